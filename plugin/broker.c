@@ -1,0 +1,376 @@
+/* DESIGN
+ * In:  MESSAGE event -> topics_match() -> one message with all its recipients -> inbound queue.
+ * Out: outbound queue -> drain(), called from every callback -> mosquitto_broker_publish(), and in again, so that
+ *      consumers hear each other.
+ *
+ * Mosquitto 2.0 runs  [send what plugins published] poll, TICK;
+ * Mosquitto 2.1 runs  [send what plugins published] TICK, poll.
+ * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut short. */
+#include "broker.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+
+#include "options.h"
+#include "queue.h"
+#include "topics.h"
+#include "wakeup.h"
+
+/* Commands and publishes carried out in one callback: a flooding application delays other clients by the time of
+ * these, some tenths of a millisecond. */
+#define DRAIN_MAX 256
+/* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
+#define LOG_LINE_MAX 960
+#define SPIN_CREDIT_MAX 8
+
+/* A complaint that may come a thousand times a second and is written once. */
+struct complaint {
+	uint64_t since_last_line;
+	time_t last_line;
+};
+
+/* Whether it pays to wait for an answer instead of going to sleep. */
+struct spin {
+	uint64_t budget_ns;      /* 0: never */
+	int credit;              /* rises with each answer within the budget, falls with each that was not */
+	uint64_t asked_at_ns;    /* when the only outstanding message was handed over; 0: none is */
+};
+
+struct broker {
+	const struct options *options;
+	struct queue *inbound;
+	struct queue *outbound;
+	struct wakeup *wakeup;
+	struct topics *topics;
+	struct spin spin;
+	struct complaint inbound_full;
+	struct complaint publish_refused;
+	bool sends_before_tick;  /* Mosquitto 2.1 */
+	bool started, stopped;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+void broker_log(int level, const char *format, ...)
+{
+	char line[LOG_LINE_MAX + 1];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	mosquitto_log_printf(level, "mqttasgi: %s", line);
+}
+
+/* At most one line a second for each cause, with how often it happened since the last. */
+static bool may_complain(struct complaint *complaint, uint64_t *ret_times)
+{
+	time_t now = time(NULL);
+
+	complaint->since_last_line++;
+	if (complaint->last_line == now) {
+		return false;
+	}
+	*ret_times = complaint->since_last_line;
+	complaint->since_last_line = 0;
+	complaint->last_line = now;
+	return true;
+}
+
+struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
+		struct wakeup *wakeup)
+{
+	struct broker *broker = calloc(1, sizeof(*broker));
+
+	if (!broker) {
+		return NULL;
+	}
+	broker->topics = topics_new();
+	if (!broker->topics) {
+		free(broker);
+		return NULL;
+	}
+	broker->options = options;
+	broker->inbound = inbound;
+	broker->outbound = outbound;
+	broker->wakeup = wakeup;
+	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
+	broker->spin.credit = SPIN_CREDIT_MAX;
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	broker->sends_before_tick = dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
+	return broker;
+}
+
+void broker_free(struct broker *broker)
+{
+	if (!broker) {
+		return;
+	}
+	topics_free(broker->topics);
+	free(broker);
+}
+
+/* Hands one message to every consumer that asked for it. Returns whether one did. */
+static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
+{
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+	uint64_t times;
+
+	if (topics_match(broker->topics, topic, &recipients, &count) != MOSQ_ERR_SUCCESS) {
+		count = 0;
+		message = NULL;
+	} else if (count == 0) {
+		return false;
+	} else {
+		message = message_new(
+				MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
+	}
+	if (message) {
+		message->qos = qos;
+		if (queue_push(broker->inbound, message)) {
+			return true;
+		}
+		message_free(message);
+	}
+	if (may_complain(&broker->inbound_full, &times)) {
+		broker_log(MOSQ_LOG_WARNING,
+				"%llu messages for consumers dropped, the last on topic '%s': %s. The application is slower than "
+				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
+				(unsigned long long)times, topic, message ? "the queue is full" : "no memory",
+				broker->options->queue_size, broker->options->queue_bytes);
+	}
+	return false;
+}
+
+static void answer(struct broker *broker, const struct message *command, int code)
+{
+	struct message *message;
+
+	if (command->sequence == 0) {
+		return;
+	}
+	message = message_new(MESSAGE_ANSWER, NULL, 0, NULL, 0, NULL, 0);
+	if (!message) {
+		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '%s' in vain.", command->topic);
+		return;
+	}
+	message->sequence = command->sequence;
+	message->code = code;
+	queue_push_control(broker->inbound, message);
+}
+
+static void publish(struct broker *broker, const struct message *message)
+{
+	/* Mosquitto counts its heap, so what it will free must come from its allocator: not from
+	 * mosquitto_broker_publish_copy(), which on 2.0 takes it elsewhere. The extra byte is the NUL that its
+	 * loggers expect. */
+	char *payload = mosquitto_calloc(1, message->payload_length + 1);
+	uint64_t times;
+	int rc = MOSQ_ERR_NOMEM;
+
+	if (payload) {
+		if (message->payload_length) {
+			memcpy(payload, message->payload, message->payload_length);
+		}
+		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
+				message->retain, NULL);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		(void)route(broker, message->topic, message->payload, message->payload_length, message->qos);
+		return;
+	}
+	mosquitto_free(payload);
+	if (may_complain(&broker->publish_refused, &times)) {
+		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '%s': %s",
+				(unsigned long long)times, message->topic, mosquitto_strerror(rc));
+	}
+}
+
+/* Writes a line of any length, in pieces that end between two characters. */
+static void write_log(const struct message *message)
+{
+	const char *text = message->topic;
+	size_t left = message->topic_length, piece;
+
+	do {
+		piece = left < LOG_LINE_MAX ? left : LOG_LINE_MAX;
+		while (piece < left && piece > LOG_LINE_MAX - 4 && ((unsigned char)text[piece] & 0xC0) == 0x80) {
+			piece--;
+		}
+		mosquitto_log_printf(message->code, "mqttasgi: %.*s", (int)piece, text);
+		text += piece;
+		left -= piece;
+	} while (left);
+}
+
+static void carry_out(struct broker *broker, const struct message *message)
+{
+	switch (message->kind) {
+	case MESSAGE_PUBLISH:
+		publish(broker, message);
+		break;
+	case MESSAGE_SUBSCRIBE:
+		answer(broker, message, topics_add(broker->topics, message->consumer, message->topic, message->qos));
+		break;
+	case MESSAGE_UNSUBSCRIBE:
+		answer(broker, message, topics_remove(broker->topics, message->consumer, message->topic));
+		break;
+	case MESSAGE_LOG:
+		write_log(message);
+		break;
+	case MESSAGE_STARTED:
+		broker->started = true;
+		break;
+	case MESSAGE_STOPPED:
+		broker->stopped = true;
+		break;
+	case MESSAGE_ANSWER:
+	case MESSAGE_WRITABLE:
+	case MESSAGE_STOP:
+		break; /* those go the other way */
+	}
+}
+
+/* Does what the application asked for, up to a bound. Returns how much that was. */
+static size_t drain(struct broker *broker)
+{
+	struct message *message;
+	size_t done;
+
+	for (done = 0; done < DRAIN_MAX && (message = queue_take(broker->outbound)); done++) {
+		carry_out(broker, message);
+		if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_LOG) {
+			queue_release(broker->outbound, message_size(message));
+		}
+		message_free(message);
+	}
+	if (done && queue_has_room_again(broker->outbound)) {
+		message = message_new(MESSAGE_WRITABLE, NULL, 0, NULL, 0, NULL, 0);
+		if (message) {
+			queue_push_control(broker->inbound, message);
+		}
+	}
+	return done;
+}
+
+/* Remembers when the only message under way was handed over, for wait_for_answer(). */
+static void note_question(struct broker *broker)
+{
+	if (broker->spin.budget_ns) {
+		broker->spin.asked_at_ns = queue_count(broker->inbound) == 1 ? now_ns() : 0;
+	}
+}
+
+/* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment: a
+ * sleep and a wake-up cost more than that. With several messages under way the time is better spent on them.
+ * Learns in both states: from answers that it waited for and from those that woke it. */
+static void wait_for_answer(struct broker *broker)
+{
+	struct spin *spin = &broker->spin;
+	uint64_t deadline;
+	unsigned int i;
+
+	if (!spin->asked_at_ns) {
+		return;
+	}
+	deadline = spin->asked_at_ns + spin->budget_ns;
+	if (spin->credit > 0) {
+		wakeup_attend(broker->wakeup);
+		while (queue_is_empty(broker->outbound) && now_ns() < deadline) {
+			for (i = 0; i < 16; i++) {
+#if defined(__x86_64__) || defined(__i386__)
+				__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+				__asm__ volatile("yield");
+#endif
+			}
+		}
+	} else if (queue_is_empty(broker->outbound)) {
+		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
+	}
+	if (!queue_is_empty(broker->outbound) && now_ns() < deadline) {
+		spin->credit += spin->credit < SPIN_CREDIT_MAX;
+	} else if (spin->credit > 0) {
+		spin->credit -= 2;
+	}
+	spin->asked_at_ns = 0;
+}
+
+int broker_on_message(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_message *message = event_data;
+
+	(void)event;
+	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
+	wakeup_attend(broker->wakeup);
+	(void)drain(broker);
+	if (route(broker, message->topic, message->payload, message->payloadlen, message->qos)) {
+		note_question(broker);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+int broker_on_tick(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	size_t done;
+
+	(void)event;
+	(void)event_data;
+	wait_for_answer(broker);
+	done = drain(broker);
+	wakeup_settle(broker->wakeup);
+	if (!queue_is_empty(broker->outbound)) {
+		done += drain(broker);
+	}
+	if (!queue_is_empty(broker->outbound) || (done && broker->sends_before_tick)) {
+		wakeup_insist(broker->wakeup);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+bool broker_has_stopped(const struct broker *broker)
+{
+	return broker->stopped;
+}
+
+bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds)
+{
+	const bool *came = kind == MESSAGE_STARTED ? &broker->started : &broker->stopped;
+	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
+
+	for (;;) {
+		while (drain(broker)) {
+		}
+		if (*came || broker->stopped) {
+			return *came;
+		}
+		wakeup_settle(broker->wakeup);
+		if (!queue_is_empty(broker->outbound)) {
+			continue;
+		}
+		now = now_ns();
+		if (now >= deadline) {
+			return false;
+		}
+		wakeup_wait(broker->wakeup, (unsigned int)((deadline - now) / 1000000U + 1));
+	}
+}

@@ -1,0 +1,40 @@
+/* The broker thread's side: Mosquitto's events in, the application's wishes out.
+ *
+ * Everything here runs on the broker thread (Mosquitto has only that one), never takes the GIL and never waits
+ * for Python once broker_wait() of the start-up has returned; the one exception is the bounded spin of the
+ * `spin` option. All differences between Mosquitto 2.0 and 2.1 are dealt with here. */
+#ifndef MQTTASGI_BROKER_H
+#define MQTTASGI_BROKER_H
+
+#include <stdbool.h>
+
+#include "message.h"
+
+struct broker;
+struct options;
+struct queue;
+struct wakeup;
+
+/* Borrows all four, which must outlive it. NULL when memory ran out. */
+struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
+		struct wakeup *wakeup);
+
+/* Takes NULL. */
+void broker_free(struct broker *broker);
+
+/* Callbacks for mosquitto_callback_register(); userdata is the struct broker. Both return MOSQ_ERR_SUCCESS
+ * whatever happens: an application's trouble is never a client's. */
+int broker_on_message(int event, void *event_data, void *userdata);
+int broker_on_tick(int event, void *event_data, void *userdata);
+
+/* Does what the application asks for until it says kind (MESSAGE_STARTED or MESSAGE_STOPPED) or the time is over.
+ * MESSAGE_STOPPED ends every wait. Returns whether kind came. */
+bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds);
+
+/* Whether MESSAGE_STOPPED came. */
+bool broker_has_stopped(const struct broker *broker);
+
+/* One line in the broker's log, with our name before it. level is a MOSQ_LOG_*. */
+void broker_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

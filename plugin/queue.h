@@ -1,0 +1,45 @@
+/* A bounded first-in first-out queue of messages between two threads.
+ *
+ * Any thread pushes, one thread takes. Neither ever waits: there is no lock (see queue.c). The bound counts a
+ * message from its push until queue_release(), so what the taker has taken but not yet dealt with still counts. */
+#ifndef MQTTASGI_QUEUE_H
+#define MQTTASGI_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct message;
+struct queue;
+
+/* notify is called on the pushing thread each time the queue stops being empty. It must not push.
+ * NULL when memory ran out. */
+struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(void *userdata), void *userdata);
+
+/* Frees the messages that wait, too. Takes NULL. No other thread may use the queue any more. */
+void queue_free(struct queue *queue);
+
+/* True: the queue owns the message. False: the queue is full, the message is still the caller's, and
+ * queue_has_room_again() will tell the taking thread when it is time to try again. */
+bool queue_push(struct queue *queue, struct message *message) __attribute__((warn_unused_result));
+
+/* For what must not get lost and is bounded by other means (answers, start, stop): always takes the message,
+ * does not count it. Not to be given to queue_release(). */
+void queue_push_control(struct queue *queue, struct message *message);
+
+/* The oldest message, which is now the caller's, or NULL. Taking thread only. */
+struct message *queue_take(struct queue *queue);
+
+/* The caller is done with a message of this size (message_size()). Any thread. */
+void queue_release(struct queue *queue, size_t size);
+
+/* Whether queue_take() would return something. Taking thread only. */
+bool queue_is_empty(const struct queue *queue);
+
+/* True once after a push was refused, as soon as the queue is half empty. Taking thread only. */
+bool queue_has_room_again(struct queue *queue);
+
+/* Messages pushed and not yet released; what another thread does meanwhile may be missing. Any thread. */
+size_t queue_count(const struct queue *queue);
+size_t queue_bytes(const struct queue *queue);
+
+#endif

@@ -1,0 +1,43 @@
+/* Interrupts the broker's poll.
+ *
+ * Mosquitto waits for sockets for up to 100 ms (built with websockets) or a day (without) and offers no call to
+ * wake it. So when the outbound queue fills, the loop thread sends the broker thread a signal, which makes its
+ * epoll_wait() return; a timer repeats the signal until the broker thread has come round, because one that
+ * arrives just before the poll begins is lost. */
+#ifndef MQTTASGI_WAKEUP_H
+#define MQTTASGI_WAKEUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct wakeup;
+
+/* On the broker thread, which is the one that will be woken. NULL with errno when the system refuses. */
+struct wakeup *wakeup_new(void);
+
+/* Broker thread. Takes NULL. No other thread may use it any more. */
+void wakeup_free(struct wakeup *wakeup);
+
+/* Makes the broker thread's next or current poll return. Any thread; at most two system calls, none while an
+ * earlier request is still under way. */
+void wakeup_request(struct wakeup *wakeup);
+
+/* Broker thread: "I am awake and will look at the queue again before I poll": until wakeup_rest(), requests cost
+ * nothing. */
+void wakeup_attend(struct wakeup *wakeup);
+void wakeup_rest(struct wakeup *wakeup);
+
+/* Broker thread: the poll that follows must return soon, whoever asks. */
+void wakeup_insist(struct wakeup *wakeup);
+
+/* Broker thread: the requests so far are dealt with. A request that comes after this call wakes again, so look at
+ * the queue once more when it returns. */
+void wakeup_settle(struct wakeup *wakeup);
+
+/* Broker thread: sleeps until a request comes or the time is over, like the broker's poll. */
+void wakeup_wait(struct wakeup *wakeup, unsigned int milliseconds);
+
+/* Signals asked for since the start. */
+uint64_t wakeup_count(const struct wakeup *wakeup);
+
+#endif

@@ -1,0 +1,80 @@
+"""What the plugin's built-in module `_mqttasgi` offers, so that the runtime can be tested without a broker.
+
+Every function returns at once and must be called with the GIL, as all Python is. The C side is plugin/pymodule.c.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypedDict, Union
+
+from ._types import Event
+
+
+class Options(TypedDict):
+    """The options that concern Python; plugin/options.h describes them."""
+
+    application: str
+    #: Folders, `:` between them; empty where none was given.
+    python_path: str
+    loop: str
+    verbosity: int
+    #: The variables of the `.env` file.
+    variables: list[tuple[str, str]]
+
+
+class Message(Protocol):
+    """A message of the inbound queue; it counts towards the queue's bound as long as it lives."""
+
+    @property
+    def topic(self) -> str: ...
+
+    def event(self, qos: int) -> Event:
+        """A new `mqtt.msg` event for a consumer that subscribed at this QoS."""
+        ...
+
+
+#: (consumer's handle, message, QoS it subscribed at)
+Delivery = tuple[int, Message, int]
+#: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...) or (0, "stop", ...)
+Control = tuple[int, str, tuple[int, int]]
+
+
+class Bridge(Protocol):
+    """The module `_mqttasgi`."""
+
+    LOG_ERR: int
+    LOG_WARNING: int
+    LOG_INFO: int
+    LOG_DEBUG: int
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when take() has something new."""
+        ...
+
+    def take(self, limit: int) -> list[Union[Delivery, Control]]:
+        """What waits in the inbound queue: at most `limit` messages, each with all its deliveries."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
+        """Queues a PUBLISH. False: the queue is full; "writable" will come when it has room."""
+        ...
+
+    def subscribe(self, consumer: int, topic_filter: str, qos: int, sequence: int) -> None:
+        """Queues a subscription. An "answer" with the sequence comes when it is in force; none for 0."""
+        ...
+
+    def unsubscribe(self, consumer: int, topic_filter: str, sequence: int) -> None:
+        """Queues the end of a subscription, answered like subscribe()."""
+        ...
+
+    def log(self, level: int, line: str) -> bool:
+        """Queues a line for the broker's log. False: the queue is full and the line lost."""
+        ...
+
+    def started(self) -> None:
+        """Lets the broker accept clients."""
+        ...
+
+    def options(self) -> Options:
+        """The administrator's options."""
+        ...

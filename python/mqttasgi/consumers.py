@@ -1,0 +1,190 @@
+"""The consumer class that applications derive from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Optional
+
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.exceptions import StopConsumer
+from channels.layers import get_channel_layer
+
+from . import database
+from ._types import Event, MqttMessage, Payload, Receive, Scope, Send
+from .layers import ConsumerLayer
+
+
+class MqttConsumer(AsyncConsumer):
+    """A Channels consumer that subscribes and publishes.
+
+    Override `connect`, `receive` and `disconnect`. Events, the channel layer's included, are handled one at a time.
+    In `scope` are `app_id` (0 for the master), `instance_type` ("master" or "worker") and, in a worker, the
+    `consumer_params` it was spawned with.
+    """
+
+    scope: Scope
+
+    def __init__(self) -> None:
+        #: The filters subscribed to and not unsubscribed from.
+        self.subscribed_topics: set[str] = set()
+
+    # ---- to be overridden ----
+
+    async def connect(self) -> None:
+        """Called once, before any message. Subscribe here."""
+
+    async def receive(self, mqtt_message: MqttMessage) -> None:
+        """Called for each message that matches a subscription, in the order in which the broker took them."""
+
+    async def disconnect(self) -> None:
+        """Called last: the broker stops or, in a worker, the master killed it."""
+
+    # ---- to be called ----
+
+    async def publish(
+        self, topic: str, payload: Payload, qos: int = 1, retain: bool = False
+    ) -> None:
+        """Publishes a message.
+
+        Returns once the message is on its way to the broker, and waits for room where too many are. Raises
+        `ValueError` or `TypeError` for a topic, QoS or payload that MQTT does not allow.
+        """
+        await self.send(
+            {
+                "type": "mqtt.pub",
+                "mqtt": {"topic": topic, "payload": payload, "qos": qos, "retain": retain},
+            }
+        )
+
+    async def subscribe(self, topic: str, qos: int) -> None:
+        """Subscribes to a topic filter; with a filter it has already, changes the QoS.
+
+        Returns once the subscription is in force: whatever is published from then on is received. Raises
+        `ValueError` or `TypeError` for a filter or QoS that MQTT does not allow.
+        """
+        await self.send({"type": "mqtt.sub", "mqtt": {"topic": topic, "qos": qos}})
+        self.subscribed_topics.add(topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Ends the subscription to a filter. Messages already on their way are still received."""
+        self.subscribed_topics.discard(topic)
+        await self.send({"type": "mqtt.usub", "mqtt": {"topic": topic}})
+
+    async def spawn_worker(
+        self, app_id: Any, consumer_path: str, consumer_params: Optional[dict[str, Any]] = None
+    ) -> None:
+        """Starts another consumer, in the master only.
+
+        `consumer_path` is `package.module.Class` or `package.module:Class`; `consumer_params` are added to its scope.
+        Returns once it is started; its `connect` runs on its own. Raises `PermissionError` in a worker, `ValueError`
+        when `app_id` is taken.
+        """
+        await self.send(
+            {
+                "type": "mqttasgi.worker.spawn",
+                "command": {
+                    "app_id": app_id,
+                    "consumer_path": consumer_path,
+                    "consumer_params": consumer_params,
+                },
+            }
+        )
+
+    async def kill_worker(self, app_id: Any) -> None:
+        """Ends a worker, in the master only.
+
+        The worker gets no new messages from then on, handles those it has, then its `disconnect`; its `app_id` is free
+        at once. Raises `PermissionError` in a worker, `ValueError` when there is no such worker.
+        """
+        await self.send({"type": "mqttasgi.worker.kill", "command": {"app_id": app_id}})
+
+    # ---- events ----
+
+    async def mqtt_connect(self, event: Event) -> None:
+        await self.connect()
+
+    async def mqtt_msg(self, event: Event) -> None:
+        await self.receive(event["mqtt"])
+
+    async def mqtt_disconnect(self, event: Event) -> None:
+        await self.disconnect()
+        raise StopConsumer
+
+    async def dispatch(self, message: Event) -> None:
+        """Calls the method that the event's type names."""
+        if database.is_due():
+            await database.refresh()
+        if message["type"] == "mqtt.msg":
+            handler = self.mqtt_msg
+        else:
+            handler = getattr(self, get_handler_name(message), None)
+            if handler is None:
+                raise ValueError(
+                    f"{type(self).__name__} got an event of type {message['type']!r} and has no method "
+                    f"{get_handler_name(message)} for it"
+                )
+        try:
+            await handler(message)
+        except Exception as error:
+            if database.is_database_error(error):
+                await database.refresh()
+            raise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application: one run of the consumer.
+
+        Channels' own loop makes a task for each event; this one awaits `receive` in a plain loop, and the channel
+        layer in a second one, with a lock that keeps their events apart.
+        """
+        self.scope = scope
+        self.base_send = send
+        self._one_at_a_time = asyncio.Lock()
+        layer = get_channel_layer(self.channel_layer_alias)
+        if layer is None:
+            self.channel_layer = None
+            await self._handle_events(receive)
+            return
+        self.channel_layer = ConsumerLayer(layer)
+        self.channel_name = await self.channel_layer.new_channel()
+        await self._handle_both(receive)
+
+    async def _handle_events(self, receive: Receive) -> None:
+        try:
+            while True:
+                message = await receive()
+                await self.dispatch(message)
+        except StopConsumer:
+            pass
+
+    async def _handle_locked(self, receive: Receive) -> None:
+        try:
+            while True:
+                message = await receive()
+                async with self._one_at_a_time:
+                    await self.dispatch(message)
+        except StopConsumer:
+            pass
+
+    async def _handle_both(self, receive: Receive) -> None:
+        """Until one of the two ends, by StopConsumer or by an exception, which is then this one's too."""
+        assert self.channel_layer is not None
+
+        async def channel_receive() -> Event:
+            return await self.channel_layer.receive(self.channel_name)
+
+        tasks = [
+            asyncio.ensure_future(self._handle_locked(receive)),
+            asyncio.ensure_future(self._handle_locked(channel_receive)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await self.channel_layer.close()
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(
+                result, asyncio.CancelledError
+            ):
+                raise result

@@ -1,0 +1,403 @@
+"""Runs consumers on the loop thread, between the inbound and the outbound queue.
+
+One direction each way: the plugin's messages come through `Runtime._take` and are fed to the consumers they are for;
+what consumers send goes through `Consumer.send` to the plugin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import sys
+import traceback
+from collections import deque
+from typing import Any, Callable, Optional, Union
+
+from . import application as applications
+from . import host
+from ._bridge import Bridge, Delivery, Options
+from ._mqtt import check_event, check_filter, check_qos, check_topic, encode_payload
+from ._types import Application, Event
+
+#: Messages taken from the inbound queue before the consumers run again.
+TAKE_MAX = 256
+#: Events that one consumer may take without the others getting a turn.
+TURN = 32
+#: Seconds that consumers have for their disconnect() when the broker stops.
+SHUTDOWN_TIMEOUT = 4.0
+
+CONNECT: Event = {"type": "mqtt.connect", "mqtt": {}}
+DISCONNECT: Event = {"type": "mqtt.disconnect", "mqtt": {}}
+
+
+class Consumer:
+    """One running instance of an ASGI application. Loop thread only."""
+
+    __slots__ = (
+        "_runtime",
+        "_taken",
+        "app_id",
+        "ended",
+        "handle",
+        "instance_type",
+        "name",
+        "queue",
+        "ready",
+        "subscriptions",
+        "task",
+        "topic",
+        "waiter",
+    )
+
+    def __init__(
+        self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str
+    ) -> None:
+        self._runtime = runtime
+        #: What the plugin knows this consumer by; never used twice.
+        self.handle = handle
+        self.app_id = app_id
+        self.instance_type = instance_type
+        self.name = name
+        #: Deliveries and events that wait for receive().
+        self.queue: deque[Union[Delivery, Event]] = deque()
+        #: Filter -> QoS.
+        self.subscriptions: dict[str, int] = {}
+        self.waiter: Optional[asyncio.Future[None]] = None
+        #: Topic of the message that was received last.
+        self.topic: Optional[str] = None
+        self.ended = False
+        self._taken = 0
+        #: Called once, when the application asks for its second event: connect() has returned.
+        self.ready: Optional[Callable[[], None]] = None
+        self.task: asyncio.Task[None]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.instance_type}, app_id {self.app_id!r})"
+
+    def start(
+        self,
+        application: Application,
+        parameters: Optional[dict[str, Any]],
+        ready: Optional[Callable[[], None]] = None,
+    ) -> None:
+        """Runs the application, beginning with `mqtt.connect`. `ready` is called when it has dealt with that."""
+        scope = {
+            **(parameters or {}),
+            "type": "mqtt",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "app_id": self.app_id,
+            "instance_type": self.instance_type,
+        }
+        self.ready = ready
+        self.queue.append(dict(CONNECT))
+        self.task = asyncio.ensure_future(_run(application, scope, self))
+        self.task.add_done_callback(lambda _: self._runtime.ended(self))
+
+    def feed(self, item: Union[Delivery, Event]) -> None:
+        """Puts something into the consumer's own queue."""
+        self.queue.append(item)
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def receive(self) -> Event:
+        """ASGI's `receive`."""
+        self._taken += 1
+        if self.ready is not None and self._taken == 2:
+            self.ready()
+            self.ready = None
+        if self._taken % TURN == 0 and self.queue:
+            await asyncio.sleep(0)
+        while not self.queue:
+            self.waiter = self._runtime.loop.create_future()
+            await self.waiter
+        item = self.queue.popleft()
+        if isinstance(item, tuple):
+            event = item[1].event(item[2])
+            self.topic = event["mqtt"]["topic"]
+            return event
+        return item
+
+    async def send(self, event: Event) -> None:
+        """ASGI's `send`. Raises in the application what is wrong with the event."""
+        if isinstance(event, dict) and event.get("type") == "mqtt.pub":
+            mqtt = event["mqtt"]
+            topic = mqtt["topic"]
+            payload = mqtt["payload"]
+            qos = mqtt.get("qos", 1)
+            check_topic(topic)
+            check_qos(qos)
+            if payload.__class__ is not bytes or len(payload) > 65_535:
+                payload = encode_payload(payload)
+            retain = mqtt.get("retain", False)
+            runtime = self._runtime
+            while not runtime.bridge.publish(topic, payload, qos, retain):
+                await runtime.until_writable()
+            return
+        check_event(event)
+        await self._control(event)
+
+    async def _control(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "mqttasgi.worker.spawn":
+            self._runtime.spawn(self, **event["command"])
+            return
+        if kind == "mqttasgi.worker.kill":
+            self._runtime.kill(self, **event["command"])
+            return
+        topic_filter = event["mqtt"]["topic"]
+        if kind == "mqtt.sub":
+            check_filter(topic_filter)
+            if self.ended:
+                raise RuntimeError(f"{self} has ended and cannot subscribe to {topic_filter!r}")
+            self.subscriptions[topic_filter] = event["mqtt"]["qos"]
+            await self._runtime.subscribe(self, topic_filter, event["mqtt"]["qos"])
+        elif self.subscriptions.pop(topic_filter, None) is not None:
+            await self._runtime.unsubscribe(self, topic_filter)
+
+
+async def _run(application: Application, scope: dict[str, Any], consumer: Consumer) -> None:
+    await application(scope, consumer.receive, consumer.send)
+
+
+class Runtime:
+    """All consumers of this process. Loop thread only."""
+
+    def __init__(self, bridge: Bridge, loop: asyncio.AbstractEventLoop) -> None:
+        self.bridge = bridge
+        self.loop = loop
+        self.stopped = False
+        self._handles = itertools.count(1)
+        self._sequences = itertools.count(1)
+        #: Every consumer that has not ended, by handle; those that were killed included.
+        self._consumers: dict[int, Consumer] = {}
+        #: The consumers that have an app_id, by it.
+        self._by_app_id: dict[Any, Consumer] = {}
+        self._answers: dict[int, asyncio.Future[int]] = {}
+        self._writable: Optional[asyncio.Future[None]] = None
+        self._stopping: Optional[asyncio.Task[None]] = None
+
+    # ---- from the plugin ----
+
+    def start(self, path: str, application: Application) -> None:
+        """Starts the master and begins to take messages."""
+        self.loop.add_reader(self.bridge.fileno(), self._take)
+        master = self._add(0, "master", path)
+        master.start(application, None, ready=self.bridge.started)
+
+    def _take(self) -> None:
+        items = self.bridge.take(TAKE_MAX)
+        consumers = self._consumers
+        for item in items:
+            handle = item[0]
+            if handle:
+                consumer = consumers.get(handle)
+                if consumer is not None:
+                    consumer.feed(item)  # type: ignore[arg-type]
+            else:
+                self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
+        if len(items) >= TAKE_MAX:
+            self.loop.call_soon(self._take)
+
+    def _control(self, what: str, sequence: int, code: int) -> None:
+        if what == "answer":
+            future = self._answers.pop(sequence)
+            if not future.done():
+                future.set_result(code)
+        elif what == "writable":
+            if self._writable is not None:
+                self._writable.set_result(None)
+                self._writable = None
+        elif self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+
+    # ---- from consumers ----
+
+    async def until_writable(self) -> None:
+        """Returns when the outbound queue, which was full, has room."""
+        if self._writable is None:
+            self._writable = self.loop.create_future()
+        # Several wait for the same word; one that is cancelled must not take it from the others.
+        await asyncio.shield(self._writable)
+
+    async def subscribe(self, consumer: Consumer, topic_filter: str, qos: int) -> None:
+        """Returns when the subscription is in force."""
+        sequence, future = self._question()
+        self.bridge.subscribe(consumer.handle, topic_filter, qos, sequence)
+        if await future:
+            raise MemoryError(f"the broker had no memory for a subscription to {topic_filter!r}")
+
+    async def unsubscribe(self, consumer: Consumer, topic_filter: str) -> None:
+        """Returns when the subscription has ended."""
+        sequence, future = self._question()
+        self.bridge.unsubscribe(consumer.handle, topic_filter, sequence)
+        await future
+
+    def _question(self) -> tuple[int, asyncio.Future[int]]:
+        sequence = next(self._sequences)
+        future: asyncio.Future[int] = self.loop.create_future()
+        self._answers[sequence] = future
+        return sequence, future
+
+    def spawn(
+        self,
+        parent: Consumer,
+        app_id: Any,
+        consumer_path: str,
+        consumer_params: Optional[dict[str, Any]] = None,
+    ) -> None:
+        """Starts a worker."""
+        self._check_is_master(parent, "spawn", app_id)
+        if app_id in self._by_app_id:
+            raise ValueError(
+                f"app_id {app_id!r} is taken by {self._by_app_id[app_id]}; a worker needs one of its own"
+            )
+        application = applications.load(consumer_path)
+        self._add(app_id, "worker", consumer_path).start(application, consumer_params)
+
+    def kill(self, parent: Consumer, app_id: Any) -> None:
+        """Tells a worker to disconnect, after the messages it already has."""
+        self._check_is_master(parent, "kill", app_id)
+        worker = self._by_app_id.get(app_id)
+        if worker is None or worker.instance_type == "master":
+            raise ValueError(f"there is no worker with app_id {app_id!r} to kill")
+        del self._by_app_id[app_id]
+        self._end_subscriptions(worker)
+        worker.feed(dict(DISCONNECT))
+
+    @staticmethod
+    def _check_is_master(parent: Consumer, verb: str, app_id: Any) -> None:
+        if parent.instance_type != "master":
+            raise PermissionError(
+                f"{parent} may not {verb} worker {app_id!r}: only the master (app_id 0) may"
+            )
+
+    # ---- consumers' beginning and end ----
+
+    def _add(self, app_id: Any, instance_type: str, name: str) -> Consumer:
+        consumer = Consumer(self, next(self._handles), app_id, instance_type, name)
+        self._consumers[consumer.handle] = consumer
+        self._by_app_id[app_id] = consumer
+        return consumer
+
+    def _end_subscriptions(self, consumer: Consumer) -> None:
+        for topic_filter in consumer.subscriptions:
+            self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
+        consumer.subscriptions.clear()
+
+    def ended(self, consumer: Consumer) -> None:
+        """Forgets a consumer whose application has returned or raised."""
+        consumer.ended = True
+        self._end_subscriptions(consumer)
+        del self._consumers[consumer.handle]
+        if self._by_app_id.get(consumer.app_id) is consumer:
+            del self._by_app_id[consumer.app_id]
+        error = None if consumer.task.cancelled() else consumer.task.exception()
+        if error is not None:
+            where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
+            self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
+        if consumer.ready is not None and not self.stopped:
+            if error is None:
+                self.log(f"Consumer {consumer} returned before its connect() had been handled.")
+            self._finish()
+
+    # ---- the end ----
+
+    async def _stop(self) -> None:
+        """Lets every consumer disconnect, for a bounded time."""
+        consumers = list(self._consumers.values())
+        for consumer in consumers:
+            if consumer.app_id in self._by_app_id:
+                consumer.feed(dict(DISCONNECT))
+        if consumers:
+            _, late = await asyncio.wait(
+                [consumer.task for consumer in consumers], timeout=SHUTDOWN_TIMEOUT
+            )
+            for consumer in consumers:
+                if consumer.task in late:
+                    self.log(
+                        f"Consumer {consumer} did not finish its disconnect() within "
+                        f"{SHUTDOWN_TIMEOUT:g} seconds and is cancelled."
+                    )
+                    consumer.task.cancel()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.stopped = True
+        self.loop.stop()
+
+    # ---- the log ----
+
+    def log(self, text: str) -> None:
+        """Writes an error to the broker's log, whatever the application has done to `logging`."""
+        for line in text.splitlines():
+            self.bridge.log(self.bridge.LOG_ERR, line)
+
+    def log_exception(self, text: str, error: BaseException) -> None:
+        """The same with a traceback."""
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        self.log(text + "\n" + "".join(lines))
+
+
+def _load(runtime: Runtime, path: str) -> Optional[Application]:
+    try:
+        return applications.load(path)
+    except applications.ApplicationError as error:
+        runtime.log(f"Cannot start the application: {error}.")
+    except BaseException as error:
+        runtime.log_exception(
+            f"Cannot import the application {path}: {type(error).__name__}: {error}", error
+        )
+    return None
+
+
+def _run_for_ever(runtime: Runtime) -> None:
+    """Runs the loop until the runtime says so, whatever an application does to the loop."""
+    while not runtime.stopped:
+        try:
+            runtime.loop.run_forever()
+        except BaseException as error:
+            # sys.exit() in a task comes out here (asyncio re-raises it); it is not the broker's end.
+            runtime.log_exception("The application raised through the event loop:", error)
+        else:
+            if not runtime.stopped:
+                runtime.log("The application stopped the event loop; it goes on.")
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
+    with contextlib.suppress(Exception):
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    # What the application registered for the end of the process, which the broker's end does not run. The loop's own
+    # threads are not waited for: one that hangs would hold up the broker.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def run() -> None:
+    """Called by the plugin on the loop thread: runs the application until the broker stops."""
+    import _mqttasgi  # type: ignore[import-not-found]
+
+    bridge: Bridge = _mqttasgi
+    options: Options = bridge.options()
+    host.prepare(bridge, options)
+    loop = host.new_event_loop(options["loop"])
+    asyncio.set_event_loop(loop)
+    runtime = Runtime(bridge, loop)
+    # Before the loop runs: Django refuses database access from inside a running one.
+    application = _load(runtime, options["application"])
+    if application is not None:
+        loop.call_soon(runtime.start, options["application"], application)
+        _run_for_ever(runtime)
+    _close(loop)
