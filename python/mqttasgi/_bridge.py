@@ -1,6 +1,7 @@
 """What the plugin's built-in module `_mqttasgi` offers, so that the runtime can be tested without a broker.
 
-Every function returns at once and must be called with the GIL, as all Python is. The C side is plugin/pymodule.c.
+Every function returns at once and must be called with the GIL, as all Python is. The C side is
+plugin/pymodule.c.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _MAX_SEPARATORS = 200
 #: MQTT 5, 2.1.4: what a Remaining Length can say, less the largest possible topic.
 _MAX_PAYLOAD = 268_435_455 - _MAX_BYTES - 16
 
-# MQTT 5, 1.5.4: U+0000 and surrogates must not, control and non-characters should not occur; the broker refuses
-# them all in what clients send, so consumers are held to the same.
+# MQTT 5, 1.5.4: U+0000 and surrogates must not, control and non-characters should not occur; the broker
+# refuses them all in what clients send, so consumers are held to the same.
 _FORBIDDEN = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
     chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
 )
@@ -33,12 +33,8 @@ def check_topic(topic: str) -> None:
     if found:
         character = found.group()
         if character in "+#":
-            raise ValueError(
-                f"topic {topic!r} contains the wildcard {character!r}, which only filters may"
-            )
-        raise ValueError(
-            f"topic {topic!r} contains the character {character!r}, which the broker refuses"
-        )
+            raise ValueError(f"topic {topic!r} contains the wildcard {character!r}, which only filters may")
+        raise ValueError(f"topic {topic!r} contains the character {character!r}, which the broker refuses")
     _check_length("topic", topic)
 
 
@@ -49,8 +45,7 @@ def check_filter(topic_filter: str) -> None:
     found = _not_in_filter(topic_filter)
     if found:
         raise ValueError(
-            f"filter {topic_filter!r} contains the character {found.group()!r}, "
-            "which the broker refuses"
+            f"filter {topic_filter!r} contains the character {found.group()!r}, which the broker refuses"
         )
     _check_length("filter", topic_filter)
     levels = topic_filter.split("/")
@@ -78,8 +73,7 @@ def _check_length(what: str, text: str) -> None:
         )
     if len(text) > _MAX_SEPARATORS and text.count("/") > _MAX_SEPARATORS:
         raise ValueError(
-            f"{what} {text[:40]!r}... has more than {_MAX_SEPARATORS} separators, "
-            "which the broker refuses"
+            f"{what} {text[:40]!r}... has more than {_MAX_SEPARATORS} separators, which the broker refuses"
         )
 
 

@@ -11,7 +11,8 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: What publish() takes, as paho's does: text is sent as UTF-8, numbers as their decimal text, None as nothing.
+#: What publish() takes, as paho's does: text is sent as UTF-8, numbers as their decimal text, None as
+#: nothing.
 Payload = Union[bytes, bytearray, memoryview, str, int, float, None]
 
 

@@ -15,9 +15,9 @@ class ApplicationError(Exception):
 def load(path: str) -> Application:
     """Imports the application that `path` names.
 
-    `path` is `package.module:name` or, as `spawn_worker` takes it, `package.module.Name`; a consumer class stands for
-    its `as_asgi()`. Raises `ApplicationError` when there is no such module or attribute, and whatever the import
-    itself raises.
+    `path` is `package.module:name` or, as `spawn_worker` takes it, `package.module.Name`; a consumer class
+    stands for its `as_asgi()`. Raises `ApplicationError` when there is no such module or attribute, and
+    whatever the import itself raises.
     """
     module_name, colon, attribute = path.partition(":")
     if not colon:

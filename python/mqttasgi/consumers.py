@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Optional
+from collections.abc import Awaitable
+from typing import Any, Callable, Optional
 
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
@@ -17,9 +18,9 @@ from .layers import ConsumerLayer
 class MqttConsumer(AsyncConsumer):
     """A Channels consumer that subscribes and publishes.
 
-    Override `connect`, `receive` and `disconnect`. Events, the channel layer's included, are handled one at a time.
-    In `scope` are `app_id` (0 for the master), `instance_type` ("master" or "worker") and, in a worker, the
-    `consumer_params` it was spawned with.
+    Override `connect`, `receive` and `disconnect`. Events, the channel layer's included, are handled one at
+    a time. In `scope` are `app_id` (0 for the master), `instance_type` ("master" or "worker") and, in a
+    worker, the `consumer_params` it was spawned with.
     """
 
     scope: Scope
@@ -41,9 +42,7 @@ class MqttConsumer(AsyncConsumer):
 
     # ---- to be called ----
 
-    async def publish(
-        self, topic: str, payload: Payload, qos: int = 1, retain: bool = False
-    ) -> None:
+    async def publish(self, topic: str, payload: Payload, qos: int = 1, retain: bool = False) -> None:
         """Publishes a message.
 
         Returns once the message is on its way to the broker, and waits for room where too many are. Raises
@@ -75,9 +74,9 @@ class MqttConsumer(AsyncConsumer):
     ) -> None:
         """Starts another consumer, in the master only.
 
-        `consumer_path` is `package.module.Class` or `package.module:Class`; `consumer_params` are added to its scope.
-        Returns once it is started; its `connect` runs on its own. Raises `PermissionError` in a worker, `ValueError`
-        when `app_id` is taken.
+        `consumer_path` is `package.module.Class` or `package.module:Class`; `consumer_params` are added to
+        its scope. Returns once it is started; its `connect` runs on its own. Raises `PermissionError` in a
+        worker, `ValueError` when `app_id` is taken.
         """
         await self.send(
             {
@@ -93,8 +92,9 @@ class MqttConsumer(AsyncConsumer):
     async def kill_worker(self, app_id: Any) -> None:
         """Ends a worker, in the master only.
 
-        The worker gets no new messages from then on, handles those it has, then its `disconnect`; its `app_id` is free
-        at once. Raises `PermissionError` in a worker, `ValueError` when there is no such worker.
+        The worker gets no new messages from then on, handles those it has, then its `disconnect`; its
+        `app_id` is free at once. Raises `PermissionError` in a worker, `ValueError` when there is no such
+        worker.
         """
         await self.send({"type": "mqttasgi.worker.kill", "command": {"app_id": app_id}})
 
@@ -114,6 +114,7 @@ class MqttConsumer(AsyncConsumer):
         """Calls the method that the event's type names."""
         if database.is_due():
             await database.refresh()
+        handler: Optional[Callable[[Event], Awaitable[None]]]
         if message["type"] == "mqtt.msg":
             handler = self.mqtt_msg
         else:
@@ -133,8 +134,8 @@ class MqttConsumer(AsyncConsumer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: one run of the consumer.
 
-        Channels' own loop makes a task for each event; this one awaits `receive` in a plain loop, and the channel
-        layer in a second one, with a lock that keeps their events apart.
+        Channels' own loop makes a task for each event; this one awaits `receive` in a plain loop, and the
+        channel layer in a second one, with a lock that keeps their events apart.
         """
         self.scope = scope
         self.base_send = send
@@ -143,10 +144,10 @@ class MqttConsumer(AsyncConsumer):
         if layer is None:
             self.channel_layer = None
             await self._handle_events(receive)
-            return
-        self.channel_layer = ConsumerLayer(layer)
-        self.channel_name = await self.channel_layer.new_channel()
-        await self._handle_both(receive)
+        else:
+            self.channel_layer = ConsumerLayer(layer)
+            self.channel_name = await layer.new_channel()
+            await self._handle_both(receive, self.channel_layer)
 
     async def _handle_events(self, receive: Receive) -> None:
         try:
@@ -165,16 +166,15 @@ class MqttConsumer(AsyncConsumer):
         except StopConsumer:
             pass
 
-    async def _handle_both(self, receive: Receive) -> None:
+    async def _handle_both(self, receive: Receive, layer: ConsumerLayer) -> None:
         """Until one of the two ends, by StopConsumer or by an exception, which is then this one's too."""
-        assert self.channel_layer is not None
 
-        async def channel_receive() -> Event:
-            return await self.channel_layer.receive(self.channel_name)
+        async def receive_from_layer() -> Event:
+            return await layer.receive(self.channel_name)
 
         tasks = [
             asyncio.ensure_future(self._handle_locked(receive)),
-            asyncio.ensure_future(self._handle_locked(channel_receive)),
+            asyncio.ensure_future(self._handle_locked(receive_from_layer)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -182,9 +182,7 @@ class MqttConsumer(AsyncConsumer):
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            await self.channel_layer.close()
+            await layer.close()
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(
-                result, asyncio.CancelledError
-            ):
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result

@@ -1,8 +1,8 @@
 """Keeps Django's database connections fit without a thread hop for every message.
 
-Channels runs `close_old_connections` in the database thread before each event, which costs more than the rest of
-the event. Connections age by seconds and break by errors, so here it runs at most once a second, only while a
-connection is open, and after an event that a database error ended.
+Channels runs `close_old_connections` in the database thread before each event, which costs more than the
+rest of the event. Connections age by seconds and break by errors, so here it runs at most once a second,
+only while a connection is open, and after an event that a database error ended.
 """
 
 from __future__ import annotations

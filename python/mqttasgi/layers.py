@@ -1,8 +1,8 @@
 """A consumer's view of a channel layer, which outlives the loss of the layer's server.
 
-Layers such as channels_redis raise when their server is away, and their servers forget: a restarted Redis has no
-groups, and a group membership there lapses after a day unless it is renewed. A consumer that runs for months needs
-neither to end nor to be forgotten, so its view of the layer tries again and renews.
+Layers such as channels_redis raise when their server is away, and their servers forget: a restarted Redis
+has no groups, and a group membership there lapses after a day unless it is renewed. A consumer that runs
+for months needs neither to end nor to be forgotten, so its view of the layer tries again and renews.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs consumers on the loop thread, between the inbound and the outbound queue.
 
-One direction each way: the plugin's messages come through `Runtime._take` and are fed to the consumers they are for;
-what consumers send goes through `Consumer.send` to the plugin.
+One direction each way: the plugin's messages come through `Runtime._take` and are fed to the consumers they
+are for; what consumers send goes through `Consumer.send` to the plugin.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class Consumer:
         "waiter",
     )
 
-    def __init__(
-        self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str
-    ) -> None:
+    def __init__(self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str) -> None:
         self._runtime = runtime
         #: What the plugin knows this consumer by; never used twice.
         self.handle = handle
@@ -82,7 +80,9 @@ class Consumer:
         parameters: Optional[dict[str, Any]],
         ready: Optional[Callable[[], None]] = None,
     ) -> None:
-        """Runs the application, beginning with `mqtt.connect`. `ready` is called when it has dealt with that."""
+        """Runs the application, beginning with `mqtt.connect`. `ready` is called when it has dealt with
+        that.
+        """
         scope = {
             **(parameters or {}),
             "type": "mqtt",
@@ -314,9 +314,7 @@ class Runtime:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))
         if consumers:
-            _, late = await asyncio.wait(
-                [consumer.task for consumer in consumers], timeout=SHUTDOWN_TIMEOUT
-            )
+            _, late = await asyncio.wait([consumer.task for consumer in consumers], timeout=SHUTDOWN_TIMEOUT)
             for consumer in consumers:
                 if consumer.task in late:
                     self.log(
@@ -349,9 +347,7 @@ def _load(runtime: Runtime, path: str) -> Optional[Application]:
     except applications.ApplicationError as error:
         runtime.log(f"Cannot start the application: {error}.")
     except BaseException as error:
-        runtime.log_exception(
-            f"Cannot import the application {path}: {type(error).__name__}: {error}", error
-        )
+        runtime.log_exception(f"Cannot import the application {path}: {type(error).__name__}: {error}", error)
     return None
 
 
@@ -377,8 +373,8 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
     with contextlib.suppress(Exception):
         loop.run_until_complete(loop.shutdown_asyncgens())
-    # What the application registered for the end of the process, which the broker's end does not run. The loop's own
-    # threads are not waited for: one that hangs would hold up the broker.
+    # What the application registered for the end of the process, which the broker's end does not run. The
+    # loop's own threads are not waited for: one that hangs would hold up the broker.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

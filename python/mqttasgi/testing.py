@@ -13,9 +13,9 @@ from ._types import Application, Event, Payload, Receive, Scope, Send
 class MqttComunicator(ApplicationCommunicator):
     """Plays the broker for one consumer.
 
-    `application` is an ASGI application (`MyConsumer.as_asgi()`), `app_id` and `instance_type` ("master" or "worker")
-    are what it finds in its scope, beside `consumer_parameters`. What the consumer sends is checked as the broker does:
-    a wrong topic, filter, QoS or payload raises in the consumer.
+    `application` is an ASGI application (`MyConsumer.as_asgi()`), `app_id` and `instance_type` ("master" or
+    "worker") are what it finds in its scope, beside `consumer_parameters`. What the consumer sends is
+    checked as the broker does: a wrong topic, filter, QoS or payload raises in the consumer.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class MqttComunicator(ApplicationCommunicator):
         super().__init__(checked, self.scope)
 
     async def connect(self, timeout: float = 1) -> Event:
-        """Sends `mqtt.connect` and returns the first event that the consumer sends, within `timeout` seconds."""
+        """Sends `mqtt.connect` and returns the first event that the consumer sends, within `timeout`
+        seconds.
+        """
         await self.send_input({"type": "mqtt.connect"})
         event: Event = await self.receive_output(timeout)
         return event
