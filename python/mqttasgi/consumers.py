@@ -127,7 +127,7 @@ class MqttConsumer(AsyncConsumer):
         try:
             await handler(message)
         except Exception as error:
-            if database.is_database_error(error):
+            if database.is_due_after(error):
                 await database.refresh()
             raise
 

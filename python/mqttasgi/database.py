@@ -8,6 +8,7 @@ only while a connection is open, and after an event that a database error ended.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 
 from asgiref.sync import sync_to_async
 from django.db import Error, close_old_connections, connections
@@ -15,6 +16,9 @@ from django.db.backends.signals import connection_created
 
 #: Seconds between two looks at the connections.
 INTERVAL = 1.0
+
+#: True in consumers that a test drives: the connection is the test's, in a transaction of its own.
+left_to_test: ContextVar[bool] = ContextVar("left_to_test", default=False)
 
 # Set in whichever thread opens a connection, cleared in the database thread when none is left open.
 _connection_open = False
@@ -31,12 +35,12 @@ connection_created.connect(_on_connection_created, dispatch_uid="mqttasgi.databa
 
 def is_due() -> bool:
     """Whether refresh() should run before the next event. Loop thread."""
-    return _connection_open and time.monotonic() - _looked_at >= INTERVAL
+    return _connection_open and time.monotonic() - _looked_at >= INTERVAL and not left_to_test.get()
 
 
-def is_database_error(error: BaseException) -> bool:
+def is_due_after(error: BaseException) -> bool:
     """Whether refresh() should run after an event that raised this."""
-    return isinstance(error, Error)
+    return isinstance(error, Error) and not left_to_test.get()
 
 
 async def refresh() -> None:

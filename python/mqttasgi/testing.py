@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from asgiref.testing import ApplicationCommunicator
 
+from . import database
 from ._mqtt import check_event, encode_payload
 from ._types import Application, Event, Payload, Receive, Scope, Send
 
@@ -40,6 +41,7 @@ class MqttComunicator(ApplicationCommunicator):
                     event["mqtt"]["payload"] = encode_payload(event["mqtt"]["payload"])
                 await send(event)
 
+            database.left_to_test.set(True)
             await application(scope, receive, checked_send)
 
         super().__init__(checked, self.scope)

@@ -1,0 +1,92 @@
+"""What the interpreter is prepared with: environment, log, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_bridge import FakeBridge
+
+from mqttasgi import host
+
+
+def test_log_records_reach_the_broker_line_by_line() -> None:
+    bridge = FakeBridge()
+    logger = logging.getLogger("tests.lamp")
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(host.BrokerLogHandler(bridge))
+    try:
+        raise ValueError("no bulb")
+    except ValueError:
+        logger.exception("first\nsecond")
+    for level in (logging.WARNING, logging.INFO, logging.DEBUG):
+        logger.log(level, "%s", level)
+    assert bridge.lines[0] == (bridge.LOG_ERR, "tests.lamp: first")
+    assert bridge.lines[1] == (bridge.LOG_ERR, "second")
+    assert (bridge.LOG_ERR, "ValueError: no bulb") in bridge.lines
+    assert bridge.lines[-3:] == [
+        (bridge.LOG_WARNING, "tests.lamp: 30"),
+        (bridge.LOG_INFO, "tests.lamp: 20"),
+        (bridge.LOG_DEBUG, "tests.lamp: 10"),
+    ]
+    bridge.close()
+
+
+PROGRAM = """
+import asyncio, logging, os, signal, sys
+sys.path.insert(0, {python!r}); sys.path.insert(0, {tests!r})
+from fake_bridge import FakeBridge
+from mqttasgi import host
+bridge = FakeBridge()
+options = bridge.options()
+options["variables"] = [("FROM_FILE", "file"), ("FROM_BOTH", "file")]
+options["python_path"] = "/first:/second"
+host.prepare(bridge, options)
+before = signal.getsignal(signal.SIGTERM)
+print(sys.path[:2], os.environ["FROM_FILE"], os.environ["FROM_BOTH"])
+print(signal.signal(signal.SIGTERM, lambda *_: None) is before, signal.getsignal(signal.SIGTERM) is before)
+print(signal.alarm(1), signal.setitimer(signal.ITIMER_REAL, 1))
+loop = host.new_event_loop("asyncio")
+loop.add_signal_handler(signal.SIGTERM, lambda: None)
+print(signal.getsignal(signal.SIGTERM) is before)
+print(sum("signals are the broker's" in line for _, line in bridge.lines) >= 3)
+"""
+
+
+def test_signals_stay_the_brokers(tmp_path: Path) -> None:
+    """In a process of its own, because what is prepared stays."""
+    here = Path(__file__).parent
+    program = PROGRAM.format(python=str(here.parent.parent / "python"), tests=str(here))
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "FROM_BOTH": "environment"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.stdout.splitlines() == [
+        "['/first', '/second'] file environment",
+        "True True",
+        "0 (0.0, 0.0)",
+        "True",
+        "True",
+    ], result.stderr
+
+
+def test_the_loop_option() -> None:
+    loop = host.new_event_loop("asyncio")
+    assert "uvloop" not in type(loop).__module__
+    loop.close()
+    loop = host.new_event_loop("auto")
+    loop.close()
+    pytest.importorskip("uvloop")
+    loop = host.new_event_loop("uvloop")
+    assert "uvloop" in type(loop).__module__
+    loop.close()

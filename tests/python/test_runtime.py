@@ -1,0 +1,329 @@
+"""The runtime against a fake bridge: receiving, sending, workers, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Callable
+
+import pytest
+import pytest_asyncio
+from fake_bridge import FakeBridge
+
+from mqttasgi import runtime as runtime_module
+from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime import Runtime
+
+Start = Callable[[Any], Awaitable[Runtime]]
+
+
+async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
+    """Lets the loop run until the condition holds."""
+
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(poll(), timeout)
+
+
+@pytest.fixture
+def bridge() -> Any:
+    bridge = FakeBridge()
+    yield bridge
+    bridge.close()
+
+
+@pytest_asyncio.fixture
+async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
+    """Starts a runtime with an application and waits until its connect() has returned."""
+    loop = asyncio.get_running_loop()
+    runtimes = []
+
+    async def start_it(application: Any) -> Runtime:
+        runtime = Runtime(bridge, loop)
+        runtimes.append(runtime)
+        runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
+        runtime.start("tests:application", application)
+        await until(lambda: bridge.has_started or runtime.stopped)
+        return runtime
+
+    yield start_it
+    loop.remove_reader(bridge.fileno())
+    for runtime in runtimes:
+        tasks = [consumer.task for consumer in runtime._consumers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class LoopThatStays:
+    """The test's loop, which the runtime must not stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def stop(self) -> None:
+        pass
+
+
+class Echo(MqttConsumer):
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        await self.subscribe("in/#", 1)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        await self.publish("out", mqtt_message["payload"], qos=mqtt_message["qos"])
+
+    async def disconnect(self) -> None:
+        await self.publish("gone", "bye", qos=0)
+
+
+class Worker(MqttConsumer):
+    async def connect(self) -> None:
+        await self.subscribe(f"device/{self.scope['device_id']}", 1)
+        await self.publish("hello", f"{self.scope['app_id']} {self.scope['instance_type']}")
+
+    async def receive(self, mqtt_message: Any) -> None:
+        if mqtt_message["payload"] == b"spawn":
+            await self.spawn_worker(99, f"{__name__}.Worker", {})
+        elif mqtt_message["payload"] == b"raise":
+            raise RuntimeError("as told")
+        await self.publish("worked", mqtt_message["payload"])
+
+    async def disconnect(self) -> None:
+        await self.publish("bye", str(self.scope["app_id"]))
+
+
+class Master(MqttConsumer):
+    async def connect(self) -> None:
+        for app_id in (1, 2):
+            path = f"{__name__}{':' if app_id == 1 else '.'}Worker"
+            await self.spawn_worker(app_id=app_id, consumer_path=path, consumer_params={"device_id": app_id})
+
+    async def receive(self, mqtt_message: Any) -> None: ...
+
+
+async def test_clients_are_let_in_once_connect_has_returned(bridge: FakeBridge, start: Start) -> None:
+    bridge.answer_at_once = False
+    starting = asyncio.ensure_future(start(Echo.as_asgi()))
+    await until(lambda: bool(bridge.unanswered))
+    assert not bridge.has_started
+    bridge.control("answer", bridge.unanswered[0])
+    await starting
+    assert bridge.has_started
+    assert bridge.subscriptions == {(1, "in/#"): 1}
+
+
+async def test_messages_are_handled_in_order_and_answered(bridge: FakeBridge, start: Start) -> None:
+    await start(Echo.as_asgi())
+    for number in range(1000):
+        bridge.deliver("in/x", str(number).encode(), qos=number % 3)
+    await until(lambda: len(bridge.published) == 1000)
+    assert bridge.published == [("out", str(n).encode(), n % 3, False) for n in range(1000)]
+
+
+async def test_publish_waits_while_the_queue_is_full(bridge: FakeBridge, start: Start) -> None:
+    await start(Echo.as_asgi())
+    bridge.room = 3
+    for number in range(5):
+        bridge.deliver("in/x", str(number).encode())
+    await until(lambda: len(bridge.published) == 3)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(bridge.published) == 3
+    bridge.room = 1000
+    bridge.control("writable")
+    await until(lambda: len(bridge.published) == 5)
+    assert [payload for _, payload, _, _ in bridge.published] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_workers_get_their_parameters_and_messages(bridge: FakeBridge, start: Start) -> None:
+    await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    assert sorted(payload for _, payload, _, _ in bridge.published) == [b"1 worker", b"2 worker"]
+    assert bridge.subscriptions == {(2, "device/1"): 1, (3, "device/2"): 1}
+    bridge.deliver("device/2", b"x", handle=3)
+    await until(lambda: len(bridge.published) == 3)
+    assert bridge.published[-1][:2] == ("worked", b"x")
+
+
+async def test_a_killed_worker_says_goodbye_and_frees_its_id(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    master = runtime._by_app_id[0]
+    bridge.deliver("device/1", b"last", handle=2)
+    await until(lambda: len(bridge.published) == 3)
+    runtime.kill(master, 1)
+    assert bridge.subscriptions == {(3, "device/2"): 1}
+    runtime.spawn(master, 1, f"{__name__}:Worker", {"device_id": 11})
+    await until(
+        lambda: ("bye", b"1", 1, False) in bridge.published and (4, "device/11") in bridge.subscriptions
+    )
+    assert "error" not in bridge.text()
+
+
+async def test_who_may_spawn_and_kill_what(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi())
+    master, worker = runtime._by_app_id[0], runtime._by_app_id[1]
+    with pytest.raises(PermissionError, match="only the master"):
+        runtime.spawn(worker, 5, f"{__name__}:Worker", {})
+    with pytest.raises(PermissionError, match="only the master"):
+        runtime.kill(worker, 2)
+    with pytest.raises(ValueError, match="app_id 2 is taken"):
+        runtime.spawn(master, 2, f"{__name__}:Worker", {})
+    for nobody in (7, 0, "1"):
+        with pytest.raises(ValueError, match="no worker with app_id"):
+            runtime.kill(master, nobody)
+
+
+async def test_a_worker_that_raises_ends_alone_with_a_traceback(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    bridge.deliver("device/1", b"raise", handle=2)
+    await until(lambda: 1 not in runtime._by_app_id)
+    assert bridge.subscriptions == {(3, "device/2"): 1}
+    text = bridge.text()
+    assert "Worker (worker, app_id 1) ended with an error handling a message on topic 'device/1'" in text
+    assert "RuntimeError: as told" in text
+    bridge.deliver("device/2", b"fine", handle=3)
+    await until(lambda: ("worked", b"fine", 1, False) in bridge.published)
+
+
+async def test_a_worker_that_spawns_gets_the_error_at_the_call(bridge: FakeBridge, start: Start) -> None:
+    await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    bridge.deliver("device/1", b"spawn", handle=2)
+    await until(lambda: "PermissionError" in bridge.text())
+
+
+async def test_wrong_arguments_raise_in_the_consumer(bridge: FakeBridge, start: Start) -> None:
+    errors: list[BaseException] = []
+
+    class Careless(MqttConsumer):
+        async def connect(self) -> None:
+            for attempt in (
+                self.subscribe("a/#/b", 0),
+                self.subscribe("a", 3),
+                self.publish("a/+", b""),
+                self.publish("a", {"not": "a payload"}),  # type: ignore[arg-type]
+                self.publish("a", b"", qos="1"),  # type: ignore[arg-type]
+                self.kill_worker(1),
+                self.spawn_worker(1, "no_such_module.Consumer", {}),
+                self.send({"type": "http.response.start"}),
+            ):
+                try:
+                    await attempt
+                except Exception as error:
+                    errors.append(error)
+
+    await start(Careless.as_asgi())
+    assert [type(error).__name__ for error in errors] == [
+        "ValueError",
+        "ValueError",
+        "ValueError",
+        "TypeError",
+        "TypeError",
+        "ValueError",
+        "ApplicationError",
+        "ValueError",
+    ]
+    assert bridge.published == []
+    assert bridge.subscriptions == {}
+
+
+async def test_an_application_that_never_imports_this_package(bridge: FakeBridge, start: Start) -> None:
+    seen = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+        while True:
+            event = await receive()
+            seen.append(event)
+            if event["type"] == "mqtt.connect":
+                await send({"type": "mqtt.sub", "mqtt": {"topic": "a", "qos": 0}})
+            elif event["type"] == "mqtt.msg":
+                await send({"type": "mqtt.pub", "mqtt": {"topic": "b", "payload": b"1"}})
+            else:
+                await send({"type": "mqtt.usub", "mqtt": {"topic": "a"}})
+                return
+
+    runtime = await start(application)
+    bridge.deliver("a", b"2")
+    await until(lambda: bool(bridge.published))
+    assert bridge.published == [("b", b"1", 1, False)]
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    assert [entry["type"] for entry in seen] == ["mqtt", "mqtt.connect", "mqtt.msg", "mqtt.disconnect"]
+    assert seen[0]["app_id"] == 0
+    assert seen[0]["instance_type"] == "master"
+    assert bridge.subscriptions == {}
+
+
+async def test_stop_lets_every_consumer_disconnect(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    assert {payload for topic, payload, _, _ in bridge.published if topic == "bye"} == {b"1", b"2"}
+    assert bridge.subscriptions == {}
+
+
+async def test_stop_does_not_wait_for_a_consumer_that_hangs(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "SHUTDOWN_TIMEOUT", 0.05)
+
+    class Hanging(Echo):
+        async def disconnect(self) -> None:
+            await asyncio.Event().wait()
+
+    runtime = await start(Hanging.as_asgi())
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    assert "did not finish its disconnect()" in bridge.text()
+
+
+@pytest.mark.parametrize("ending", ["raises", "returns"])
+async def test_a_master_that_ends_before_it_connected_ends_the_start(
+    bridge: FakeBridge, start: Start, ending: str
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if ending == "raises":
+            raise LookupError("no lamp")
+
+    runtime = await start(application)
+    assert runtime.stopped
+    assert not bridge.has_started
+    assert ("LookupError: no lamp" if ending == "raises" else "returned before") in bridge.text()
+
+
+async def test_a_consumer_with_much_to_do_lets_others_have_a_turn(bridge: FakeBridge, start: Start) -> None:
+    await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    for _ in range(200):
+        bridge.deliver("device/1", b"many", handle=2)
+    bridge.deliver("device/2", b"one", handle=3)
+    await until(lambda: len(bridge.published) == 203)
+    payloads = [payload for _, payload, _, _ in bridge.published[2:]]
+    assert payloads.index(b"one") < 200
+
+
+async def test_a_subscription_cannot_outlive_its_consumer(bridge: FakeBridge, start: Start) -> None:
+    late: list[Any] = []
+
+    class Leaves(Echo):
+        async def mqtt_disconnect(self, event: Any) -> None:
+            late.append(self)
+            await super().mqtt_disconnect(event)
+
+    runtime = await start(Leaves.as_asgi())
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    with pytest.raises(RuntimeError, match="has ended and cannot subscribe"):
+        await late[0].subscribe("more", 0)
