@@ -26,8 +26,8 @@ struct topics *topics_new(void);
 void topics_free(struct topics *topics);
 
 /* Subscribes consumer to filter, or changes the QoS of the subscription it has. filter is copied; it is the
- * caller's business that it is a valid filter of at most TOPICS_LEVELS_MAX levels. MOSQ_ERR_NOMEM leaves the
- * trie as it was. */
+ * caller's business that it is a valid filter. MOSQ_ERR_INVAL: it has more than TOPICS_LEVELS_MAX levels.
+ * MOSQ_ERR_NOMEM. Both leave the trie as it was. */
 int topics_add(struct topics *topics, uint64_t consumer, const char *filter, uint8_t qos)
 	__attribute__((warn_unused_result));
 
@@ -35,14 +35,13 @@ int topics_add(struct topics *topics, uint64_t consumer, const char *filter, uin
 int topics_remove(struct topics *topics, uint64_t consumer, const char *filter);
 
 /* Finds every consumer with a matching filter, each once. *ret_recipients belongs to the trie and is valid until
- * the next call that takes it. MOSQ_ERR_NOMEM: nothing was set. */
-int topics_match(struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count)
-	__attribute__((warn_unused_result));
+ * the next call that takes it. Never allocates (topics_add() made the room), so it cannot fail. */
+void topics_match(struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count);
 
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);
 
-/* Mosquitto refuses topics and filters with more separators than this (TOPIC_HIERARCHY_LIMIT). */
+/* Mosquitto refuses topics and filters with more than 200 separators (TOPIC_HIERARCHY_LIMIT). */
 #define TOPICS_LEVELS_MAX 201
 
 #endif
