@@ -206,7 +206,8 @@ static const char *read_statement(struct reader *reader, struct statement *state
 	if (!problem) {
 		read_bytes(reader, count_while(reader, is_blank));
 		if (peek(reader) != '#' && reader->at < reader->end && *reader->at != '\n') {
-			problem = statement->has_value ? "something follows the closing quote" : "there is no = after the name";
+			problem = statement->has_value ? "something follows the closing quote"
+										   : "there is no = after the name";
 		}
 	}
 	read_bytes(reader, count_while(reader, is_in_line));

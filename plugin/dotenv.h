@@ -2,10 +2,9 @@
  *
  * `export`, quotes and their escapes, values over several lines, comments, names without `=`, `${NAME}` and
  * `${NAME:-default}` (the real environment first, then the lines above, as load_dotenv() resolves them).
- * Different on purpose: a line that makes no sense is a problem, where python-dotenv warns and goes on; so are a
- * NUL byte and a name with `=` in it, which no environment can hold. Only ASCII white space counts as such, and
- * bytes that are not UTF-8 are kept.
- * Any thread; the environment must not change meanwhile. */
+ * Different on purpose: a line that makes no sense is a problem, where python-dotenv warns and goes on; so
+ * are a NUL byte and a name with `=` in it, which no environment can hold. Only ASCII white space counts as
+ * such, and bytes that are not UTF-8 are kept. Any thread; the environment must not change meanwhile. */
 #ifndef MQTTASGI_DOTENV_H
 #define MQTTASGI_DOTENV_H
 
@@ -35,7 +34,8 @@ struct dotenv {
 int dotenv_read(const char *path, struct dotenv **ret_dotenv) __attribute__((warn_unused_result));
 
 /* The same for a file's content. MOSQ_ERR_SUCCESS or MOSQ_ERR_NOMEM. */
-int dotenv_parse(const char *bytes, size_t length, struct dotenv **ret_dotenv) __attribute__((warn_unused_result));
+int dotenv_parse(const char *bytes, size_t length, struct dotenv **ret_dotenv)
+		__attribute__((warn_unused_result));
 
 /* Takes NULL. */
 void dotenv_free(struct dotenv *dotenv);

@@ -1,8 +1,8 @@
 /* Hash table of things that embed a struct table_entry.
  *
- * Chained, so that an entry never moves and removing one needs no marker. Grows when it is full and shrinks when
- * it is an eighth full; where memory for that runs out it stays as it is, which is slower and still right. Not
- * thread-safe. Start from `struct table t = {0}`; an empty table owns no memory. */
+ * Chained, so that an entry never moves and removing one needs no marker. Grows when it is full and shrinks
+ * when it is an eighth full; where memory for that runs out it stays as it is, which is slower and still
+ * right. Not thread-safe. Start from `struct table t = {0}`; an empty table owns no memory. */
 #ifndef MQTTASGI_TABLE_H
 #define MQTTASGI_TABLE_H
 

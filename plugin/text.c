@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUOTED_CHARACTERS_MAX 80
+#define VISIBLE_CHARACTERS_MAX 80
 
 /* Room for length more bytes and the terminator. */
 static bool reserve(struct text *text, size_t length)
@@ -85,14 +85,13 @@ static size_t printable_length(const unsigned char *s)
 	return length;
 }
 
-void text_add_quoted(struct text *text, const char *value)
+void text_add_visible(struct text *text, const char *value)
 {
 	const unsigned char *s = (const unsigned char *)value;
 	unsigned int characters;
 	size_t length;
 
-	text_add(text, "\"", 1);
-	for (characters = 0; *s && characters < QUOTED_CHARACTERS_MAX; characters++) {
+	for (characters = 0; *s && characters < VISIBLE_CHARACTERS_MAX; characters++) {
 		length = printable_length(s);
 		if (length == 0) {
 			text_addf(text, "\\x%02x", *s);
@@ -105,7 +104,14 @@ void text_add_quoted(struct text *text, const char *value)
 		text_add(text, (const char *)s, length);
 		s += length;
 	}
-	text_addf(text, "%s\"", *s ? "..." : "");
+	text_addf(text, "%s", *s ? "..." : "");
+}
+
+void text_add_quoted(struct text *text, const char *value)
+{
+	text_add(text, "\"", 1);
+	text_add_visible(text, value);
+	text_add(text, "\"", 1);
 }
 
 char *text_take(struct text *text)

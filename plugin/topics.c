@@ -11,27 +11,27 @@
 
 /* DESIGN
  *
- * `a/+/#` is the path root → "a" → plus, and its consumers are in `below` of that last node; those of `a/b` are
- * in `here` of the node "b". Matching goes down the trie: at each node everything in `below` matches, then the
- * topic's next level leads to at most two children.
+ * `a/+/#` is the path root → "a" → plus, and its consumers are in `below` of that last node; those of `a/b`
+ * are in `here` of the node "b". Matching goes down the trie: at each node everything in `below` matches,
+ * then the topic's next level leads to at most two children.
  *
  * A consumer met for the first time in a match gets the match's number as its stamp and a place among the
  * recipients; met again, only its QoS may rise. Hence no search and no sorting. The recipients have room
  * for all consumers at any time, so a match does not allocate.
  *
- * Which place a subscription has in its list is kept in one table for all of them, keyed by list and consumer:
- * adding and removing stay cheap where 10,000 consumers share a filter.
+ * Which place a subscription has in its list is kept in one table for all of them, keyed by list and
+ * consumer: adding and removing stay cheap where 10,000 consumers share a filter.
  *
- * Only filters enter the tables, never a client's topics. The hash is seeded all the same, because applications
- * build filters from what clients send. */
+ * Only filters enter the tables, never a client's topics. The hash is seeded all the same, because
+ * applications build filters from what clients send. */
 
 #define RECIPIENTS_MIN 16
 
 struct consumer {
 	struct table_entry entry;
 	uint64_t id;
-	uint64_t stamp;      /* number of the last match that found it */
-	size_t place;        /* among the recipients of that match */
+	uint64_t stamp; /* number of the last match that found it */
+	size_t place;   /* among the recipients of that match */
 	size_t subscriptions;
 };
 
@@ -332,7 +332,8 @@ static int resize_list(struct subscriber_list *list, size_t capacity)
 }
 
 /* Puts consumer at the end of list. */
-static int subscribe(struct topics *topics, struct subscriber_list *list, struct consumer *consumer, uint8_t qos)
+static int subscribe(
+		struct topics *topics, struct subscriber_list *list, struct consumer *consumer, uint8_t qos)
 {
 	struct subscription *subscription = calloc(1, sizeof *subscription);
 
@@ -452,11 +453,12 @@ static void collect(struct topics *topics, const struct subscriber_list *list)
 	}
 }
 
-/* rest is what the topic has after node's level, NULL at its end. Goes at most TOPICS_LEVELS_MAX calls deep, as
- * the trie is no deeper, whatever the topic. */
+/* rest is what the topic has after node's level, NULL at its end. Goes at most TOPICS_LEVELS_MAX calls deep,
+ * as the trie is no deeper, whatever the topic. */
 static void match_from(struct topics *topics, const struct node *node, const char *rest)
 {
-	/* MQTT 5, 4.7.2: the server must not match topics that begin with $ with a wildcard in the first level. */
+	/* MQTT 5, 4.7.2: the server must not match topics that begin with $ with a wildcard in the first level.
+	 */
 	bool wildcards = node->parent || !rest || *rest != '$';
 	struct level level;
 	const struct node *child;
@@ -482,7 +484,8 @@ static void match_from(struct topics *topics, const struct node *node, const cha
 	}
 }
 
-void topics_match(struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count)
+void topics_match(
+		struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count)
 {
 	topics->match++;
 	topics->recipient_count = 0;
