@@ -87,6 +87,16 @@ def sanitizer_environment() -> dict[str, str]:
     }
 
 
+def _fixed_addresses(environment: dict[str, str]) -> list[str]:
+    # ThreadSanitizer cannot place its shadow memory where a kernel randomises addresses widely (vm.mmap_rnd_bits above
+    # 28). The library must not be loaded into setarch itself, which still runs randomised.
+    if SANITIZER != "thread" or "LD_PRELOAD" not in environment:
+        return []
+    if subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode != 0:
+        return []
+    return ["setarch", "-R", "env", f"LD_PRELOAD={environment.pop('LD_PRELOAD')}"]
+
+
 def _without_space(path: Path) -> str:
     # Options of the sanitizers end at a space or a colon; quotes keep the path together.
     return f"'{path}'"
@@ -446,7 +456,7 @@ class Broker:
         environment[TAG] = self._tag
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [mosquitto_program(), "-c", str(configuration)],
+                [*_fixed_addresses(environment), mosquitto_program(), "-c", str(configuration)],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
