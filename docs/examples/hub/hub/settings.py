@@ -103,6 +103,7 @@ if os.environ.get("REDIS_URL"):
     }
 
 LANGUAGE_CODE = "en"
+# Django makes this the zone of the whole process: the times in the broker's log are in it as well.
 TIME_ZONE = os.environ.get("HUB_TIME_ZONE") or "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
