@@ -16,38 +16,39 @@ enum options_loop { OPTIONS_LOOP_AUTO, OPTIONS_LOOP_ASYNCIO, OPTIONS_LOOP_UVLOOP
 enum options_session { OPTIONS_SESSION_FULL, OPTIONS_SESSION_OFF };
 enum options_transport { OPTIONS_TRANSPORT_TCP, OPTIONS_TRANSPORT_WEBSOCKETS };
 
-/* One NAME=value of the `.env` file. */
+/* One NAME=value of the `.env` file. Bytes, not always UTF-8. */
 struct options_variable {
 	char *name;
 	char *value;
 };
 
 struct options {
-	char *application;               /* package.module:name, never NULL */
-	char *host;                      /* listener's name or address, or a unix socket's path */
-	uint16_t port;                   /* 0 with a unix socket */
-	char *username;                  /* NULL: none */
-	char *password;                  /* NULL: none; never logged */
+	char *application; /* package.module:name, never NULL */
+	char *host;        /* listener's name or address, or a unix socket's path */
+	uint16_t port;     /* 0 with a unix socket */
+	char *username;    /* NULL: none */
+	char *password;    /* NULL: none; never logged */
 	bool cleansession;
-	int verbosity;                   /* 0 warnings, 1 info, 2 debug */
-	char *client_id;                 /* never NULL */
-	char *cert, *key, *cacert;       /* NULL: none */
+	int verbosity;             /* 0 warnings, 1 info, 2 debug */
+	char *client_id;           /* never NULL */
+	char *cert, *key, *cacert; /* NULL: none */
 	bool use_ssl;
 	enum options_transport transport;
-	unsigned int retries;            /* 0: for ever */
-	char *python_path;               /* folders, ':' between them; NULL: none */
-	char *virtualenv;                /* folder; NULL: none */
-	char *env_file;                  /* the `.env` file that was read; NULL: none was found */
-	size_t queue_size;               /* messages, each direction */
-	size_t queue_bytes;              /* bytes of topics and payloads, each direction */
+	unsigned int retries; /* 0: for ever */
+	char *python_path;    /* folders, ':' between them; NULL: none */
+	char *virtualenv;     /* folder; NULL: none */
+	char *env_file;       /* the `.env` file that was read; NULL: none was found */
+	size_t queue_size;    /* messages, each direction */
+	size_t queue_bytes;   /* bytes of topics and payloads, each direction */
 	unsigned int startup_timeout_ms;
 	enum options_session session;
 	enum options_loop loop;
-	unsigned int spin_us;            /* 0: never */
+	unsigned int spin_us; /* 0: never */
 
-	struct options_variable *variables; /* of the `.env` file, in its order */
+	/* Of the `.env` file, in its order; also those that the environment has another value of. */
+	struct options_variable *variables;
 	size_t variable_count;
-	char *without_effect;            /* keys that were given but do nothing yet, ", " between; NULL: none */
+	char *without_effect; /* keys that were given but do nothing yet, ", " between; NULL: none */
 };
 
 /* Reads, validates and returns all options.
@@ -55,8 +56,8 @@ struct options {
  * MOSQ_ERR_INVAL or MOSQ_ERR_NOMEM: *ret_error is one line that names every wrong key, its value (never a
  * password) and what is allowed; the caller frees it with free(); NULL when memory ran out.
  * Broker thread only: it reads the environment. */
-int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options, char **ret_error)
-	__attribute__((warn_unused_result));
+int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options,
+		char **ret_error) __attribute__((warn_unused_result));
 
 /* Takes NULL. */
 void options_free(struct options *options);

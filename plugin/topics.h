@@ -1,9 +1,9 @@
 /* Which consumers hear a topic.
  *
  * A trie of topic filters, one node a level, with the consumers that subscribed to each. MQTT 5 section 4.7
- * decides what matches: `+` is one level, `#` the rest and its parent, and a wildcard in the first level does not
- * match topics that begin with `$`. The broker thread owns the trie: it adds, removes and matches; nobody else
- * may touch it, so there is no lock. */
+ * decides what matches: `+` is one level, `#` the rest and its parent, and a wildcard in the first level does
+ * not match topics that begin with `$`. The broker thread owns the trie: it adds, removes and matches; nobody
+ * else may touch it, so there is no lock. */
 #ifndef MQTTASGI_TOPICS_H
 #define MQTTASGI_TOPICS_H
 
@@ -12,8 +12,8 @@
 
 struct topics;
 
-/* One consumer that a message is for, with the QoS it subscribed at (the highest, where several of its filters
- * match). */
+/* One consumer that a message is for, with the QoS it subscribed at (the highest, where several of its
+ * filters match). */
 struct recipient {
 	uint64_t consumer;
 	uint8_t qos;
@@ -26,23 +26,23 @@ struct topics *topics_new(void);
 void topics_free(struct topics *topics);
 
 /* Subscribes consumer to filter, or changes the QoS of the subscription it has. filter is copied; it is the
- * caller's business that it is a valid filter of at most TOPICS_LEVELS_MAX levels. MOSQ_ERR_NOMEM leaves the
- * trie as it was. */
+ * caller's business that it is a valid filter. MOSQ_ERR_INVAL: it has more than TOPICS_LEVELS_MAX levels.
+ * MOSQ_ERR_NOMEM. Both leave the trie as it was. */
 int topics_add(struct topics *topics, uint64_t consumer, const char *filter, uint8_t qos)
-	__attribute__((warn_unused_result));
+		__attribute__((warn_unused_result));
 
 /* MOSQ_ERR_NOT_FOUND when there was no such subscription. Nodes that serve nobody are freed. */
 int topics_remove(struct topics *topics, uint64_t consumer, const char *filter);
 
-/* Finds every consumer with a matching filter, each once. *ret_recipients belongs to the trie and is valid until
- * the next call that takes it. MOSQ_ERR_NOMEM: nothing was set. */
-int topics_match(struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count)
-	__attribute__((warn_unused_result));
+/* Finds every consumer with a matching filter, each once. *ret_recipients belongs to the trie and is valid
+ * until the next call that takes it. Never allocates (topics_add() made the room), so it cannot fail. */
+void topics_match(
+		struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count);
 
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);
 
-/* Mosquitto refuses topics and filters with more separators than this (TOPIC_HIERARCHY_LIMIT). */
+/* Mosquitto refuses topics and filters with more than 200 separators (TOPIC_HIERARCHY_LIMIT). */
 #define TOPICS_LEVELS_MAX 201
 
 #endif

@@ -1,0 +1,581 @@
+#include "options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "dotenv.h"
+#include "option_types.h"
+#include "text.h"
+
+/* A new option is a field in struct options and a row here; its row frees it, too, where it is a string. */
+
+#define WITHOUT_EFFECT 1u /* validated, and listed in without_effect where given */
+#define NOT_IN_DOTENV 2u  /* names the `.env` file: too late to read it there */
+#define SECRET 4u
+
+#define FIELD(name)                                                                                          \
+	offsetof(struct options, name), sizeof(((struct options *)NULL)->name),                                    \
+			_Generic(((struct options *)NULL)->name, char * : true, default : false)
+#define NO_RANGE 0, 0, NULL
+
+#define QUEUE_BYTES_MAX (SIZE_MAX > UINT32_MAX ? (uint64_t)64 << 30 : (uint64_t)1 << 30)
+
+static const char *const transports[] = {"tcp", "websockets", NULL};
+static const char *const sessions[] = {"full", "off", NULL};
+static const char *const loops[] = {"auto", "asyncio", "uvloop", NULL};
+
+/* clang-format off */
+static const struct option table[] = {
+	/* key, environment, type, default, field, minimum, maximum, choices, flags */
+	{"application", "MQTTASGI_APPLICATION", option_take_application, NULL, FIELD(application), NO_RANGE, 0},
+	{"host", "MQTT_HOSTNAME", option_take_string, "localhost", FIELD(host), NO_RANGE, WITHOUT_EFFECT},
+	{"port", "MQTT_PORT", option_take_number, "1883", FIELD(port), 0, 65535, NULL, WITHOUT_EFFECT},
+	{"username", "MQTT_USERNAME", option_take_string, NULL, FIELD(username), NO_RANGE, WITHOUT_EFFECT},
+	{"password", "MQTT_PASSWORD", option_take_secret, NULL, FIELD(password), NO_RANGE, WITHOUT_EFFECT | SECRET},
+	{"cleansession", "MQTT_CLEAN", option_take_boolean, "true", FIELD(cleansession), NO_RANGE, WITHOUT_EFFECT},
+	{"verbosity", "VERBOSITY", option_take_number, "0", FIELD(verbosity), 0, 2, NULL, 0},
+	{"client_id", "MQTT_CLIENT_ID", option_take_string, NULL, FIELD(client_id), NO_RANGE, WITHOUT_EFFECT},
+	{"cert", "TLS_CERT", option_take_file, NULL, FIELD(cert), NO_RANGE, WITHOUT_EFFECT},
+	{"key", "TLS_KEY", option_take_file, NULL, FIELD(key), NO_RANGE, WITHOUT_EFFECT},
+	{"cacert", "TLS_CA", option_take_file, NULL, FIELD(cacert), NO_RANGE, WITHOUT_EFFECT},
+	{"use_ssl", "MQTT_USE_SSL", option_take_boolean, "false", FIELD(use_ssl), NO_RANGE, WITHOUT_EFFECT},
+	{"transport", "MQTT_TRANSPORT", option_take_choice, "tcp", FIELD(transport), 0, 0, transports, WITHOUT_EFFECT},
+	{"retries", "MQTT_RETRIES", option_take_number, "3", FIELD(retries), 0, 1000000, NULL, WITHOUT_EFFECT},
+	{"python_path", "MQTTASGI_PYTHON_PATH", option_take_folders, NULL, FIELD(python_path), NO_RANGE, 0},
+	{"virtualenv", "MQTTASGI_VIRTUALENV", option_take_virtualenv, NULL, FIELD(virtualenv), NO_RANGE, 0},
+	{"env_file", "MQTTASGI_ENV_FILE", option_take_file, NULL, FIELD(env_file), NO_RANGE, NOT_IN_DOTENV},
+	{"queue_size", "MQTTASGI_QUEUE_SIZE", option_take_number, "100000", FIELD(queue_size), 1, 10000000, NULL, 0},
+	{"queue_bytes", "MQTTASGI_QUEUE_BYTES", option_take_bytes, "64M", FIELD(queue_bytes), 1024, QUEUE_BYTES_MAX, NULL, 0},
+	{"startup_timeout", "MQTTASGI_STARTUP_TIMEOUT", option_take_seconds, "30", FIELD(startup_timeout_ms), 100, 3600000, NULL, 0},
+	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, WITHOUT_EFFECT},
+	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},
+	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, 0},
+};
+/* clang-format on */
+
+#define TABLE_LENGTH (sizeof table / sizeof table[0])
+
+enum source { SOURCE_DEFAULT, SOURCE_LINE, SOURCE_ENVIRONMENT, SOURCE_DOTENV };
+
+/* Where the value of a row comes from. */
+struct given {
+	enum source source;
+	const char *value; /* NULL: none. Borrowed from the environment or loader.dotenv, or it is `owned` */
+	char *owned;
+	size_t line; /* in the `.env` file */
+	bool done;   /* it is in the struct now, or a sentence says why not */
+	bool valid;  /* it is in the struct now */
+};
+
+struct loader {
+	const struct mosquitto_opt *lines;
+	int line_count;
+	struct options *options;
+	struct dotenv *dotenv;
+	struct given given[TABLE_LENGTH]; /* one per row of the table */
+	struct text errors;               /* the sentences so far, "; " between */
+	bool out_of_memory;
+};
+
+/* ---- sentences ---- */
+
+static void begin_sentence(struct loader *loader)
+{
+	if (loader->errors.length > 0) {
+		text_add(&loader->errors, "; ", 2);
+	}
+}
+
+/* Begins a sentence about row with where its value came from. */
+static void begin_sentence_about(struct loader *loader, size_t row)
+{
+	const struct given *given = &loader->given[row];
+
+	begin_sentence(loader);
+	switch (given->source) {
+	case SOURCE_ENVIRONMENT:
+		text_addf(&loader->errors, "environment variable %s: ", table[row].variable);
+		break;
+	case SOURCE_DOTENV:
+		text_add_visible(&loader->errors, loader->options->env_file);
+		text_addf(&loader->errors, " line %zu, %s: ", given->line, table[row].variable);
+		break;
+	default:
+		text_addf(&loader->errors, "option %s: ", table[row].key);
+		break;
+	}
+}
+
+static size_t row_of(const char *key)
+{
+	size_t row;
+
+	for (row = 0; row < TABLE_LENGTH && strcmp(table[row].key, key) != 0; row++) {
+	}
+	return row;
+}
+
+/* ---- where values come from ---- */
+
+/* A copy of the line's value without blanks at its ends: a value runs to the end of the line in
+ * mosquitto.conf, and blanks there cannot be seen. A password may want them. */
+static char *copy_line_value(const struct option *option, const char *value)
+{
+	size_t length = strlen(value);
+
+	if (!(option->flags & SECRET)) {
+		value += strspn(value, " \t");
+		length = strlen(value);
+		while (length > 0 && strchr(" \t\r", value[length - 1])) {
+			length--;
+		}
+	}
+	return text_copy(value, length);
+}
+
+static void gather_lines(struct loader *loader)
+{
+	size_t row;
+	int i;
+
+	for (i = 0; i < loader->line_count; i++) {
+		row = row_of(loader->lines[i].key);
+		if (row == TABLE_LENGTH || loader->given[row].owned) {
+			continue; /* check_keys() says so */
+		}
+		loader->given[row].owned =
+				copy_line_value(&table[row], loader->lines[i].value ? loader->lines[i].value : "");
+		loader->given[row].value = loader->given[row].owned;
+		loader->given[row].source = SOURCE_LINE;
+		loader->out_of_memory |= !loader->given[row].owned;
+	}
+}
+
+static void gather_environment(struct loader *loader)
+{
+	const char *value;
+	size_t row;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		value = getenv(table[row].variable);
+		if (loader->given[row].source == SOURCE_DEFAULT && value && *value) {
+			loader->given[row].value = value;
+			loader->given[row].source = SOURCE_ENVIRONMENT;
+		}
+	}
+}
+
+static void gather_dotenv(struct loader *loader)
+{
+	const struct dotenv_variable *variable;
+	size_t row, i;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		if (loader->given[row].source != SOURCE_DEFAULT || (table[row].flags & NOT_IN_DOTENV)) {
+			continue;
+		}
+		for (i = 0; i < loader->dotenv->count; i++) {
+			variable = &loader->dotenv->variables[i];
+			if (strcmp(variable->name, table[row].variable) == 0 && variable->value && *variable->value) {
+				loader->given[row].value = variable->value;
+				loader->given[row].line = variable->line;
+				loader->given[row].source = SOURCE_DOTENV;
+			}
+		}
+	}
+}
+
+static void gather_defaults(struct loader *loader)
+{
+	size_t row;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		if (loader->given[row].source == SOURCE_DEFAULT) {
+			loader->given[row].value = table[row].fallback;
+		}
+	}
+}
+
+/* ---- taking values ---- */
+
+static void take_value(struct loader *loader, size_t row)
+{
+	struct given *given = &loader->given[row];
+	void *field = (char *)loader->options + table[row].offset;
+	struct text complaint = {0};
+	int rc;
+
+	if (given->done || !given->value) {
+		return;
+	}
+	given->done = true;
+	if (*given->value) {
+		rc = table[row].take(&table[row], given->value, field, &complaint);
+	} else {
+		text_addf(&complaint, "has no value");
+		rc = MOSQ_ERR_INVAL;
+	}
+	given->valid = rc == MOSQ_ERR_SUCCESS;
+	if (rc == MOSQ_ERR_INVAL && !complaint.failed) {
+		begin_sentence_about(loader, row);
+		text_add(&loader->errors, complaint.data, complaint.length);
+	}
+	loader->out_of_memory |= rc == MOSQ_ERR_NOMEM || complaint.failed;
+	text_free(&complaint);
+}
+
+/* ---- the `.env` file ---- */
+
+/* Reads options->env_file. */
+static void read_dotenv(struct loader *loader)
+{
+	const char *path = loader->options->env_file;
+	int rc = dotenv_read(path, &loader->dotenv);
+	int error = errno;
+
+	if (rc == MOSQ_ERR_NOMEM) {
+		loader->out_of_memory = true;
+	} else if (rc != MOSQ_ERR_SUCCESS) {
+		begin_sentence(loader);
+		option_cannot_read(&loader->errors, path, error);
+	} else if (loader->dotenv->problem_count > 0) {
+		begin_sentence(loader);
+		text_add_visible(&loader->errors, path);
+		text_addf(&loader->errors, " line %zu: %s", loader->dotenv->problem_line, loader->dotenv->problem);
+		if (loader->dotenv->problem_count > 1) {
+			text_addf(&loader->errors, " (and %zu more problems below)", loader->dotenv->problem_count - 1);
+		}
+	}
+}
+
+/* Makes folder's `.env` options->env_file if there is one. A folder of that name is a virtual environment;
+ * and what cannot even be looked at is passed over, for the broker's user often may not enter the working
+ * directory. */
+static bool try_folder(struct loader *loader, const char *folder, size_t length)
+{
+	struct text path = {0};
+	struct stat status;
+	char *name;
+
+	text_add(&path, folder, length);
+	text_addf(&path, "/.env");
+	name = text_take(&path);
+	if (!name) {
+		loader->out_of_memory = true;
+		return false;
+	}
+	if (stat(name, &status) != 0 || !S_ISREG(status.st_mode)) {
+		free(name);
+		return false;
+	}
+	loader->options->env_file = name;
+	return true;
+}
+
+static void search_dotenv(struct loader *loader)
+{
+	const char *folders = loader->given[row_of("python_path")].value;
+	char working[PATH_MAX];
+	size_t length;
+
+	for (; folders && *folders; folders += length + (folders[length] == ':')) {
+		length = strcspn(folders, ":");
+		if (length > 0 && try_folder(loader, folders, length)) {
+			return;
+		}
+	}
+	if (getcwd(working, sizeof working)) {
+		try_folder(loader, working, strlen(working));
+	}
+}
+
+static void load_dotenv(struct loader *loader)
+{
+	size_t row = row_of("env_file");
+
+	take_value(loader, row);
+	if (!loader->given[row].value) {
+		search_dotenv(loader);
+	}
+	if (loader->options->env_file) {
+		read_dotenv(loader);
+	}
+	if (loader->dotenv) {
+		gather_dotenv(loader);
+	}
+}
+
+/* ---- checks across options ---- */
+
+static void check_application(struct loader *loader)
+{
+	if (!loader->given[row_of("application")].value) {
+		begin_sentence(loader);
+		text_addf(&loader->errors,
+				"option application: missing, name the application to run: "
+				"plugin_opt_application package.module:name (or environment variable MQTTASGI_APPLICATION)");
+	}
+}
+
+static void check_address(struct loader *loader)
+{
+	struct options *options = loader->options;
+	size_t port = row_of("port");
+
+	if (!loader->given[row_of("host")].valid) {
+		return;
+	}
+	if (*options->host == '/') {
+		if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+			begin_sentence_about(loader, row_of("host"));
+			text_add_quoted(&loader->errors, options->host);
+			text_addf(&loader->errors, " is too long for a unix socket's path");
+		}
+		options->port = 0;
+	} else if (loader->given[port].valid && options->port == 0) {
+		begin_sentence_about(loader, port);
+		text_addf(&loader->errors, "0 is only for a host that is a unix socket's path and begins with /");
+	}
+}
+
+static void check_certificate(struct loader *loader)
+{
+	size_t cert = row_of("cert"), key = row_of("key");
+	bool has_cert = loader->given[cert].value, has_key = loader->given[key].value;
+
+	if (has_cert != has_key) {
+		begin_sentence_about(loader, has_cert ? cert : key);
+		text_addf(&loader->errors, "needs option %s too", has_cert ? "key" : "cert");
+	}
+}
+
+/* ---- keys ---- */
+
+#define KEY_MAX 32 /* longer ones resemble no key of ours */
+
+static size_t minimum(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many letters to add, drop, replace or swap to get from a to b. */
+static size_t edit_distance(const char *a, const char *b)
+{
+	size_t distance[KEY_MAX + 1][KEY_MAX + 1];
+	size_t a_length = strlen(a), b_length = strlen(b), i, j;
+
+	if (a_length > KEY_MAX || b_length > KEY_MAX) {
+		return SIZE_MAX;
+	}
+	for (i = 0; i <= a_length; i++) {
+		for (j = 0; j <= b_length; j++) {
+			if (i == 0 || j == 0) {
+				distance[i][j] = i + j;
+				continue;
+			}
+			distance[i][j] = minimum(distance[i - 1][j], distance[i][j - 1]) + 1;
+			distance[i][j] = minimum(distance[i][j], distance[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+				distance[i][j] = minimum(distance[i][j], distance[i - 2][j - 2] + 1);
+			}
+		}
+	}
+	return distance[a_length][b_length];
+}
+
+/* NULL where no key is close: at most two letters off, and fewer than half of them. */
+static const char *closest_key(const char *key)
+{
+	const char *closest = NULL;
+	size_t row, distance, best = 3;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		distance = edit_distance(key, table[row].key);
+		if (distance < best && distance * 2 < strlen(table[row].key)) {
+			best = distance;
+			closest = table[row].key;
+		}
+	}
+	return closest;
+}
+
+/* How many earlier lines have the key of line i. */
+static size_t count_earlier(const struct loader *loader, int i)
+{
+	size_t count = 0;
+	int j;
+
+	for (j = 0; j < i; j++) {
+		count += strcmp(loader->lines[j].key, loader->lines[i].key) == 0;
+	}
+	return count;
+}
+
+static void check_keys(struct loader *loader)
+{
+	const char *key, *closest;
+	size_t earlier;
+	int i;
+
+	for (i = 0; i < loader->line_count; i++) {
+		key = loader->lines[i].key;
+		earlier = count_earlier(loader, i);
+		if (row_of(key) < TABLE_LENGTH ? earlier != 1 : earlier > 0) {
+			continue; /* each key is named once */
+		}
+		begin_sentence(loader);
+		text_addf(&loader->errors, "option ");
+		text_add_visible(&loader->errors, key);
+		text_addf(&loader->errors, ": ");
+		if (earlier == 1) {
+			text_addf(&loader->errors, "given more than once");
+			continue;
+		}
+		closest = closest_key(key);
+		text_addf(&loader->errors, "unknown%s%s%s", closest ? ", did you mean " : "", closest ? closest : "",
+				closest ? "?" : "");
+	}
+}
+
+/* ---- the rest of the struct ---- */
+
+static void make_client_id(struct loader *loader)
+{
+	struct text id = {0};
+	char host[256];
+
+	if (loader->options->client_id) {
+		return;
+	}
+	if (gethostname(host, sizeof host) != 0) {
+		host[0] = '\0';
+	}
+	host[sizeof host - 1] = '\0';
+	text_addf(&id, "mqttasgi-%s-%ld", host, (long)getpid());
+	loader->options->client_id = text_take(&id);
+	loader->out_of_memory |= !loader->options->client_id;
+}
+
+/* Moves the variables that have a value; one without is not set by python-dotenv either. */
+static void keep_variables(struct loader *loader)
+{
+	struct options *options = loader->options;
+	struct dotenv_variable *variable;
+	size_t i;
+
+	if (!loader->dotenv || loader->dotenv->count == 0) {
+		return;
+	}
+	options->variables = calloc(loader->dotenv->count, sizeof *options->variables);
+	if (!options->variables) {
+		loader->out_of_memory = true;
+		return;
+	}
+	for (i = 0; i < loader->dotenv->count; i++) {
+		variable = &loader->dotenv->variables[i];
+		if (variable->value) {
+			options->variables[options->variable_count++] =
+					(struct options_variable){variable->name, variable->value};
+			variable->name = variable->value = NULL;
+		}
+	}
+}
+
+static void list_without_effect(struct loader *loader)
+{
+	struct text list = {0};
+	size_t row;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		if ((table[row].flags & WITHOUT_EFFECT) && loader->given[row].source != SOURCE_DEFAULT) {
+			text_addf(&list, "%s%s", list.length > 0 ? ", " : "", table[row].key);
+		}
+	}
+	if (list.length > 0 || list.failed) {
+		loader->options->without_effect = text_take(&list);
+		loader->out_of_memory |= !loader->options->without_effect;
+	}
+}
+
+/* ---- the whole ---- */
+
+static void load(struct loader *loader)
+{
+	size_t row;
+
+	gather_lines(loader);
+	gather_environment(loader);
+	load_dotenv(loader);
+	gather_defaults(loader);
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		take_value(loader, row);
+	}
+	check_application(loader);
+	check_address(loader);
+	check_certificate(loader);
+	check_keys(loader);
+	make_client_id(loader);
+	keep_variables(loader);
+	list_without_effect(loader);
+}
+
+int options_load(
+		const struct mosquitto_opt *lines, int line_count, struct options **ret_options, char **ret_error)
+{
+	struct loader loader = {.lines = lines, .line_count = line_count};
+	int rc = MOSQ_ERR_NOMEM;
+	size_t row;
+
+	loader.options = calloc(1, sizeof *loader.options);
+	if (!loader.options) {
+		*ret_error = NULL;
+		return MOSQ_ERR_NOMEM;
+	}
+	load(&loader);
+	if (loader.out_of_memory || loader.errors.failed) {
+		*ret_error = NULL;
+	} else if (loader.errors.length > 0) {
+		*ret_error = text_take(&loader.errors);
+		rc = MOSQ_ERR_INVAL;
+	} else {
+		*ret_options = loader.options;
+		loader.options = NULL;
+		rc = MOSQ_ERR_SUCCESS;
+	}
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		free(loader.given[row].owned);
+	}
+	text_free(&loader.errors);
+	dotenv_free(loader.dotenv);
+	options_free(loader.options);
+	return rc;
+}
+
+void options_free(struct options *options)
+{
+	size_t i;
+
+	if (!options) {
+		return;
+	}
+	for (i = 0; i < TABLE_LENGTH; i++) {
+		if (table[i].is_string) {
+			free(*(char **)((char *)options + table[i].offset));
+		}
+	}
+	for (i = 0; i < options->variable_count; i++) {
+		free(options->variables[i].name);
+		free(options->variables[i].value);
+	}
+	free(options->variables);
+	free(options->without_effect);
+	free(options);
+}

@@ -1,0 +1,83 @@
+"""Fixtures for every test: brokers and servers that are stopped and checked when the test ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS.parent / "python"))
+
+from support.broker import Broker  # noqa: E402
+from support.redis import RedisServer  # noqa: E402
+
+
+class BrokerFactory(Protocol):
+    """What the fixture `broker` is: `broker(application="apps.echo:application")` returns a started Broker."""
+
+    def __call__(
+        self, application: str | None = None, *, start: bool = True, **arguments: Any
+    ) -> Broker: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in tests/broker as `broker`."""
+    for item in items:
+        if TESTS / "broker" in item.path.parents:
+            item.add_marker(pytest.mark.broker)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerFactory]:
+    """Start brokers. Each is stopped when the test ends, and must then have exit status 0 and a clean log.
+
+    Arguments are those of `Broker`, without the folder. `apps.NAME` can be imported unless `python_path` says
+    otherwise; `start=False` leaves the start to the test.
+    """
+    brokers: list[Broker] = []
+
+    def make(application: str | None = None, *, start: bool = True, **arguments: Any) -> Broker:
+        folder = tmp_path / f"broker-{len(brokers)}"
+        folder.mkdir()
+        arguments.setdefault("python_path", (TESTS / "broker", TESTS.parent / "python"))
+        made = Broker(folder, application=application, **arguments)
+        brokers.append(made)
+        return made.start() if start else made
+
+    yield make
+    failures: list[Exception] = []
+    for made in brokers:
+        try:
+            made.finish()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Start a Redis server with nothing in it; `.url`, `.stop()`, `.start()`."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the brokers' logs beside a failure."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and isinstance(folder, Path):
+        for log in sorted(folder.glob("broker-*/broker.log")):
+            text = log.read_text(errors="replace")
+            report.sections.append((f"{log.parent.name}: broker.log (its end)", text[-6000:]))

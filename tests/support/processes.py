@@ -1,0 +1,80 @@
+"""What the tests need to know about processes and ports of this machine. Linux only: it reads `/proc`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Callable
+
+SANITIZER = os.environ.get("MQTTASGI_SANITIZER", "")
+"""Which sanitizer the plugin was built with: `address` (with undefined), `thread`, or empty for none."""
+
+PATIENCE = {"": 1.0, "address": 4.0, "thread": 8.0}.get(SANITIZER, 4.0)
+"""Every time limit is multiplied by this: sanitized code is slow."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    timeout: float,
+    what: str = "the condition",
+    detail: Callable[[], str] | None = None,
+) -> None:
+    """Return as soon as `condition()` holds.
+
+    Args:
+        condition: Called every few milliseconds. What it raises is passed on.
+        timeout: Seconds to wait, before `PATIENCE`.
+        what: Named in the failure.
+        detail: Gives more text for the failure.
+
+    Raises:
+        AssertionError: The time passed and it still does not hold.
+    """
+    limit = timeout * PATIENCE
+    deadline = time.monotonic() + limit
+    pause = 0.002
+    while not condition():
+        if time.monotonic() > deadline:
+            more = f"\n{detail()}" if detail is not None else ""
+            raise AssertionError(f"{what} did not come within {limit:.1f} s{more}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def running(pid: int) -> bool:
+    """Tell whether process `pid` exists and is not a zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def tagged(variable: str, value: str) -> list[int]:
+    """Return the processes that were started with `variable=value` in their environment.
+
+    A child keeps its parent's environment even when the parent has ended and the child belongs to init by then, so
+    this finds what a process left behind. Zombies are not counted: they wait for somebody else's attention.
+    """
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if wanted in environment.split(b"\0") and running(int(folder.name)):
+            found.append(int(folder.name))
+    return found
