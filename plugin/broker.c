@@ -133,15 +133,11 @@ static bool route(struct broker *broker, const char *topic, const void *payload,
 	size_t count;
 	uint64_t times;
 
-	if (topics_match(broker->topics, topic, &recipients, &count) != MOSQ_ERR_SUCCESS) {
-		count = 0;
-		message = NULL;
-	} else if (count == 0) {
+	topics_match(broker->topics, topic, &recipients, &count);
+	if (count == 0) {
 		return false;
-	} else {
-		message = message_new(
-				MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
 	}
+	message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
 	if (message) {
 		message->qos = qos;
 		if (queue_push(broker->inbound, message)) {

@@ -350,7 +350,9 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 	(void)unused;
 	variables = PyList_New(0);
 	for (i = 0; variables && i < options->variable_count; i++) {
-		entry = Py_BuildValue("(ss)", options->variables[i].name, options->variables[i].value);
+		/* Bytes, decoded as os.environ decodes its own. */
+		entry = Py_BuildValue("(NN)", PyUnicode_DecodeFSDefault(options->variables[i].name),
+				PyUnicode_DecodeFSDefault(options->variables[i].value));
 		if (!entry || PyList_Append(variables, entry)) {
 			Py_CLEAR(variables);
 		}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.broker import virtualenv
 from support.processes import wait_until
 

@@ -1,6 +1,7 @@
 """Django for the tests that need no broker: no project, an in-memory database and channel layer."""
 
 import django
+import pytest
 from django.conf import settings
 
 
@@ -15,3 +16,11 @@ def pytest_configure() -> None:
             USE_TZ=True,
         )
         django.setup()
+
+
+@pytest.fixture(autouse=True)
+def no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-django forbids database access outside of its mark, also to the runtime's housekeeping."""
+    from mqttasgi import database
+
+    monkeypatch.setattr(database, "_connection_open", False)
