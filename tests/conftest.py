@@ -20,9 +20,7 @@ from support.redis import RedisServer  # noqa: E402
 class BrokerFactory(Protocol):
     """What the fixture `broker` is: `broker(application="apps.echo:application")` returns a started Broker."""
 
-    def __call__(
-        self, application: str | None = None, *, start: bool = True, **arguments: Any
-    ) -> Broker: ...
+    def __call__(self, application: str | None = None, *, start: bool = True, **arguments: Any) -> Broker: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -167,9 +167,7 @@ def test_check_log_knows_expected_tracebacks(tmp_path: Path) -> None:
 
 def test_children_left_behind_are_told_and_ended(tmp_path: Path) -> None:
     plain = Broker(tmp_path, plugin=None)
-    child = subprocess.Popen(
-        ["sleep", "60"], env={**os.environ, "MQTTASGI_TEST_BROKER": plain._tag}
-    )
+    child = subprocess.Popen(["sleep", "60"], env={**os.environ, "MQTTASGI_TEST_BROKER": plain._tag})
     try:
         with pytest.raises(AssertionError, match="sleep 60"):
             plain.finish()

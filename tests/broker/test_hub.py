@@ -207,25 +207,6 @@ def test_every_room_has_a_worker_that_knows_its_state(start: Callable[..., Hub])
     hub.says("is not a presence")
 
 
-def test_what_the_broker_kept_is_a_state_and_no_event(start: Callable[..., Hub]) -> None:
-    hub = start(persistence=True)
-    hub.knock("home/sensor/motion", "bedroom", "home/lights/bedroom/set")
-    hub.client.publish("home/sensor/motion", "cellar", qos=1, retain=True)
-    hub.client.wait_for("home/lights/cellar/set")
-    hub.client.publish("home/living/temperature", "19", qos=1, retain=True)
-    hub.restart()
-
-    def temperature() -> Any:
-        hub.publish("home/living/status/get", "")
-        return json.loads(hub.client.wait_for("home/living/status").payload)["temperature"]
-
-    hub.knock("home/sensor/motion", "bedroom", "home/lights/bedroom/set")
-    hub.knock("home/living/status/get", "", "home/living/status")
-    wait_until(lambda: temperature() == 19.0, 10, "the kept temperature", hub.broker.log)
-    assert not hub.comes("home/lights/cellar/set")
-    assert hub.query("SELECT room FROM home_motionevent").count("cellar") == 1
-
-
 def test_a_dry_garden_is_watered_on_schedule(start: Callable[..., Hub]) -> None:
     hub = start(rows="every_hour")
     hub.knock("garden/sensor/moisture", "10", "garden/valve/main")

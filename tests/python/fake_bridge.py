@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -68,10 +69,8 @@ class FakeBridge:
         return self._readable
 
     def take(self, limit: int) -> list[Any]:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._readable, 4096)
-        except BlockingIOError:
-            pass
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 

@@ -33,9 +33,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 
 def plugin_path() -> Path:
     """Return the plugin under test: `MQTTASGI_PLUGIN`, or `build/mqttasgi_plugin.so` of this checkout."""
-    return Path(
-        os.environ.get("MQTTASGI_PLUGIN") or ROOT / "build" / "mqttasgi_plugin.so"
-    ).resolve()
+    return Path(os.environ.get("MQTTASGI_PLUGIN") or ROOT / "build" / "mqttasgi_plugin.so").resolve()
 
 
 def virtualenv() -> Path | None:
@@ -49,9 +47,7 @@ def virtualenv() -> Path | None:
 def mosquitto_program() -> str:
     """Return the path of `mosquitto`: `MQTTASGI_MOSQUITTO`, or the installed one (Debian keeps it in /usr/sbin)."""
     named = os.environ.get("MQTTASGI_MOSQUITTO")
-    found = named or shutil.which(
-        "mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    )
+    found = named or shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if not found:
         raise FileNotFoundError("mosquitto is not installed: apt-get install mosquitto")
     return found
@@ -173,9 +169,7 @@ class Broker:
         self._options = dict(options or {})
         self._lines = list(lines)
         self._environment = dict(environment or {})
-        self._plugin = (
-            plugin_path() if plugin == "built" else (Path(plugin) if plugin is not None else None)
-        )
+        self._plugin = plugin_path() if plugin == "built" else (Path(plugin) if plugin is not None else None)
         self._user = user
         self._fixed_port = port is not None
         self._listener = listener
@@ -202,9 +196,7 @@ class Broker:
         if self._process is not None:
             raise RuntimeError("this broker is running")
         if self._plugin is not None and not self._plugin.exists():
-            raise FileNotFoundError(
-                f"{self._plugin} is missing: cmake -S . -B build && cmake --build build"
-            )
+            raise FileNotFoundError(f"{self._plugin} is missing: cmake -S . -B build && cmake --build build")
         for attempt in range(3):
             begin = len(self.log())
             self._spawn()
@@ -212,9 +204,7 @@ class Broker:
                 wait_until(self._started, timeout, "the broker's listener")
             except AssertionError:
                 self._kill()
-                raise BrokerFailed(
-                    "the broker did not listen in time", None, self.log()[begin:]
-                ) from None
+                raise BrokerFailed("the broker did not listen in time", None, self.log()[begin:]) from None
             if self._process is not None and self._process.poll() is None:
                 return self
             status = self._reap()
@@ -307,9 +297,7 @@ class Broker:
                 )
             return found is not None
 
-        wait_until(
-            look, timeout, f"log line {pattern!r}", lambda: f"the log:\n{self.log()[since:]}"
-        )
+        wait_until(look, timeout, f"log line {pattern!r}", lambda: f"the log:\n{self.log()[since:]}")
         assert found is not None
         return found
 
@@ -432,9 +420,7 @@ class Broker:
             options.update(self._options)
             text.append(f"plugin {self._plugin}")
             text += [
-                f"plugin_opt_{key} {_value(value)}"
-                for key, value in options.items()
-                if value is not None
+                f"plugin_opt_{key} {_value(value)}" for key, value in options.items() if value is not None
             ]
         return "\n".join(text) + "\n"
 
@@ -522,9 +508,7 @@ def _value(value: object) -> str:
 
 def _command(pid: int) -> str:
     try:
-        words = (
-            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        )
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         words = "gone"
     return f"{pid} ({words.strip()})"

@@ -97,9 +97,7 @@ class Client:
             self.paho.will_set(*will)
         if tls is not None:
             self.paho.tls_set(**tls)
-        options: dict[str, Any] = (
-            {"clean_start": clean, "properties": connect_properties} if version5 else {}
-        )
+        options: dict[str, Any] = {"clean_start": clean, "properties": connect_properties} if version5 else {}
         self.paho.connect(host, port, keepalive, **options)
         self.paho.loop_start()
         if not self._connected.wait(timeout * PATIENCE):
@@ -199,9 +197,7 @@ class Client:
             try:
                 message = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                others = (
-                    ", ".join(f"{m.topic}={m.payload[:60]!r}" for m in passed_over) or "nothing"
-                )
+                others = ", ".join(f"{m.topic}={m.payload[:60]!r}" for m in passed_over) or "nothing"
                 gone = "" if self.connected else "; the broker has closed the connection"
                 raise AssertionError(
                     f"no message to {topic or 'any topic'} within {limit:.1f} s; what came: {others}{gone}"
@@ -264,9 +260,7 @@ class Client:
         if answer is not None:
             answer.put(list(codes))
 
-    def _on_publish(
-        self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any
-    ) -> None:
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self.refused.append(reason)
 
@@ -276,9 +270,7 @@ class Client:
             raise ConnectionError(paho.error_string(result))
         return self._answers.setdefault(mid, queue.Queue())
 
-    def _answer(
-        self, answer: queue.Queue[list[ReasonCode]], what: str, mid: int | None
-    ) -> list[ReasonCode]:
+    def _answer(self, answer: queue.Queue[list[ReasonCode]], what: str, mid: int | None) -> list[ReasonCode]:
         try:
             return answer.get(timeout=self._timeout * PATIENCE)
         except queue.Empty:

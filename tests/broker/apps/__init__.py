@@ -1,1 +1,1 @@
-"""Small applications, one behaviour each, that the broker tests run in the plugin."""
+"""Small applications, one for each behaviour, that the broker tests run."""

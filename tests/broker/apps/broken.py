@@ -1,0 +1,3 @@
+"""Raises when it is imported."""
+
+raise ZeroDivisionError("an import that fails")

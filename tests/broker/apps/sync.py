@@ -1,0 +1,25 @@
+"""A Channels SyncConsumer: handlers run in threads, and use the ORM there."""
+
+from typing import Any
+
+from channels.consumer import SyncConsumer
+from django.contrib.auth.models import Group
+
+import apps.setup  # noqa: F401
+
+
+class Sync(SyncConsumer):
+    def mqtt_connect(self, event: Any) -> None:
+        self.send({"type": "mqtt.sub", "mqtt": {"topic": "group/new", "qos": 1}})
+
+    def mqtt_msg(self, event: Any) -> None:
+        Group.objects.create(name=event["mqtt"]["payload"].decode())
+        self.send(
+            {"type": "mqtt.pub", "mqtt": {"topic": "group/count", "payload": str(Group.objects.count())}}
+        )
+
+    def mqtt_disconnect(self, event: Any) -> None:
+        pass
+
+
+application = Sync.as_asgi()

@@ -1,0 +1,90 @@
+"""Django inside the broker: the ORM, sync consumers, channel layers with a real Redis."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import BrokerFactory
+from support.broker import virtualenv
+from support.redis import RedisServer
+
+HERE = Path(__file__).parent
+
+
+def django(database: Path, *arguments: str, redis: str = "") -> None:
+    """Runs a management command in a process of its own."""
+    environment = virtualenv()
+    python = str(environment / "bin" / "python3") if environment else sys.executable
+    subprocess.run(
+        [python, "-m", "django", *arguments],
+        check=True,
+        timeout=60,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "apps.django_settings",
+            "PYTHONPATH": str(HERE),
+            "TEST_DATABASE": str(database),
+            "TEST_REDIS": redis,
+        },
+    )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    file = tmp_path / "db.sqlite3"
+    django(file, "migrate", "--verbosity", "0")
+    return file
+
+
+def test_the_orm_in_an_async_consumer(broker: BrokerFactory, database: Path) -> None:
+    client = broker("apps.orm:application", environment={"TEST_DATABASE": str(database)}).client()
+    client.subscribe("groups", qos=1)
+    client.publish("group/async", "a", qos=1)
+    assert client.wait_for("groups").payload == b"a"
+    client.publish("group/wrapped", "b", qos=1)
+    assert client.wait_for("groups").payload == b"a,b"
+
+
+def test_the_orm_in_a_sync_consumer(broker: BrokerFactory, database: Path) -> None:
+    client = broker("apps.sync:application", environment={"TEST_DATABASE": str(database)}).client()
+    client.subscribe("group/count", qos=1)
+    for number in (1, 2, 3):
+        client.publish("group/new", str(number), qos=1)
+        assert client.wait_for("group/count").payload == str(number).encode()
+
+
+def test_another_process_reaches_a_consumer_over_redis(
+    broker: BrokerFactory, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    pytest.importorskip("channels_redis")
+    started = broker("apps.groups:application", environment={"TEST_REDIS": redis_server.url})
+    client = started.client()
+    for topic in ("lights", "pong"):
+        client.subscribe(topic, qos=1)
+    unused = tmp_path / "unused.sqlite3"
+
+    def send(text: str) -> None:
+        code = (
+            "from asgiref.sync import async_to_sync; from channels.layers import get_channel_layer; "
+            "async_to_sync(get_channel_layer().group_send)"
+            f"('lights', {{'type': 'lights.all', 'text': '{text}'}})"
+        )
+        django(unused, "shell", "-c", code, redis=redis_server.url)
+
+    send("on")
+    assert client.wait_for("lights").payload == b"on"
+
+    # Redis goes away, with everything it knew; messages go on.
+    redis_server.stop()
+    started.wait_for_log("The channel layer RedisChannelLayer is away", timeout=20)
+    client.publish("ping", b"1", qos=1)
+    assert client.wait_for("pong").payload == b"1"
+    redis_server.start()
+    started.wait_for_log("The channel layer is back", timeout=60)
+    send("off")
+    assert client.wait_for("lights").payload == b"off"

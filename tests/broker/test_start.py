@@ -1,0 +1,260 @@
+"""Starting: what is refused and how it is said, which Python, which user, which folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import BrokerFactory
+from support.broker import BrokerFailed, plugin_path, virtualenv
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refused(broker: BrokerFactory, application: str | None, **arguments: Any) -> str:
+    """Starts a broker that must end by itself; returns its log."""
+    with pytest.raises(BrokerFailed) as failure:
+        broker(application, **arguments)
+    assert failure.value.status not in (None, 0)
+    assert failure.value.status > 0, "it must exit, not die"
+    return failure.value.log
+
+
+@pytest.mark.parametrize(
+    ("application", "sentence"),
+    [
+        ("no_such_module:application", "Cannot start the application: there is no module 'no_such_module'"),
+        ("apps.wrong:nothing", "module 'apps.wrong' ("),
+        ("apps.wrong:not_callable", "which is not an ASGI application"),
+        ("apps.wrong:returns", "returned before its connect() had been handled"),
+    ],
+)
+def test_an_application_that_is_not_there_ends_the_start(
+    broker: BrokerFactory, application: str, sentence: str
+) -> None:
+    log = refused(broker, application)
+    assert sentence in log
+    assert f"The application {application} did not start" in log
+    assert "Traceback" not in log
+    assert "Opening" not in log, "no client may have been let in"
+
+
+@pytest.mark.parametrize(
+    ("application", "sentence", "error"),
+    [
+        (
+            "apps.broken:application",
+            "Cannot import the application apps.broken",
+            "ZeroDivisionError: an import",
+        ),
+        ("apps.wrong:raises", "ended with an error", "LookupError: there is no lamp"),
+    ],
+)
+def test_an_exception_ends_the_start_with_its_traceback(
+    broker: BrokerFactory, application: str, sentence: str, error: str
+) -> None:
+    log = refused(broker, application, expect_traceback=error)
+    assert sentence in log
+    assert error in log
+    assert "Opening" not in log
+
+
+def test_a_connect_that_does_not_return_ends_the_start(broker: BrokerFactory) -> None:
+    log = refused(broker, "apps.wrong:hangs", options={"startup_timeout": 1})
+    assert "was not ready within startup_timeout (1 s)" in log
+    assert "Opening" not in log
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"prot": 1884}, "option prot: unknown, did you mean port?"),
+        ({"port": 70000}, "70000"),
+        ({"queue_size": "many"}, "queue_size"),
+        ({"transport": "carrier-pigeon"}, "transport"),
+        ({"virtualenv": "/nonexistent/venv"}, "/nonexistent/venv"),
+    ],
+)
+def test_wrong_options_end_the_start_in_one_line(
+    broker: BrokerFactory, options: dict[str, object], sentence: str
+) -> None:
+    log = refused(broker, "apps.echo:application", options=options)
+    assert sentence in log
+    assert log.count("mqttasgi: ") == 1
+
+
+def test_the_application_option_is_required(broker: BrokerFactory) -> None:
+    assert "application" in refused(broker, None)
+
+
+def test_options_that_do_nothing_yet_are_named(broker: BrokerFactory) -> None:
+    started = broker("apps.echo:application", options={"host": "localhost", "username": "hub"})
+    started.wait_for_log(r"These options have no effect yet.*: .*host.*username")
+
+
+def test_the_env_file_is_the_applications_too(broker: BrokerFactory, tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text('export MQTTASGI_APPLICATION="apps.echo:application" # the echo\nTEST_FILTERS=from/+\n')
+    started = broker(None, options={"env_file": file})
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("from/file", b"1")
+    assert client.wait_for("out/file").payload == b"1"
+
+
+def test_the_environment_comes_before_the_env_file(broker: BrokerFactory, tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text("MQTTASGI_APPLICATION=apps.broken:application\n")
+    broker(None, options={"env_file": file}, environment={"MQTTASGI_APPLICATION": "apps.echo:application"})
+
+
+@pytest.mark.parametrize(("verbosity", "levels"), [(0, "W"), (1, "WI"), (2, "WID")])
+def test_verbosity(broker: BrokerFactory, verbosity: int, levels: str) -> None:
+    started = broker("apps.speaks:application", options={"verbosity": verbosity})
+    started.wait_for_log("mqttasgi: apps: last")
+    said = "".join(level for level in "WID" if f"mqttasgi: apps: {level}" in started.log())
+    assert said == levels
+
+
+def test_a_long_log_line_is_written_whole(broker: BrokerFactory) -> None:
+    started = broker("apps.speaks:application")
+    started.wait_for_log("mqttasgi: apps: last")
+    assert started.log().count("ü") == 2000
+
+
+def test_a_virtual_environment_elsewhere_with_a_space_in_its_name(
+    broker: BrokerFactory, tmp_path: Path
+) -> None:
+    """Its packages are found, its Python is sys.executable, and another Python's is refused."""
+    folder = tmp_path / "my environment"
+    subprocess.run([embedded_python(), "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    site = next(folder.glob("lib/python3.*/site-packages"))
+    (site / "only_there.py").write_text(
+        "import sys\n"
+        "async def application(scope, receive, send):\n"
+        "    print('prefix', sys.prefix, 'executable', sys.executable, flush=True)\n"
+        "    while (await receive())['type'] != 'mqtt.disconnect': pass\n"
+    )
+    started = broker("only_there:application", options={"virtualenv": folder})
+    started.wait_for_log(f"prefix {folder} executable {folder}/bin/python3")
+
+
+def test_a_virtual_environment_of_another_python_is_refused(broker: BrokerFactory, tmp_path: Path) -> None:
+    folder = tmp_path / "venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python3").symlink_to(sys.executable)
+    (folder / "lib" / "python3.1" / "site-packages").mkdir(parents=True)
+    log = refused(broker, "apps.echo:application", options={"virtualenv": folder})
+    assert "is not for Python 3." in log
+    assert "-m venv FOLDER" in log
+
+
+def test_from_a_folder_with_a_space_in_its_name(broker: BrokerFactory, tmp_path: Path) -> None:
+    folder = copy_of_everything(tmp_path / "my broker")
+    started = broker(
+        "apps.echo:application",
+        plugin=folder / "mqttasgi_plugin.so",
+        python_path=[folder / "applications"],
+    )
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/x", b"1")
+    assert client.wait_for("out/x").payload == b"1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_as_root_the_broker_runs_as_user_mosquitto(broker: BrokerFactory, public_folder: Path) -> None:
+    folder = copy_of_everything(public_folder)
+    started = broker(
+        "apps.echo:application",
+        plugin=folder / "mqttasgi_plugin.so",
+        python_path=[folder / "applications"],
+        options={"virtualenv": readable_virtualenv(public_folder)},
+        user="mosquitto",
+    )
+    assert Path(f"/proc/{started.pid}").stat().st_uid != 0
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/x", b"1")
+    assert client.wait_for("out/x").payload == b"1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_that_user_mosquitto_may_not_read_is_named(
+    broker: BrokerFactory, public_folder: Path
+) -> None:
+    folder = copy_of_everything(public_folder)
+    (folder / "applications").chmod(0o700)
+    log = refused(
+        broker,
+        "apps.echo:application",
+        plugin=folder / "mqttasgi_plugin.so",
+        python_path=[folder / "applications"],
+        options={"virtualenv": None},
+        user="mosquitto",
+    )
+    assert str(folder / "applications") in log
+    assert "mosquitto" in log
+
+
+def test_two_plugin_lines_are_refused(broker: BrokerFactory) -> None:
+    """per_listener_settings calls the plugin once for each listener; there is one Python."""
+    line = [f"plugin {plugin_path()}", "plugin_opt_application apps.plain:application"]
+    line += [f"plugin_opt_python_path {Path(__file__).parent}"]
+    log = refused(broker, "apps.plain:application", lines=line)
+    assert "Python already runs in this broker" in log
+
+
+def embedded_python() -> str:
+    """The Python that the plugin was built with."""
+    environment = virtualenv()
+    if environment is None:
+        return sys.executable
+    return subprocess.run(
+        [environment / "bin" / "python3", "-c", "import sys; print(sys._base_executable)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def copy_of_everything(folder: Path) -> Path:
+    """The plugin with its package beside it, and the applications: readable by everybody."""
+    shutil.copytree(ROOT / "python" / "mqttasgi", folder / "mqttasgi" / "mqttasgi")
+    shutil.copytree(Path(__file__).parent / "apps", folder / "applications" / "apps")
+    shutil.copy(plugin_path(), folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
+    return folder
+
+
+def readable_virtualenv(folder: Path) -> Path:
+    """An environment that leads to the packages of this one, wherever a user may read."""
+    made = folder / "venv"
+    subprocess.run([embedded_python(), "-m", "venv", "--without-pip", made], check=True, timeout=60)
+    environment = virtualenv()
+    if environment is not None:
+        source = next(environment.glob("lib/python3.*/site-packages"))
+        target = next(made.glob("lib/python3.*/site-packages"))
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        for path in [folder, *made.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    return made
+
+
+@pytest.fixture
+def public_folder() -> Any:
+    """A folder that every user may enter, unlike pytest's."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
