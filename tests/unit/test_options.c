@@ -316,8 +316,7 @@ static void test_sources_are_named(void **state)
 	assert_error_is("%s/.env line 3, MQTT_PORT: \"x\" is not a number from 0 to 65535");
 	write_file(".env", "A=1\nB C\nMQTT_RETRIES=x\n=2\n");
 	assert_int_equal(load(APP, "spin", "x", NULL), MOSQ_ERR_INVAL);
-	assert_non_null(
-			strstr(error, "/.env line 2: there is no = after the name (and 1 more problems below); "));
+	assert_non_null(strstr(error, "/.env line 2: there is no = after the name (and 1 more below); "));
 	assert_non_null(strstr(error, "/.env line 3, MQTT_RETRIES: \"x\" is not a number"));
 	assert_non_null(strstr(error, "; option spin: \"x\" is not a number from 0 to 1000"));
 }

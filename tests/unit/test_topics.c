@@ -234,18 +234,22 @@ static void test_scarce_memory(void **state)
 		struct topics *topics = topics_new();
 
 		naive.count = 0;
+		naive_add(&naive, 99, "first", 0);
+		add(topics, 99, "first", 0); /* the room for recipients stays from here on */
 		scarce_memory(n, true);
 		for (step = 0; step < 400; step++) {
 			const char *filter = filters[(step * 7 + step / 15) % filter_count];
 			uint64_t consumer = step * 5 % 13;
 
 			if (step % 100 < 70) {
+				long blocks = scarce_memory_blocks();
 				int rc = topics_add(topics, consumer, filter, (uint8_t)(step % 3));
 
 				if (rc == MOSQ_ERR_SUCCESS) {
 					naive_add(&naive, consumer, filter, (uint8_t)(step % 3));
 				} else {
 					assert_int_equal(rc, MOSQ_ERR_NOMEM);
+					assert_int_equal(scarce_memory_blocks(), blocks);
 					failures++;
 				}
 			} else {
