@@ -1,4 +1,4 @@
-/* Reads a `.env` file as python-dotenv does, so that one file serves both.
+/* Reads a `.env` file as python-dotenv (1.2.4) does, so that one file serves both.
  *
  * `export`, quotes and their escapes, values over several lines, comments, names without `=`, `${NAME}` and
  * `${NAME:-default}` (the real environment first, then the lines above, as load_dotenv() resolves them).

@@ -263,34 +263,24 @@ void option_cannot_read(struct text *complaint, const char *path, int error)
 	text_addf(complaint, ": %s", strerror(error));
 }
 
-static int check_file(const char *path, struct text *complaint)
+/* errno of what hinders from using path in the given way; 0: nothing. */
+static int find_hindrance(const char *path, bool folder)
 {
 	struct stat status;
-	int error = 0;
 
-	if (stat(path, &status) != 0 || faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0) {
-		error = errno;
-	} else if (S_ISDIR(status.st_mode)) {
-		error = EISDIR;
+	if (stat(path, &status) != 0) {
+		return errno;
 	}
-	if (error != 0) {
-		option_cannot_read(complaint, path, error);
-		return MOSQ_ERR_INVAL;
+	if (S_ISDIR(status.st_mode) != folder) {
+		return folder ? ENOTDIR : EISDIR;
 	}
-	return MOSQ_ERR_SUCCESS;
+	return faccessat(AT_FDCWD, path, folder ? R_OK | X_OK : R_OK, AT_EACCESS) == 0 ? 0 : errno;
 }
 
-static int check_folder(const char *path, struct text *complaint)
+static int check_readable(const char *path, bool folder, struct text *complaint)
 {
-	struct stat status;
-	int error = 0;
+	int error = find_hindrance(path, folder);
 
-	if (stat(path, &status) != 0 || faccessat(AT_FDCWD, path, R_OK | X_OK, AT_EACCESS) != 0) {
-		error = errno;
-	}
-	if (error == 0 && !S_ISDIR(status.st_mode)) {
-		error = ENOTDIR;
-	}
 	if (error != 0) {
 		option_cannot_read(complaint, path, error);
 		return MOSQ_ERR_INVAL;
@@ -300,7 +290,7 @@ static int check_folder(const char *path, struct text *complaint)
 
 int option_take_file(const struct option *option, const char *value, void *field, struct text *complaint)
 {
-	int rc = check_file(value, complaint);
+	int rc = check_readable(value, false, complaint);
 
 	(void)option;
 	return rc == MOSQ_ERR_SUCCESS ? store_string(value, field) : rc;
@@ -323,7 +313,7 @@ int option_take_folders(const struct option *option, const char *value, void *fi
 		if (!folder) {
 			return MOSQ_ERR_NOMEM;
 		}
-		rc = check_folder(folder, complaint);
+		rc = check_readable(folder, true, complaint);
 		free(folder);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			return rc;
@@ -355,7 +345,7 @@ static int check_program(const char *folder, const char *name)
 int option_take_virtualenv(
 		const struct option *option, const char *value, void *field, struct text *complaint)
 {
-	int rc = check_folder(value, complaint);
+	int rc = check_readable(value, true, complaint);
 
 	(void)option;
 	if (rc != MOSQ_ERR_SUCCESS) {

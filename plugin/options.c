@@ -251,7 +251,7 @@ static void read_dotenv(struct loader *loader)
 		text_add_visible(&loader->errors, path);
 		text_addf(&loader->errors, " line %zu: %s", loader->dotenv->problem_line, loader->dotenv->problem);
 		if (loader->dotenv->problem_count > 1) {
-			text_addf(&loader->errors, " (and %zu more problems below)", loader->dotenv->problem_count - 1);
+			text_addf(&loader->errors, " (and %zu more below)", loader->dotenv->problem_count - 1);
 		}
 	}
 }

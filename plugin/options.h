@@ -55,7 +55,8 @@ struct options {
  * MOSQ_ERR_SUCCESS: *ret_options is the caller's, to be given to options_free().
  * MOSQ_ERR_INVAL or MOSQ_ERR_NOMEM: *ret_error is one line that names every wrong key, its value (never a
  * password) and what is allowed; the caller frees it with free(); NULL when memory ran out.
- * Broker thread only: it reads the environment. */
+ * It may be longer than the 1,000 bytes of a line in the broker's log. Broker thread only: it reads the
+ * environment. */
 int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options,
 		char **ret_error) __attribute__((warn_unused_result));
 

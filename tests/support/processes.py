@@ -68,13 +68,22 @@ def tagged(variable: str, value: str) -> list[int]:
     """
     wanted = f"{variable}={value}".encode()
     found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            environment = (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        if wanted in environment.split(b"\0") and running(int(folder.name)):
-            found.append(int(folder.name))
+    unread = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    # In the middle of exec() the kernel shows an empty environment, although whoever started the program has gone on
+    # already. A program without any environment looks the same, so this looks again a few times only.
+    for _ in range(5):
+        empty = []
+        for pid in unread:
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment.split(b"\0") and pid != os.getpid() and running(pid):
+                found.append(pid)
+            elif not environment and os.path.exists(f"/proc/{pid}/exe"):
+                empty.append(pid)
+        if not empty:
+            break
+        unread = empty
+        time.sleep(0.005)
     return found

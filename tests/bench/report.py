@@ -1,0 +1,78 @@
+"""Medians, ratios and tables."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+Round = Optional[dict[str, float]]  # None: this round failed
+
+
+def medians(rounds: Sequence[Round]) -> dict[str, float]:
+    """Of each figure over the rounds that have it."""
+    measured = [figures for figures in rounds if figures is not None]
+    keys = dict.fromkeys(key for figures in measured for key in figures)
+    return {key: statistics.median(figures[key] for figures in measured if key in figures) for key in keys}
+
+
+def ratios(rounds: Sequence[Round], reference: Sequence[Round], key: str) -> list[float]:
+    """This contender's figure to the reference's, round by round: both were measured in the same few seconds."""
+    return [
+        ours[key] / theirs[key]
+        for ours, theirs in zip(rounds, reference)
+        if ours is not None and theirs is not None and theirs.get(key) and key in ours
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """`median (least–most)`, which tells how far to trust it."""
+    if not values:
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thousands separated."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown, with the columns aligned: the first to the left, figures to the right."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [("-" * width) if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
+
+
+def head(description: dict[str, Any]) -> str:
+    """The machine and the versions, one a line."""
+    lines = []
+    for key, value in description.items():
+        if isinstance(value, dict):
+            for folder, versions in value.items():
+                lines.append(f"{folder}: {', '.join(f'{name} {version}' for name, version in versions.items())}")
+        else:
+            lines.append(f"{key}: {value}")
+    return "\n".join(lines)
+
+
+def failures(failed: dict[str, str]) -> str:
+    """Whoever failed, with the reason; empty when nobody did."""
+    return "\n\n".join(f"FAILED {name}: {reason}" for name, reason in failed.items())
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Everything that was measured, for machines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
