@@ -104,7 +104,9 @@ class Broker(Process):
         self.port = free_port()
         text = "\n".join([BROKER_CONFIG, *lines, *(["user root"] if os.geteuid() == 0 else []), ""])
         (folder / "mosquitto.conf").write_text(text.replace("{port}", str(self.port)))
-        super().__init__("broker", [settings.mosquitto, "-c", str(folder / "mosquitto.conf")], folder, variables)
+        super().__init__(
+            "broker", [settings.mosquitto, "-c", str(folder / "mosquitto.conf")], folder, variables
+        )
         try:
             self.await_port()
         except BaseException:

@@ -37,13 +37,23 @@ ALL = {
     for contender in (
         Contender("floor", "nobody", "publish to one's own subscription: what the broker itself costs"),
         Contender("libmosquitto", "libmosquitto", "echo client in C: what the others are compared with"),
-        Contender("mqttasgi", "mqttasgi", "the original server from PyPI with the echo consumer", ECHO, slower=20),
-        Contender("plugin", "plugin", "the plugin with the same consumer", ECHO),
-        Contender("plugin-layer", "plugin", "with a channel layer and a group joined", "benchapp.layer:application"),
         Contender(
-            "plugin-bare", "plugin", "a plain ASGI application", "benchapp.bare:application", uses_channels=False
+            "mqttasgi", "mqttasgi", "the original server from PyPI with the echo consumer", ECHO, slower=20
         ),
-        Contender("plugin-nospin", "plugin", "spin 0: the broker never waits for an answer", ECHO, {"spin": "0"}),
+        Contender("plugin", "plugin", "the plugin with the same consumer", ECHO),
+        Contender(
+            "plugin-layer", "plugin", "with a channel layer and a group joined", "benchapp.layer:application"
+        ),
+        Contender(
+            "plugin-bare",
+            "plugin",
+            "a plain ASGI application",
+            "benchapp.bare:application",
+            uses_channels=False,
+        ),
+        Contender(
+            "plugin-nospin", "plugin", "spin 0: the broker never waits for an answer", ECHO, {"spin": "0"}
+        ),
     )
 }
 REFERENCE = "libmosquitto"
@@ -69,7 +79,9 @@ def prepare(settings: Settings, contenders: list[Contender]) -> dict[str, str]:
             if contender.host == "plugin":
                 channels_environment(settings, contender.channels)
                 if not settings.plugin.is_file():
-                    raise Failure(f"{settings.plugin} does not exist: build the plugin, or name it with --plugin.")
+                    raise Failure(
+                        f"{settings.plugin} does not exist: build the plugin, or name it with --plugin."
+                    )
             elif contender.host == "mqttasgi":
                 mqttasgi_environment(settings)
         except Failure as failure:

@@ -61,9 +61,13 @@ def mqttasgi_environment(settings: Settings) -> Path:
 
 def run_quietly(command: list[str]) -> str:
     """Returns stdout; raises Failure with the end of what the command said."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=900, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure(f"{command[0]}: {error}") from error
     if done.returncode != 0:
@@ -110,6 +114,8 @@ def describe(settings: Settings) -> dict[str, object]:
         "cc": first_line([settings.cc, "--version"]),
         "source": first_line(["git", "-C", str(HERE), "describe", "--always", "--dirty"]),
         "packages": {
-            folder.name: packages(folder) for folder in sorted(BUILD.glob("venv-*")) if (folder / ".made-for").exists()
+            folder.name: packages(folder)
+            for folder in sorted(BUILD.glob("venv-*"))
+            if (folder / ".made-for").exists()
         },
     }

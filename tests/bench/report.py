@@ -47,7 +47,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths))
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths))
         ]
         return f"| {' | '.join(padded)} |"
 
@@ -61,7 +62,9 @@ def head(description: dict[str, Any]) -> str:
     for key, value in description.items():
         if isinstance(value, dict):
             for folder, versions in value.items():
-                lines.append(f"{folder}: {', '.join(f'{name} {version}' for name, version in versions.items())}")
+                lines.append(
+                    f"{folder}: {', '.join(f'{name} {version}' for name, version in versions.items())}"
+                )
         else:
             lines.append(f"{key}: {value}")
     return "\n".join(lines)

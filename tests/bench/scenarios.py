@@ -66,7 +66,11 @@ def compare(settings: Settings) -> Result:
                     progress(f"round {turn + 1}/{settings.rounds} {contender.name}: failed")
             rounds[contender.name].append(figures)
     print_comparison(settings, rounds)
-    return {"rounds": rounds, "medians": {name: report.medians(all) for name, all in rounds.items()}, "failed": failed}
+    return {
+        "rounds": rounds,
+        "medians": {name: report.medians(all) for name, all in rounds.items()},
+        "failed": failed,
+    }
 
 
 def print_comparison(settings: Settings, rounds: dict[str, list[report.Round]]) -> None:
@@ -87,7 +91,9 @@ def print_comparison(settings: Settings, rounds: dict[str, list[report.Round]]) 
                 ),
             ]
         )
-    print(f"\nQoS {settings.qos}, medians of {settings.rounds} rounds; ratios to {REFERENCE} of the same round.\n")
+    print(
+        f"\nQoS {settings.qos}, medians of {settings.rounds} rounds; ratios to {REFERENCE} of the same round.\n"
+    )
     print(
         report.table(
             [
@@ -105,13 +111,17 @@ def many(settings: Settings) -> Result:
     """Few workers against many: what spawning one costs, and whether a message to one of them takes longer."""
     rows: list[list[str]] = []
     result: Result = {"failed": {}}
-    contenders = [replace(contender, application="benchapp.many:application") for contender in usable(settings, result)]
+    contenders = [
+        replace(contender, application="benchapp.many:application") for contender in usable(settings, result)
+    ]
     for contender in contenders:
         try:
             result[contender.name] = many_of(settings, contender, rows)
         except Failure as failure:
             result["failed"][contender.name] = str(failure)
-    print(f"\nQoS {settings.qos}, medians of {settings.rounds} rounds; ratio to the first of the same round.\n")
+    print(
+        f"\nQoS {settings.qos}, medians of {settings.rounds} rounds; ratio to the first of the same round.\n"
+    )
     print(
         report.table(
             ["contender", "workers", "spawn s", "KiB/worker", *PERCENTILE_HEADS, "p50 ratio", "p99 ratio"],
@@ -203,7 +213,11 @@ def idle_traffic(settings: Settings) -> Result:
     print(
         f"\nQoS {settings.qos}, {settings.subscribers} subscribers; ratios to the broker without, of the same round.\n"
     )
-    print(report.table(["broker", "deliveries/s", "CPU us/publish", "lost", "deliveries ratio", "CPU ratio"], rows))
+    print(
+        report.table(
+            ["broker", "deliveries/s", "CPU us/publish", "lost", "deliveries ratio", "CPU ratio"], rows
+        )
+    )
     return result
 
 
@@ -211,7 +225,11 @@ def flood_round(settings: Settings, contender: Contender) -> dict[str, float]:
     """One flood on a fresh broker."""
     with staged(settings, contender) as stage:
         measured = stage.load(
-            "flood", topic="bench/flood", qos=settings.qos, count=settings.count, subscribers=settings.subscribers
+            "flood",
+            topic="bench/flood",
+            qos=settings.qos,
+            count=settings.count,
+            subscribers=settings.subscribers,
         )
     return {
         "delivered_per_s": measured["delivered_per_s"],
@@ -246,11 +264,21 @@ def wakeup(settings: Settings) -> Result:
             continue
         result[contender.name] = measured
         figures = [
-            report.number(measured[key]) for key in ("count", "missing", "duplicated", "reordered", "above_limit")
+            report.number(measured[key])
+            for key in ("count", "missing", "duplicated", "reordered", "above_limit")
         ]
         rows.append([contender.name, *figures, *percentiles(measured), "yes" if measured["ended"] else "no"])
     print(f"\nQoS {settings.qos}, one way, from publish() in the application to a subscriber.\n")
     late = f"above {settings.limit_us / 1000:g} ms"
-    columns = ["contender", "messages", "missing", "doubled", "reordered", late, *PERCENTILE_HEADS, "complete"]
+    columns = [
+        "contender",
+        "messages",
+        "missing",
+        "doubled",
+        "reordered",
+        late,
+        *PERCENTILE_HEADS,
+        "complete",
+    ]
     print(report.table(columns, rows))
     return result

@@ -25,9 +25,42 @@ if tuple(int(part) for part in VERSION.split(".")[:3]) < (1, 2, 4):
     print("python-dotenv", VERSION, "is older than 1.2.4")
     sys.exit(77)
 
-PIECES = ["A", "B", "C", "=", "=", "=", "'", '"', "\\", "#", " ", "\t", "\n", "\n", "\r\n", "\r", "${A}", "${B:-x}", "${",
-          "}", ":", "-", "export ", "export", "\\n", "\\'", '\\"', "$", "é", "x y", "\ufeff", "A=1\n", "B='2'\n",
-          'C="${A}3"\n']
+PIECES = [
+    "A",
+    "B",
+    "C",
+    "=",
+    "=",
+    "=",
+    "'",
+    '"',
+    "\\",
+    "#",
+    " ",
+    "\t",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r",
+    "${A}",
+    "${B:-x}",
+    "${",
+    "}",
+    ":",
+    "-",
+    "export ",
+    "export",
+    "\\n",
+    "\\'",
+    '\\"',
+    "$",
+    "é",
+    "x y",
+    "\ufeff",
+    "A=1\n",
+    "B='2'\n",
+    'C="${A}3"\n',
+]
 
 
 def expected(path):

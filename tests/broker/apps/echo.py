@@ -2,7 +2,6 @@
 
 import os
 from typing import Any
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

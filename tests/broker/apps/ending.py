@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 import time
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

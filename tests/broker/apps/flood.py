@@ -1,7 +1,6 @@
 """Publishes as many messages as it is told to, as fast as it may."""
 
 from typing import Any
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

@@ -1,7 +1,6 @@
 """Publishes what comes over the channel layer."""
 
 from typing import Any
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+import apps.setup  # noqa: F401
+
 from channels.db import database_sync_to_async
 from channels.routing import ProtocolTypeRouter
 from django.contrib.auth.models import Group
-
-import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 
 

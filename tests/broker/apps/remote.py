@@ -5,7 +5,6 @@ What receive() gets otherwise is published on `got`, as JSON; the result or erro
 
 import json
 from typing import Any
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

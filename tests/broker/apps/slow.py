@@ -3,7 +3,6 @@
 import asyncio
 import os
 from typing import Any
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

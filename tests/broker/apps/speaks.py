@@ -1,7 +1,6 @@
 """Logs at every level."""
 
 import logging
-
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 

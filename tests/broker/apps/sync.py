@@ -2,10 +2,10 @@
 
 from typing import Any
 
+import apps.setup  # noqa: F401
+
 from channels.consumer import SyncConsumer
 from django.contrib.auth.models import Group
-
-import apps.setup  # noqa: F401
 
 
 class Sync(SyncConsumer):

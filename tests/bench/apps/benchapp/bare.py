@@ -17,7 +17,9 @@ async def application(
     while True:
         event = await receive()
         if event["type"] == "mqtt.msg":
-            await send({"type": "mqtt.pub", "mqtt": {"topic": OUT, "payload": event["mqtt"]["payload"], "qos": QOS}})
+            await send(
+                {"type": "mqtt.pub", "mqtt": {"topic": OUT, "payload": event["mqtt"]["payload"], "qos": QOS}}
+            )
         elif event["type"] == "mqtt.connect":
             await send({"type": "mqtt.sub", "mqtt": {"topic": IN, "qos": QOS}})
         elif event["type"] == "mqtt.disconnect":
