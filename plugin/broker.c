@@ -16,10 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 #include "topics.h"
