@@ -16,10 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 #include "topics.h"
@@ -354,14 +351,11 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
 
 	for (;;) {
+		wakeup_settle(broker->wakeup);
 		while (drain(broker)) {
 		}
 		if (*came || broker->stopped) {
 			return *came;
-		}
-		wakeup_settle(broker->wakeup);
-		if (!queue_is_empty(broker->outbound)) {
-			continue;
 		}
 		now = now_ns();
 		if (now >= deadline) {
