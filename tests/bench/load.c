@@ -26,28 +26,33 @@ static const char usage[] =
 		"latency\n"
 		"  flood       publish to --topic/0..N with --subscribers on --topic/#: deliveries a second\n"
 		"  first       print the payload of the first message on --topic, a retained one for instance\n"
+		"  soak        publish --count messages to --topic/0..N from --publishers, each with a --window of its "
+		"own; every\n"
+		"              one must be answered on --answer/0..N, with its number, once and in order\n"
 		"\n"
 		"Options (default):\n"
 		"  --host H          localhost or 127.x.x.x; others are refused (127.0.0.1)\n"
 		"  --port N          (1883)\n"
-		"  --qos N           0 or 1 (0)\n"
+		"  --qos N           0 or 1 (soak 1, others 0)\n"
 		"  --topic T         (bench/in)\n"
 		"  --answer T        roundtrip, throughput: where the answers come; give --topic's to measure the "
 		"broker alone\n"
 		"                    (bench/out)\n"
-		"  --count N         messages; 0: as --seconds allows (roundtrip 5000, flood 100000, others 0)\n"
-		"  --seconds S       bound in time (throughput 5, others 60); of sink: from the first --startup on\n"
+		"  --count N         messages; 0: as --seconds allows (roundtrip 5000, flood 100000, soak "
+		"1000000, others 0)\n"
+		"  --seconds S       bound in time (throughput 5, soak 3600, others 60); of sink: from the first --startup on\n"
 		"  --warm-up S       roundtrip, throughput: at the start, not counted (0.2)\n"
 		"  --startup S       how long the first answer may take (15)\n"
 		"  --timeout-ms N    how long any other may take (2000)\n"
 		"  --pause-us N      roundtrip: longest pause, drawn evenly from 0 up (2000)\n"
 		"  --seed N          of the pauses (1)\n"
-		"  --window N        (throughput 200, flood 1000)\n"
-		"  --size N          bytes of a payload, 32-65536 (32)\n"
+		"  --window N        (throughput and soak 200, flood 1000)\n"
+		"  --size N          bytes of a payload, 32-65536 (32); soak: of one in a thousand, others have fewer\n"
 		"  --start T         sink: publish here until the first message comes\n"
 		"  --done T          sink: a message here is the end\n"
 		"  --limit-us N      sink: count the latencies above (10000)\n"
 		"  --subscribers N   flood: 1-255 (1)\n"
+		"  --publishers N    soak: 1-256 (4)\n"
 		"  --topics N        flood: how many topics to spread over (100)\n"
 		"  --rate N          flood: messages a second; 0: as fast as they are delivered (0)\n"
 		"  --verbose         a line for humans on stderr\n";
@@ -56,12 +61,14 @@ static const struct {
 	const char *name;
 	void (*run)(const struct plan *);
 	uint64_t count, seconds, window;
+	uint8_t qos;
 } modes[] = {
-		{"roundtrip", mode_roundtrip, 5000, 60, 1},
-		{"throughput", mode_throughput, 0, 5, 200},
-		{"sink", mode_sink, 0, 60, 1},
-		{"flood", mode_flood, 100000, 60, 1000},
-		{"first", mode_first, 0, 60, 1},
+		{"roundtrip", mode_roundtrip, 5000, 60, 1, 0},
+		{"throughput", mode_throughput, 0, 5, 200, 0},
+		{"sink", mode_sink, 0, 60, 1, 0},
+		{"flood", mode_flood, 100000, 60, 1000, 0},
+		{"first", mode_first, 0, 60, 1, 0},
+		{"soak", mode_soak, 1000000, 3600, 200, 1},
 };
 
 static uint64_t read_number(const char *name, const char *text, uint64_t least, uint64_t most)
@@ -115,6 +122,7 @@ enum {
 	DONE,
 	LIMIT,
 	SUBSCRIBERS,
+	PUBLISHERS,
 	TOPICS,
 	RATE,
 	VERBOSE,
@@ -140,6 +148,7 @@ static const struct option options[] = {
 		{"done", required_argument, NULL, DONE},
 		{"limit-us", required_argument, NULL, LIMIT},
 		{"subscribers", required_argument, NULL, SUBSCRIBERS},
+		{"publishers", required_argument, NULL, PUBLISHERS},
 		{"topics", required_argument, NULL, TOPICS},
 		{"rate", required_argument, NULL, RATE},
 		{"verbose", no_argument, NULL, VERBOSE},
@@ -169,6 +178,7 @@ static void read_option(struct plan *plan, int option, const char *name, const c
 	case DONE: plan->done = read_topic(name, text); break;
 	case LIMIT: plan->limit = (int64_t)read_number(name, text, 0, 60000000) * NS_PER_US; break;
 	case SUBSCRIBERS: plan->subscribers = (size_t)read_number(name, text, 1, WIRES_MAX - 1); break;
+	case PUBLISHERS: plan->publishers = (size_t)read_number(name, text, 1, WIRES_MAX); break;
 	case TOPICS: plan->topics = (size_t)read_number(name, text, 1, 1000000); break;
 	case RATE: plan->rate = read_number(name, text, 0, 10000000); break;
 	case VERBOSE: plan->verbose = true; break;
@@ -193,6 +203,7 @@ int main(int argc, char **argv)
 			.seed = 1,
 			.size = PAYLOAD_MIN,
 			.subscribers = 1,
+			.publishers = 4,
 			.topics = 100,
 	};
 	const char *name = argc > 1 ? argv[1] : "--help";
@@ -211,6 +222,7 @@ int main(int argc, char **argv)
 	plan.count = modes[mode].count;
 	plan.duration = (int64_t)modes[mode].seconds * NS_PER_S;
 	plan.window = modes[mode].window;
+	plan.qos = modes[mode].qos;
 	while ((option = getopt_long(argc - 1, argv + 1, "", options, &index)) != -1) {
 		read_option(&plan, option, option == '?' ? "" : options[index].name, optarg);
 	}

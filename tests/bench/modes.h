@@ -28,6 +28,7 @@ struct plan {
 	uint64_t rate; /* flood, messages a second; 0: as fast as it goes */
 	size_t size;   /* of a payload */
 	size_t subscribers;
+	size_t publishers;
 	size_t topics;
 	bool verbose;
 };
@@ -40,5 +41,6 @@ void mode_throughput(const struct plan *plan);
 void mode_sink(const struct plan *plan);
 void mode_flood(const struct plan *plan);
 void mode_first(const struct plan *plan);
+void mode_soak(const struct plan *plan);
 
 #endif
