@@ -1,6 +1,7 @@
 #include "cmocka_all.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -309,6 +310,137 @@ static void test_no_memory(void **state)
 
 /* ---- several threads ---- */
 
+#define RACERS_MAX 2
+#define ROUNDS 50000
+
+/* Threads meet here so that what follows happens at the same moment. */
+struct meeting {
+	atomic_uint arrived;
+	unsigned int expected;
+};
+
+static void meet(struct meeting *meeting)
+{
+	unsigned int mine = atomic_fetch_add(&meeting->arrived, 1);
+	unsigned int complete = (mine / meeting->expected + 1) * meeting->expected;
+
+	while (atomic_load(&meeting->arrived) < complete) {
+		sched_yield();
+	}
+}
+
+struct race {
+	struct queue *queue;
+	struct meeting before, after;
+	atomic_uint finished; /* pushers, of this round */
+	atomic_ulong refused;
+	size_t payload_length;
+};
+
+/* Differs from round to round, so that now the one comes first and now the other. */
+static void pause_a_little(unsigned int steps)
+{
+	volatile unsigned int i;
+
+	for (i = 0; i < steps; i++) {
+	}
+}
+
+static void *race_pusher(void *argument)
+{
+	struct race *race = argument;
+	struct message *message;
+	int round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		message = new_message(1, race->payload_length);
+		meet(&race->before);
+		pause_a_little((unsigned int)round / 64 % 64);
+		if (!queue_push(race->queue, message)) {
+			atomic_fetch_add(&race->refused, 1);
+			message_free(message);
+		}
+		atomic_fetch_add(&race->finished, 1);
+		meet(&race->after);
+	}
+	return NULL;
+}
+
+static void ignore_notice(void *userdata)
+{
+	(void)userdata;
+}
+
+/* As broker.c does: asks only when something was taken. */
+static bool take_all(struct queue *queue)
+{
+	struct message *message;
+	bool some = false;
+
+	while ((message = queue_take(queue))) {
+		queue_release(queue, message_size(message));
+		message_free(message);
+		some = true;
+	}
+	return some && queue_has_room_again(queue);
+}
+
+/* The queue is full, and emptied while others push. Whoever is refused must be called: the taker will not come
+ * again by itself. */
+static void check_refusals_are_never_lost(unsigned int pushers, size_t max_bytes, size_t payload_length)
+{
+	struct race race = {.payload_length = payload_length};
+	pthread_t threads[RACERS_MAX];
+	unsigned int i;
+	int round, lost = 0;
+
+	race.queue = queue_new(1, max_bytes, ignore_notice, NULL);
+	race.before.expected = race.after.expected = pushers + 1;
+	assert_non_null(race.queue);
+	for (i = 0; i < pushers; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, race_pusher, &race), 0);
+	}
+	for (round = 0; round < ROUNDS; round++) {
+		assert_true(push(race.queue, 0));
+		atomic_store(&race.finished, 0);
+		meet(&race.before);
+		pause_a_little((unsigned int)round % 64);
+		do {
+			(void)take_all(race.queue);
+		} while (atomic_load(&race.finished) < pushers);
+		(void)take_all(race.queue);
+		/* All is quiet and the queue empty: a refusal of which the taker was not told by now is lost. */
+		lost += queue_has_room_again(race.queue);
+		assert_int_equal(queue_count(race.queue), 0);
+		assert_int_equal(queue_bytes(race.queue), 0);
+		meet(&race.after);
+	}
+	for (i = 0; i < pushers; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	print_message("%lu pushes of %d refused\n", atomic_load(&race.refused), (int)pushers * ROUNDS);
+	queue_free(race.queue);
+	assert_int_equal(lost, 0);
+}
+
+static void test_refusal_of_one_pusher_is_never_lost(void **state)
+{
+	(void)state;
+	check_refusals_are_never_lost(1, MANY_BYTES, 0);
+}
+
+static void test_refusal_of_a_large_message_is_never_lost(void **state)
+{
+	(void)state;
+	check_refusals_are_never_lost(1, 1000, 900);
+}
+
+static void test_refusal_of_two_pushers_is_never_lost(void **state)
+{
+	(void)state;
+	check_refusals_are_never_lost(2, MANY_BYTES, 0);
+}
+
 #define PUSHERS 4
 #define MESSAGES 1000000
 #define BOUND 1000
@@ -436,6 +568,9 @@ int main(void)
 			cmocka_unit_test(test_room_again_in_the_smallest_queue),
 			cmocka_unit_test(test_free_with_messages_waiting),
 			cmocka_unit_test(test_no_memory),
+			cmocka_unit_test(test_refusal_of_one_pusher_is_never_lost),
+			cmocka_unit_test(test_refusal_of_a_large_message_is_never_lost),
+			cmocka_unit_test(test_refusal_of_two_pushers_is_never_lost),
 			cmocka_unit_test(test_many_messages_of_several_threads),
 	};
 
