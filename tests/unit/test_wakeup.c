@@ -14,13 +14,17 @@
 #include "scarce_memory.h"
 #include "wakeup.h"
 
-/* ---- the timer, seen from outside (the linker's --wrap sends this call here) ---- */
+/* ---- the timer, seen from outside (the linker's --wrap sends these calls here) ---- */
 
 int __real_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer);
+int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
 int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer);
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
 
 static timer_t last_timer;
 static int timer_create_error;
+static void (*before_settime)(void *argument); /* called once */
+static void *before_settime_argument;
 
 int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer)
 {
@@ -33,6 +37,17 @@ int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_ti
 	rc = __real_timer_create(clock, event, ret_timer);
 	last_timer = *ret_timer;
 	return rc;
+}
+
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before)
+{
+	void (*hook)(void *argument) = before_settime;
+
+	if (hook) {
+		before_settime = NULL;
+		hook(before_settime_argument);
+	}
+	return __real_timer_settime(timer, flags, times, ret_before);
 }
 
 static bool timer_runs(void)
@@ -155,6 +170,33 @@ static void test_insist_interrupts_without_a_request(void **state)
 	wakeup_insist(wakeup);
 	assert_poll_interrupted();
 	wakeup_settle(wakeup);
+	wakeup_free(wakeup);
+}
+
+static void settle(void *argument)
+{
+	wakeup_settle(argument);
+}
+
+/* The requesting thread loses the processor before it sets the timer, and meanwhile the broker thread, awake for
+ * another reason, settles. The timer that is set after that must not run for ever. */
+static void test_timer_of_an_overtaken_request_ends(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+
+	(void)state;
+	before_settime = settle;
+	before_settime_argument = wakeup;
+	wakeup_request(wakeup);
+	/* A needless wake-up, then peace. */
+	wakeup_settle(wakeup);
+	assert_false(timer_runs());
+	assert_int_equal(poll(NULL, 0, 5), 0);
+	/* And the next request wakes. */
+	wakeup_request(wakeup);
+	assert_poll_interrupted();
+	wakeup_settle(wakeup);
+	assert_false(timer_runs());
 	wakeup_free(wakeup);
 }
 
@@ -425,6 +467,9 @@ static void run_loop(enum order order, bool attends, bool bursts)
 	pthread_join(thread, NULL);
 	assert_int_equal(loop.sent, REQUESTS);
 	assert_int_equal(loop.lost, 0);
+	/* Nothing is left that wakes. */
+	wakeup_settle(loop.wakeup);
+	assert_false(timer_runs());
 	wakeup_free(loop.wakeup);
 	sem_destroy(&loop.seen);
 }
@@ -453,6 +498,7 @@ int main(void)
 			cmocka_unit_test(test_attentive_thread_is_not_signalled),
 			cmocka_unit_test(test_request_outlives_attend_and_rest),
 			cmocka_unit_test(test_insist_interrupts_without_a_request),
+			cmocka_unit_test(test_timer_of_an_overtaken_request_ends),
 			cmocka_unit_test(test_handler_of_somebody_else_stays),
 			cmocka_unit_test(test_handler_where_there_was_none),
 			cmocka_unit_test(test_no_memory),
