@@ -55,6 +55,7 @@ struct broker {
 	struct complaint inbound_full;
 	struct complaint publish_refused;
 	bool sends_before_tick;  /* Mosquitto 2.1 */
+	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 };
 
@@ -258,9 +259,13 @@ static size_t drain(struct broker *broker)
 		message_free(message);
 	}
 	if (done && queue_has_room_again(broker->outbound)) {
+		broker->owes_writable = true;
+	}
+	if (broker->owes_writable) {
 		message = message_new(MESSAGE_WRITABLE, NULL, 0, NULL, 0, NULL, 0);
 		if (message) {
 			queue_push_control(broker->inbound, message);
+			broker->owes_writable = false;
 		}
 	}
 	return done;

@@ -509,6 +509,23 @@ static void test_writable_comes_once(void **state)
 	receive_nothing();
 }
 
+/* publish() waits for this word and for no other: without memory for it now, it comes later. */
+static void test_writable_comes_when_there_is_memory_again(void **state)
+{
+	(void)state;
+	use(1, 0);
+	assert_true(application_publishes("a", "x"));
+	assert_false(application_publishes("a", "x"));
+	scarce_memory(1, false);
+	tick();
+	assert_true(scarce_memory_end());
+	receive_nothing();
+	tick();
+	done(receive(MESSAGE_WRITABLE));
+	tick();
+	receive_nothing();
+}
+
 /* ---- the log ---- */
 
 static void write_line(int level, const char *line, size_t length)
@@ -969,6 +986,7 @@ int main(void)
 			broker_test(test_no_memory_for_a_subscription_or_its_answer),
 			broker_test(test_a_tick_does_a_bounded_number),
 			broker_test(test_writable_comes_once),
+			broker_test(test_writable_comes_when_there_is_memory_again),
 			broker_test(test_log_lines_are_split_between_characters),
 			broker_test(test_log_lines_about_as_long_as_a_piece),
 			broker_test(test_log_lines_of_anything),
