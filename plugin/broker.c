@@ -357,20 +357,23 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 {
 	const bool *came = kind == MESSAGE_STARTED ? &broker->started : &broker->stopped;
 	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
+	size_t done;
 
 	for (;;) {
-		while (drain(broker)) {
-		}
+		/* An application that publishes without an end must not hold up the end of the wait. */
+		do {
+			done = drain(broker);
+			now = now_ns();
+		} while (done && now < deadline);
 		if (*came || broker->stopped) {
 			return *came;
+		}
+		if (now >= deadline) {
+			return false;
 		}
 		wakeup_settle(broker->wakeup);
 		if (!queue_is_empty(broker->outbound)) {
 			continue;
-		}
-		now = now_ns();
-		if (now >= deadline) {
-			return false;
 		}
 		wakeup_wait(broker->wakeup, (unsigned int)((deadline - now) / 1000000U + 1));
 	}

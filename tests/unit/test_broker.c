@@ -697,6 +697,22 @@ static void test_wait_does_what_the_application_asks_for(void **state)
 	receive_answer(9, MOSQ_ERR_SUCCESS);
 }
 
+static void publish_more(void)
+{
+	assert_true(application_publishes("flood", "x"));
+}
+
+/* A connect() that publishes without an end does not hold up the end of the wait. */
+static void test_wait_ends_in_a_flood(void **state)
+{
+	(void)state;
+	stub.on_publish = publish_more;
+	publish_more();
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 20));
+	application_says(MESSAGE_STARTED);
+	assert_true(broker_wait(f.broker, MESSAGE_STARTED, 20));
+}
+
 /* ---- the spin ---- */
 
 #define SPIN_US 100
@@ -994,6 +1010,7 @@ int main(void)
 			broker_test(test_wait),
 			broker_test(test_wait_ends_when_python_does),
 			broker_test(test_wait_does_what_the_application_asks_for),
+			broker_test(test_wait_ends_in_a_flood),
 			broker_test(test_spin_waits_for_the_answer_to_a_lone_message),
 			broker_test(test_spin_is_bounded_and_gives_up),
 			broker_test(test_spin_learns_again_from_quick_answers),
