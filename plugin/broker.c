@@ -30,6 +30,8 @@
 #define DRAIN_MAX 256
 /* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
 #define LOG_LINE_MAX 960
+/* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
+#define TOPIC "%.400s"
 #define SPIN_CREDIT_MAX 8
 
 /* A complaint that may come a thousand times a second and is written once. */
@@ -130,6 +132,7 @@ void broker_free(struct broker *broker)
 static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
 {
 	const struct recipient *recipients;
+	const char *reason = "no memory";
 	struct message *message;
 	size_t count;
 	uint64_t times;
@@ -145,13 +148,14 @@ static bool route(struct broker *broker, const char *topic, const void *payload,
 			return true;
 		}
 		message_free(message);
+		reason = "the queue is full";
 	}
 	if (may_complain(&broker->inbound_full, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
-				"%llu messages for consumers dropped, the last on topic '%s': %s. The application is slower than "
+				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
 				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, topic, message ? "the queue is full" : "no memory",
-				broker->options->queue_size, broker->options->queue_bytes);
+				(unsigned long long)times, topic, reason, broker->options->queue_size,
+				broker->options->queue_bytes);
 	}
 	return false;
 }
@@ -165,7 +169,8 @@ static void answer(struct broker *broker, const struct message *command, int cod
 	}
 	message = message_new(MESSAGE_ANSWER, NULL, 0, NULL, 0, NULL, 0);
 	if (!message) {
-		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '%s' in vain.", command->topic);
+		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
+				command->topic);
 		return;
 	}
 	message->sequence = command->sequence;
@@ -195,7 +200,7 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 	mosquitto_free(payload);
 	if (may_complain(&broker->publish_refused, &times)) {
-		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '%s': %s",
+		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic, mosquitto_strerror(rc));
 	}
 }

@@ -327,6 +327,27 @@ static void test_full_inbound_queue_drops_the_newest(void **state)
 	receive_message("a", "8");
 }
 
+/* A topic has up to 65,535 bytes, a line 1,000: the reason must not be what is cut off. */
+static void test_complaints_about_long_topics(void **state)
+{
+	char topic[5001];
+
+	(void)state;
+	use(1, 0);
+	memset(topic, 't', sizeof(topic) - 1);
+	topic[sizeof(topic) - 1] = '\0';
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes(topic, "2", 0);
+	assert_int_equal(stub_broker_logged("the queue is full"), 1);
+	assert_int_equal(stub_broker_logged("queue_bytes (1000000) bound what may wait."), 1);
+	stub.publish_rc = MOSQ_ERR_INVAL;
+	assert_true(application_publishes(topic, "3"));
+	tick();
+	assert_int_equal(stub_broker_logged("Another error."), 1);
+	receive_message("a", "1");
+}
+
 static void test_no_memory_for_a_message(void **state)
 {
 	(void)state;
@@ -995,6 +1016,7 @@ int main(void)
 			broker_test(test_message_event_drains_first),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),
 			broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
 			broker_test(test_refused_publish_is_reported),
