@@ -371,6 +371,9 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 			now = now_ns();
 		} while (done && now < deadline);
 		if (*came || broker->stopped) {
+			if (done) {
+				wakeup_insist(broker->wakeup); /* the rest is the first tick's */
+			}
 			return *came;
 		}
 		if (now >= deadline) {
