@@ -16,10 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 #include "topics.h"
@@ -365,23 +362,20 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 	size_t done;
 
 	for (;;) {
+		wakeup_settle(broker->wakeup);
 		/* An application that publishes without an end must not hold up the end of the wait. */
 		do {
 			done = drain(broker);
 			now = now_ns();
 		} while (done && now < deadline);
 		if (*came || broker->stopped) {
-			if (done) {
+			if (done && !broker->stopped) {
 				wakeup_insist(broker->wakeup); /* the rest is the first tick's */
 			}
 			return *came;
 		}
 		if (now >= deadline) {
 			return false;
-		}
-		wakeup_settle(broker->wakeup);
-		if (!queue_is_empty(broker->outbound)) {
-			continue;
 		}
 		wakeup_wait(broker->wakeup, (unsigned int)((deadline - now) / 1000000U + 1));
 	}

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mosquitto.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "mosquitto_api.h"
 #include "text.h"
 
 /* The file with every line end made "\n", and where we are in it. */

@@ -11,11 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-
 #include "broker.h"
 #include "message.h"
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 

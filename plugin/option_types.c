@@ -1,9 +1,9 @@
 #include "option_types.h"
+#include "mosquitto_api.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <mosquitto.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -2,9 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +9,7 @@
 #include <unistd.h>
 
 #include "dotenv.h"
+#include "mosquitto_api.h"
 #include "option_types.h"
 #include "text.h"
 

@@ -10,13 +10,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-
 #include "broker.h"
 #include "interpreter.h"
 #include "message.h"
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 #include "wakeup.h"

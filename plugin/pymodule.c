@@ -5,10 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-
 #include "message.h"
+#include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
 

@@ -1,6 +1,6 @@
 #include "table.h"
+#include "mosquitto_api.h"
 
-#include <mosquitto.h>
 #include <stdlib.h>
 
 #define BUCKETS_MIN 4

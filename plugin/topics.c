@@ -1,12 +1,12 @@
 #include "topics.h"
 
-#include <mosquitto.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
+#include "mosquitto_api.h"
 #include "table.h"
 
 /* DESIGN

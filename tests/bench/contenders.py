@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broker import Broker, Process
 from machine import channels_environment, mqttasgi_environment
 from settings import APPS, BUILD, Failure, Settings
+
+from broker import Broker, Process
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pytest
 
 from support.broker import virtualenv
 from support.processes import wait_until
+from support.redis import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = ROOT / "docs" / "examples" / "hub"
@@ -229,15 +230,14 @@ def test_no_schedule_no_water(start: Callable[..., Hub]) -> None:
     assert not hub.comes("garden/valve/main")
 
 
-def test_manage_py_announce_reaches_every_room(start: Callable[..., Hub], request: Any) -> None:
+def test_manage_py_announce_reaches_every_room(redis_server: RedisServer, start: Callable[..., Hub]) -> None:
     if python("-c", "import channels_redis").returncode != 0:
         pytest.skip("the applications' Python has no channels_redis")
-    redis = request.getfixturevalue("redis_server")
-    hub = start(redis_url=redis.url)
+    hub = start(redis_url=redis_server.url)
     rooms = ["living", "bedroom", "kitchen"]
     for room in rooms:
         hub.knock(f"home/{room}/status/get", "", f"home/{room}/status")
-    manage(hub.database, "announce", "Essen für alle", REDIS_URL=redis.url)
+    manage(hub.database, "announce", "Essen für alle", REDIS_URL=redis_server.url)
     heard = [hub.client.wait_for("home/+/announce") for _ in rooms]
     assert {message.topic for message in heard} == {f"home/{room}/announce" for room in rooms}
     assert {message.payload.decode() for message in heard} == {"Essen für alle"}

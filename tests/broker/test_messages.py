@@ -26,7 +26,7 @@ def remote(broker: BrokerFactory) -> Broker:
 @pytest.fixture
 def client(remote: Broker) -> Client:
     client = remote.client()
-    for topic in ("did", "got", "gone"):
+    for topic in ("did", "got", "gone", "ready"):
         client.subscribe(topic, qos=1)
     return client
 
@@ -49,7 +49,7 @@ def test_a_message_arrives_at_the_lower_qos(
 def test_empty_and_large_payloads_and_long_topics(broker: BrokerFactory) -> None:
     client = broker("apps.echo:application").client()
     client.subscribe("out/#", qos=1)
-    for payload in (b"", b"x", bytes(5_000_000)):
+    for payload in (b"", b"x", bytes(1_900_000)):
         client.publish("in/size", payload, qos=1)
         assert client.wait_for("out/size").payload == payload
     topic = "ü/" * 100 + "x" * 60_000
@@ -72,7 +72,8 @@ def test_order_per_publisher(broker: BrokerFactory) -> None:
     publishers = [started.client() for _ in range(4)]
     for number in range(250):
         for index, publisher in enumerate(publishers):
-            publisher.publish(f"in/{index}", str(number), qos=number % 2)
+            # One QoS each: between QoS 0 and 1 the broker itself keeps no order.
+            publisher.publish(f"in/{index}", str(number), qos=index % 2)
     heard: dict[str, list[int]] = {}
     for _ in range(1000):
         message = client.wait_for(timeout=20)
@@ -122,8 +123,8 @@ def test_resubscribing_changes_the_qos(client: Client) -> None:
 def test_consumers_hear_themselves_and_each_other(client: Client) -> None:
     do(client, "spawn_worker", app_id=1, consumer_path="apps.remote.Remote", consumer_params={})
     do(client, "subscribe", topic="news", qos=1)
-    while do(client, "subscribe", 1, topic="news", qos=0) is not None:
-        pass
+    client.wait_for("ready")
+    do(client, "subscribe", 1, topic="news", qos=0)
     do(client, "publish", topic="news", payload="x", qos=1)
     heard = sorted(
         (got["app_id"], got["qos"]) for got in (json.loads(client.wait_for("got").payload) for _ in range(2))
@@ -184,6 +185,7 @@ def test_errors_are_raised_at_the_call(client: Client, method: str, arguments: A
 def test_workers_are_spawned_and_killed_by_the_master_alone(client: Client) -> None:
     worker = {"consumer_path": "apps.remote:Remote", "consumer_params": {"room": "hall"}}
     assert do(client, "spawn_worker", app_id=1, **worker) is None
+    client.wait_for("ready")
     assert do(client, "spawn_worker", 1, app_id=2, **worker).startswith("PermissionError: ")
     assert do(client, "kill_worker", 1, app_id=0).startswith("PermissionError: ")
     assert do(client, "subscribe", 1, topic="hall", qos=0) is None
@@ -191,6 +193,7 @@ def test_workers_are_spawned_and_killed_by_the_master_alone(client: Client) -> N
     assert client.wait_for("gone").payload == b"1"
     client.publish("hall", b"nobody is here")
     assert do(client, "spawn_worker", app_id=1, **worker) is None
+    client.wait_for("ready")
     assert do(client, "subscribe", 1, topic="hall", qos=0) is None
     client.publish("hall", b"somebody is here")
     assert json.loads(client.wait_for("got").payload)["payload"] == "somebody is here"

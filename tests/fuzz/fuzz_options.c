@@ -3,9 +3,6 @@
  * Lines of the input up to a line `---`: `key value` is a plugin_opt line, `$NAME value` an environment
  * variable. What follows is the `.env` file. */
 #include <fcntl.h>
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "mosquitto_api.h"
 #include "options.h"
 
 #define LINES_MAX 16

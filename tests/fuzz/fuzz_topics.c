@@ -3,12 +3,12 @@
  * Each line of the input is `+cqfilter` (consumer c subscribes to filter at QoS q), `-cqfilter` (it leaves)
  * or
  * `=topic`. */
-#include <mosquitto.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mosquitto_api.h"
 #include "naive_topics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

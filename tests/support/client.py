@@ -99,6 +99,10 @@ class Client:
             self.paho.tls_set(**tls)
         options: dict[str, Any] = {"clean_start": clean, "properties": connect_properties} if version5 else {}
         self.paho.connect(host, port, keepalive, **options)
+        connection = self.paho.socket()
+        if transport != "unix" and isinstance(connection, socket.socket):
+            # A PUBLISH behind a PUBACK would wait 40 ms for an acknowledgement that TCP delays.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.paho.loop_start()
         if not self._connected.wait(timeout * PATIENCE):
             self.close()

@@ -1,10 +1,10 @@
 /* Prints how dotenv.c reads the files named on the command line: per file its names and values, for
  * oracle_dotenv.py. NAME NUL `=`VALUE NUL or NAME NUL `-` NUL per variable, then `.` NUL or `!` NUL (a
  * problem). */
-#include <mosquitto.h>
 #include <stdio.h>
 
 #include "dotenv.h"
+#include "mosquitto_api.h"
 
 int main(int argc, char **argv)
 {

@@ -1,9 +1,9 @@
 /* How long topics.c takes with 10,000 consumers: prints one line a case. */
-#include <mosquitto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "mosquitto_api.h"
 #include "topics.h"
 
 #define CONSUMERS 10000

@@ -5,12 +5,12 @@
  *
  * libmosquitto 2.0.11 refuses (MOSQ_ERR_INVAL) an empty topic, an empty filter, and wildcards where they may
  * not stand; none of these is generated. */
-#include <mosquitto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "mosquitto_api.h"
 #include "naive_topics.h"
 
 #define FILTERS 256

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <mosquitto_plugin.h>
-
 struct stub_broker stub;
 
 /* The stub's own memory is never scarce (scarce_memory.h). */

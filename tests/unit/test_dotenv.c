@@ -1,13 +1,13 @@
 #include "cmocka_all.h"
 
 #include <errno.h>
-#include <mosquitto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "dotenv.h"
+#include "mosquitto_api.h"
 #include "scarce_memory.h"
 
 /* What python-dotenv 1.2.4 makes of each file; oracle_dotenv.py compares generated ones. Names and values

@@ -1,8 +1,5 @@
 #include "cmocka_all.h"
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mosquitto_api.h"
 #include "options.h"
 #include "scarce_memory.h"
 

@@ -4,12 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-
 #include "interpreter.h"
 #include "message.h"
+#include "mosquitto_api.h"
 #include "queue.h"
 #include "stub_broker.h"
 

@@ -1,10 +1,10 @@
 #include "cmocka_all.h"
 
-#include <mosquitto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mosquitto_api.h"
 #include "naive_topics.h"
 #include "scarce_memory.h"
 #include "topics.h"

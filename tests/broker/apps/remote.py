@@ -12,6 +12,7 @@ from mqttasgi.consumers import MqttConsumer
 class Remote(MqttConsumer):
     async def connect(self) -> None:
         await self.subscribe(f"do/{self.scope['app_id']}/+", 2)
+        await self.publish("ready", str(self.scope["app_id"]), qos=1)
 
     async def receive(self, mqtt_message: Any) -> None:
         topic = mqtt_message["topic"]

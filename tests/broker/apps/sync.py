@@ -5,6 +5,7 @@ from typing import Any
 import apps.setup  # noqa: F401
 
 from channels.consumer import SyncConsumer
+from channels.exceptions import StopConsumer
 from django.contrib.auth.models import Group
 
 
@@ -19,7 +20,7 @@ class Sync(SyncConsumer):
         )
 
     def mqtt_disconnect(self, event: Any) -> None:
-        pass
+        raise StopConsumer
 
 
 application = Sync.as_asgi()

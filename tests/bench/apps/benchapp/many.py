@@ -18,6 +18,7 @@ from .common import start_django
 start_django()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
+
 from mqttasgi.consumers import MqttConsumer  # noqa: E402
 
 from .consumers import EchoConsumer  # noqa: E402

@@ -17,6 +17,7 @@ from .common import QOS, start_django
 start_django()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
+
 from mqttasgi.consumers import MqttConsumer  # noqa: E402
 
 COUNT = int(os.environ.get("BENCH_COUNT", "100000"))

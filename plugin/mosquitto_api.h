@@ -1,0 +1,15 @@
+/* Mosquitto's plugin interface: one header since 2.1, three before. */
+#ifndef MQTTASGI_MOSQUITTO_API_H
+#define MQTTASGI_MOSQUITTO_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mosquitto.h>
+#if !__has_include(<mosquitto/broker.h>)
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+#endif
+
+#endif
