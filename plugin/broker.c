@@ -27,6 +27,8 @@
 #define DRAIN_MAX 256
 /* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
 #define LOG_LINE_MAX 960
+/* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
+#define TOPIC "%.400s"
 #define SPIN_CREDIT_MAX 8
 
 /* A complaint that may come a thousand times a second and is written once. */
@@ -52,6 +54,7 @@ struct broker {
 	struct complaint inbound_full;
 	struct complaint publish_refused;
 	bool sends_before_tick;  /* Mosquitto 2.1 */
+	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 };
 
@@ -126,6 +129,7 @@ void broker_free(struct broker *broker)
 static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
 {
 	const struct recipient *recipients;
+	const char *reason = "no memory";
 	struct message *message;
 	size_t count;
 	uint64_t times;
@@ -141,13 +145,14 @@ static bool route(struct broker *broker, const char *topic, const void *payload,
 			return true;
 		}
 		message_free(message);
+		reason = "the queue is full";
 	}
 	if (may_complain(&broker->inbound_full, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
-				"%llu messages for consumers dropped, the last on topic '%s': %s. The application is slower than "
+				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
 				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, topic, message ? "the queue is full" : "no memory",
-				broker->options->queue_size, broker->options->queue_bytes);
+				(unsigned long long)times, topic, reason, broker->options->queue_size,
+				broker->options->queue_bytes);
 	}
 	return false;
 }
@@ -161,7 +166,8 @@ static void answer(struct broker *broker, const struct message *command, int cod
 	}
 	message = message_new(MESSAGE_ANSWER, NULL, 0, NULL, 0, NULL, 0);
 	if (!message) {
-		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '%s' in vain.", command->topic);
+		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
+				command->topic);
 		return;
 	}
 	message->sequence = command->sequence;
@@ -191,7 +197,7 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 	mosquitto_free(payload);
 	if (may_complain(&broker->publish_refused, &times)) {
-		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '%s': %s",
+		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic, mosquitto_strerror(rc));
 	}
 }
@@ -255,9 +261,13 @@ static size_t drain(struct broker *broker)
 		message_free(message);
 	}
 	if (done && queue_has_room_again(broker->outbound)) {
+		broker->owes_writable = true;
+	}
+	if (broker->owes_writable) {
 		message = message_new(MESSAGE_WRITABLE, NULL, 0, NULL, 0, NULL, 0);
 		if (message) {
 			queue_push_control(broker->inbound, message);
+			broker->owes_writable = false;
 		}
 	}
 	return done;
@@ -349,15 +359,21 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 {
 	const bool *came = kind == MESSAGE_STARTED ? &broker->started : &broker->stopped;
 	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
+	size_t done;
 
 	for (;;) {
 		wakeup_settle(broker->wakeup);
-		while (drain(broker)) {
-		}
+		/* An application that publishes without an end must not hold up the end of the wait. */
+		do {
+			done = drain(broker);
+			now = now_ns();
+		} while (done && now < deadline);
 		if (*came || broker->stopped) {
+			if (done && !broker->stopped) {
+				wakeup_insist(broker->wakeup); /* the rest is the first tick's */
+			}
 			return *came;
 		}
-		now = now_ns();
 		if (now >= deadline) {
 			return false;
 		}

@@ -70,18 +70,20 @@ void queue_push_control(struct queue *queue, struct message *message)
 	}
 }
 
-/* Counts the message if there is room. */
+/* Counts the message if there is room. Looks before it counts: what counted for a moment and was refused would make
+ * the queue look full to the taking thread, which would not call, and to other pushing threads. */
 static bool reserve(struct queue *queue, size_t size)
 {
-	size_t messages = atomic_fetch_add(&queue->messages, 1);
-	size_t bytes = atomic_fetch_add(&queue->bytes, size);
+	size_t messages = atomic_load(&queue->messages);
+	size_t bytes = atomic_load(&queue->bytes);
 
 	/* A message larger than the bound passes when it is alone: otherwise it could never pass. */
-	if (messages == 0 || (messages < queue->max_messages && bytes + size <= queue->max_bytes)) {
-		return true;
+	if (messages > 0 && (messages >= queue->max_messages || bytes + size > queue->max_bytes)) {
+		return false;
 	}
-	queue_release(queue, size);
-	return false;
+	atomic_fetch_add(&queue->messages, 1);
+	atomic_fetch_add(&queue->bytes, size);
+	return true;
 }
 
 bool queue_push(struct queue *queue, struct message *message)

@@ -34,6 +34,7 @@ enum { RESTING, ATTENTIVE, REQUESTED };
 
 struct wakeup {
 	atomic_int state;
+	atomic_bool armed;            /* the timer may run */
 	atomic_uint_fast64_t signals;
 	pid_t process;
 	pid_t thread;
@@ -70,6 +71,13 @@ static void set_timer(struct wakeup *wakeup, long first_ns, long repeat_ns)
 	(void)timer_settime(wakeup->timer, 0, &times, NULL);
 }
 
+static void arm(struct wakeup *wakeup, long first_ns)
+{
+	set_timer(wakeup, first_ns, REPEAT_NS);
+	/* After the timer: a wakeup_settle() that comes in between leaves the timer to the next one. */
+	atomic_store(&wakeup->armed, true);
+}
+
 struct wakeup *wakeup_new(void)
 {
 	struct wakeup *wakeup;
@@ -80,6 +88,7 @@ struct wakeup *wakeup_new(void)
 		return NULL;
 	}
 	atomic_init(&wakeup->state, RESTING);
+	atomic_init(&wakeup->armed, false);
 	atomic_init(&wakeup->signals, 0);
 	wakeup->process = getpid();
 	wakeup->thread = (pid_t)syscall(SYS_gettid);
@@ -108,7 +117,7 @@ void wakeup_request(struct wakeup *wakeup)
 		return;
 	}
 	atomic_fetch_add_explicit(&wakeup->signals, 1, memory_order_relaxed);
-	set_timer(wakeup, REPEAT_FIRST_NS, REPEAT_NS);
+	arm(wakeup, REPEAT_FIRST_NS);
 	(void)syscall(SYS_tgkill, wakeup->process, wakeup->thread, SIGURG);
 }
 
@@ -130,15 +139,14 @@ void wakeup_rest(struct wakeup *wakeup)
 void wakeup_insist(struct wakeup *wakeup)
 {
 	atomic_store(&wakeup->state, REQUESTED);
-	set_timer(wakeup, INSIST_NS, REPEAT_NS);
+	arm(wakeup, INSIST_NS);
 }
 
 void wakeup_settle(struct wakeup *wakeup)
 {
-	int state = atomic_load(&wakeup->state);
-
-	if (state == REQUESTED) {
-		/* The timer first: a request made between the two lines finds REQUESTED and does nothing, which the
+	/* Whatever the state: a request may have been overtaken here before it set the timer, which then ran for ever. */
+	if (atomic_exchange(&wakeup->armed, false)) {
+		/* The timer first: a request made between this line and the next finds REQUESTED and does nothing, which the
 		 * caller's look at the queue makes good; the other way round its timer would be stopped. */
 		set_timer(wakeup, 0, 0);
 	}

@@ -1,5 +1,6 @@
 #include "scarce_memory.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 void *__real_malloc(size_t size);
@@ -11,9 +12,11 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void __wrap_free(void *block);
 
-static unsigned long period, seen, allocations;
+static unsigned long period, seen;
 static bool repeating, failed;
-static long blocks;
+/* Several threads may allocate while nothing has to fail. */
+static atomic_ulong allocations;
+static atomic_long blocks;
 
 void scarce_memory(unsigned long n, bool again)
 {

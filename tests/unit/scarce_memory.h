@@ -1,7 +1,7 @@
 /* Makes allocations of the code under test fail.
  *
  * The linker's --wrap sends malloc(), calloc(), realloc() and free() of every linked object here; libraries
- * keep theirs. */
+ * keep theirs. Several threads may allocate at the same time as long as none has to fail. */
 #ifndef SCARCE_MEMORY_H
 #define SCARCE_MEMORY_H
 

@@ -1,0 +1,168 @@
+#include "stub_broker.h"
+
+#include "cmocka_all.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct stub_broker stub;
+
+/* The stub's own memory is never scarce (scarce_memory.h). */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void __real_free(void *block);
+
+/* Blocks begin with this much of our own, so that free() of one does not go unnoticed. */
+#define HEADER 16
+
+#ifdef STUB_BROKER_2_1
+__attribute__((visibility("default"))) int mosquitto_persist_client_add(void *client);
+
+int mosquitto_persist_client_add(void *client)
+{
+	(void)client;
+	return MOSQ_ERR_SUCCESS;
+}
+#endif
+
+void stub_broker_reset(void)
+{
+	size_t i;
+
+	for (i = 0; i < stub.publish_count; i++) {
+		__real_free(stub.publishes[i].topic);
+		__real_free(stub.publishes[i].payload);
+	}
+	for (i = 0; i < stub.log_count; i++) {
+		__real_free(stub.logs[i].line);
+	}
+	assert_int_equal(stub.blocks, 0);
+	memset(&stub, 0, sizeof(stub));
+}
+
+void stub_broker_send(void)
+{
+	stub.sent_count = stub.publish_count;
+}
+
+size_t stub_broker_logged(const char *text)
+{
+	size_t i, found = 0;
+
+	for (i = 0; i < stub.log_count; i++) {
+		found += strstr(stub.logs[i].line, text) != NULL;
+	}
+	return found;
+}
+
+static void *copy(const void *bytes, size_t length)
+{
+	void *result = __real_malloc(length + 1);
+
+	assert_non_null(result);
+	memcpy(result, bytes, length);
+	((char *)result)[length] = '\0';
+	return result;
+}
+
+void *mosquitto_calloc(size_t count, size_t size)
+{
+	char *block;
+
+	if (stub.no_memory) {
+		return NULL;
+	}
+	block = __real_calloc(1, count * size + HEADER);
+	assert_non_null(block);
+	stub.blocks++;
+	return block + HEADER;
+}
+
+void mosquitto_free(void *block)
+{
+	if (block) {
+		stub.blocks--;
+		__real_free((char *)block - HEADER);
+	}
+}
+
+int mosquitto_broker_publish(const char *client_id, const char *topic, int payload_length, void *payload, int qos,
+		bool retain, mosquitto_property *properties)
+{
+	struct stub_publish *publish = &stub.publishes[stub.publish_count];
+
+	assert_null(client_id);
+	assert_null(properties);
+	assert_true(payload_length >= 0 && qos >= 0 && qos <= 2);
+	if (stub.on_publish) {
+		stub.on_publish();
+	}
+	if (stub.publish_rc != MOSQ_ERR_SUCCESS) {
+		return stub.publish_rc;
+	}
+	if (stub.publish_count == STUB_RECORDS) {
+		mosquitto_free(payload);
+		return MOSQ_ERR_SUCCESS;
+	}
+	publish->topic = copy(topic, strlen(topic));
+	publish->payload = payload_length ? copy(payload, (size_t)payload_length) : NULL;
+	publish->payload_length = payload_length;
+	publish->qos = qos;
+	publish->retain = retain;
+	stub.publish_count++;
+	mosquitto_free(payload);
+	return MOSQ_ERR_SUCCESS;
+}
+
+void mosquitto_log_printf(int level, const char *format, ...)
+{
+	char line[STUB_LOG_LINE];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (stub.log_count < STUB_RECORDS) {
+		stub.logs[stub.log_count].level = level;
+		stub.logs[stub.log_count].line = copy(line, strlen(line));
+		stub.log_count++;
+	}
+}
+
+const char *mosquitto_strerror(int rc)
+{
+	return rc == MOSQ_ERR_NOMEM ? "Out of memory." : "Another error.";
+}
+
+int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback callback,
+		const void *event_data, void *userdata)
+{
+	(void)identifier;
+	assert_null(event_data);
+	if (stub.register_rc != MOSQ_ERR_SUCCESS && stub.callback_count == stub.register_rc_after) {
+		return stub.register_rc;
+	}
+	assert_true(stub.callback_count < sizeof(stub.callbacks) / sizeof(stub.callbacks[0]));
+	stub.callbacks[stub.callback_count].event = event;
+	stub.callbacks[stub.callback_count].callback = callback;
+	stub.callbacks[stub.callback_count].userdata = userdata;
+	stub.callback_count++;
+	return MOSQ_ERR_SUCCESS;
+}
+
+int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback callback,
+		const void *event_data)
+{
+	size_t i;
+
+	(void)identifier;
+	(void)event_data;
+	for (i = 0; i < stub.callback_count; i++) {
+		if (stub.callbacks[i].event == event && stub.callbacks[i].callback == callback) {
+			stub.callbacks[i] = stub.callbacks[--stub.callback_count];
+			return MOSQ_ERR_SUCCESS;
+		}
+	}
+	return MOSQ_ERR_NOT_FOUND;
+}

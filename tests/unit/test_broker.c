@@ -1,0 +1,1050 @@
+#include "cmocka_all.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "broker.h"
+#include "options.h"
+#include "queue.h"
+#include "scarce_memory.h"
+#include "stub_broker.h"
+#include "topics.h"
+#include "wakeup.h"
+
+#ifdef STUB_BROKER_2_1
+#define TICK_BEFORE_POLL true
+#else
+#define TICK_BEFORE_POLL false
+#endif
+
+/* ---- time, as the code under test sees it ---- */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *ret_time);
+time_t __real_time(time_t *ret_time);
+int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+time_t __wrap_time(time_t *ret_time);
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+
+static struct {
+	uint64_t step_ns; /* how far the clock goes with each look at it; 0: the real clock */
+	uint64_t now_ns;
+	unsigned int looks;
+	unsigned int answer_at; /* at this look answer() is called */
+	void (*answer)(void);
+	time_t seconds; /* 0: the real time */
+} fake;
+
+static atomic_bool timer_runs;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	if (fake.step_ns == 0) {
+		return __real_clock_gettime(clock, ret_time);
+	}
+	fake.looks++;
+	if (fake.looks == fake.answer_at) {
+		fake.answer();
+	}
+	fake.now_ns += fake.step_ns;
+	ret_time->tv_sec = (time_t)(fake.now_ns / 1000000000U);
+	ret_time->tv_nsec = (long)(fake.now_ns % 1000000000U);
+	return 0;
+}
+
+time_t __wrap_time(time_t *ret_time)
+{
+	return fake.seconds ? fake.seconds : __real_time(ret_time);
+}
+
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before)
+{
+	atomic_store(&timer_runs, times->it_value.tv_nsec != 0);
+	return __real_timer_settime(timer, flags, times, ret_before);
+}
+
+/* ---- the broker and its queues ---- */
+
+static struct fixture {
+	struct options options;
+	struct wakeup *wakeup;
+	struct queue *inbound, *outbound;
+	struct broker *broker;
+	unsigned int inbound_notices;
+	long blocks;
+} f;
+
+static void count_notice(void *userdata)
+{
+	++*(unsigned int *)userdata;
+}
+
+static void request_wakeup(void *wakeup)
+{
+	wakeup_request(wakeup);
+}
+
+static void set_up_with(size_t queue_size, unsigned int spin_us)
+{
+	memset(&fake, 0, sizeof(fake));
+	stub_broker_reset();
+	memset(&f, 0, sizeof(f));
+	f.blocks = scarce_memory_blocks();
+	f.options.queue_size = queue_size;
+	f.options.queue_bytes = 1000000;
+	f.options.spin_us = spin_us;
+	f.wakeup = wakeup_new();
+	f.inbound = queue_new(queue_size, f.options.queue_bytes, count_notice, &f.inbound_notices);
+	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+	assert_non_null(f.broker);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	set_up_with(1000, 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	memset(&fake, 0, sizeof(fake));
+	broker_free(f.broker);
+	queue_free(f.inbound);
+	queue_free(f.outbound);
+	wakeup_free(f.wakeup);
+	stub_broker_reset();
+	assert_int_equal(scarce_memory_blocks(), f.blocks);
+	return 0;
+}
+
+/* Sets up again, with other options. */
+static void use(size_t queue_size, unsigned int spin_us)
+{
+	tear_down(NULL);
+	set_up_with(queue_size, spin_us);
+}
+
+static void tick(void)
+{
+	assert_int_equal(broker_on_tick(MOSQ_EVT_TICK, NULL, f.broker), MOSQ_ERR_SUCCESS);
+}
+
+static void client_publishes(const char *topic, const char *payload, uint8_t qos)
+{
+	struct mosquitto_evt_message event = {.topic = (char *)(uintptr_t)topic, .payload = (char *)(uintptr_t)payload,
+			.payloadlen = (uint32_t)strlen(payload), .qos = qos};
+
+	if (event.payloadlen == 0) {
+		event.payload = NULL;
+	}
+	assert_int_equal(broker_on_message(MOSQ_EVT_MESSAGE, &event, f.broker), MOSQ_ERR_SUCCESS);
+}
+
+static void application_subscribes(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+{
+	struct message *message = message_new(MESSAGE_SUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
+
+	message->consumer = consumer;
+	message->qos = qos;
+	message->sequence = sequence;
+	queue_push_control(f.outbound, message);
+}
+
+static void application_unsubscribes(uint64_t consumer, const char *filter, uint64_t sequence)
+{
+	struct message *message = message_new(MESSAGE_UNSUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
+
+	message->consumer = consumer;
+	message->sequence = sequence;
+	queue_push_control(f.outbound, message);
+}
+
+static bool application_publishes(const char *topic, const char *payload)
+{
+	struct message *message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, strlen(payload), NULL, 0);
+
+	message->qos = 1;
+	message->retain = true;
+	if (queue_push(f.outbound, message)) {
+		return true;
+	}
+	message_free(message);
+	return false;
+}
+
+static void application_says(enum message_kind kind)
+{
+	queue_push_control(f.outbound, message_new(kind, NULL, 0, NULL, 0, NULL, 0));
+}
+
+static void subscribe(uint64_t consumer, const char *filter, uint8_t qos)
+{
+	application_subscribes(consumer, filter, qos, 0);
+	tick();
+}
+
+/* The next message for the application, which must be of this kind. The caller frees it, with done(). */
+static struct message *receive(enum message_kind kind)
+{
+	struct message *message = queue_take(f.inbound);
+
+	assert_non_null(message);
+	assert_int_equal(message->kind, kind);
+	return message;
+}
+
+static void done(struct message *message)
+{
+	if (message->kind == MESSAGE_PUBLISH) {
+		queue_release(f.inbound, message_size(message));
+	}
+	message_free(message);
+}
+
+static void receive_message(const char *topic, const char *payload)
+{
+	struct message *message = receive(MESSAGE_PUBLISH);
+
+	assert_string_equal(message->topic, topic);
+	assert_int_equal(message->payload_length, strlen(payload));
+	if (*payload) {
+		assert_memory_equal(message->payload, payload, message->payload_length);
+	}
+	done(message);
+}
+
+static void receive_answer(uint64_t sequence, int code)
+{
+	struct message *message = receive(MESSAGE_ANSWER);
+
+	assert_int_equal(message->sequence, sequence);
+	assert_int_equal(message->code, code);
+	done(message);
+}
+
+static void receive_nothing(void)
+{
+	assert_null(queue_take(f.inbound));
+}
+
+/* ---- in ---- */
+
+static void test_message_goes_to_its_recipients_in_one_message(void **state)
+{
+	struct message *message;
+	int found[10] = {0};
+	size_t i;
+
+	(void)state;
+	subscribe(1, "a/+", 0);
+	subscribe(2, "a/#", 1);
+	subscribe(2, "a/b", 2);
+	subscribe(3, "b", 2);
+	client_publishes("a/b", "payload", 1);
+	message = receive(MESSAGE_PUBLISH);
+	assert_string_equal(message->topic, "a/b");
+	assert_int_equal(message->payload_length, 7);
+	assert_memory_equal(message->payload, "payload", 7);
+	assert_int_equal(message->qos, 1);
+	assert_false(message->retain);
+	assert_int_equal(message->recipient_count, 2);
+	for (i = 0; i < 2; i++) {
+		assert_in_range(message->recipients[i].consumer, 1, 3);
+		found[message->recipients[i].consumer] = message->recipients[i].qos + 1;
+	}
+	assert_int_equal(found[1], 1);
+	assert_int_equal(found[2], 3);
+	done(message);
+	client_publishes("c", "for nobody", 2);
+	client_publishes("b", "", 2);
+	receive_message("b", "");
+	receive_nothing();
+	assert_int_equal(stub.publish_count, 0);
+}
+
+/* What the application asked for before is in force for the message that comes now. */
+static void test_message_event_drains_first(void **state)
+{
+	(void)state;
+	application_subscribes(1, "a", 0, 5);
+	client_publishes("a", "x", 0);
+	receive_answer(5, MOSQ_ERR_SUCCESS);
+	receive_message("a", "x");
+	receive_nothing();
+}
+
+static void test_no_signal_between_message_and_tick(void **state)
+{
+	uint64_t signals = wakeup_count(f.wakeup);
+
+	(void)state;
+	client_publishes("a", "x", 0);
+	assert_true(application_publishes("answer", "x"));
+	assert_int_equal(wakeup_count(f.wakeup), signals);
+	tick();
+	assert_int_equal(stub.publish_count, 1);
+	assert_true(application_publishes("answer", "y"));
+	assert_int_equal(wakeup_count(f.wakeup), signals + !TICK_BEFORE_POLL);
+}
+
+static void test_full_inbound_queue_drops_the_newest(void **state)
+{
+	(void)state;
+	use(2, 0);
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
+	assert_int_equal(stub.log_count, 0);
+	client_publishes("dropped/first", "3", 0);
+	client_publishes("dropped/second", "4", 0);
+	client_publishes("dropped/third", "5", 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("1 messages"), 1);
+	assert_int_equal(stub_broker_logged("dropped/first"), 1);
+	assert_int_equal(stub_broker_logged("queue_size (2)"), 1);
+	fake.seconds++;
+	client_publishes("dropped/fourth", "6", 0);
+	client_publishes("dropped/fifth", "7", 0);
+	assert_int_equal(stub.log_count, 2);
+	assert_int_equal(stub_broker_logged("3 messages"), 1);
+	assert_int_equal(stub.logs[0].level, MOSQ_LOG_WARNING);
+	receive_message("a", "1");
+	receive_message("a", "2");
+	receive_nothing();
+	client_publishes("a", "8", 0);
+	receive_message("a", "8");
+}
+
+/* A topic has up to 65,535 bytes, a line 1,000: the reason must not be what is cut off. */
+static void test_complaints_about_long_topics(void **state)
+{
+	char topic[5001];
+
+	(void)state;
+	use(1, 0);
+	memset(topic, 't', sizeof(topic) - 1);
+	topic[sizeof(topic) - 1] = '\0';
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes(topic, "2", 0);
+	assert_int_equal(stub_broker_logged("the queue is full"), 1);
+	assert_int_equal(stub_broker_logged("queue_bytes (1000000) bound what may wait."), 1);
+	stub.publish_rc = MOSQ_ERR_INVAL;
+	assert_true(application_publishes(topic, "3"));
+	tick();
+	assert_int_equal(stub_broker_logged("Another error."), 1);
+	receive_message("a", "1");
+}
+
+static void test_no_memory_for_a_message(void **state)
+{
+	(void)state;
+	subscribe(1, "#", 0);
+	scarce_memory(1, false);
+	client_publishes("a", "1", 0);
+	assert_true(scarce_memory_end());
+	receive_nothing();
+	assert_int_equal(stub_broker_logged("no memory"), 1);
+	client_publishes("a", "2", 0);
+	receive_message("a", "2");
+}
+
+/* ---- out ---- */
+
+static void test_own_publish_goes_to_the_broker_and_comes_in_again(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	subscribe(1, "a/+", 0);
+	assert_true(application_publishes("a/b", "hello"));
+	assert_true(application_publishes("b", ""));
+	tick();
+	assert_int_equal(stub.publish_count, 2);
+	assert_string_equal(stub.publishes[0].topic, "a/b");
+	assert_int_equal(stub.publishes[0].payload_length, 5);
+	assert_memory_equal(stub.publishes[0].payload, "hello", 5);
+	assert_int_equal(stub.publishes[0].qos, 1);
+	assert_true(stub.publishes[0].retain);
+	assert_string_equal(stub.publishes[1].topic, "b");
+	assert_int_equal(stub.publishes[1].payload_length, 0);
+	assert_int_equal(queue_count(f.outbound), 0);
+	assert_int_equal(queue_bytes(f.outbound), 0);
+	message = receive(MESSAGE_PUBLISH);
+	assert_string_equal(message->topic, "a/b");
+	assert_memory_equal(message->payload, "hello", 5);
+	assert_int_equal(message->qos, 1);
+	assert_false(message->retain); /* live, not one that the broker had kept */
+	assert_int_equal(message->recipient_count, 1);
+	done(message);
+	receive_nothing();
+}
+
+static void test_refused_publish_is_reported(void **state)
+{
+	(void)state;
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	stub.publish_rc = MOSQ_ERR_INVAL;
+	assert_true(application_publishes("a/b", "hello"));
+	assert_true(application_publishes("a/c", "hello"));
+	tick();
+	assert_int_equal(stub.blocks, 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub.logs[0].level, MOSQ_LOG_ERR);
+	assert_int_equal(stub_broker_logged("a/b"), 1);
+	receive_nothing();
+
+	fake.seconds++;
+	stub.publish_rc = MOSQ_ERR_SUCCESS;
+	stub.no_memory = true;
+	assert_true(application_publishes("a/d", "hello"));
+	tick();
+	assert_int_equal(stub.log_count, 2);
+	assert_int_equal(stub_broker_logged("Out of memory"), 1);
+	assert_int_equal(stub.publish_count, 0);
+	receive_nothing();
+	stub.no_memory = false;
+	assert_int_equal(queue_count(f.outbound), 0);
+}
+
+static void test_subscriptions_are_answered(void **state)
+{
+	char *deep = malloc(2 * TOPICS_LEVELS_MAX + 2);
+	int i;
+
+	(void)state;
+	application_subscribes(1, "a/+", 1, 42);
+	tick();
+	receive_answer(42, MOSQ_ERR_SUCCESS);
+	application_unsubscribes(1, "b", 43);
+	application_unsubscribes(1, "a/+", 44);
+	application_subscribes(1, "c", 1, 0);
+	application_unsubscribes(1, "c", 0);
+	tick();
+	receive_answer(43, MOSQ_ERR_NOT_FOUND);
+	receive_answer(44, MOSQ_ERR_SUCCESS);
+	receive_nothing();
+	client_publishes("a/b", "x", 0);
+	receive_nothing();
+
+	for (i = 0; i < 2 * TOPICS_LEVELS_MAX; i += 2) {
+		memcpy(deep + i, "a/", 2);
+	}
+	strcpy(deep + i, "a");
+	application_subscribes(1, deep, 0, 45);
+	tick();
+	receive_answer(45, MOSQ_ERR_INVAL);
+	free(deep);
+}
+
+static void test_no_memory_for_a_subscription_or_its_answer(void **state)
+{
+	struct message *message;
+	unsigned long n;
+	bool failed = true;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		application_subscribes(n, "a/b/c", 1, n);
+		scarce_memory(n, false);
+		tick();
+		failed = scarce_memory_end();
+		message = queue_take(f.inbound);
+		if (message) {
+			assert_int_equal(message->sequence, n);
+			assert_int_equal(message->code, failed ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
+			done(message);
+		} else {
+			assert_true(failed);
+			assert_int_equal(stub_broker_logged("a/b/c"), 1);
+		}
+	}
+	assert_true(n > 2);
+	assert_int_equal(stub.log_count, 1); /* one n was the answer's */
+}
+
+static void test_a_tick_does_a_bounded_number(void **state)
+{
+	size_t i, ticks = 0;
+	char payload[16];
+
+	(void)state;
+	for (i = 0; i < 1000; i++) {
+		(void)snprintf(payload, sizeof(payload), "%zu", i);
+		assert_true(application_publishes("a", payload));
+	}
+	while (stub.publish_count < 1000) {
+		size_t before = stub.publish_count;
+
+		tick();
+		ticks++;
+		assert_in_range(stub.publish_count - before, 1, 512);
+		if (stub.publish_count < 1000) {
+			/* The next poll must not wait. */
+			assert_true(timer_runs);
+			assert_int_equal(poll(NULL, 0, 60000), -1);
+		}
+	}
+	assert_true(ticks > 1);
+	for (i = 0; i < 1000; i++) {
+		(void)snprintf(payload, sizeof(payload), "%zu", i);
+		assert_string_equal(stub.publishes[i].payload, payload);
+	}
+}
+
+static void test_writable_comes_once(void **state)
+{
+	int i;
+
+	(void)state;
+	use(4, 0);
+	for (i = 0; i < 4; i++) {
+		assert_true(application_publishes("a", "x"));
+	}
+	tick();
+	receive_nothing();
+	for (i = 0; i < 4; i++) {
+		assert_true(application_publishes("a", "x"));
+	}
+	assert_false(application_publishes("a", "x"));
+	assert_false(application_publishes("a", "x"));
+	tick();
+	done(receive(MESSAGE_WRITABLE));
+	receive_nothing();
+	tick();
+	assert_true(application_publishes("a", "x"));
+	tick();
+	receive_nothing();
+}
+
+/* publish() waits for this word and for no other: without memory for it now, it comes later. */
+static void test_writable_comes_when_there_is_memory_again(void **state)
+{
+	(void)state;
+	use(1, 0);
+	assert_true(application_publishes("a", "x"));
+	assert_false(application_publishes("a", "x"));
+	scarce_memory(1, false);
+	tick();
+	assert_true(scarce_memory_end());
+	receive_nothing();
+	tick();
+	done(receive(MESSAGE_WRITABLE));
+	tick();
+	receive_nothing();
+}
+
+/* ---- the log ---- */
+
+static void write_line(int level, const char *line, size_t length)
+{
+	struct message *message = message_new(MESSAGE_LOG, line, length, NULL, 0, NULL, 0);
+
+	message->code = level;
+	assert_true(queue_push(f.outbound, message));
+	tick();
+	assert_int_equal(queue_count(f.outbound), 0);
+}
+
+#define PREFIX "mqttasgi: "
+#define PREFIX_LENGTH (sizeof(PREFIX) - 1)
+/* What a line may have so that the time before it (log_timestamp_format) fits, too. */
+#define ROOM 975
+
+/* Every line must be one, and together they must be the text. */
+static void assert_logged(const char *text, bool is_utf8)
+{
+	size_t i, length;
+
+	assert_true(stub.log_count > 0);
+	for (i = 0; i < stub.log_count; i++) {
+		const char *line = stub.logs[i].line;
+
+		assert_true(strlen(line) <= ROOM);
+		assert_memory_equal(line, PREFIX, PREFIX_LENGTH);
+		line += PREFIX_LENGTH;
+		length = strlen(line);
+		if (is_utf8) {
+			assert_int_not_equal((unsigned char)*line & 0xC0, 0x80);
+		}
+		assert_true(strncmp(text, line, length) == 0);
+		text += length;
+	}
+	assert_string_equal(text, "");
+}
+
+static void test_log_lines_are_split_between_characters(void **state)
+{
+	static const char *const characters[] = {"a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x90\x9d"};
+	char text[4100];
+	size_t kind, offset, length, size;
+
+	(void)state;
+	for (kind = 0; kind < 4; kind++) {
+		size = strlen(characters[kind]);
+		for (offset = 0; offset < 4; offset++) {
+			memset(text, 'x', offset);
+			for (length = offset; length < 4000; length += size) {
+				memcpy(text + length, characters[kind], size);
+			}
+			text[length] = '\0';
+			stub_broker_reset();
+			write_line(MOSQ_LOG_ERR, text, length);
+			assert_in_range(stub.log_count, 4, 6);
+			assert_logged(text, true);
+			assert_int_equal(stub.logs[0].level, MOSQ_LOG_ERR);
+		}
+	}
+}
+
+static void test_log_lines_about_as_long_as_a_piece(void **state)
+{
+	char text[1100];
+	size_t length;
+
+	(void)state;
+	for (length = 900; length < 1050; length++) {
+		memset(text, 'y', length);
+		text[length] = '\0';
+		stub_broker_reset();
+		write_line(MOSQ_LOG_INFO, text, length);
+		assert_logged(text, true);
+		assert_in_range(stub.log_count, 1, 2);
+	}
+	stub_broker_reset();
+	write_line(MOSQ_LOG_INFO, "", 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_string_equal(stub.logs[0].line, PREFIX);
+}
+
+/* What is not UTF-8 is written all the same. */
+static void test_log_lines_of_anything(void **state)
+{
+	char text[3001];
+
+	(void)state;
+	memset(text, 0x80, sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	write_line(MOSQ_LOG_DEBUG, text, sizeof(text) - 1);
+	assert_logged(text, false);
+}
+
+static void test_own_log_lines(void **state)
+{
+	char text[2000];
+
+	(void)state;
+	memset(text, 'z', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	broker_log(MOSQ_LOG_NOTICE, "%d of %s", 7, "nine");
+	broker_log(MOSQ_LOG_NOTICE, "%s", text);
+	assert_string_equal(stub.logs[0].line, PREFIX "7 of nine");
+	assert_int_equal(stub.logs[0].level, MOSQ_LOG_NOTICE);
+	assert_true(strlen(stub.logs[1].line) <= ROOM);
+}
+
+/* ---- waiting ---- */
+
+static void *start_later(void *argument)
+{
+	const struct timespec moment = {.tv_nsec = 3000000};
+
+	nanosleep(&moment, NULL);
+	application_says(*(enum message_kind *)argument);
+	return NULL;
+}
+
+static void test_wait(void **state)
+{
+	enum message_kind started = MESSAGE_STARTED, stopped = MESSAGE_STOPPED;
+	pthread_t thread;
+
+	(void)state;
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 0));
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 3));
+	assert_int_equal(pthread_create(&thread, NULL, start_later, &started), 0);
+	assert_true(broker_wait(f.broker, MESSAGE_STARTED, 3600000));
+	pthread_join(thread, NULL);
+	assert_true(broker_wait(f.broker, MESSAGE_STARTED, 0));
+	assert_false(broker_has_stopped(f.broker));
+	assert_false(broker_wait(f.broker, MESSAGE_STOPPED, 3));
+	assert_int_equal(pthread_create(&thread, NULL, start_later, &stopped), 0);
+	assert_true(broker_wait(f.broker, MESSAGE_STOPPED, 3600000));
+	pthread_join(thread, NULL);
+	assert_true(broker_has_stopped(f.broker));
+}
+
+/* Python ended before it had started: there is nothing to wait for. */
+static void test_wait_ends_when_python_does(void **state)
+{
+	enum message_kind stopped = MESSAGE_STOPPED;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, start_later, &stopped), 0);
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 3600000));
+	pthread_join(thread, NULL);
+	assert_true(broker_has_stopped(f.broker));
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 3600000));
+}
+
+/* A connect() may subscribe, publish and log. */
+static void test_wait_does_what_the_application_asks_for(void **state)
+{
+	int i;
+
+	(void)state;
+	application_subscribes(1, "a", 1, 9);
+	for (i = 0; i < 900; i++) {
+		assert_true(application_publishes("a", "x"));
+	}
+	application_says(MESSAGE_STARTED);
+	assert_true(application_publishes("a", "last"));
+	assert_true(broker_wait(f.broker, MESSAGE_STARTED, 3600000));
+	assert_int_equal(stub.publish_count, 901);
+	receive_answer(9, MOSQ_ERR_SUCCESS);
+}
+
+static void publish_more(void)
+{
+	assert_true(application_publishes("flood", "x"));
+}
+
+/* A connect() that publishes without an end does not hold up the end of the wait. */
+static void test_wait_ends_in_a_flood(void **state)
+{
+	(void)state;
+	stub.on_publish = publish_more;
+	publish_more();
+	assert_false(broker_wait(f.broker, MESSAGE_STARTED, 20));
+	application_says(MESSAGE_STARTED);
+	assert_true(broker_wait(f.broker, MESSAGE_STARTED, 20));
+	assert_true(timer_runs); /* for the rest */
+	tick();
+}
+
+/* ---- the spin ---- */
+
+#define SPIN_US 100
+#define STEP_NS 1000
+/* Looks at the clock of a spin that is not answered, and of the question before. */
+#define LOOKS_OF_A_SPIN (SPIN_US * 1000 / STEP_NS)
+
+static void start_spinning(void)
+{
+	use(1000, SPIN_US);
+	subscribe(1, "question", 0);
+	fake.step_ns = STEP_NS;
+	fake.now_ns = 1000000000;
+}
+
+/* A client asks; the consumer takes the message. Returns how often the tick that follows looked at the clock. */
+static unsigned int ask(void)
+{
+	client_publishes("question", "?", 0);
+	receive_message("question", "?");
+	fake.looks = 0;
+	tick();
+	return fake.looks;
+}
+
+static void publish_answer(void)
+{
+	assert_true(application_publishes("answer", "!"));
+}
+
+static void test_spin_waits_for_the_answer_to_a_lone_message(void **state)
+{
+	uint64_t signals;
+	int i;
+
+	(void)state;
+	start_spinning();
+	signals = wakeup_count(f.wakeup);
+	for (i = 1; i <= 50; i++) {
+		fake.answer_at = 10;
+		fake.answer = publish_answer;
+		/* Up to the answer and a little more, and the answer is out with this tick. */
+		assert_in_range(ask(), 10, 13);
+		assert_int_equal(stub.publish_count, i);
+	}
+	assert_int_equal(wakeup_count(f.wakeup), signals);
+}
+
+static void test_spin_is_bounded_and_gives_up(void **state)
+{
+	int spins;
+
+	(void)state;
+	start_spinning();
+	for (spins = 0; spins < 100; spins++) {
+		unsigned int looks = ask();
+
+		if (looks == 0) {
+			break;
+		}
+		assert_true(looks <= LOOKS_OF_A_SPIN + 2);
+	}
+	assert_in_range(spins, 1, 10);
+	assert_int_equal(ask(), 0);
+	assert_int_equal(ask(), 0);
+}
+
+static void test_spin_learns_again_from_quick_answers(void **state)
+{
+	int quick;
+
+	(void)state;
+	start_spinning();
+	while (ask() > 0) {
+	}
+	/* Answers that came within the budget while nobody waited for them. */
+	for (quick = 0; quick < 100; quick++) {
+		if (ask() > 0) {
+			break;
+		}
+		publish_answer();
+		tick();
+	}
+	assert_in_range(quick, 1, 10);
+}
+
+static void test_spin_does_not_learn_from_slow_answers(void **state)
+{
+	int slow;
+
+	(void)state;
+	start_spinning();
+	while (ask() > 0) {
+	}
+	for (slow = 0; slow < 20; slow++) {
+		assert_int_equal(ask(), 0);
+		fake.now_ns += 2 * SPIN_US * 1000;
+		publish_answer();
+		tick();
+	}
+}
+
+static void test_no_spin_with_several_messages_under_way(void **state)
+{
+	(void)state;
+	start_spinning();
+	client_publishes("question", "1", 0);
+	client_publishes("question", "2", 0);
+	fake.looks = 0;
+	tick();
+	assert_int_equal(fake.looks, 0);
+	receive_message("question", "1");
+	/* The one that is left is not asked about again; a message for nobody asks nothing. */
+	client_publishes("nobody", "3", 0);
+	fake.looks = 0;
+	tick();
+	assert_int_equal(fake.looks, 0);
+	receive_message("question", "2");
+}
+
+static void test_no_spin_without_the_option(void **state)
+{
+	(void)state;
+	subscribe(1, "question", 0);
+	fake.step_ns = STEP_NS;
+	assert_int_equal(ask(), 0);
+	client_publishes("question", "?", 0);
+	assert_int_equal(fake.looks, 0);
+}
+
+/* ---- 2.0 and 2.1 ---- */
+
+/* What a tick of 2.1 published is sent after the poll that follows, which must be cut short. */
+static void test_poll_after_a_tick_that_did_something(void **state)
+{
+	(void)state;
+	assert_true(application_publishes("a", "x"));
+	tick();
+	assert_int_equal(timer_runs, TICK_BEFORE_POLL);
+	assert_int_equal(poll(NULL, 0, TICK_BEFORE_POLL ? 60000 : 5), TICK_BEFORE_POLL ? -1 : 0);
+	tick(); /* nothing to do: peace */
+	assert_false(timer_runs);
+	assert_int_equal(poll(NULL, 0, 5), 0);
+}
+
+#define QUESTIONS 3000
+#define POLL_MS 100
+/* A poll that timed out this long after the application had answered did not hear it. */
+#define LOST_NS 50000000U
+
+static sem_t has_inbound;
+static atomic_uint_fast64_t answered_at;
+
+static void post_inbound(void *userdata)
+{
+	(void)userdata;
+	sem_post(&has_inbound);
+}
+
+static uint64_t real_now_ns(void)
+{
+	struct timespec now;
+
+	__real_clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Answers every message, after a moment that varies around the broker's way into its poll. */
+static void *echo(void *argument)
+{
+	struct message *message;
+	unsigned int answers = 0, step, seed = 1;
+	volatile unsigned int spent;
+
+	(void)argument;
+	while (answers < QUESTIONS) {
+		message = queue_take(f.inbound);
+		if (!message) {
+			while (sem_wait(&has_inbound)) {
+			}
+			continue;
+		}
+		seed = seed * 1664525U + 1013904223U;
+		spent = 0;
+		for (step = (seed >> 8) % ((seed >> 5) % 4 ? 3000 : 60000); step > 0; step--) {
+			spent++;
+		}
+		done(message);
+		if (!application_publishes("answer", "!")) {
+			abort(); /* a test cannot fail on another thread */
+		}
+		atomic_store(&answered_at, real_now_ns());
+		answers++;
+	}
+	return NULL;
+}
+
+/* The loop of the Mosquitto that this program stands for, with one client that asks, hears, and asks again. */
+static void run_loop(unsigned int spin_us)
+{
+	unsigned int asked = 0, lost = 0;
+	bool asks = true;
+	pthread_t thread;
+	int rc;
+
+	use(1000, spin_us);
+	queue_free(f.inbound);
+	broker_free(f.broker);
+	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
+	f.inbound = queue_new(1000, 1000000, post_inbound, NULL);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+	subscribe(1, "question", 0);
+	assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
+	for (;;) {
+		asks |= stub.publish_count > 0;
+		stub_broker_send();
+		if (asked == QUESTIONS && stub.sent_count > 0) {
+			break;
+		}
+		stub_broker_reset();
+		if (TICK_BEFORE_POLL) {
+			tick();
+		}
+		/* A client that was answered asks at once: its message ends the poll. */
+		rc = poll(NULL, 0, asks ? 0 : POLL_MS);
+		if (asks) {
+			asks = false;
+			asked++;
+			atomic_store(&answered_at, 0);
+			client_publishes("question", "?", 0);
+		} else if (rc == 0) {
+			uint64_t at = atomic_load(&answered_at);
+
+			lost += at != 0 && real_now_ns() > at + LOST_NS;
+		}
+		if (!TICK_BEFORE_POLL) {
+			tick();
+		}
+	}
+	pthread_join(thread, NULL);
+	sem_destroy(&has_inbound);
+	assert_int_equal(lost, 0);
+}
+
+static void test_every_answer_wakes_the_broker(void **state)
+{
+	(void)state;
+	run_loop(0);
+	run_loop(SPIN_US);
+}
+
+/* ---- failures ---- */
+
+static void test_no_memory_at_start(void **state)
+{
+	struct broker *broker;
+	unsigned long n = 0;
+	long blocks = scarce_memory_blocks();
+	bool failed;
+
+	(void)state;
+	do {
+		scarce_memory(++n, false);
+		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+		failed = scarce_memory_end();
+		assert_int_equal(broker == NULL, failed);
+		broker_free(broker);
+		assert_int_equal(scarce_memory_blocks(), blocks);
+	} while (failed);
+	assert_true(n > 2);
+	broker_free(NULL);
+}
+
+#define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+			broker_test(test_message_goes_to_its_recipients_in_one_message),
+			broker_test(test_message_event_drains_first),
+			broker_test(test_no_signal_between_message_and_tick),
+			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_complaints_about_long_topics),
+			broker_test(test_no_memory_for_a_message),
+			broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
+			broker_test(test_refused_publish_is_reported),
+			broker_test(test_subscriptions_are_answered),
+			broker_test(test_no_memory_for_a_subscription_or_its_answer),
+			broker_test(test_a_tick_does_a_bounded_number),
+			broker_test(test_writable_comes_once),
+			broker_test(test_writable_comes_when_there_is_memory_again),
+			broker_test(test_log_lines_are_split_between_characters),
+			broker_test(test_log_lines_about_as_long_as_a_piece),
+			broker_test(test_log_lines_of_anything),
+			broker_test(test_own_log_lines),
+			broker_test(test_wait),
+			broker_test(test_wait_ends_when_python_does),
+			broker_test(test_wait_does_what_the_application_asks_for),
+			broker_test(test_wait_ends_in_a_flood),
+			broker_test(test_spin_waits_for_the_answer_to_a_lone_message),
+			broker_test(test_spin_is_bounded_and_gives_up),
+			broker_test(test_spin_learns_again_from_quick_answers),
+			broker_test(test_spin_does_not_learn_from_slow_answers),
+			broker_test(test_no_spin_with_several_messages_under_way),
+			broker_test(test_no_spin_without_the_option),
+			broker_test(test_poll_after_a_tick_that_did_something),
+			broker_test(test_every_answer_wakes_the_broker),
+			broker_test(test_no_memory_at_start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,165 @@
+/* plugin.c between a stub of Mosquitto and a stub of the interpreter, which says what the test wants. */
+#include "cmocka_all.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "interpreter.h"
+#include "message.h"
+#include "mosquitto_api.h"
+#include "queue.h"
+#include "stub_broker.h"
+
+static struct {
+	const struct pymodule_context *context;
+	int rc;                 /* of interpreter_start() */
+	bool says;              /* whether it says anything at all, */
+	enum message_kind kind; /* and what */
+	unsigned int starts, joins;
+} interpreter;
+
+int interpreter_start(const struct pymodule_context *context)
+{
+	interpreter.starts++;
+	interpreter.context = context;
+	if (interpreter.rc == MOSQ_ERR_SUCCESS && interpreter.says) {
+		queue_push_control(context->outbound, message_new(interpreter.kind, NULL, 0, NULL, 0, NULL, 0));
+	}
+	return interpreter.rc;
+}
+
+bool interpreter_join(unsigned int milliseconds)
+{
+	(void)milliseconds;
+	interpreter.joins++;
+	return true;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	stub_broker_reset();
+	memset(&interpreter, 0, sizeof(interpreter));
+	return 0;
+}
+
+static int init(const char *key, const char *value, void **ret_userdata)
+{
+	struct mosquitto_opt lines[] = {
+			{.key = (char *)(uintptr_t)"application", .value = (char *)(uintptr_t)"package.module:name"},
+			{.key = (char *)(uintptr_t)key, .value = (char *)(uintptr_t)value},
+	};
+
+	*ret_userdata = NULL;
+	return mosquitto_plugin_init(NULL, ret_userdata, lines, 2);
+}
+
+static void test_version_5_only_when_offered(void **state)
+{
+	static const int versions[] = {2, 3, 4, 5, 6};
+
+	(void)state;
+	assert_int_equal(mosquitto_plugin_version(5, versions), 5);
+	assert_int_equal(mosquitto_plugin_version(1, versions + 3), 5);
+	assert_int_equal(mosquitto_plugin_version(3, versions), -1);
+	assert_int_equal(mosquitto_plugin_version(1, versions + 4), -1);
+	assert_int_equal(mosquitto_plugin_version(0, NULL), -1);
+}
+
+static void test_start_and_stop(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_SUCCESS);
+	assert_non_null(userdata);
+	assert_true(stub.callback_count >= 2);
+	assert_int_equal(interpreter.joins, 0);
+
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(interpreter.joins, 1);
+	assert_int_equal(stub.log_count, 0);
+}
+
+static void test_application_that_ends_before_it_started(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STOPPED;
+	assert_int_not_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_SUCCESS);
+	assert_null(userdata);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("package.module:name did not start"), 1);
+	assert_int_equal(interpreter.joins, 1);
+}
+
+static void test_application_that_is_not_ready_in_time(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	assert_int_not_equal(init("startup_timeout", "0.1", &userdata), MOSQ_ERR_SUCCESS);
+	assert_null(userdata);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(stub_broker_logged("startup_timeout"), 1);
+	assert_int_equal(interpreter.joins, 0);
+}
+
+static void test_interpreter_that_does_not_start(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.rc = MOSQ_ERR_NOT_SUPPORTED;
+	assert_int_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_NOT_SUPPORTED);
+	assert_null(userdata);
+	assert_int_equal(stub.callback_count, 0);
+}
+
+static void test_wrong_option(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	assert_int_not_equal(init("no_such_option", "60", &userdata), MOSQ_ERR_SUCCESS);
+	assert_null(userdata);
+	assert_int_equal(interpreter.starts, 0);
+	assert_int_equal(stub_broker_logged("no_such_option"), 1);
+}
+
+static void test_cleanup_without_init(void **state)
+{
+	(void)state;
+	assert_int_equal(mosquitto_plugin_cleanup(NULL, NULL, 0), MOSQ_ERR_SUCCESS);
+}
+
+/* plugin.c leaves what Python may still use to the end of the process. */
+const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void)
+{
+	return "leak:mosquitto_plugin_init\n";
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+			cmocka_unit_test_setup(test_version_5_only_when_offered, set_up),
+			cmocka_unit_test_setup(test_start_and_stop, set_up),
+			cmocka_unit_test_setup(test_application_that_ends_before_it_started, set_up),
+			cmocka_unit_test_setup(test_application_that_is_not_ready_in_time, set_up),
+			cmocka_unit_test_setup(test_interpreter_that_does_not_start, set_up),
+			cmocka_unit_test_setup(test_wrong_option, set_up),
+			cmocka_unit_test_setup(test_cleanup_without_init, set_up),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	stub_broker_reset();
+	return failed;
+}
