@@ -9,6 +9,7 @@
 #include "broker.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ struct spin {
 	uint64_t budget_ns;      /* 0: never */
 	int credit;              /* rises with each answer within the budget, falls with each that was not */
 	uint64_t asked_at_ns;    /* when the only outstanding message was handed over; 0: none is */
+	uint64_t rested_at_ns;   /* when the last tick ended */
 };
 
 struct broker {
@@ -273,12 +275,20 @@ static size_t drain(struct broker *broker)
 	return done;
 }
 
-/* Remembers when the only message under way was handed over, for wait_for_answer(). */
+/* Remembers when the only message under way was handed over, for wait_for_answer(). One that comes on the heels of
+ * the last tick is no such message: the broker had no time to sleep, so more wait in its sockets (it reads one packet
+ * a poll), and the time is better spent on them. */
 static void note_question(struct broker *broker)
 {
-	if (broker->spin.budget_ns) {
-		broker->spin.asked_at_ns = queue_count(broker->inbound) == 1 ? now_ns() : 0;
+	struct spin *spin = &broker->spin;
+	uint64_t now;
+
+	if (!spin->budget_ns) {
+		return;
 	}
+	now = now_ns();
+	spin->asked_at_ns =
+			queue_count(broker->inbound) == 1 && now - spin->rested_at_ns >= spin->budget_ns / 2 ? now : 0;
 }
 
 /* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment: a
@@ -288,7 +298,6 @@ static void wait_for_answer(struct broker *broker)
 {
 	struct spin *spin = &broker->spin;
 	uint64_t deadline;
-	unsigned int i;
 
 	if (!spin->asked_at_ns) {
 		return;
@@ -297,13 +306,8 @@ static void wait_for_answer(struct broker *broker)
 	if (spin->credit > 0) {
 		wakeup_attend(broker->wakeup);
 		while (queue_is_empty(broker->outbound) && now_ns() < deadline) {
-			for (i = 0; i < 16; i++) {
-#if defined(__x86_64__) || defined(__i386__)
-				__builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-				__asm__ volatile("yield");
-#endif
-			}
+			/* The loop thread may have been woken on this very processor, where it could not run beside a busy wait. */
+			(void)sched_yield();
 		}
 	} else if (queue_is_empty(broker->outbound)) {
 		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
@@ -347,6 +351,9 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	if (!queue_is_empty(broker->outbound) || (done && broker->sends_before_tick)) {
 		wakeup_insist(broker->wakeup);
 	}
+	if (broker->spin.budget_ns) {
+		broker->spin.rested_at_ns = now_ns();
+	}
 	return MOSQ_ERR_SUCCESS;
 }
 
@@ -367,7 +374,7 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 		do {
 			done = drain(broker);
 			now = now_ns();
-		} while (done && now < deadline);
+		} while (done && !*came && now < deadline);
 		if (*came || broker->stopped) {
 			if (done && !broker->stopped) {
 				wakeup_insist(broker->wakeup); /* the rest is the first tick's */

@@ -4,10 +4,10 @@
  *        broker opens its listeners after that, so no client meets a half-started application.
  * Stop:  callbacks off, consumers disconnect, loop thread ends. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -42,16 +42,16 @@ struct plugin {
 	struct queue *outbound;
 	struct broker *broker;
 	struct pymodule_context context;
+	int notify_fd;     /* the other end of context.inbound_fd */
 	size_t registered; /* how many of callbacks[] */
 };
 
 static void notify_loop_thread(void *userdata)
 {
-	const struct pymodule_context *context = userdata;
-	const uint64_t one = 1;
+	const struct plugin *plugin = userdata;
 
-	/* Fails only when it is readable already. */
-	if (write(context->inbound_fd, &one, sizeof(one)) < 0) {
+	/* Fails only when it is full, and so readable already. */
+	if (write(plugin->notify_fd, "", 1) < 0) {
 		return;
 	}
 }
@@ -71,8 +71,9 @@ static void plugin_free(struct plugin *plugin)
 	queue_free(plugin->outbound);
 	broker_free(plugin->broker);
 	wakeup_free(plugin->wakeup);
-	if (plugin->context.inbound_fd >= 0) {
+	if (plugin->notify_fd >= 0) {
 		(void)close(plugin->context.inbound_fd);
+		(void)close(plugin->notify_fd);
 	}
 	options_free(plugin->options);
 	free(plugin);
@@ -81,6 +82,7 @@ static void plugin_free(struct plugin *plugin)
 static struct plugin *plugin_new(mosquitto_plugin_id_t *identifier, struct options *options)
 {
 	struct plugin *plugin = calloc(1, sizeof(*plugin));
+	int ends[2];
 
 	if (!plugin) {
 		options_free(options);
@@ -89,12 +91,19 @@ static struct plugin *plugin_new(mosquitto_plugin_id_t *identifier, struct optio
 	plugin->identifier = identifier;
 	plugin->options = options;
 	plugin->context.options = options;
-	plugin->context.inbound_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	plugin->wakeup = wakeup_new();
-	if (plugin->context.inbound_fd < 0 || !plugin->wakeup) {
+	plugin->notify_fd = -1;
+	/* A pipe and no eventfd: a write to a pipe tells the scheduler that the writer is about to sleep, so the loop thread
+	 * starts on the broker's warm processor, which takes a fraction of the time that waking another one does. */
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
 	}
-	plugin->inbound = queue_new(options->queue_size, options->queue_bytes, notify_loop_thread, &plugin->context);
+	plugin->context.inbound_fd = ends[0];
+	plugin->notify_fd = ends[1];
+	plugin->wakeup = wakeup_new();
+	if (!plugin->wakeup) {
+		goto fail;
+	}
+	plugin->inbound = queue_new(options->queue_size, options->queue_bytes, notify_loop_thread, plugin);
 	plugin->outbound = queue_new(options->queue_size, options->queue_bytes, notify_broker_thread, plugin->wakeup);
 	if (!plugin->inbound || !plugin->outbound) {
 		goto fail;

@@ -184,7 +184,7 @@ static PyObject *module_take(PyObject *module, PyObject *argument)
 	struct module_state *state = PyModule_GetState(module);
 	size_t limit = PyLong_AsSize_t(argument), taken;
 	struct message *message;
-	uint64_t ignored;
+	char ignored[64];
 	PyObject *list;
 
 	if (limit == (size_t)-1 && PyErr_Occurred()) {
@@ -195,7 +195,7 @@ static PyObject *module_take(PyObject *module, PyObject *argument)
 		return NULL;
 	}
 	/* Before the queue is looked at: a push after this makes it readable again. */
-	if (read(context->inbound_fd, &ignored, sizeof(ignored)) < 0) {
+	if (read(context->inbound_fd, ignored, sizeof(ignored)) < 0) {
 		/* Nothing new since the last time, which is fine. */
 	}
 	for (taken = 0; taken < limit && (message = queue_take(context->inbound)); taken++) {

@@ -13,7 +13,7 @@ struct pymodule_context {
 	const struct options *options;
 	struct queue *inbound;  /* taken from here only */
 	struct queue *outbound; /* pushed here only */
-	int inbound_fd;         /* eventfd, non-blocking: readable when inbound stopped being empty */
+	int inbound_fd;         /* a pipe's end, non-blocking: readable when inbound stopped being empty */
 };
 
 /* Makes `import _mqttasgi` possible. Before Python is initialised. Borrows context for good. Returns 0 or -1. */

@@ -1,4 +1,4 @@
-"""The plugin's built-in module without the plugin: queues in Python, a pipe in place of the eventfd."""
+"""The plugin's built-in module without the plugin: queues in Python, and a pipe like the real one."""
 
 from __future__ import annotations
 
