@@ -68,15 +68,35 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+/* Writes text of any length, in lines that end between two characters. */
+static void write_log(int level, const char *text, size_t length)
+{
+	size_t piece;
+
+	do {
+		piece = length < LOG_LINE_MAX ? length : LOG_LINE_MAX;
+		while (piece < length && piece > LOG_LINE_MAX - 4 && ((unsigned char)text[piece] & 0xC0) == 0x80) {
+			piece--;
+		}
+		mosquitto_log_printf(level, "mqttasgi: %.*s", (int)piece, text);
+		text += piece;
+		length -= piece;
+	} while (length);
+}
+
 void broker_log(int level, const char *format, ...)
 {
-	char line[LOG_LINE_MAX + 1];
+	char *text;
 	va_list arguments;
+	int length;
 
 	va_start(arguments, format);
-	(void)vsnprintf(line, sizeof(line), format, arguments);
+	length = vasprintf(&text, format, arguments);
 	va_end(arguments);
-	mosquitto_log_printf(level, "mqttasgi: %s", line);
+	if (length >= 0) {
+		write_log(level, text, (size_t)length);
+		free(text);
+	}
 }
 
 /* At most one line a second for each cause, with how often it happened since the last. */
@@ -204,23 +224,6 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 }
 
-/* Writes a line of any length, in pieces that end between two characters. */
-static void write_log(const struct message *message)
-{
-	const char *text = message->topic;
-	size_t left = message->topic_length, piece;
-
-	do {
-		piece = left < LOG_LINE_MAX ? left : LOG_LINE_MAX;
-		while (piece < left && piece > LOG_LINE_MAX - 4 && ((unsigned char)text[piece] & 0xC0) == 0x80) {
-			piece--;
-		}
-		mosquitto_log_printf(message->code, "mqttasgi: %.*s", (int)piece, text);
-		text += piece;
-		left -= piece;
-	} while (left);
-}
-
 static void carry_out(struct broker *broker, const struct message *message)
 {
 	switch (message->kind) {
@@ -234,7 +237,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		answer(broker, message, topics_remove(broker->topics, message->consumer, message->topic));
 		break;
 	case MESSAGE_LOG:
-		write_log(message);
+		write_log(message->code, message->topic, message->topic_length);
 		break;
 	case MESSAGE_STARTED:
 		broker->started = true;
