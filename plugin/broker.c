@@ -86,17 +86,22 @@ static void write_log(int level, const char *text, size_t length)
 
 void broker_log(int level, const char *format, ...)
 {
-	char *text;
+	char line[LOG_LINE_MAX + 1], *text = NULL;
 	va_list arguments;
 	int length;
 
 	va_start(arguments, format);
-	length = vasprintf(&text, format, arguments);
+	length = vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	if (length >= 0) {
-		write_log(level, text, (size_t)length);
-		free(text);
+	/* Memory is asked for only by what does not fit, and what remains of that without memory is its beginning: "no
+	 * memory" can always be said. */
+	if (length > LOG_LINE_MAX && (text = malloc((size_t)length + 1))) {
+		va_start(arguments, format);
+		(void)vsnprintf(text, (size_t)length + 1, format, arguments);
+		va_end(arguments);
 	}
+	write_log(level, text ? text : line, strlen(text ? text : line));
+	free(text);
 }
 
 /* At most one line a second for each cause, with how often it happened since the last. */

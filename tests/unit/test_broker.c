@@ -645,6 +645,8 @@ static void test_log_lines_of_anything(void **state)
 static void test_own_log_lines(void **state)
 {
 	char text[2000];
+	size_t written = 0;
+	size_t i;
 
 	(void)state;
 	memset(text, 'z', sizeof(text) - 1);
@@ -653,7 +655,18 @@ static void test_own_log_lines(void **state)
 	broker_log(MOSQ_LOG_NOTICE, "%s", text);
 	assert_string_equal(stub.logs[0].line, PREFIX "7 of nine");
 	assert_int_equal(stub.logs[0].level, MOSQ_LOG_NOTICE);
-	assert_true(strlen(stub.logs[1].line) <= ROOM);
+	/* The rest is in further lines. */
+	for (i = 1; i < stub.log_count; i++) {
+		assert_true(strlen(stub.logs[i].line) <= ROOM);
+		written += strlen(stub.logs[i].line) - strlen(PREFIX);
+	}
+	assert_int_equal(written, sizeof(text) - 1);
+
+	/* Without memory for the whole, its beginning. */
+	scarce_memory(1, true);
+	broker_log(MOSQ_LOG_NOTICE, "%s", text);
+	assert_true(scarce_memory_end());
+	assert_int_equal(stub.log_count, i + 1);
 }
 
 /* ---- waiting ---- */
