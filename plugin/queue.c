@@ -106,7 +106,8 @@ struct message *queue_take(struct queue *queue)
 {
 	struct message *message, *next;
 
-	if (!queue->oldest) {
+	/* Looked at before it is swapped: it is mostly empty, and a look costs next to nothing. */
+	if (!queue->oldest && atomic_load(&queue->newest)) {
 		message = atomic_exchange(&queue->newest, NULL);
 		while (message) {
 			next = message->next;

@@ -123,8 +123,11 @@ void wakeup_request(struct wakeup *wakeup)
 
 void wakeup_attend(struct wakeup *wakeup)
 {
-	int state = RESTING;
+	int state = atomic_load(&wakeup->state);
 
+	if (state != RESTING) {
+		return;
+	}
 	/* REQUESTED stays: its timer runs until wakeup_settle(). */
 	(void)atomic_compare_exchange_strong(&wakeup->state, &state, ATTENTIVE);
 }
@@ -145,12 +148,15 @@ void wakeup_insist(struct wakeup *wakeup)
 void wakeup_settle(struct wakeup *wakeup)
 {
 	/* Whatever the state: a request may have been overtaken here before it set the timer, which then ran for ever. */
-	if (atomic_exchange(&wakeup->armed, false)) {
+	if (atomic_load(&wakeup->armed)) {
+		atomic_store(&wakeup->armed, false);
 		/* The timer first: a request made between this line and the next finds REQUESTED and does nothing, which the
 		 * caller's look at the queue makes good; the other way round its timer would be stopped. */
 		set_timer(wakeup, 0, 0);
 	}
-	atomic_store(&wakeup->state, RESTING);
+	if (atomic_load(&wakeup->state) != RESTING) {
+		atomic_store(&wakeup->state, RESTING);
+	}
 }
 
 void wakeup_wait(struct wakeup *wakeup, unsigned int milliseconds)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,18 @@ def test_sys_exit_in_a_consumer_does_not_end_the_broker(broker: BrokerFactory) -
     started.wait_for_log("SystemExit: 3")
     client.publish("do/0/unsubscribe", json.dumps({"topic": "x"}), qos=1)
     assert json.loads(client.wait_for("did").payload)["method"] == "unsubscribe"
+
+
+def test_the_brokers_sockets_are_not_the_applications(broker: BrokerFactory) -> None:
+    """What the application cannot see it cannot close, nor hand to a child process."""
+    started = broker("apps.descriptors:application", options={"loop": "asyncio"})
+    client = started.client()
+    for topic in ("found", "looked"):
+        client.subscribe(topic, qos=1)
+    client.publish("look", b"", qos=1)
+    client.wait_for("looked")
+    sockets = {message.payload.decode() for message in client.messages if message.topic == "found"}
+    # asyncio has a pair of its own.
+    assert len(sockets) <= 2
+    listening = {os.readlink(entry) for entry in Path(f"/proc/{started.pid}/fd").iterdir()}
+    assert not sockets & listening

@@ -365,17 +365,23 @@ class Broker:
         return int(self._status("Threads"))
 
     def descriptors(self) -> int:
-        """Return how many file descriptors the process has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """Return how many file descriptors are open: the broker's, and those of the thread that runs Python."""
+        return len(self.descriptor_targets())
 
     def descriptor_targets(self) -> list[str]:
         """Return what the open descriptors point to, sorted; to name the one that leaked."""
         found = []
-        for name in os.listdir(f"/proc/{self.pid}/fd"):
-            try:
-                found.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
-            except OSError:
-                continue
+        # The loop thread and its children have a table of their own where the system lets them.
+        tables = [Path(f"/proc/{self.pid}/fd")]
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == "mqttasgi":
+                tables.append(task / "fd")
+        for table in tables:
+            for name in os.listdir(table):
+                try:
+                    found.append(os.readlink(table / name))
+                except OSError:
+                    continue
         return sorted(found)
 
     def cpu_seconds(self) -> float:
