@@ -10,12 +10,22 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
+from support.processes import wait_until
 
 
 def do(client: Client, method: str, to: int = 0, /, **arguments: Any) -> Any:
     """Calls a method of the `apps.remote` consumer with the app_id `to` and returns what came of it."""
     client.publish(f"do/{to}/{method}", json.dumps(arguments), qos=1)
     return json.loads(client.wait_for("did").payload)["result"]
+
+
+def wait_for_worker(client: Client, times: int = 1) -> None:
+    """Waits until worker 1 has said that often that it can be called, which may come before the spawn's answer."""
+
+    def said() -> int:
+        return sum(message.topic == "ready" and message.payload == b"1" for message in client.messages)
+
+    wait_until(lambda: said() >= times, 5, "the worker's word")
 
 
 @pytest.fixture
@@ -123,7 +133,7 @@ def test_resubscribing_changes_the_qos(client: Client) -> None:
 def test_consumers_hear_themselves_and_each_other(client: Client) -> None:
     do(client, "spawn_worker", app_id=1, consumer_path="apps.remote.Remote", consumer_params={})
     do(client, "subscribe", topic="news", qos=1)
-    client.wait_for("ready")
+    wait_for_worker(client)
     do(client, "subscribe", 1, topic="news", qos=0)
     do(client, "publish", topic="news", payload="x", qos=1)
     heard = sorted(
@@ -185,7 +195,7 @@ def test_errors_are_raised_at_the_call(client: Client, method: str, arguments: A
 def test_workers_are_spawned_and_killed_by_the_master_alone(client: Client) -> None:
     worker = {"consumer_path": "apps.remote:Remote", "consumer_params": {"room": "hall"}}
     assert do(client, "spawn_worker", app_id=1, **worker) is None
-    client.wait_for("ready")
+    wait_for_worker(client)
     assert do(client, "spawn_worker", 1, app_id=2, **worker).startswith("PermissionError: ")
     assert do(client, "kill_worker", 1, app_id=0).startswith("PermissionError: ")
     assert do(client, "subscribe", 1, topic="hall", qos=0) is None
@@ -193,7 +203,7 @@ def test_workers_are_spawned_and_killed_by_the_master_alone(client: Client) -> N
     assert client.wait_for("gone").payload == b"1"
     client.publish("hall", b"nobody is here")
     assert do(client, "spawn_worker", app_id=1, **worker) is None
-    client.wait_for("ready")
+    wait_for_worker(client, times=2)
     assert do(client, "subscribe", 1, topic="hall", qos=0) is None
     client.publish("hall", b"somebody is here")
     assert json.loads(client.wait_for("got").payload)["payload"] == "somebody is here"
