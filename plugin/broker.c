@@ -225,7 +225,8 @@ static void publish(struct broker *broker, const struct message *message)
 	mosquitto_free(payload);
 	if (may_complain(&broker->publish_refused, &times)) {
 		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
-				(unsigned long long)times, message->topic, mosquitto_strerror(rc));
+				(unsigned long long)times, message->topic,
+				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic or QoS");
 	}
 }
 

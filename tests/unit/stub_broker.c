@@ -130,11 +130,6 @@ void mosquitto_log_printf(int level, const char *format, ...)
 	}
 }
 
-const char *mosquitto_strerror(int rc)
-{
-	return rc == MOSQ_ERR_NOMEM ? "Out of memory." : "Another error.";
-}
-
 int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback callback,
 		const void *event_data, void *userdata)
 {
