@@ -9,4 +9,10 @@
 
 #include <cmocka.h>
 
+/* cmocka 2 deprecates the old name. */
+#ifdef assert_uint_in_range
+#undef assert_in_range
+#define assert_in_range(value, minimum, maximum) assert_uint_in_range((value), (minimum), (maximum))
+#endif
+
 #endif

@@ -16,16 +16,6 @@ void __real_free(void *block);
 /* Blocks begin with this much of our own, so that free() of one does not go unnoticed. */
 #define HEADER 16
 
-#ifdef STUB_BROKER_2_1
-__attribute__((visibility("default"))) int mosquitto_persist_client_add(void *client);
-
-int mosquitto_persist_client_add(void *client)
-{
-	(void)client;
-	return MOSQ_ERR_SUCCESS;
-}
-#endif
-
 void stub_broker_reset(void)
 {
 	size_t i;

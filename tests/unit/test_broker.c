@@ -344,7 +344,7 @@ static void test_complaints_about_long_topics(void **state)
 	stub.publish_rc = MOSQ_ERR_INVAL;
 	assert_true(application_publishes(topic, "3"));
 	tick();
-	assert_int_equal(stub_broker_logged("Another error."), 1);
+	assert_int_equal(stub_broker_logged("it does not accept the topic or QoS"), 1);
 	receive_message("a", "1");
 }
 
@@ -413,7 +413,7 @@ static void test_refused_publish_is_reported(void **state)
 	assert_true(application_publishes("a/d", "hello"));
 	tick();
 	assert_int_equal(stub.log_count, 2);
-	assert_int_equal(stub_broker_logged("Out of memory"), 1);
+	assert_int_equal(stub_broker_logged("no memory"), 1);
 	assert_int_equal(stub.publish_count, 0);
 	receive_nothing();
 	stub.no_memory = false;
@@ -952,6 +952,7 @@ static void *echo(void *argument)
 		for (step = (seed >> 8) % ((seed >> 5) % 4 ? 3000 : 60000); step > 0; step--) {
 			spent++;
 		}
+		(void)spent;
 		done(message);
 		if (!application_publishes("answer", "!")) {
 			abort(); /* a test cannot fail on another thread */
