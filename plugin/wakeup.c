@@ -27,8 +27,8 @@
 /* How long after the first signal the timer repeats it, and how often from then on. */
 #define REPEAT_FIRST_NS 50000
 #define REPEAT_NS 100000
-/* For wakeup_insist(): the poll begins a few microseconds after the caller returns. */
-#define INSIST_NS 8000
+/* For wakeup_insist(): the poll begins some microseconds after the caller returns, and every one that it goes on counts. */
+#define INSIST_NS 20000
 
 enum { RESTING, ATTENTIVE, REQUESTED };
 
@@ -71,9 +71,9 @@ static void set_timer(struct wakeup *wakeup, long first_ns, long repeat_ns)
 	(void)timer_settime(wakeup->timer, 0, &times, NULL);
 }
 
-static void arm(struct wakeup *wakeup, long first_ns)
+static void arm(struct wakeup *wakeup, long first_ns, long repeat_ns)
 {
-	set_timer(wakeup, first_ns, REPEAT_NS);
+	set_timer(wakeup, first_ns, repeat_ns);
 	/* After the timer: a wakeup_settle() that comes in between leaves the timer to the next one. */
 	atomic_store(&wakeup->armed, true);
 }
@@ -117,7 +117,7 @@ void wakeup_request(struct wakeup *wakeup)
 		return;
 	}
 	atomic_fetch_add_explicit(&wakeup->signals, 1, memory_order_relaxed);
-	arm(wakeup, REPEAT_FIRST_NS);
+	arm(wakeup, REPEAT_FIRST_NS, REPEAT_NS);
 	(void)syscall(SYS_tgkill, wakeup->process, wakeup->thread, SIGURG);
 }
 
@@ -142,7 +142,7 @@ void wakeup_rest(struct wakeup *wakeup)
 void wakeup_insist(struct wakeup *wakeup)
 {
 	atomic_store(&wakeup->state, REQUESTED);
-	arm(wakeup, INSIST_NS);
+	arm(wakeup, INSIST_NS, INSIST_NS);
 }
 
 void wakeup_settle(struct wakeup *wakeup)
