@@ -24,11 +24,13 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-/* How long after the first signal the timer repeats it, and how often from then on. */
+/* How long after the first signal the timer repeats it, and how often from then on. Not often: a machine on which taking
+ * a signal takes longer than the interval would do nothing else any more (one under strace, or a virtual one whose host
+ * is busy). */
 #define REPEAT_FIRST_NS 50000
-#define REPEAT_NS 100000
-/* For wakeup_insist(): the poll begins some microseconds after the caller returns, and every one that it goes on counts. */
-#define INSIST_NS 20000
+#define REPEAT_NS 500000
+/* For wakeup_insist(): the poll begins some microseconds after the caller returns. */
+#define INSIST_NS 25000
 
 enum { RESTING, ATTENTIVE, REQUESTED };
 
@@ -71,9 +73,9 @@ static void set_timer(struct wakeup *wakeup, long first_ns, long repeat_ns)
 	(void)timer_settime(wakeup->timer, 0, &times, NULL);
 }
 
-static void arm(struct wakeup *wakeup, long first_ns, long repeat_ns)
+static void arm(struct wakeup *wakeup, long first_ns)
 {
-	set_timer(wakeup, first_ns, repeat_ns);
+	set_timer(wakeup, first_ns, REPEAT_NS);
 	/* After the timer: a wakeup_settle() that comes in between leaves the timer to the next one. */
 	atomic_store(&wakeup->armed, true);
 }
@@ -117,7 +119,7 @@ void wakeup_request(struct wakeup *wakeup)
 		return;
 	}
 	atomic_fetch_add_explicit(&wakeup->signals, 1, memory_order_relaxed);
-	arm(wakeup, REPEAT_FIRST_NS, REPEAT_NS);
+	arm(wakeup, REPEAT_FIRST_NS);
 	(void)syscall(SYS_tgkill, wakeup->process, wakeup->thread, SIGURG);
 }
 
@@ -142,7 +144,7 @@ void wakeup_rest(struct wakeup *wakeup)
 void wakeup_insist(struct wakeup *wakeup)
 {
 	atomic_store(&wakeup->state, REQUESTED);
-	arm(wakeup, INSIST_NS, INSIST_NS);
+	arm(wakeup, INSIST_NS);
 }
 
 void wakeup_settle(struct wakeup *wakeup)
