@@ -56,11 +56,6 @@ def check_filter(topic_filter: str) -> None:
             )
         if level == "#" and position != len(levels) - 1:
             raise ValueError(f"filter {topic_filter!r}: '#' must be the last level")
-    if levels[0] == "$share":
-        raise ValueError(
-            f"filter {topic_filter!r}: shared subscriptions are not supported inside the broker; "
-            "subscribe to the filter itself"
-        )
 
 
 def _check_length(what: str, text: str) -> None:

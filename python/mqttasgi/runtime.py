@@ -212,6 +212,8 @@ class Runtime:
             if self._writable is not None:
                 self._writable.set_result(None)
                 self._writable = None
+        elif what in ("hold", "release"):
+            pass
         elif self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop())
 
