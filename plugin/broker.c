@@ -438,11 +438,16 @@ int broker_on_access(int event, void *event_data, void *userdata)
 	const char *client_id;
 
 	(void)event;
+	client_id = mosquitto_client_id(access->client);
 	if (access->access != MOSQ_ACL_READ) {
 		lanes_next_message(broker->lanes);
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
+		 * plugin is not loaded (per_listener_settings). */
+		if (client_id && strcmp(client_id, broker->options->client_id) == 0) {
+			lanes_refuse_copies(broker->lanes);
+		}
 		return PLUGIN_IGNORE;
 	}
-	client_id = mosquitto_client_id(access->client);
 	if (client_id && strcmp(client_id, broker->options->client_id) == 0 &&
 			lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
 		return MOSQ_ERR_ACL_DENIED;

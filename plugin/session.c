@@ -45,6 +45,8 @@
 #define FIRST_HOLD_MS 1000U
 /* How long the broker keeps the session when the connection is lost and cleansession is true. */
 #define EXPIRY_S 300U
+/* How long nothing may happen before the connection is looked after. */
+#define IDLE_MS 5000
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
 /* More overlapping filters than that match one topic: their further copies count as messages of their own. */
@@ -1031,10 +1033,10 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == WAITING && session->started_at && session->retry_at > now) {
 		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
 	}
-	if (session->holds_back || session->state == PROVING || session->state == RUNNING) {
+	if (session->holds_back || session->fence_passed < session->fence || marks_are_waiting(session->marks)) {
 		return (int)MARKS_FENCE_MS;
 	}
-	return 1000;
+	return IDLE_MS;
 }
 
 static bool is_connected(const struct session *session)
