@@ -367,11 +367,6 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
-	if (options->without_effect) {
-		broker_log(MOSQ_LOG_NOTICE,
-				"These options have no effect yet, because this version has no MQTT session of its own: %s",
-				options->without_effect);
-	}
 	rc = interpreter_start(&plugin->context);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		plugin_free(plugin);
