@@ -49,8 +49,8 @@
 #define IDLE_MS 5000
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
-/* More overlapping filters than that match one topic: their further copies count as messages of their own. */
-#define RUN_MAX 32
+/* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
+#define SEEN_MAX 16
 /* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. */
 #define IDENTIFIER_MAX 268435455U
 
@@ -85,7 +85,8 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	uint8_t known_qos;    /* at this QoS */
-	uint8_t qos;          /* the highest that a consumer asked for */
+	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
+	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
 	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
 	size_t turn;          /* which of the consumers that share gets the next message */
@@ -94,11 +95,15 @@ struct filter {
 	char name[];
 };
 
-/* Copies of one message come one after the other, one for each filter. */
-struct run {
-	uint64_t fingerprint;
-	uint32_t seen[RUN_MAX];
-	size_t count;
+/* A message that the broker had kept for the session, of which there is a copy for each filter. Hashed by its
+ * fingerprint. */
+struct kept {
+	struct table_entry entry;
+	struct message *message; /* without recipients */
+	uint64_t number;         /* in the order in which they came */
+	uint32_t seen[SEEN_MAX]; /* identifiers of the filters whose copies came */
+	size_t seen_count;
+	struct kept *next;
 };
 
 struct session {
@@ -125,19 +130,21 @@ struct session {
 	bool refused;       /* CONNACK said no */
 	bool starts_over;   /* the broker had a session that must not be there */
 
-	struct topics *topics;
+	struct topics *topics;   /* what consumers subscribed to */
+	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
+	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
 	struct filter *due, *round, *unacknowledged;
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	bool has_round;
-	uint8_t qos;             /* the highest of all filters */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
 	uint64_t fence_deadline;
 	uint64_t marks_fence_at;
-	struct run run;
+	struct table kept;
+	struct kept *oldest_kept, *newest_kept;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 
@@ -392,8 +399,17 @@ static struct filter *add_filter(struct session *session, const char *name)
 	return filter;
 }
 
+static void leave_force(struct session *session, struct filter *filter)
+{
+	if (filter->since) {
+		(void)topics_remove(session->in_force, filter->id, filter->name);
+		filter->since = 0;
+	}
+}
+
 static void remove_filter(struct session *session, struct filter *filter)
 {
+	leave_force(session, filter);
 	table_remove(&session->by_name, &filter->by_name);
 	table_remove(&session->by_id, &filter->by_id);
 	free_filter(filter);
@@ -421,25 +437,23 @@ static void unlink_due(struct session *session, const struct filter *filter)
 	}
 }
 
-/* With cleansession true all filters have one QoS: then the copy that comes first, of a message that several filters
- * match, tells the publisher's. With cleansession false each has its own, because the broker keeps messages by it. */
-static uint8_t qos_of(const struct session *session, const struct filter *filter)
+static uint8_t highest_qos(const struct filter *filter)
 {
-	return session->options->cleansession ? session->qos : filter->qos;
+	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
-static bool is_served(const struct session *session, const struct filter *filter)
+static bool is_served(const struct filter *filter)
 {
-	return topics_subscriber_count(session->topics, filter->name) > 0;
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
 }
 
 /* Whether the broker must be told something about it. */
-static bool needs_round(const struct session *session, const struct filter *filter)
+static bool needs_round(const struct filter *filter)
 {
-	if (!is_served(session, filter)) {
+	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != qos_of(session, filter);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != highest_qos(filter);
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -457,15 +471,203 @@ static void for_each_filter(struct session *session, void (*visit)(struct sessio
 
 static void make_due_if_changed(struct session *session, struct filter *filter)
 {
-	if (needs_round(session, filter)) {
+	if (needs_round(filter)) {
 		make_due(session, filter);
 	}
 }
 
 static void forget_known(struct session *session, struct filter *filter)
 {
-	(void)session;
 	filter->is_known = false;
+	leave_force(session, filter);
+}
+
+/* ---- messages ---- */
+
+static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message =
+			message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
+					recipients, count);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		return NULL;
+	}
+	message->qos = event->qos;
+	message->retain = event->retain;
+	message->by_session = true;
+	return message;
+}
+
+static void deliver(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message = count ? make_message(session, event, recipients, count) : NULL;
+
+	if (message) {
+		pass_on(session, message);
+	}
+}
+
+static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(session->topics, event->topic, &recipients, &count);
+	deliver(session, event, recipients, count);
+}
+
+/* Only to those that subscribed just now; others had it long ago. */
+static void deliver_retained(
+		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
+{
+	size_t i;
+
+	if (!filter || filter->fetching.count == 0) {
+		return;
+	}
+	if (filter->fetching.count > session->recipient_capacity) {
+		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
+
+		if (!recipients) {
+			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
+			return;
+		}
+		session->recipients = recipients;
+		session->recipient_capacity = filter->fetching.count;
+	}
+	for (i = 0; i < filter->fetching.count; i++) {
+		session->recipients[i] = filter->fetching.items[i].who;
+	}
+	deliver(session, event, session->recipients, filter->fetching.count);
+}
+
+static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_subscribers(session->topics, filter->name, &recipients, &count);
+	if (count > 0) {
+		deliver(session, event, &recipients[filter->turn++ % count], 1);
+	}
+}
+
+/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
+ * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
+ * for the longest time, so that a new one does not come between the copies of a QoS 2 message. */
+static bool is_authoritative(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *matches;
+	const struct filter *best = NULL, *filter;
+	size_t count, i;
+
+	topics_match(session->in_force, event->topic, &matches, &count);
+	if (count == 1) {
+		return matches[0].consumer == event->subscription;
+	}
+	for (i = 0; i < count; i++) {
+		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
+		if (filter && (!best || filter->known_qos > best->known_qos ||
+											(filter->known_qos == best->known_qos && filter->since < best->since))) {
+			best = filter;
+		}
+	}
+	return best && best->id == event->subscription;
+}
+
+/* ---- what the broker had kept ---- */
+
+/* The oldest message with this content of which the filter's copy has not come; NULL: it is a new one. */
+static struct kept *find_kept(const struct session *session, uint64_t fingerprint, uint32_t subscription)
+{
+	struct table_entry *entry;
+	struct kept *oldest = NULL;
+	size_t i;
+
+	for (entry = table_chain(&session->kept, fingerprint); entry; entry = entry->next) {
+		struct kept *kept = (struct kept *)entry; /* its first member */
+
+		for (i = 0; i < kept->seen_count && kept->seen[i] != subscription; i++) {
+		}
+		if (entry->hash == fingerprint && i == kept->seen_count && i < SEEN_MAX &&
+				(!oldest || kept->number < oldest->number)) {
+			oldest = kept;
+		}
+	}
+	return oldest;
+}
+
+/* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
+ * force. */
+static void keep(struct session *session, const struct mqtt_client_message *event)
+{
+	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
+	struct kept *kept = find_kept(session, fingerprint, event->subscription);
+
+	if (kept) {
+		kept->seen[kept->seen_count++] = event->subscription;
+		if (kept->message->qos < event->qos) {
+			kept->message->qos = event->qos;
+		}
+		return;
+	}
+	kept = calloc(1, sizeof(*kept));
+	if (!kept || !(kept->message = make_message(session, event, NULL, 0))) {
+		free(kept);
+		return;
+	}
+	kept->entry.hash = fingerprint;
+	if (table_insert(&session->kept, &kept->entry)) {
+		message_free(kept->message);
+		free(kept);
+		return;
+	}
+	kept->seen[kept->seen_count++] = event->subscription;
+	if (session->newest_kept) {
+		kept->number = session->newest_kept->number + 1;
+		session->newest_kept->next = kept;
+	} else {
+		session->oldest_kept = kept;
+	}
+	session->newest_kept = kept;
+}
+
+static void forget_kept(struct session *session)
+{
+	struct kept *kept;
+
+	while ((kept = session->oldest_kept)) {
+		session->oldest_kept = kept->next;
+		message_free(kept->message);
+		free(kept);
+	}
+	session->newest_kept = NULL;
+	free(session->kept.buckets);
+	session->kept = (struct table){0};
+}
+
+static void deliver_kept(struct session *session)
+{
+	struct kept *kept;
+
+	for (kept = session->oldest_kept; kept; kept = kept->next) {
+		const struct message *message = kept->message;
+		const struct mqtt_client_message event = {
+			.topic = message->topic,
+			.payload = message->payload,
+			.payload_length = message->payload_length,
+			.qos = message->qos,
+		};
+
+		if (!marks_take(session->marks, kept->entry.hash)) {
+			deliver_to_subscribers(session, &event);
+		}
+	}
+	forget_kept(session);
 }
 
 /* ---- rounds ---- */
@@ -474,7 +676,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 {
 	size_t i;
 
-	if (!is_served(session, filter)) {
+	if (!is_served(filter)) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
 		filter->is_known = false;
 		return filter->packet >= 0;
@@ -482,7 +684,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
 		tell_loop(session, MESSAGE_HOLD, filter->fetching.items[i].who.consumer, filter->fetching.items[i].again, 0);
 	}
-	filter->known_qos = qos_of(session, filter);
+	filter->known_qos = highest_qos(filter);
 	filter->is_known = true;
 	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id,
 			filter->fetching.count > 0 && !filter->is_shared);
@@ -501,10 +703,10 @@ static void begin_round(struct session *session)
 
 		next = filter->next;
 		filter->is_due = false;
-		if (!needs_round(session, filter)) {
+		if (!needs_round(filter)) {
 			continue;
 		}
-		if (!is_served(session, filter) && !filter->is_known) {
+		if (!is_served(filter) && !filter->is_known) {
 			remove_filter(session, filter);
 			continue;
 		}
@@ -536,7 +738,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 		}
 		answer(session, waiter->sequence);
 		waiter->sequence = 0;
-		if (!come && topics_has(session->topics, waiter->who.consumer, filter->name) &&
+		if (!come && topics_qos(session->topics, waiter->who.consumer, filter->name) >= 0 &&
 				!add_waiter(&filter->waiting, waiter)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
@@ -560,7 +762,7 @@ static void end_round(struct session *session, bool come)
 		if (!come) {
 			filter->is_known = false;
 		}
-		if (needs_round(session, filter)) {
+		if (needs_round(filter)) {
 			make_due(session, filter);
 		}
 	}
@@ -586,7 +788,7 @@ static void try_later(struct session *session, const char *reason)
 	end_round(session, false);
 	set_up(session, false);
 	session->fence_passed = session->fence; /* those on their way are lost with the connection */
-	session->run.count = 0;
+	forget_kept(session);
 	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
 		atomic_store(&session->expects_copies, false);
@@ -678,6 +880,16 @@ static void on_first_round(struct session *session)
 	session->was_up = true;
 }
 
+/* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
+static void enter_force(struct session *session, struct filter *filter)
+{
+	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
+	} else if (!filter->since) {
+		filter->since = ++session->in_force_count;
+	}
+}
+
 static void on_acknowledged(void *userdata, int packet, int code)
 {
 	struct session *session = userdata;
@@ -691,6 +903,11 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		return;
 	}
 	session->unacknowledged = filter->next;
+	if (!filter->is_known) {
+		leave_force(session, filter);
+	} else if (code < 128 && !filter->is_shared) {
+		enter_force(session, filter);
+	}
 	if (code >= 128) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
@@ -728,6 +945,7 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 				MARKS);
 	}
 	if (session->state == PROVING) {
+		deliver_kept(session);
 		on_proved(session);
 	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);
@@ -737,91 +955,12 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 }
 
-/* ---- messages ---- */
-
-static void deliver(struct session *session, const struct mqtt_client_message *event,
-		const struct recipient *recipients, size_t count)
-{
-	struct message *message;
-
-	if (count == 0) {
-		return;
-	}
-	message = message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
-			recipients, count);
-	if (!message) {
-		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
-		return;
-	}
-	message->qos = event->qos;
-	message->retain = event->retain;
-	message->by_session = true;
-	pass_on(session, message);
-}
-
-/* Only to those that subscribed just now; others had it long ago. */
-static void deliver_retained(struct session *session, const struct mqtt_client_message *event)
-{
-	const struct filter *filter = filter_of_id(session, event->subscription);
-	size_t i;
-
-	if (!filter || filter->fetching.count == 0) {
-		return;
-	}
-	if (filter->fetching.count > session->recipient_capacity) {
-		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
-
-		if (!recipients) {
-			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
-			return;
-		}
-		session->recipients = recipients;
-		session->recipient_capacity = filter->fetching.count;
-	}
-	for (i = 0; i < filter->fetching.count; i++) {
-		session->recipients[i] = filter->fetching.items[i].who;
-	}
-	deliver(session, event, session->recipients, filter->fetching.count);
-}
-
-static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
-{
-	const struct recipient *recipients;
-	size_t count;
-
-	topics_subscribers(session->topics, filter->name, &recipients, &count);
-	if (count > 0) {
-		deliver(session, event, &recipients[filter->turn++ % count], 1);
-	}
-}
-
-/* Whether this is one more copy of the message before, for another of our filters. */
-static bool continues_run(struct session *session, uint64_t fingerprint, uint32_t subscription)
-{
-	struct run *run = &session->run;
-	size_t i;
-
-	if (run->count && run->fingerprint == fingerprint && subscription) {
-		for (i = 0; i < run->count && run->seen[i] != subscription; i++) {
-		}
-		if (i == run->count && run->count < RUN_MAX) {
-			run->seen[run->count++] = subscription;
-			return true;
-		}
-	}
-	run->fingerprint = fingerprint;
-	run->seen[0] = subscription;
-	run->count = 1;
-	return false;
-}
+/* ---- what comes ---- */
 
 static void on_message(void *userdata, const struct mqtt_client_message *event)
 {
 	struct session *session = userdata;
-	const struct recipient *recipients;
 	struct filter *filter;
-	uint64_t fingerprint;
-	size_t count;
 
 	if (session->state != PROVING && session->state != RUNNING) {
 		return; /* of a session that is about to be ended */
@@ -830,22 +969,19 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		on_fence(session, event);
 		return;
 	}
-	if (event->retain) {
-		deliver_retained(session, event);
-		return;
-	}
 	filter = filter_of_id(session, event->subscription);
-	if (filter && filter->is_shared) {
+	if (event->retain) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);
-		return;
+	} else if (session->state == PROVING) {
+		keep(session, event);
+	} else if (is_authoritative(session, event) &&
+						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
+																														marks_fingerprint(event->topic, event->payload,
+																																event->payload_length)))) {
+		deliver_to_subscribers(session, event);
 	}
-	fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
-	if (continues_run(session, fingerprint, event->subscription) ||
-			(strncmp(event->topic, "$SYS/", 5) != 0 && marks_take(session->marks, fingerprint))) {
-		return;
-	}
-	topics_match(session->topics, event->topic, &recipients, &count);
-	deliver(session, event, recipients, count);
 }
 
 static const struct mqtt_client_events events = {
@@ -858,10 +994,11 @@ static const struct mqtt_client_events events = {
 
 static void on_subscribe(struct session *session, const struct message *command)
 {
+	int before = topics_qos(session->topics, command->consumer, command->topic);
 	struct waiter waiter = {
 		.who = {command->consumer, command->qos},
 		.sequence = command->sequence,
-		.again = topics_has(session->topics, command->consumer, command->topic),
+		.again = before >= 0,
 	};
 	struct filter *filter = find_filter(session, command->topic);
 
@@ -874,15 +1011,10 @@ static void on_subscribe(struct session *session, const struct message *command)
 		answer(session, command->sequence);
 		return;
 	}
-	if (filter->qos < command->qos) {
-		filter->qos = command->qos;
+	if (before >= 0) {
+		filter->consumers[before]--;
 	}
-	if (session->qos < filter->qos) {
-		session->qos = filter->qos;
-		if (session->options->cleansession && session->state == RUNNING) {
-			for_each_filter(session, make_due_if_changed);
-		}
-	}
+	filter->consumers[command->qos]++;
 	make_due(session, filter);
 	if (session->state != RUNNING) {
 		answer(session, command->sequence);
@@ -893,16 +1025,17 @@ static void on_subscribe(struct session *session, const struct message *command)
 static void on_unsubscribe(struct session *session, const struct message *command)
 {
 	struct filter *filter = find_filter(session, command->topic);
+	int before = topics_qos(session->topics, command->consumer, command->topic);
 
+	if (!filter || before < 0) {
+		return;
+	}
 	(void)topics_remove(session->topics, command->consumer, command->topic);
-	if (!filter) {
-		return;
-	}
+	filter->consumers[before]--;
 	forget_waiter(session, &filter->waiting, command->consumer);
-	if (is_served(session, filter)) {
-		return;
-	}
-	if (filter->is_known || filter->in_round) {
+	if (is_served(filter)) {
+		make_due_if_changed(session, filter);
+	} else if (filter->is_known || filter->in_round) {
 		make_due(session, filter);
 	} else {
 		unlink_due(session, filter);
@@ -1118,7 +1251,8 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
 	session->topics = topics_new();
-	if (!session->commands || !session->marks || !session->topics) {
+	session->in_force = topics_new();
+	if (!session->commands || !session->marks || !session->topics || !session->in_force) {
 		goto fail;
 	}
 	rc = mqtt_client_new(options, &events, session, &session->client, error);
@@ -1154,12 +1288,14 @@ void session_free(struct session *session)
 	for_each_filter(session, free_each);
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
+	forget_kept(session);
 	while ((message = session->stalled)) {
 		session->stalled = message->next;
 		message_free(message);
 	}
 	free(session->recipients);
 	topics_free(session->topics);
+	topics_free(session->in_force);
 	marks_free(session->marks);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {

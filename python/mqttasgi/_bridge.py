@@ -35,6 +35,11 @@ class Message(Protocol):
     def payload(self) -> bytes: ...
 
     @property
+    def qos(self) -> int:
+        """The QoS it came with; a consumer gets the lower of this and its own."""
+        ...
+
+    @property
     def retain(self) -> bool:
         """Whether the broker had kept it from before the subscription."""
         ...

@@ -28,8 +28,10 @@ class ConsumerHold:
         """Keeps a delivery back."""
         message = delivery[1]
         if message.retain:
-            # Overlapping filters bring it once for each.
-            self._retained.setdefault(message.topic, delivery)
+            # Overlapping filters bring it once for each, at the QoS of each.
+            before = self._retained.get(message.topic)
+            if before is None or _qos(before) < _qos(delivery):
+                self._retained[message.topic] = delivery
         else:
             self._waiting.append(delivery)
 
@@ -60,6 +62,10 @@ class ConsumerHold:
                 if kept is not None and kept[1].payload == message.payload:
                     places[message.topic] = index
         return places
+
+
+def _qos(delivery: Delivery) -> int:
+    return min(delivery[1].qos, delivery[2])
 
 
 class GeneralHold:
