@@ -274,7 +274,7 @@ static uint64_t request_fence(struct session *session)
 	return session->fence;
 }
 
-static void set_up(struct session *session, bool is_up)
+static void tell_is_up(struct session *session, bool is_up)
 {
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
@@ -786,7 +786,7 @@ static void try_later(struct session *session, const char *reason)
 		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
 	}
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->fence_passed = session->fence; /* those on their way are lost with the connection */
 	forget_kept(session);
 	if (session->options->retries && session->failures >= session->options->retries) {
@@ -815,7 +815,7 @@ static void try_later(struct session *session, const char *reason)
 }
 
 /* One more connection that broke: reason is the end of a sentence. */
-static void fail(struct session *session, const char *reason)
+static void break_off(struct session *session, const char *reason)
 {
 	char copy[512];
 
@@ -869,7 +869,7 @@ static void on_first_round(struct session *session)
 	char where[300];
 
 	session->failures = 0;
-	set_up(session, true);
+	tell_is_up(session, true);
 	if (session->complained) {
 		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
 				session->was_up ? "back" : "there");
@@ -1050,7 +1050,7 @@ static void suspend(struct session *session)
 	}
 	mqtt_client_disconnect(session->client, false);
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->state = SUSPENDED;
 	session->fence_passed = session->fence;
 	write_log(session, MOSQ_LOG_NOTICE,
@@ -1114,13 +1114,13 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case CONNECTING:
 		if (now >= session->deadline) {
-			fail(session, "it does not answer");
+			break_off(session, "it does not answer");
 		}
 		break;
 	case PROVING:
 	case RUNNING:
 		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled) {
-			fail(session, session->state == PROVING
+			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
@@ -1147,7 +1147,7 @@ static void use_connection(struct session *session)
 	bool ok = mqtt_client_handle(session->client, READ_MAX);
 
 	if (session->refused || !ok) {
-		fail(session, mqtt_client_reason(session->client));
+		break_off(session, mqtt_client_reason(session->client));
 	} else if (session->starts_over) {
 		mqtt_client_disconnect(session->client, true);
 		session->state = WAITING;
