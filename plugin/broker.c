@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lanes.h"
 #include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
@@ -31,6 +32,8 @@
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
 #define TOPIC "%.400s"
 #define SPIN_CREDIT_MAX 8
+/* MOSQ_ERR_PLUGIN_IGNORE, which the headers of 2.0 do not have: as if this plugin were not there. */
+#define PLUGIN_IGNORE 32
 
 /* A complaint that may come a thousand times a second and is written once. */
 struct complaint {
@@ -52,6 +55,7 @@ struct broker {
 	struct queue *outbound;
 	struct wakeup *wakeup;
 	struct topics *topics;
+	struct lanes *lanes;
 	struct spin spin;
 	struct complaint inbound_full;
 	struct complaint publish_refused;
@@ -119,8 +123,14 @@ static bool may_complain(struct complaint *complaint, uint64_t *ret_times)
 	return true;
 }
 
+bool broker_is_2_1(void)
+{
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
+}
+
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup)
+		struct wakeup *wakeup, struct lanes *lanes)
 {
 	struct broker *broker = calloc(1, sizeof(*broker));
 
@@ -136,10 +146,10 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->inbound = inbound;
 	broker->outbound = outbound;
 	broker->wakeup = wakeup;
+	broker->lanes = lanes;
 	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
 	broker->spin.credit = SPIN_CREDIT_MAX;
-	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
-	broker->sends_before_tick = dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
+	broker->sends_before_tick = broker_is_2_1();
 	return broker;
 }
 
@@ -152,8 +162,10 @@ void broker_free(struct broker *broker)
 	free(broker);
 }
 
-/* Hands one message to every consumer that asked for it. Returns whether one did. */
-static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
+/* Hands one message to every consumer that asked for it. Returns whether one did and it went the direct lane. own: the
+ * application publishes it. */
+static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos,
+		bool own)
 {
 	const struct recipient *recipients;
 	const char *reason = "no memory";
@@ -164,6 +176,13 @@ static bool route(struct broker *broker, const char *topic, const void *payload,
 	topics_match(broker->topics, topic, &recipients, &count);
 	if (count == 0) {
 		return false;
+	}
+	if (own) {
+		lanes_publishes(broker->lanes, topic, payload, payload_length);
+	} else if (lanes_leave_to_session(broker->lanes, topic, qos)) {
+		return false;
+	} else {
+		lanes_went_direct(broker->lanes, topic, payload, payload_length);
 	}
 	message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
 	if (message) {
@@ -219,7 +238,7 @@ static void publish(struct broker *broker, const struct message *message)
 				message->retain, NULL);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
-		(void)route(broker, message->topic, message->payload, message->payload_length, message->qos);
+		(void)route(broker, message->topic, message->payload, message->payload_length, message->qos, true);
 		return;
 	}
 	mosquitto_free(payload);
@@ -230,6 +249,19 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 }
 
+static void subscribe(struct broker *broker, const struct message *message)
+{
+	int rc = MOSQ_ERR_SUCCESS;
+
+	/* Those that share come through the session alone: the broker decides who gets which message. */
+	if (strncmp(message->topic, "$share/", 7) != 0) {
+		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
+	}
+	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message)) {
+		answer(broker, message, rc);
+	}
+}
+
 static void carry_out(struct broker *broker, const struct message *message)
 {
 	switch (message->kind) {
@@ -237,10 +269,22 @@ static void carry_out(struct broker *broker, const struct message *message)
 		publish(broker, message);
 		break;
 	case MESSAGE_SUBSCRIBE:
-		answer(broker, message, topics_add(broker->topics, message->consumer, message->topic, message->qos));
+		subscribe(broker, message);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		answer(broker, message, topics_remove(broker->topics, message->consumer, message->topic));
+		(void)topics_remove(broker->topics, message->consumer, message->topic);
+		(void)lanes_command(broker->lanes, message);
+		answer(broker, message, MOSQ_ERR_SUCCESS);
+		break;
+	case MESSAGE_SETTLED:
+	case MESSAGE_SUSPEND:
+		(void)lanes_command(broker->lanes, message);
+		break;
+	case MESSAGE_SESSION:
+		lanes_set_session(broker->lanes, message->code != 0);
+		break;
+	case MESSAGE_FENCE:
+		lanes_fence(broker->lanes, message->sequence);
 		break;
 	case MESSAGE_LOG:
 		write_log(message->code, message->topic, message->topic_length);
@@ -253,6 +297,8 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_ANSWER:
 	case MESSAGE_WRITABLE:
+	case MESSAGE_HOLD:
+	case MESSAGE_RELEASE:
 	case MESSAGE_STOP:
 		break; /* those go the other way */
 	}
@@ -337,8 +383,10 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	(void)event;
 	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
 	wakeup_attend(broker->wakeup);
+	lanes_open(broker->lanes);
 	(void)drain(broker);
-	if (route(broker, message->topic, message->payload, message->payloadlen, message->qos)) {
+	lanes_next_message(broker->lanes);
+	if (route(broker, message->topic, message->payload, message->payloadlen, message->qos, false)) {
 		note_question(broker);
 	}
 	return MOSQ_ERR_SUCCESS;
@@ -351,6 +399,8 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)event_data;
+	lanes_open(broker->lanes);
+	lanes_tick(broker->lanes);
 	wait_for_answer(broker);
 	done = drain(broker);
 	wakeup_settle(broker->wakeup);
@@ -364,6 +414,45 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 		broker->spin.rested_at_ns = now_ns();
 	}
 	return MOSQ_ERR_SUCCESS;
+}
+
+int broker_on_disconnect(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_disconnect *gone = event_data;
+	const char *client_id = mosquitto_client_id(gone->client);
+
+	(void)event;
+	if (client_id && broker->options->client_id && strcmp(client_id, broker->options->client_id) == 0) {
+		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
+	} else {
+		lanes_client_gone(broker->lanes);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+int broker_on_access(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_acl_check *access = event_data;
+	const char *client_id;
+
+	(void)event;
+	client_id = mosquitto_client_id(access->client);
+	if (access->access != MOSQ_ACL_READ) {
+		lanes_next_message(broker->lanes);
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
+		 * plugin is not loaded (per_listener_settings). */
+		if (client_id && strcmp(client_id, broker->options->client_id) == 0) {
+			lanes_refuse_copies(broker->lanes);
+		}
+		return PLUGIN_IGNORE;
+	}
+	if (client_id && strcmp(client_id, broker->options->client_id) == 0 &&
+			lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
+		return MOSQ_ERR_ACL_DENIED;
+	}
+	return PLUGIN_IGNORE;
 }
 
 bool broker_has_stopped(const struct broker *broker)

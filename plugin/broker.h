@@ -11,21 +11,29 @@
 #include "message.h"
 
 struct broker;
+struct lanes;
 struct options;
 struct queue;
 struct wakeup;
 
-/* Borrows all four, which must outlive it. NULL when memory ran out. */
+/* Whether this is Mosquitto 2.1 or later. */
+bool broker_is_2_1(void);
+
+/* Borrows all five, which must outlive it. NULL when memory ran out. */
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup);
+		struct wakeup *wakeup, struct lanes *lanes);
 
 /* Takes NULL. */
 void broker_free(struct broker *broker);
 
-/* Callbacks for mosquitto_callback_register(); userdata is the struct broker. Both return MOSQ_ERR_SUCCESS
- * whatever happens: an application's trouble is never a client's. */
+/* Callbacks for mosquitto_callback_register(); userdata is the struct broker. All return MOSQ_ERR_SUCCESS whatever
+ * happens (an application's trouble is never a client's), but for broker_on_access(): it keeps from the session what went
+ * the direct lane, and is as good as not there for everybody else. It can be so on Mosquitto 2.1 alone, and there only
+ * before all other plugins that have a say in access: what an earlier one left undecided counts as granted after it. */
 int broker_on_message(int event, void *event_data, void *userdata);
 int broker_on_tick(int event, void *event_data, void *userdata);
+int broker_on_disconnect(int event, void *event_data, void *userdata);
+int broker_on_access(int event, void *event_data, void *userdata);
 
 /* Does what the application asks for until it says kind (MESSAGE_STARTED or MESSAGE_STOPPED) or the time is over.
  * MESSAGE_STOPPED ends every wait. Returns whether kind came. */

@@ -5,12 +5,8 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -18,9 +14,7 @@
 #include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
-
-/* What a Python main thread gets on Linux; musl would give 128 KiB. */
-#define STACK_SIZE (8U * 1024U * 1024U)
+#include "thread.h"
 
 static pthread_t thread;
 static bool thread_runs;
@@ -142,32 +136,13 @@ out:
 	Py_XDECREF(entry);
 }
 
-/* Gives this thread, and those that Python will start, a table of file descriptors of their own, with nothing of the
- * broker's in it but standard input, output, error and `keep`.
- *
- * While the table is shared, the kernel counts references in each of the broker's system calls, which costs ordinary
- * traffic some 4 % (tests/bench/run idle-traffic). And what is not in the table cannot be closed, kept open after a log
- * rotation or handed to a child process by the application. Where the system refuses (Docker's default does), all of
- * that is as usual. */
-static void take_own_descriptors(int keep)
-{
-	if (unshare(CLONE_FILES)) {
-		return;
-	}
-	if (keep > STDERR_FILENO + 1) {
-		(void)syscall(SYS_close_range, (unsigned int)STDERR_FILENO + 1, (unsigned int)keep - 1, 0);
-	}
-	(void)syscall(SYS_close_range, (unsigned int)keep + 1, ~0U, 0);
-}
-
 static void *loop_thread(void *argument)
 {
 	const struct pymodule_context *context = argument;
 	struct message *stopped = message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0);
 	PyStatus status;
 
-	(void)pthread_setname_np(pthread_self(), "mqttasgi");
-	take_own_descriptors(context->inbound_fd);
+	thread_take_own_descriptors(&context->inbound_fd, 1);
 	if (!context->options->virtualenv || check_virtualenv(context->options->virtualenv)) {
 		promote_libpython();
 		status = initialize(context->options);
@@ -191,8 +166,6 @@ static void *loop_thread(void *argument)
 
 int interpreter_start(const struct pymodule_context *context)
 {
-	pthread_attr_t attributes;
-	sigset_t all, before;
 	int rc;
 
 	if (Py_IsInitialized()) {
@@ -204,16 +177,7 @@ int interpreter_start(const struct pymodule_context *context)
 		broker_log(MOSQ_LOG_ERR, "No memory for the Python module _mqttasgi.");
 		return MOSQ_ERR_NOMEM;
 	}
-	/* The thread inherits the mask, so signals go on arriving at the broker's thread. */
-	sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_attr_init(&attributes);
-	if (!rc) {
-		(void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-		rc = pthread_create(&thread, &attributes, loop_thread, (void *)(uintptr_t)context);
-		(void)pthread_attr_destroy(&attributes);
-	}
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {
 		broker_log(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));
 		return MOSQ_ERR_UNKNOWN;
@@ -224,18 +188,8 @@ int interpreter_start(const struct pymodule_context *context)
 
 bool interpreter_join(unsigned int milliseconds)
 {
-	struct timespec deadline;
-
-	if (!thread_runs) {
-		return true;
+	if (thread_runs) {
+		thread_runs = !thread_join(thread, milliseconds);
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &deadline);
-	deadline.tv_sec += milliseconds / 1000;
-	deadline.tv_nsec += (long)(milliseconds % 1000) * 1000000L;
-	if (deadline.tv_nsec >= 1000000000L) {
-		deadline.tv_sec++;
-		deadline.tv_nsec -= 1000000000L;
-	}
-	thread_runs = pthread_timedjoin_np(thread, NULL, &deadline) != 0;
 	return !thread_runs;
 }

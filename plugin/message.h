@@ -14,19 +14,27 @@
 
 enum message_kind {
 	/* both ways */
-	MESSAGE_PUBLISH,     /* topic, payload, qos, retain; inbound: recipients */
+	MESSAGE_PUBLISH,     /* topic, payload, qos, retain; inbound: recipients, by_session */
 
-	/* broker thread to loop thread */
+	/* to the loop thread */
 	MESSAGE_ANSWER,      /* sequence, code: what became of a SUBSCRIBE or UNSUBSCRIBE */
 	MESSAGE_WRITABLE,    /* the outbound queue was full and has room again */
-	MESSAGE_STOP,        /* end every consumer, then the loop */
+	MESSAGE_HOLD,        /* consumer (0: all), code: keep back what comes the direct lane; see session.h */
+	MESSAGE_RELEASE,     /* consumer (0: all), code: go on */
+	MESSAGE_STOP,        /* end every consumer, then the loop; to the session's thread: end */
 
-	/* loop thread to broker thread */
+	/* from the loop thread to the broker thread, and from there to the session's */
 	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), qos, sequence */
 	MESSAGE_UNSUBSCRIBE, /* consumer, topic (the filter), sequence */
+	MESSAGE_SETTLED,     /* the consumers of the start have subscribed */
+	MESSAGE_SUSPEND,     /* the application has failed: the broker is to keep what it can for it */
+
+	/* to the broker thread */
 	MESSAGE_LOG,         /* code (MOSQ_LOG_*), topic (the line) */
 	MESSAGE_STARTED,     /* the master consumer's connect() returned */
 	MESSAGE_STOPPED,     /* Python has ended, or never began; nothing follows */
+	MESSAGE_SESSION,     /* code: whether the session is up */
+	MESSAGE_FENCE,       /* sequence: send it through the session, and mark its place */
 };
 
 struct message {
@@ -43,6 +51,7 @@ struct message {
 	const void *payload;          /* NULL when empty */
 	uint8_t qos;
 	bool retain;
+	bool by_session; /* it came through the session */
 };
 
 /* Everything is copied. NULL when memory ran out. */

@@ -9,6 +9,7 @@
 #include <mosquitto.h>
 #if !__has_include(<mosquitto/broker.h>)
 #include <mosquitto_broker.h>
+#include <mqtt_protocol.h>
 #include <mosquitto_plugin.h>
 #endif
 

@@ -1,10 +1,13 @@
 /* What Mosquitto calls: the three entry points, one table of callbacks, the order of start and stop.
  *
- * Start: options, queues, loop thread, wait until the master consumer's connect() has returned, callbacks. The
- *        broker opens its listeners after that, so no client meets a half-started application.
- * Stop:  callbacks off, consumers disconnect, loop thread ends. */
+ * Start: options, queues, session, loop thread, wait until the master consumer's connect() has returned, callbacks. The
+ *        broker opens its listeners after that, so no client meets a half-started application; the session connects at
+ *        the first event.
+ * Stop:  callbacks off, session ends, consumers disconnect, loop thread ends. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +15,13 @@
 
 #include "broker.h"
 #include "interpreter.h"
+#include "lanes.h"
 #include "message.h"
 #include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
+#include "session.h"
+#include "text.h"
 #include "wakeup.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -24,13 +30,24 @@
 #define SHUTDOWN_MS 5000
 /* How long the loop thread has for its last instructions after it said that it ended. */
 #define JOIN_MS 1000
+/* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
+#define SESSION_JOIN_MS 500
+
+/* MOSQ_EVT_CLIENT_OFFLINE, which the headers of 2.0 do not have; its data begins like that of MOSQ_EVT_DISCONNECT. */
+#define EVT_CLIENT_OFFLINE 28
+
+enum condition { ALWAYS, WITH_SESSION, WITH_SESSION_ON_2_1, WHERE_COPIES_ARE_REFUSED };
 
 static const struct {
 	int event;
 	MOSQ_FUNC_generic_callback callback;
+	enum condition condition;
 } callbacks[] = {
-	{MOSQ_EVT_MESSAGE, broker_on_message},
-	{MOSQ_EVT_TICK, broker_on_tick},
+	{MOSQ_EVT_MESSAGE, broker_on_message, ALWAYS},
+	{MOSQ_EVT_TICK, broker_on_tick, ALWAYS},
+	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, WITH_SESSION},
+	{EVT_CLIENT_OFFLINE, broker_on_disconnect, WITH_SESSION_ON_2_1},
+	{MOSQ_EVT_ACL_CHECK, broker_on_access, WHERE_COPIES_ARE_REFUSED},
 };
 #define CALLBACK_COUNT (sizeof(callbacks) / sizeof(callbacks[0]))
 
@@ -40,10 +57,13 @@ struct plugin {
 	struct wakeup *wakeup;
 	struct queue *inbound;
 	struct queue *outbound;
+	struct session *session; /* NULL: none */
+	struct lanes *lanes;
 	struct broker *broker;
 	struct pymodule_context context;
-	int notify_fd;     /* the other end of context.inbound_fd */
-	size_t registered; /* how many of callbacks[] */
+	int notify_fd; /* the other end of context.inbound_fd */
+	bool may_refuse_copies;
+	bool registered[CALLBACK_COUNT];
 };
 
 static void notify_loop_thread(void *userdata)
@@ -67,9 +87,11 @@ static void plugin_free(struct plugin *plugin)
 	if (!plugin) {
 		return;
 	}
+	broker_free(plugin->broker);
+	lanes_free(plugin->lanes);
+	session_free(plugin->session);
 	queue_free(plugin->inbound);
 	queue_free(plugin->outbound);
-	broker_free(plugin->broker);
 	wakeup_free(plugin->wakeup);
 	if (plugin->notify_fd >= 0) {
 		(void)close(plugin->context.inbound_fd);
@@ -79,44 +101,139 @@ static void plugin_free(struct plugin *plugin)
 	free(plugin);
 }
 
-static struct plugin *plugin_new(mosquitto_plugin_id_t *identifier, struct options *options)
+/* ---- other plugins ---- */
+
+static int add_name(struct dl_phdr_info *info, size_t size, void *userdata)
 {
-	struct plugin *plugin = calloc(1, sizeof(*plugin));
+	(void)size;
+	if (info->dlpi_name && info->dlpi_name[0]) {
+		text_add(userdata, info->dlpi_name, strlen(info->dlpi_name) + 1);
+	}
+	return 0;
+}
+
+static bool is_plugin(const char *name)
+{
+	static const char *const entries[] = {"mosquitto_plugin_version", "mosquitto_auth_plugin_version"};
+	void *handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD), *entry;
+	bool found = false;
+	size_t i;
+
+	for (i = 0; handle && i < sizeof(entries) / sizeof(entries[0]); i++) {
+		entry = dlsym(handle, entries[i]);
+		found = found || (entry && entry != (void *)mosquitto_plugin_version);
+	}
+	if (handle) {
+		(void)dlclose(handle);
+	}
+	return found;
+}
+
+/* Whether the broker has loaded another plugin before this one; the broker does not tell. */
+static bool has_predecessor(void)
+{
+	struct text names = {0};
+	bool found;
+	size_t at;
+
+	/* Names first: the library list is locked while it is walked. */
+	(void)dl_iterate_phdr(add_name, &names);
+	found = names.failed;
+	for (at = 0; at < names.length && !found; at += strlen(names.data + at) + 1) {
+		found = is_plugin(names.data + at);
+	}
+	text_free(&names);
+	return found;
+}
+
+/* ---- start ---- */
+
+/* Returns whether the broker may start: without a session it can, but not with one that the options describe and nobody
+ * can make. */
+static int make_session(struct plugin *plugin)
+{
+	struct text error = {0};
+	int rc;
+
+	if (plugin->options->session == OPTIONS_SESSION_OFF) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session, &error);
+	if (rc == MOSQ_ERR_NOT_FOUND) {
+		broker_log(MOSQ_LOG_WARNING,
+				"No session: %s. Consumers hear what clients publish, but no retained messages, last wills, $SYS topics and "
+				"shared subscriptions. plugin_opt_session off goes without and without this line.",
+				error.data ? error.data : "no memory");
+		rc = MOSQ_ERR_SUCCESS;
+	} else if (rc != MOSQ_ERR_SUCCESS) {
+		broker_log(MOSQ_LOG_ERR, "%s", error.data ? error.data : "No memory for the session.");
+	} else {
+		plugin->may_refuse_copies = broker_is_2_1() && !has_predecessor();
+	}
+	text_free(&error);
+	return rc;
+}
+
+static int make_queues(struct plugin *plugin)
+{
+	const struct options *options = plugin->options;
 	int ends[2];
 
-	if (!plugin) {
-		options_free(options);
-		return NULL;
-	}
-	plugin->identifier = identifier;
-	plugin->options = options;
-	plugin->context.options = options;
-	plugin->notify_fd = -1;
 	/* A pipe and no eventfd: a write to a pipe tells the scheduler that the writer is about to sleep, so the loop thread
 	 * starts on the broker's warm processor, which takes a fraction of the time that waking another one does. */
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
-		goto fail;
+		return MOSQ_ERR_ERRNO;
 	}
 	plugin->context.inbound_fd = ends[0];
 	plugin->notify_fd = ends[1];
 	plugin->wakeup = wakeup_new();
 	if (!plugin->wakeup) {
-		goto fail;
+		return MOSQ_ERR_ERRNO;
 	}
 	plugin->inbound = queue_new(options->queue_size, options->queue_bytes, notify_loop_thread, plugin);
 	plugin->outbound = queue_new(options->queue_size, options->queue_bytes, notify_broker_thread, plugin->wakeup);
-	if (!plugin->inbound || !plugin->outbound) {
-		goto fail;
-	}
 	plugin->context.inbound = plugin->inbound;
 	plugin->context.outbound = plugin->outbound;
-	plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup);
-	if (plugin->broker) {
-		return plugin;
+	return plugin->inbound && plugin->outbound ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NOMEM;
+}
+
+/* Owns options. What went wrong is in the log. */
+static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
+{
+	struct plugin *plugin = calloc(1, sizeof(*plugin));
+	int rc;
+
+	if (!plugin) {
+		options_free(options);
+		return MOSQ_ERR_NOMEM;
 	}
+	plugin->identifier = identifier;
+	plugin->options = options;
+	plugin->context.options = options;
+	plugin->notify_fd = -1;
+	rc = make_queues(plugin);
+	if (rc != MOSQ_ERR_SUCCESS) {
+		broker_log(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
+		goto fail;
+	}
+	rc = make_session(plugin);
+	if (rc != MOSQ_ERR_SUCCESS) {
+		goto fail;
+	}
+	plugin->lanes = lanes_new(plugin->session, plugin->inbound);
+	if (plugin->lanes) {
+		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes);
+	}
+	if (!plugin->broker) {
+		broker_log(MOSQ_LOG_ERR, "No memory for the plugin.");
+		rc = MOSQ_ERR_NOMEM;
+		goto fail;
+	}
+	*ret_plugin = plugin;
+	return MOSQ_ERR_SUCCESS;
 fail:
 	plugin_free(plugin);
-	return NULL;
+	return rc;
 }
 
 /* The broker waits here, before it opens its listeners, until the master consumer's connect() has returned. */
@@ -139,28 +256,64 @@ static int wait_for_start(struct plugin *plugin)
 	return MOSQ_ERR_UNKNOWN;
 }
 
+static bool applies(const struct plugin *plugin, enum condition condition)
+{
+	switch (condition) {
+	case WITH_SESSION:
+		return plugin->session != NULL;
+	case WITH_SESSION_ON_2_1:
+		return plugin->session && broker_is_2_1();
+	case WHERE_COPIES_ARE_REFUSED:
+		return plugin->may_refuse_copies;
+	default:
+		return true;
+	}
+}
+
 static int register_callbacks(struct plugin *plugin)
 {
+	size_t i;
 	int rc;
 
-	for (; plugin->registered < CALLBACK_COUNT; plugin->registered++) {
-		rc = mosquitto_callback_register(plugin->identifier, callbacks[plugin->registered].event,
-				callbacks[plugin->registered].callback, NULL, plugin->broker);
+	for (i = 0; i < CALLBACK_COUNT; i++) {
+		if (!applies(plugin, callbacks[i].condition)) {
+			continue;
+		}
+		rc = mosquitto_callback_register(
+				plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL, plugin->broker);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			return rc;
 		}
+		plugin->registered[i] = true;
 	}
 	return MOSQ_ERR_SUCCESS;
 }
 
 static void unregister_callbacks(struct plugin *plugin)
 {
-	while (plugin->registered > 0) {
-		plugin->registered--;
-		(void)mosquitto_callback_unregister(plugin->identifier, callbacks[plugin->registered].event,
-				callbacks[plugin->registered].callback, NULL);
+	size_t i;
+
+	for (i = 0; i < CALLBACK_COUNT; i++) {
+		if (plugin->registered[i]) {
+			(void)mosquitto_callback_unregister(
+					plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL);
+			plugin->registered[i] = false;
+		}
 	}
 }
+
+static int start_session(struct plugin *plugin)
+{
+	int error = plugin->session ? session_start(plugin->session) : 0;
+
+	if (error) {
+		broker_log(MOSQ_LOG_ERR, "Cannot start the thread for the session: %s", strerror(error));
+		return MOSQ_ERR_UNKNOWN;
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* ---- stop ---- */
 
 /* Ends the application. What it used is left to the end of the process: threads that it started may outlive it and
  * still write to the log. */
@@ -169,6 +322,12 @@ static void plugin_stop(struct plugin *plugin)
 	struct message *stop = message_new(MESSAGE_STOP, NULL, 0, NULL, 0, NULL, 0);
 
 	unregister_callbacks(plugin);
+	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
+	 * cleansession is false. */
+	lanes_set_session(plugin->lanes, false);
+	if (plugin->session) {
+		(void)session_stop(plugin->session, SESSION_JOIN_MS);
+	}
 	if (stop) {
 		queue_push_control(plugin->inbound, stop);
 	}
@@ -204,15 +363,9 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		free(error);
 		return rc;
 	}
-	plugin = plugin_new(identifier, options);
-	if (!plugin) {
-		broker_log(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
-		return MOSQ_ERR_NOMEM;
-	}
-	if (options->without_effect) {
-		broker_log(MOSQ_LOG_NOTICE,
-				"These options have no effect yet, because this version has no MQTT session of its own: %s",
-				options->without_effect);
+	rc = plugin_new(identifier, options, &plugin);
+	if (rc != MOSQ_ERR_SUCCESS) {
+		return rc;
 	}
 	rc = interpreter_start(&plugin->context);
 	if (rc != MOSQ_ERR_SUCCESS) {
@@ -221,9 +374,13 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 	}
 	rc = wait_for_start(plugin);
 	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = start_session(plugin);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = register_callbacks(plugin);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
+		wakeup_insist(plugin->wakeup); /* the session waits for the first TICK */
 		*userdata = plugin;
 	}
 	return rc;

@@ -94,6 +94,35 @@ static PyObject *message_get_topic(PyObject *self, void *closure)
 	return Py_NewRef(object->topic);
 }
 
+static PyObject *message_get_payload(PyObject *self, void *closure)
+{
+	struct message_object *object = (struct message_object *)self;
+
+	(void)closure;
+	if (!make_strings(object)) {
+		return NULL;
+	}
+	return Py_NewRef(object->payload);
+}
+
+static PyObject *message_get_qos(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromLong(((struct message_object *)self)->message->qos);
+}
+
+static PyObject *message_get_retain(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct message_object *)self)->message->retain);
+}
+
+static PyObject *message_get_session(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct message_object *)self)->message->by_session);
+}
+
 static PyMethodDef message_methods[] = {
 	{"event", message_event, METH_O, "The ASGI event for a consumer that subscribed at this QoS."},
 	{NULL, NULL, 0, NULL},
@@ -101,6 +130,10 @@ static PyMethodDef message_methods[] = {
 
 static PyGetSetDef message_getset[] = {
 	{"topic", message_get_topic, NULL, "The topic it was published to.", NULL},
+	{"payload", message_get_payload, NULL, "The application message.", NULL},
+	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
+	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
+	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -146,10 +179,12 @@ static int append_deliveries(PyObject *list, struct module_state *state, struct 
 	return rc;
 }
 
-/* Appends (0, name, (sequence, code)). */
+/* Appends (0, name, (sequence or consumer, code)). */
 static int append_control(PyObject *list, const char *name, const struct message *message)
 {
-	PyObject *entry = Py_BuildValue("(is(Ki))", 0, name, (unsigned long long)message->sequence, message->code);
+	unsigned long long whose =
+			message->kind == MESSAGE_HOLD || message->kind == MESSAGE_RELEASE ? message->consumer : message->sequence;
+	PyObject *entry = Py_BuildValue("(is(Ki))", 0, name, whose, message->code);
 	int rc = entry ? PyList_Append(list, entry) : -1;
 
 	Py_XDECREF(entry);
@@ -169,6 +204,12 @@ static int append(PyObject *list, struct module_state *state, struct message *me
 		break;
 	case MESSAGE_WRITABLE:
 		name = "writable";
+		break;
+	case MESSAGE_HOLD:
+		name = "hold";
+		break;
+	case MESSAGE_RELEASE:
+		name = "release";
 		break;
 	default:
 		name = "stop";
@@ -329,6 +370,20 @@ static PyObject *module_started(PyObject *module, PyObject *unused)
 	return push_control(message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0));
 }
 
+static PyObject *module_settled(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return push_control(message_new(MESSAGE_SETTLED, NULL, 0, NULL, 0, NULL, 0));
+}
+
+static PyObject *module_suspend(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return push_control(message_new(MESSAGE_SUSPEND, NULL, 0, NULL, 0, NULL, 0));
+}
+
 static PyObject *module_fileno(PyObject *module, PyObject *unused)
 {
 	(void)module;
@@ -359,9 +414,10 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 	if (!variables) {
 		return NULL;
 	}
-	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:N}", "application", options->application, "python_path",
+	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:O,s:N}", "application", options->application, "python_path",
 			options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
-			options->verbosity, "variables", variables);
+			options->verbosity, "session", options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "variables",
+			variables);
 	return result;
 }
 
@@ -374,6 +430,8 @@ static PyMethodDef module_methods[] = {
 	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
+	{"settled", module_settled, METH_NOARGS, "Says that the consumers of the start have subscribed."},
+	{"suspend", module_suspend, METH_NOARGS, "Says that the application has failed."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},
 };

@@ -494,6 +494,30 @@ void topics_match(
 	*ret_count = topics->recipient_count;
 }
 
+void topics_subscribers(
+		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count)
+{
+	struct path path = follow(topics, filter, false);
+
+	topics->match++;
+	topics->recipient_count = 0;
+	if (path.list) {
+		collect(topics, path.list);
+	}
+	*ret_recipients = topics->recipients;
+	*ret_count = topics->recipient_count;
+}
+
+int topics_qos(const struct topics *topics, uint64_t consumer_id, const char *filter)
+{
+	struct path path = follow(topics, filter, false);
+	struct consumer *consumer = find_consumer(topics, consumer_id);
+	struct subscription *subscription =
+			path.list && consumer ? find_subscription(topics, path.list, consumer) : NULL;
+
+	return subscription ? path.list->items[subscription->place].qos : -1;
+}
+
 /* ---- the whole ---- */
 
 static uint64_t random_seed(void)

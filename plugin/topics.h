@@ -2,8 +2,8 @@
  *
  * A trie of topic filters, one node a level, with the consumers that subscribed to each. MQTT 5 section 4.7
  * decides what matches: `+` is one level, `#` the rest and its parent, and a wildcard in the first level does
- * not match topics that begin with `$`. The broker thread owns the trie: it adds, removes and matches; nobody
- * else may touch it, so there is no lock. */
+ * not match topics that begin with `$`. A trie belongs to one thread (one is the broker thread's, one the
+ * session's), so there is no lock. */
 #ifndef MQTTASGI_TOPICS_H
 #define MQTTASGI_TOPICS_H
 
@@ -38,6 +38,13 @@ int topics_remove(struct topics *topics, uint64_t consumer, const char *filter);
  * until the next call that takes it. Never allocates (topics_add() made the room), so it cannot fail. */
 void topics_match(
 		struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count);
+
+/* Finds the consumers that subscribed to exactly this filter, like topics_match(). */
+void topics_subscribers(
+		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count);
+
+/* The QoS at which consumer subscribed to this filter; -1: it has not. */
+int topics_qos(const struct topics *topics, uint64_t consumer, const char *filter);
 
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);

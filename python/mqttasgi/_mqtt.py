@@ -57,10 +57,21 @@ def check_filter(topic_filter: str) -> None:
         if level == "#" and position != len(levels) - 1:
             raise ValueError(f"filter {topic_filter!r}: '#' must be the last level")
     if levels[0] == "$share":
-        raise ValueError(
-            f"filter {topic_filter!r}: shared subscriptions are not supported inside the broker; "
-            "subscribe to the filter itself"
-        )
+        _check_share(topic_filter, levels)
+
+
+def _check_share(topic_filter: str, levels: list[str]) -> None:
+    # MQTT 5, 4.8.2
+    group = levels[1] if len(levels) > 1 else ""
+    if not group or group in "+#":
+        missing = "a name for the group"
+    elif len(levels) < 3 or levels[2:] == [""]:
+        missing = "the filter"
+    else:
+        return
+    raise ValueError(
+        f"filter {topic_filter!r}: a shared subscription is $share/<group>/<filter>, and {missing} is missing"
+    )
 
 
 def _check_length(what: str, text: str) -> None:

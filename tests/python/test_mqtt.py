@@ -13,7 +13,23 @@ from mqttasgi._mqtt import check_event, check_filter, check_qos, check_topic, en
 GOOD_TOPICS = ["a", "/", "home/kitchen/light", "//", "$SYS/x", "ü/日本", "a b", "x" * 65_535, "/" * 200]
 BAD_TOPICS = ["", "+", "a/+/b", "a/#", "a\x00b", "a\nb", "\x7f", "\ud800", "\ufffe", "x" * 65_536, "/" * 201]
 GOOD_FILTERS = ["#", "+", "a/+/b", "a/#", "+/+/#", "/", "//#", "$SYS/#", "ü/+"]
-BAD_FILTERS = ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "a/b+", "a\x00", "\udfff", "$share/g/a", "/" * 201]
+BAD_FILTERS = [
+    "",
+    "a#",
+    "#/a",
+    "a/#/b",
+    "a+",
+    "+a/b",
+    "a/b+",
+    "a\x00",
+    "\udfff",
+    "$share",
+    "$share/g",
+    "$share//a",
+    "$share/+/a",
+    "$share/g/",
+    "/" * 201,
+]
 
 
 @pytest.mark.parametrize("topic", GOOD_TOPICS)

@@ -127,7 +127,17 @@ static void test_defaults(void **state)
 	assert_int_equal(options->loop, OPTIONS_LOOP_AUTO);
 	assert_int_equal(options->spin_us, 100);
 	assert_int_equal(options->variable_count, 0);
-	assert_null(options->without_effect);
+}
+
+static void test_a_client_id_that_outlives_the_process(void **state)
+{
+	char host[256], id[300];
+
+	(void)state;
+	assert_loads(APP, "cleansession", "false");
+	assert_int_equal(gethostname(host, sizeof host), 0);
+	(void)snprintf(id, sizeof id, "mqttasgi-%s", host);
+	assert_string_equal(options->client_id, id);
 }
 
 static void test_every_option_from_lines(void **state)
@@ -165,9 +175,6 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->loop, OPTIONS_LOOP_UVLOOP);
 	assert_int_equal(options->spin_us, 1000);
 	assert_int_equal(options->variable_count, 1);
-	assert_string_equal(options->without_effect,
-			"host, port, username, password, cleansession, client_id, cert, key, cacert, use_ssl, transport, "
-			"retries, session");
 }
 
 static void test_precedence(void **state)
@@ -185,7 +192,6 @@ static void test_precedence(void **state)
 	assert_int_equal(options->variable_count, 5);
 	assert_string_equal(options->variables[4].name, "OTHER");
 	assert_string_equal(options->variables[4].value, "x");
-	assert_string_equal(options->without_effect, "host, port, retries");
 }
 
 static void test_where_dotenv_is_looked_for(void **state)
@@ -465,6 +471,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			test(test_defaults),
+			test(test_a_client_id_that_outlives_the_process),
 			test(test_every_option_from_lines),
 			test(test_precedence),
 			test(test_where_dotenv_is_looked_for),

@@ -1,0 +1,315 @@
+/* DESIGN
+ * What could be overtaken, and what is done about it:
+ * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
+ *   until a fence, sent behind the will, has come through the session.
+ * - a QoS 2 message, which the broker releases at an unknown time: for a while after one was seen on a topic, all messages
+ *   to that topic are left to the session. Topics are told apart by a hash alone; two with one hash share the detour.
+ * - retained messages: the session itself asks the consumer that subscribes to keep back (session.c).
+ * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */
+#include "lanes.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "marks.h"
+#include "message.h"
+#include "mosquitto_api.h"
+#include "queue.h"
+#include "session.h"
+#include "topics.h"
+
+/* Seconds after a QoS 2 message until its topic goes the direct lane again. */
+#define DETOUR_S 10
+#define DETOURS 1024U /* a power of two */
+
+struct lanes {
+	struct session *session;
+	struct queue *inbound;
+	bool refuses_copies;
+	bool is_open;
+	bool is_up;
+	int hold;                     /* number of the last; see session.h */
+	time_t detour_until[DETOURS]; /* by a hash of the topic; 0: none */
+
+	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the group,
+	 * which cannot be told from their copies when the broker asks. */
+	struct topics *shares;
+
+	/* For lanes_is_copy(). */
+	const char *topic;      /* of the message that the broker is dealing with, if it went direct */
+	uint64_t fingerprint;
+	uint64_t *published;    /* by the application since the last tick; the broker sends them before the next */
+	size_t published_count;
+	size_t published_capacity;
+};
+
+struct lanes *lanes_new(struct session *session, struct queue *inbound)
+{
+	struct lanes *lanes = calloc(1, sizeof(*lanes));
+
+	if (!lanes) {
+		return NULL;
+	}
+	lanes->shares = topics_new();
+	if (!lanes->shares) {
+		free(lanes);
+		return NULL;
+	}
+	lanes->session = session;
+	lanes->inbound = inbound;
+	return lanes;
+}
+
+void lanes_free(struct lanes *lanes)
+{
+	if (!lanes) {
+		return;
+	}
+	topics_free(lanes->shares);
+	free(lanes->published);
+	free(lanes);
+}
+
+static void tell_loop(struct lanes *lanes, enum message_kind kind, int hold)
+{
+	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+
+	/* Without memory for it a message may be overtaken. */
+	if (message) {
+		message->code = hold;
+		queue_push_control(lanes->inbound, message);
+	}
+}
+
+static void send_fence(uint64_t fence, const char *client_id)
+{
+	char digits[24];
+	int length = snprintf(digits, sizeof(digits), "%" PRIu64, fence);
+	char *payload = mosquitto_calloc(1, (size_t)length + 1);
+
+	if (!payload) {
+		return;
+	}
+	memcpy(payload, digits, (size_t)length);
+	/* QoS 2, because such a message is delivered last: with its PUBREL, which comes after that of all others. */
+	if (mosquitto_broker_publish(client_id, SESSION_FENCE_TOPIC, length, payload, 2, false, NULL)) {
+		mosquitto_free(payload);
+	}
+}
+
+/* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
+ * rest of this turn included, has come. */
+static void hold(struct lanes *lanes)
+{
+	lanes->hold = lanes->hold % INT_MAX + 1;
+	tell_loop(lanes, MESSAGE_HOLD, lanes->hold);
+	send_fence(SESSION_HOLD_FENCE | (uint64_t)lanes->hold, session_client_id(lanes->session));
+}
+
+void lanes_open(struct lanes *lanes)
+{
+	struct message *started;
+
+	if (lanes->is_open || !lanes->session) {
+		return;
+	}
+	lanes->is_open = true;
+	started = message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0);
+	if (started) {
+		lanes->hold = SESSION_FIRST_HOLD;
+		tell_loop(lanes, MESSAGE_HOLD, lanes->hold);
+		session_command(lanes->session, started);
+	}
+}
+
+static time_t now_s(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec;
+}
+
+bool lanes_leave_to_session(struct lanes *lanes, const char *topic, uint8_t qos)
+{
+	time_t *detour;
+
+	if (!lanes->is_up) {
+		return false;
+	}
+	detour = &lanes->detour_until[marks_fingerprint(topic, NULL, 0) & (DETOURS - 1)];
+	if (qos == 2) {
+		*detour = now_s() + DETOUR_S;
+		return true;
+	}
+	if (*detour && now_s() >= *detour) {
+		*detour = 0;
+		hold(lanes); /* the last of those that made the detour may still be on its way */
+	}
+	return *detour != 0;
+}
+
+static bool is_shared(struct lanes *lanes, const char *topic)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	if (topics_count(lanes->shares) == 0) {
+		return false;
+	}
+	topics_match(lanes->shares, topic, &recipients, &count);
+	return count > 0;
+}
+
+void lanes_went_direct(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session) : NULL;
+	uint64_t fingerprint;
+
+	if (!marks) {
+		return;
+	}
+	fingerprint = marks_fingerprint(topic, payload, payload_length);
+	if (lanes->refuses_copies && !is_shared(lanes, topic)) {
+		lanes->topic = topic;
+		lanes->fingerprint = fingerprint;
+	} else {
+		marks_add(marks, fingerprint);
+	}
+}
+
+void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session) : NULL;
+	uint64_t fingerprint;
+
+	if (!marks) {
+		return;
+	}
+	fingerprint = marks_fingerprint(topic, payload, payload_length);
+	if (lanes->refuses_copies && !is_shared(lanes, topic)) {
+		if (lanes->published_count == lanes->published_capacity) {
+			size_t capacity = lanes->published_capacity ? lanes->published_capacity * 2 : 64;
+			uint64_t *published = realloc(lanes->published, capacity * sizeof(*published));
+
+			if (!published) {
+				marks_add(marks, fingerprint);
+				return;
+			}
+			lanes->published = published;
+			lanes->published_capacity = capacity;
+		}
+		lanes->published[lanes->published_count++] = fingerprint;
+	} else {
+		marks_add(marks, fingerprint);
+	}
+}
+
+void lanes_refuse_copies(struct lanes *lanes)
+{
+	lanes->refuses_copies = true;
+}
+
+bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+{
+	uint64_t fingerprint;
+	size_t i;
+
+	if (!lanes->topic && lanes->published_count == 0) {
+		return false;
+	}
+	fingerprint = marks_fingerprint(topic, payload, payload_length);
+	/* The same memory, not only the same text: a QoS 2 message of the same content, which the broker releases next,
+	 * is another one. */
+	if (lanes->topic == topic && lanes->fingerprint == fingerprint) {
+		return true;
+	}
+	for (i = 0; i < lanes->published_count; i++) {
+		if (lanes->published[i] == fingerprint) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void lanes_next_message(struct lanes *lanes)
+{
+	lanes->topic = NULL;
+}
+
+void lanes_tick(struct lanes *lanes)
+{
+	/* Mosquitto 2.1 sends what plugins have published just before this. */
+	lanes->topic = NULL;
+	lanes->published_count = 0;
+}
+
+void lanes_client_gone(struct lanes *lanes)
+{
+	if (lanes->is_up) {
+		hold(lanes);
+	}
+}
+
+void lanes_set_session(struct lanes *lanes, bool is_up)
+{
+	if (lanes->is_up && !is_up) {
+		tell_loop(lanes, MESSAGE_RELEASE, lanes->hold);
+	}
+	lanes->is_up = is_up;
+}
+
+void lanes_fence(struct lanes *lanes, uint64_t fence)
+{
+	struct marks *marks = session_marks(lanes->session);
+
+	if (marks) {
+		marks_fence(marks, fence);
+	}
+	send_fence(fence, session_client_id(lanes->session));
+}
+
+/* Counts $share/group/filter as a subscription to its filter, apart from another group's. */
+static void count_share(struct lanes *lanes, const struct message *command)
+{
+	const char *filter = strchr(command->topic + strlen("$share/"), '/');
+	uint64_t who = command->consumer ^ marks_fingerprint(command->topic, NULL, 0);
+
+	if (!filter) {
+		return;
+	}
+	if (command->kind == MESSAGE_UNSUBSCRIBE) {
+		(void)topics_remove(lanes->shares, who, filter + 1);
+	} else if (topics_add(lanes->shares, who, filter + 1, 0)) {
+		/* Without memory for it the broker is told to keep messages from the session that were for the group; the group
+		 * subscription's own trouble is reported by the session. */
+	}
+}
+
+bool lanes_command(struct lanes *lanes, const struct message *command)
+{
+	struct message *copy;
+	bool answers;
+
+	if (!lanes->session) {
+		return false;
+	}
+	copy = message_new(command->kind, command->topic, command->topic_length, NULL, 0, NULL, 0);
+	if (!copy) {
+		return false;
+	}
+	if (strncmp(command->topic, "$share/", 7) == 0) {
+		count_share(lanes, command);
+	}
+	copy->consumer = command->consumer;
+	copy->qos = command->qos;
+	/* While there is no session the direct lane is all there is to wait for. */
+	copy->sequence = lanes->is_up && command->kind == MESSAGE_SUBSCRIBE ? command->sequence : 0;
+	answers = copy->sequence != 0;
+	session_command(lanes->session, copy); /* copy is the session's now */
+	return answers;
+}

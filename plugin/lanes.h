@@ -1,0 +1,58 @@
+/* Which lane a message takes: the direct one, from the MESSAGE event to its consumers, or through the session.
+ *
+ * The broker sends the session a copy of what goes the direct lane. Mosquitto 2.1 can be told not to (broker_on_access());
+ * otherwise the copy is marked, and the session recognises it. And a message must not overtake, on the direct lane, one
+ * on the same topic that the broker sent to the session before: see lanes.c. Broker thread only; with a session that is
+ * NULL everything goes the direct lane and all of this does nothing. */
+#ifndef MQTTASGI_LANES_H
+#define MQTTASGI_LANES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lanes;
+struct message;
+struct queue;
+struct session;
+
+/* Borrows session and inbound. NULL when memory ran out. */
+struct lanes *lanes_new(struct session *session, struct queue *inbound);
+
+/* Takes NULL. */
+void lanes_free(struct lanes *lanes);
+
+/* The listeners are open: the session may connect. To be called again does nothing. */
+void lanes_open(struct lanes *lanes);
+
+/* Whether a client's message, which consumers have subscribed to, is to be left to the session. */
+bool lanes_leave_to_session(struct lanes *lanes, const char *topic, uint8_t qos);
+
+/* A client's message, or one that the application publishes, goes the direct lane. */
+void lanes_went_direct(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+
+/* The broker has asked whether the session may do something: from now on it asks lanes_is_copy() before it sends the
+ * session anything. */
+void lanes_refuse_copies(struct lanes *lanes);
+
+/* Whether what the broker is about to send to the session went the direct lane. */
+bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+
+/* The broker has turned to another message; it has come to its TICK. */
+void lanes_next_message(struct lanes *lanes);
+void lanes_tick(struct lanes *lanes);
+
+/* A client is gone, and its will may be on its way to the session. */
+void lanes_client_gone(struct lanes *lanes);
+
+/* The session is up, or no longer. */
+void lanes_set_session(struct lanes *lanes, bool is_up);
+
+/* The fence is about to be sent. */
+void lanes_fence(struct lanes *lanes, uint64_t fence);
+
+/* Hands a command on to the session; it is copied. Returns whether the session will answer its sequence. */
+bool lanes_command(struct lanes *lanes, const struct message *command);
+
+#endif

@@ -1,0 +1,1343 @@
+/* DESIGN
+ * One loop: commands from the broker thread, the connection, timers. The state says how far the connection is;
+ * subscriptions are brought up to date in rounds. A round sends SUBSCRIBE for every filter that is due, waits for the
+ * acknowledgements, then for a fence, behind the retained messages: then all of these have come. What becomes due
+ * meanwhile waits for the next round, so a thousand consumers that subscribe at once take two or three. */
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "marks.h"
+#include "message.h"
+#include "mosquitto_api.h"
+#include "mqtt_client.h"
+#include "options.h"
+#include "queue.h"
+#include "table.h"
+#include "text.h"
+#include "thread.h"
+#include "topics.h"
+
+/* Copies that may be on their way; 16 bytes each, touched only when used. */
+#define MARKS (1U << 16)
+/* CONNACK and fences have to come within this. */
+#define ANSWER_MS 5000U
+/* How often marks whose copies do not come are looked for. */
+#define MARKS_FENCE_MS 200U
+/* First try after a connection was lost, and the longest pause between two. */
+#define RETRY_MS 100U
+#define RETRY_MAX_MS 30000U
+/* How long the first connection waits for consumers that are still subscribing, and live messages for what the
+ * broker kept. */
+#define SETTLE_MS 5000U
+#define FIRST_HOLD_MS 1000U
+/* How long the broker keeps the session when the connection is lost and cleansession is true. */
+#define EXPIRY_S 300U
+/* How long nothing may happen before the connection is looked after. */
+#define IDLE_MS 5000
+/* Packets read before commands and timers get a turn. */
+#define READ_MAX 64
+/* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
+#define SEEN_MAX 16
+/* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. */
+#define IDENTIFIER_MAX 268435455U
+
+enum state {
+	WAITING,    /* for the start, or for the next try */
+	CONNECTING, /* for CONNACK */
+	PROVING,    /* for the first fence: is this our broker, and has all come that it kept? */
+	RUNNING,
+	SUSPENDED, /* the application has failed */
+	GIVEN_UP,
+};
+
+/* A consumer that waits for the retained messages of a filter, and for its subscription to be in force. */
+struct waiter {
+	struct recipient who;
+	uint64_t sequence; /* 0: nobody waits for an answer */
+	bool again;        /* it had subscribed to the filter before */
+};
+
+struct waiters {
+	struct waiter *items;
+	size_t count;
+	size_t capacity;
+};
+
+struct filter {
+	struct table_entry by_name;
+	struct table_entry by_id;
+	struct filter *next;  /* among those that are due, or in the round */
+	bool is_due;
+	bool in_round;
+	bool is_shared;       /* $share/group/filter */
+	bool is_known;        /* the broker may have it */
+	uint8_t known_qos;    /* at this QoS */
+	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
+	size_t consumers[3];  /* at each QoS */
+	uint32_t id;
+	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
+	size_t turn;          /* which of the consumers that share gets the next message */
+	struct waiters waiting;
+	struct waiters fetching; /* those of the round */
+	char name[];
+};
+
+/* A message that the broker had kept for the session, of which there is a copy for each filter. Hashed by its
+ * fingerprint. */
+struct kept {
+	struct table_entry entry;
+	struct message *message; /* without recipients */
+	uint64_t number;         /* in the order in which they came */
+	uint32_t seen[SEEN_MAX]; /* identifiers of the filters whose copies came */
+	size_t seen_count;
+	struct kept *next;
+};
+
+struct session {
+	const struct options *options;
+	struct queue *inbound;
+	struct queue *outbound;
+	struct queue *commands;
+	struct marks *marks;
+	int inbound_fd;
+	int command_fd;  /* readable when there are commands */
+	int notify_fd;   /* its other end */
+	atomic_bool expects_copies;
+	pthread_t thread;
+	bool runs;
+
+	/* the rest is the thread's */
+	struct mqtt_client *client;
+	enum state state;
+	uint64_t deadline;  /* of CONNECTING */
+	uint64_t retry_at;
+	uint64_t started_at; /* 0: the listeners are not open yet */
+	unsigned int failures;
+	bool settled, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool refused;       /* CONNACK said no */
+	bool starts_over;   /* the broker had a session that must not be there */
+
+	struct topics *topics;   /* what consumers subscribed to */
+	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
+	uint64_t in_force_count; /* how often one came into force */
+	struct table by_name, by_id;
+	struct filter *due, *round, *unacknowledged;
+	size_t acknowledgements; /* that the round waits for */
+	uint64_t round_fence;    /* 0: not sent yet */
+	bool has_round;
+
+	uint64_t fence;          /* the last one asked for */
+	uint64_t fence_passed;
+	uint64_t fence_deadline;
+	uint64_t marks_fence_at;
+	struct table kept;
+	struct kept *oldest_kept, *newest_kept;
+	struct recipient *recipients; /* room for those of one retained message */
+	size_t recipient_capacity;
+
+	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
+	struct message *stalled, *last_stalled;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
+}
+
+/* ---- words for the other threads ---- */
+
+static void write_log(struct session *session, int level, const char *format, ...)
+		__attribute__((format(printf, 3, 4)));
+
+static void write_log(struct session *session, int level, const char *format, ...)
+{
+	struct message *message;
+	char line[1200];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	message = message_new(MESSAGE_LOG, line, strlen(line), NULL, 0, NULL, 0);
+	if (message) {
+		message->code = level;
+		if (!queue_push(session->outbound, message)) {
+			message_free(message);
+		}
+	}
+}
+
+/* The listener, for a sentence. */
+static const char *listener(const struct session *session, char *text, size_t size)
+{
+	if (session->options->port) {
+		(void)snprintf(text, size, "%s:%u", session->options->host, session->options->port);
+	} else {
+		(void)snprintf(text, size, "%s", session->options->host);
+	}
+	return text;
+}
+
+static void tell_broker(struct session *session, enum message_kind kind, int code, uint64_t sequence)
+{
+	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+
+	if (message) {
+		message->code = code;
+		message->sequence = sequence;
+		queue_push_control(session->outbound, message);
+	}
+}
+
+static bool push_inbound(struct session *session, struct message *message)
+{
+	if (message->kind == MESSAGE_PUBLISH) {
+		return queue_push(session->inbound, message);
+	}
+	queue_push_control(session->inbound, message);
+	return true;
+}
+
+/* Puts message into the inbound queue as soon as there is room; what comes later stays behind it. */
+static void pass_on(struct session *session, struct message *message)
+{
+	if (!session->stalled && push_inbound(session, message)) {
+		return;
+	}
+	message->next = NULL;
+	if (session->stalled) {
+		session->last_stalled->next = message;
+	} else {
+		session->stalled = message;
+	}
+	session->last_stalled = message;
+}
+
+static void pass_on_stalled(struct session *session)
+{
+	struct message *message, *next;
+
+	while ((message = session->stalled)) {
+		next = message->next;
+		if (!push_inbound(session, message)) {
+			message->next = next;
+			return;
+		}
+		session->stalled = next;
+	}
+}
+
+static void tell_loop(struct session *session, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
+{
+	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
+		return;
+	}
+	message->consumer = consumer;
+	message->code = code;
+	message->sequence = sequence;
+	pass_on(session, message);
+}
+
+static void answer(struct session *session, uint64_t sequence)
+{
+	if (sequence) {
+		tell_loop(session, MESSAGE_ANSWER, 0, MOSQ_ERR_SUCCESS, sequence);
+	}
+}
+
+static uint64_t request_fence(struct session *session)
+{
+	if (session->fence_passed == session->fence) {
+		session->fence_deadline = now_ms() + ANSWER_MS;
+	}
+	session->fence++;
+	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	return session->fence;
+}
+
+static void set_up(struct session *session, bool is_up)
+{
+	if (session->is_up != is_up) {
+		session->is_up = is_up;
+		tell_broker(session, MESSAGE_SESSION, is_up, 0);
+	}
+	if (session->holds_back) {
+		session->holds_back = false;
+		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+	}
+}
+
+/* ---- waiters ---- */
+
+static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
+{
+	if (waiters->count == waiters->capacity) {
+		size_t capacity = waiters->capacity ? waiters->capacity * 2 : 1;
+		struct waiter *items = realloc(waiters->items, capacity * sizeof(*items));
+
+		if (!items) {
+			return false;
+		}
+		waiters->items = items;
+		waiters->capacity = capacity;
+	}
+	waiters->items[waiters->count++] = *waiter;
+	return true;
+}
+
+static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer) {
+			answer(session, waiters->items[i - 1].sequence);
+			waiters->items[i - 1] = waiters->items[--waiters->count];
+		}
+	}
+}
+
+static void free_waiters(struct waiters *waiters)
+{
+	free(waiters->items);
+	*waiters = (struct waiters){0};
+}
+
+/* ---- filters ---- */
+
+static uint64_t hash_name(const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325U;
+
+	for (; *name; name++) {
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3U;
+	}
+	return hash ^ (hash >> 32);
+}
+
+static struct filter *filter_of_id(const struct session *session, uint32_t id)
+{
+	struct table_entry *entry;
+
+	for (entry = table_chain(&session->by_id, id); entry; entry = entry->next) {
+		if (entry->hash == id) {
+			return (struct filter *)((char *)entry - offsetof(struct filter, by_id));
+		}
+	}
+	return NULL;
+}
+
+static struct filter *find_filter(const struct session *session, const char *name)
+{
+	uint64_t hash = hash_name(name);
+	struct table_entry *entry;
+
+	for (entry = table_chain(&session->by_name, hash); entry; entry = entry->next) {
+		struct filter *filter = (struct filter *)entry; /* its first member */
+
+		if (entry->hash == hash && strcmp(filter->name, name) == 0) {
+			return filter;
+		}
+	}
+	return NULL;
+}
+
+static void free_filter(struct filter *filter)
+{
+	free_waiters(&filter->waiting);
+	free_waiters(&filter->fetching);
+	free(filter);
+}
+
+static struct filter *add_filter(struct session *session, const char *name)
+{
+	size_t length = strlen(name);
+	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
+	uint64_t hash = hash_name(name);
+	uint32_t id = (uint32_t)(hash % IDENTIFIER_MAX) + 1;
+
+	if (!filter) {
+		return NULL;
+	}
+	memcpy(filter->name, name, length + 1);
+	filter->is_shared = strncmp(name, "$share/", 7) == 0;
+	/* Made from the name: messages that the broker kept over a restart have the identifier of then. */
+	while (filter_of_id(session, id)) {
+		id = id % IDENTIFIER_MAX + 1;
+	}
+	filter->id = id;
+	filter->by_name.hash = hash;
+	filter->by_id.hash = id;
+	if (table_insert(&session->by_name, &filter->by_name)) {
+		free(filter);
+		return NULL;
+	}
+	if (table_insert(&session->by_id, &filter->by_id)) {
+		table_remove(&session->by_name, &filter->by_name);
+		free(filter);
+		return NULL;
+	}
+	return filter;
+}
+
+static void leave_force(struct session *session, struct filter *filter)
+{
+	if (filter->since) {
+		(void)topics_remove(session->in_force, filter->id, filter->name);
+		filter->since = 0;
+	}
+}
+
+static void remove_filter(struct session *session, struct filter *filter)
+{
+	leave_force(session, filter);
+	table_remove(&session->by_name, &filter->by_name);
+	table_remove(&session->by_id, &filter->by_id);
+	free_filter(filter);
+}
+
+static void make_due(struct session *session, struct filter *filter)
+{
+	/* One in the round is looked at again at its end. */
+	if (!filter->is_due && !filter->in_round) {
+		filter->is_due = true;
+		filter->next = session->due;
+		session->due = filter;
+	}
+}
+
+static void unlink_due(struct session *session, const struct filter *filter)
+{
+	struct filter **at = &session->due;
+
+	while (*at && *at != filter) {
+		at = &(*at)->next;
+	}
+	if (*at) {
+		*at = filter->next;
+	}
+}
+
+static uint8_t highest_qos(const struct filter *filter)
+{
+	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
+}
+
+static bool is_served(const struct filter *filter)
+{
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
+}
+
+/* Whether the broker must be told something about it. */
+static bool needs_round(const struct filter *filter)
+{
+	if (!is_served(filter)) {
+		return true;
+	}
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != highest_qos(filter);
+}
+
+static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
+{
+	struct table_entry *entry, *next;
+	size_t i;
+
+	for (i = 0; i < session->by_name.bucket_count; i++) {
+		for (entry = session->by_name.buckets[i]; entry; entry = next) {
+			next = entry->next;
+			visit(session, (struct filter *)entry);
+		}
+	}
+}
+
+static void make_due_if_changed(struct session *session, struct filter *filter)
+{
+	if (needs_round(filter)) {
+		make_due(session, filter);
+	}
+}
+
+static void forget_known(struct session *session, struct filter *filter)
+{
+	filter->is_known = false;
+	leave_force(session, filter);
+}
+
+/* ---- messages ---- */
+
+static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message =
+			message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
+					recipients, count);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		return NULL;
+	}
+	message->qos = event->qos;
+	message->retain = event->retain;
+	message->by_session = true;
+	return message;
+}
+
+static void deliver(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message = count ? make_message(session, event, recipients, count) : NULL;
+
+	if (message) {
+		pass_on(session, message);
+	}
+}
+
+static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(session->topics, event->topic, &recipients, &count);
+	deliver(session, event, recipients, count);
+}
+
+/* Only to those that subscribed just now; others had it long ago. */
+static void deliver_retained(
+		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
+{
+	size_t i;
+
+	if (!filter || filter->fetching.count == 0) {
+		return;
+	}
+	if (filter->fetching.count > session->recipient_capacity) {
+		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
+
+		if (!recipients) {
+			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
+			return;
+		}
+		session->recipients = recipients;
+		session->recipient_capacity = filter->fetching.count;
+	}
+	for (i = 0; i < filter->fetching.count; i++) {
+		session->recipients[i] = filter->fetching.items[i].who;
+	}
+	deliver(session, event, session->recipients, filter->fetching.count);
+}
+
+static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_subscribers(session->topics, filter->name, &recipients, &count);
+	if (count > 0) {
+		deliver(session, event, &recipients[filter->turn++ % count], 1);
+	}
+}
+
+/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
+ * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
+ * for the longest time, so that a new one does not come between the copies of a QoS 2 message. */
+static bool is_authoritative(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *matches;
+	const struct filter *best = NULL, *filter;
+	size_t count, i;
+
+	topics_match(session->in_force, event->topic, &matches, &count);
+	if (count == 1) {
+		return matches[0].consumer == event->subscription;
+	}
+	for (i = 0; i < count; i++) {
+		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
+		if (filter && (!best || filter->known_qos > best->known_qos ||
+											(filter->known_qos == best->known_qos && filter->since < best->since))) {
+			best = filter;
+		}
+	}
+	return best && best->id == event->subscription;
+}
+
+/* ---- what the broker had kept ---- */
+
+/* The oldest message with this content of which the filter's copy has not come; NULL: it is a new one. */
+static struct kept *find_kept(const struct session *session, uint64_t fingerprint, uint32_t subscription)
+{
+	struct table_entry *entry;
+	struct kept *oldest = NULL;
+	size_t i;
+
+	for (entry = table_chain(&session->kept, fingerprint); entry; entry = entry->next) {
+		struct kept *kept = (struct kept *)entry; /* its first member */
+
+		for (i = 0; i < kept->seen_count && kept->seen[i] != subscription; i++) {
+		}
+		if (entry->hash == fingerprint && i == kept->seen_count && i < SEEN_MAX &&
+				(!oldest || kept->number < oldest->number)) {
+			oldest = kept;
+		}
+	}
+	return oldest;
+}
+
+/* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
+ * force. */
+static void keep(struct session *session, const struct mqtt_client_message *event)
+{
+	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
+	struct kept *kept = find_kept(session, fingerprint, event->subscription);
+
+	if (kept) {
+		kept->seen[kept->seen_count++] = event->subscription;
+		if (kept->message->qos < event->qos) {
+			kept->message->qos = event->qos;
+		}
+		return;
+	}
+	kept = calloc(1, sizeof(*kept));
+	if (!kept || !(kept->message = make_message(session, event, NULL, 0))) {
+		free(kept);
+		return;
+	}
+	kept->entry.hash = fingerprint;
+	if (table_insert(&session->kept, &kept->entry)) {
+		message_free(kept->message);
+		free(kept);
+		return;
+	}
+	kept->seen[kept->seen_count++] = event->subscription;
+	if (session->newest_kept) {
+		kept->number = session->newest_kept->number + 1;
+		session->newest_kept->next = kept;
+	} else {
+		session->oldest_kept = kept;
+	}
+	session->newest_kept = kept;
+}
+
+static void forget_kept(struct session *session)
+{
+	struct kept *kept;
+
+	while ((kept = session->oldest_kept)) {
+		session->oldest_kept = kept->next;
+		message_free(kept->message);
+		free(kept);
+	}
+	session->newest_kept = NULL;
+	free(session->kept.buckets);
+	session->kept = (struct table){0};
+}
+
+static void deliver_kept(struct session *session)
+{
+	struct kept *kept;
+
+	for (kept = session->oldest_kept; kept; kept = kept->next) {
+		const struct message *message = kept->message;
+		const struct mqtt_client_message event = {
+			.topic = message->topic,
+			.payload = message->payload,
+			.payload_length = message->payload_length,
+			.qos = message->qos,
+		};
+
+		if (!marks_take(session->marks, kept->entry.hash)) {
+			deliver_to_subscribers(session, &event);
+		}
+	}
+	forget_kept(session);
+}
+
+/* ---- rounds ---- */
+
+static bool send_filter(struct session *session, struct filter *filter)
+{
+	size_t i;
+
+	if (!is_served(filter)) {
+		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
+		filter->is_known = false;
+		return filter->packet >= 0;
+	}
+	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
+		tell_loop(session, MESSAGE_HOLD, filter->fetching.items[i].who.consumer, filter->fetching.items[i].again, 0);
+	}
+	filter->known_qos = highest_qos(filter);
+	filter->is_known = true;
+	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id,
+			filter->fetching.count > 0 && !filter->is_shared);
+	return filter->packet >= 0;
+}
+
+static void begin_round(struct session *session)
+{
+	struct filter *filter = session->due, *next, **end = &session->round;
+
+	session->due = NULL;
+	session->acknowledgements = 0;
+	session->round_fence = 0;
+	for (; filter; filter = next) {
+		struct waiters waiting = filter->waiting;
+
+		next = filter->next;
+		filter->is_due = false;
+		if (!needs_round(filter)) {
+			continue;
+		}
+		if (!is_served(filter) && !filter->is_known) {
+			remove_filter(session, filter);
+			continue;
+		}
+		filter->waiting = filter->fetching; /* empty, but for its room */
+		filter->fetching = waiting;
+		filter->in_round = true;
+		filter->next = NULL;
+		*end = filter;
+		end = &filter->next;
+		session->acknowledgements += send_filter(session, filter);
+	}
+	session->unacknowledged = session->round;
+	session->has_round = session->round != NULL;
+	if (session->has_round && session->acknowledgements == 0) {
+		session->round_fence = request_fence(session);
+	}
+}
+
+/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them again. */
+static void end_fetching(struct session *session, struct filter *filter, bool come)
+{
+	size_t i;
+
+	for (i = 0; i < filter->fetching.count; i++) {
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		if (!filter->is_shared) {
+			tell_loop(session, MESSAGE_RELEASE, waiter->who.consumer, 0, 0);
+		}
+		answer(session, waiter->sequence);
+		waiter->sequence = 0;
+		if (!come && topics_qos(session->topics, waiter->who.consumer, filter->name) >= 0 &&
+				!add_waiter(&filter->waiting, waiter)) {
+			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
+					filter->name);
+		}
+	}
+	filter->fetching.count = 0;
+}
+
+static void end_round(struct session *session, bool come)
+{
+	struct filter *filter = session->round, *next;
+
+	session->round = NULL;
+	session->unacknowledged = NULL;
+	session->has_round = false;
+	session->acknowledgements = 0;
+	for (; filter; filter = next) {
+		next = filter->next;
+		filter->in_round = false;
+		end_fetching(session, filter, come);
+		if (!come) {
+			filter->is_known = false;
+		}
+		if (needs_round(filter)) {
+			make_due(session, filter);
+		}
+	}
+}
+
+/* ---- the connection's ups and downs ---- */
+
+static void try_later(struct session *session, const char *reason)
+{
+	char where[300];
+	unsigned int pause = RETRY_MS;
+
+	(void)listener(session, where, sizeof(where));
+	if (session->is_up) {
+		session->complained = true;
+		session->failures = 0;
+		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.", where,
+				reason);
+	} else {
+		session->failures++;
+		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
+	}
+	end_round(session, false);
+	set_up(session, false);
+	session->fence_passed = session->fence; /* those on their way are lost with the connection */
+	forget_kept(session);
+	if (session->options->retries && session->failures >= session->options->retries) {
+		session->state = GIVEN_UP;
+		atomic_store(&session->expects_copies, false);
+		write_log(session, MOSQ_LOG_WARNING,
+				"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
+				"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
+				"plugin_opt_retries 0 tries for ever; plugin_opt_session off goes without.",
+				where, session->failures, reason);
+		return;
+	}
+	session->state = WAITING;
+	session->retry_at = now_ms() + pause;
+	if (session->failures == 1) {
+		session->complained = true;
+		write_log(session, MOSQ_LOG_WARNING,
+				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
+				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
+				"key, use_ssl and transport name a listener of this broker and the way in. Trying again in %u s.",
+				where, reason, pause / 1000);
+	} else if (session->failures > 1) {
+		write_log(session, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
+				session->failures, reason, pause / 1000);
+	}
+}
+
+/* One more connection that broke: reason is the end of a sentence. */
+static void fail(struct session *session, const char *reason)
+{
+	char copy[512];
+
+	/* It may be the client's own, which the next call overwrites. */
+	(void)snprintf(copy, sizeof(copy), "%s", reason);
+	mqtt_client_disconnect(session->client, false);
+	try_later(session, copy);
+}
+
+static void connect_now(struct session *session)
+{
+	session->refused = false;
+	session->starts_over = false;
+	if (!mqtt_client_connect(session->client, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
+		try_later(session, mqtt_client_reason(session->client));
+		return;
+	}
+	session->state = CONNECTING;
+	session->deadline = now_ms() + ANSWER_MS;
+}
+
+static void on_connected(void *userdata, const char *reason, bool session_present)
+{
+	struct session *session = userdata;
+
+	if (reason) {
+		session->refused = true;
+		return;
+	}
+	if (session->options->cleansession && !session->cleaned && session_present) {
+		session->starts_over = true;
+		return;
+	}
+	session->cleaned = true;
+	session->state = PROVING;
+	if (!session_present) {
+		for_each_filter(session, forget_known);
+	}
+	(void)request_fence(session);
+}
+
+static void on_proved(struct session *session)
+{
+	session->state = RUNNING;
+	for_each_filter(session, make_due_if_changed);
+}
+
+/* The subscriptions are in force. */
+static void on_first_round(struct session *session)
+{
+	char where[300];
+
+	session->failures = 0;
+	set_up(session, true);
+	if (session->complained) {
+		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
+				session->was_up ? "back" : "there");
+	} else {
+		write_log(session, MOSQ_LOG_INFO, "Session with the listener at %s.", listener(session, where, sizeof(where)));
+	}
+	session->complained = false;
+	session->was_up = true;
+}
+
+/* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
+static void enter_force(struct session *session, struct filter *filter)
+{
+	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
+	} else if (!filter->since) {
+		filter->since = ++session->in_force_count;
+	}
+}
+
+static void on_acknowledged(void *userdata, int packet, int code)
+{
+	struct session *session = userdata;
+	struct filter *filter = session->unacknowledged;
+
+	/* They come in the order in which they were asked for. */
+	while (filter && filter->packet != packet) {
+		filter = filter->next;
+	}
+	if (!filter || !session->acknowledgements) {
+		return;
+	}
+	session->unacknowledged = filter->next;
+	if (!filter->is_known) {
+		leave_force(session, filter);
+	} else if (code < 128 && !filter->is_shared) {
+		enter_force(session, filter);
+	}
+	if (code >= 128) {
+		write_log(session, MOSQ_LOG_WARNING,
+				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
+				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
+				filter->name, code);
+	}
+	if (--session->acknowledgements == 0) {
+		session->round_fence = request_fence(session);
+	}
+}
+
+static void on_fence(struct session *session, const struct mqtt_client_message *event)
+{
+	char digits[24] = "";
+	uint64_t fence;
+
+	if (event->payload_length >= sizeof(digits)) {
+		return;
+	}
+	memcpy(digits, event->payload, event->payload_length);
+	fence = strtoull(digits, NULL, 10);
+	if (fence & SESSION_HOLD_FENCE) {
+		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
+		return;
+	}
+	if (fence > session->fence || fence <= session->fence_passed) {
+		return; /* of an earlier connection */
+	}
+	session->fence_passed = fence;
+	session->fence_deadline = now_ms() + ANSWER_MS;
+	if (marks_pass(session->marks, fence)) {
+		write_log(session, MOSQ_LOG_WARNING,
+				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
+				"lost.",
+				MARKS);
+	}
+	if (session->state == PROVING) {
+		deliver_kept(session);
+		on_proved(session);
+	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
+		end_round(session, true);
+		if (!session->is_up) {
+			on_first_round(session);
+		}
+	}
+}
+
+/* ---- what comes ---- */
+
+static void on_message(void *userdata, const struct mqtt_client_message *event)
+{
+	struct session *session = userdata;
+	struct filter *filter;
+
+	if (session->state != PROVING && session->state != RUNNING) {
+		return; /* of a session that is about to be ended */
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, event);
+		return;
+	}
+	filter = filter_of_id(session, event->subscription);
+	if (event->retain) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(session, filter, event);
+	} else if (session->state == PROVING) {
+		keep(session, event);
+	} else if (is_authoritative(session, event) &&
+						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
+																														marks_fingerprint(event->topic, event->payload,
+																																event->payload_length)))) {
+		deliver_to_subscribers(session, event);
+	}
+}
+
+static const struct mqtt_client_events events = {
+	.connected = on_connected,
+	.acknowledged = on_acknowledged,
+	.message = on_message,
+};
+
+/* ---- commands ---- */
+
+static void on_subscribe(struct session *session, const struct message *command)
+{
+	int before = topics_qos(session->topics, command->consumer, command->topic);
+	struct waiter waiter = {
+		.who = {command->consumer, command->qos},
+		.sequence = command->sequence,
+		.again = before >= 0,
+	};
+	struct filter *filter = find_filter(session, command->topic);
+
+	if (!filter) {
+		filter = add_filter(session, command->topic);
+	}
+	if (!filter || topics_add(session->topics, command->consumer, command->topic, command->qos) ||
+			!add_waiter(&filter->waiting, &waiter)) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
+		answer(session, command->sequence);
+		return;
+	}
+	if (before >= 0) {
+		filter->consumers[before]--;
+	}
+	filter->consumers[command->qos]++;
+	make_due(session, filter);
+	if (session->state != RUNNING) {
+		answer(session, command->sequence);
+		filter->waiting.items[filter->waiting.count - 1].sequence = 0;
+	}
+}
+
+static void on_unsubscribe(struct session *session, const struct message *command)
+{
+	struct filter *filter = find_filter(session, command->topic);
+	int before = topics_qos(session->topics, command->consumer, command->topic);
+
+	if (!filter || before < 0) {
+		return;
+	}
+	(void)topics_remove(session->topics, command->consumer, command->topic);
+	filter->consumers[before]--;
+	forget_waiter(session, &filter->waiting, command->consumer);
+	if (is_served(filter)) {
+		make_due_if_changed(session, filter);
+	} else if (filter->is_known || filter->in_round) {
+		make_due(session, filter);
+	} else {
+		unlink_due(session, filter);
+		remove_filter(session, filter);
+	}
+}
+
+static void suspend(struct session *session)
+{
+	if (session->options->cleansession || session->state == GIVEN_UP) {
+		return;
+	}
+	mqtt_client_disconnect(session->client, false);
+	end_round(session, false);
+	set_up(session, false);
+	session->state = SUSPENDED;
+	session->fence_passed = session->fence;
+	write_log(session, MOSQ_LOG_NOTICE,
+			"The application has failed: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
+			session->options->client_id);
+}
+
+static void carry_out(struct session *session, const struct message *command)
+{
+	switch (command->kind) {
+	case MESSAGE_SUBSCRIBE:
+		if (session->state == GIVEN_UP || session->state == SUSPENDED) {
+			answer(session, command->sequence);
+		} else {
+			on_subscribe(session, command);
+		}
+		break;
+	case MESSAGE_UNSUBSCRIBE:
+		if (session->state != GIVEN_UP && session->state != SUSPENDED) {
+			on_unsubscribe(session, command);
+		}
+		break;
+	case MESSAGE_SETTLED:
+		session->settled = true;
+		break;
+	case MESSAGE_STARTED:
+		session->started_at = now_ms();
+		session->holds_back = true;
+		break;
+	case MESSAGE_SUSPEND:
+		suspend(session);
+		break;
+	default:
+		session->ends = true;
+		break;
+	}
+}
+
+/* ---- the thread ---- */
+
+/* Once the listeners are open and, where the broker has kept messages, the consumers have subscribed to them. */
+static bool may_connect(const struct session *session, uint64_t now)
+{
+	return session->started_at && now >= session->retry_at &&
+			(session->options->cleansession || session->settled || now >= session->started_at + SETTLE_MS);
+}
+
+static void watch_clock(struct session *session, uint64_t now)
+{
+	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
+
+	if (session->holds_back && now >= session->started_at + patience) {
+		session->holds_back = false;
+		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+	}
+	switch (session->state) {
+	case WAITING:
+		if (may_connect(session, now)) {
+			connect_now(session);
+		}
+		break;
+	case CONNECTING:
+		if (now >= session->deadline) {
+			fail(session, "it does not answer");
+		}
+		break;
+	case PROVING:
+	case RUNNING:
+		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled) {
+			fail(session, session->state == PROVING
+							? "what the broker sends to the session does not arrive there; the listener belongs to another "
+							  "broker, or has a mount_point"
+							: "it does not answer any more");
+		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at &&
+				marks_are_waiting(session->marks)) {
+			session->marks_fence_at = now + MARKS_FENCE_MS;
+			(void)request_fence(session);
+		}
+		break;
+	case SUSPENDED:
+	case GIVEN_UP:
+		break;
+	}
+	if (session->state == RUNNING && !session->has_round) {
+		begin_round(session);
+		if (!session->has_round && !session->is_up) {
+			on_first_round(session);
+		}
+	}
+}
+
+static void use_connection(struct session *session)
+{
+	bool ok = mqtt_client_handle(session->client, READ_MAX);
+
+	if (session->refused || !ok) {
+		fail(session, mqtt_client_reason(session->client));
+	} else if (session->starts_over) {
+		mqtt_client_disconnect(session->client, true);
+		session->state = WAITING;
+		session->retry_at = 0;
+	}
+}
+
+static int poll_timeout(const struct session *session, uint64_t now)
+{
+	if (session->stalled) {
+		return 1;
+	}
+	if (session->state == CONNECTING) {
+		return 20; /* the TLS handshake has no event of its own for what waits to be written */
+	}
+	if (session->state == WAITING && session->started_at && session->retry_at > now) {
+		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
+	}
+	if (session->holds_back || session->fence_passed < session->fence || marks_are_waiting(session->marks)) {
+		return (int)MARKS_FENCE_MS;
+	}
+	return IDLE_MS;
+}
+
+static bool is_connected(const struct session *session)
+{
+	return (session->state == CONNECTING || session->state == PROVING || session->state == RUNNING) &&
+			mqtt_client_socket(session->client) >= 0;
+}
+
+static void *session_thread(void *argument)
+{
+	struct session *session = argument;
+	int keep[2] = {session->inbound_fd, session->command_fd};
+	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
+	struct message *command;
+	char ignored[64];
+
+	if (keep[0] > keep[1]) {
+		keep[0] = session->command_fd;
+		keep[1] = session->inbound_fd;
+	}
+	thread_take_own_descriptors(keep, 2);
+	while (!session->ends) {
+		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
+		}
+		while ((command = queue_take(session->commands))) {
+			carry_out(session, command);
+			message_free(command);
+		}
+		pass_on_stalled(session);
+		watch_clock(session, now_ms());
+		polled[1].fd = is_connected(session) && !session->stalled ? mqtt_client_socket(session->client) : -1;
+		polled[1].events = POLLIN;
+		if (polled[1].fd >= 0 && mqtt_client_wants_to_write(session->client)) {
+			polled[1].events |= POLLOUT;
+		}
+		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
+		if (polled[1].fd >= 0) {
+			use_connection(session);
+		}
+	}
+	return NULL;
+}
+
+static void notify_session(void *userdata)
+{
+	const struct session *session = userdata;
+
+	/* Fails only when it is full, and so readable already. */
+	if (write(session->notify_fd, "", 1) < 0) {
+		return;
+	}
+}
+
+/* ---- for the broker thread ---- */
+
+int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
+		struct session **ret_session, struct text *error)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	int ends[2];
+	int rc = MOSQ_ERR_NOMEM;
+
+	if (!session) {
+		return MOSQ_ERR_NOMEM;
+	}
+	session->options = options;
+	session->inbound = inbound;
+	session->outbound = outbound;
+	session->inbound_fd = inbound_fd;
+	session->command_fd = -1;
+	session->notify_fd = -1;
+	atomic_init(&session->expects_copies, true);
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
+		goto fail;
+	}
+	session->command_fd = ends[0];
+	session->notify_fd = ends[1];
+	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
+	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
+	session->marks = marks_new(MARKS);
+	session->topics = topics_new();
+	session->in_force = topics_new();
+	if (!session->commands || !session->marks || !session->topics || !session->in_force) {
+		goto fail;
+	}
+	rc = mqtt_client_new(options, &events, session, &session->client, error);
+	if (rc) {
+		goto fail;
+	}
+	/* Fences of an earlier process that the broker kept for this client id have other numbers. */
+	session->fence = (uint64_t)time(NULL) << 20;
+	session->fence_passed = session->fence;
+	*ret_session = session;
+	return MOSQ_ERR_SUCCESS;
+fail:
+	session_free(session);
+	return rc;
+}
+
+static void free_each(struct session *session, struct filter *filter)
+{
+	(void)session;
+	free_filter(filter);
+}
+
+void session_free(struct session *session)
+{
+	struct message *message;
+
+	if (!session) {
+		return;
+	}
+	if (session->client) {
+		mqtt_client_free(session->client);
+	}
+	for_each_filter(session, free_each);
+	free(session->by_name.buckets);
+	free(session->by_id.buckets);
+	forget_kept(session);
+	while ((message = session->stalled)) {
+		session->stalled = message->next;
+		message_free(message);
+	}
+	free(session->recipients);
+	topics_free(session->topics);
+	topics_free(session->in_force);
+	marks_free(session->marks);
+	queue_free(session->commands);
+	if (session->command_fd >= 0) {
+		(void)close(session->command_fd);
+		(void)close(session->notify_fd);
+	}
+	free(session);
+}
+
+int session_start(struct session *session)
+{
+	int rc = thread_start(&session->thread, "mqttasgi-mqtt", session_thread, session);
+
+	session->runs = rc == 0;
+	return rc;
+}
+
+bool session_stop(struct session *session, unsigned int milliseconds)
+{
+	struct message *stop;
+
+	if (session->runs) {
+		stop = message_new(MESSAGE_STOP, NULL, 0, NULL, 0, NULL, 0);
+		if (stop) {
+			session_command(session, stop);
+		}
+		session->runs = !thread_join(session->thread, milliseconds);
+	}
+	return !session->runs;
+}
+
+void session_command(struct session *session, struct message *command)
+{
+	queue_push_control(session->commands, command);
+}
+
+struct marks *session_marks(struct session *session)
+{
+	return atomic_load_explicit(&session->expects_copies, memory_order_relaxed) ? session->marks : NULL;
+}
+
+const char *session_client_id(const struct session *session)
+{
+	return session->options->client_id;
+}

@@ -1,0 +1,63 @@
+/* The plugin's own MQTT session: what the MESSAGE event does not show.
+ *
+ * Retained messages, last wills, $SYS, what other plugins publish, shared subscriptions, QoS 2, and what the broker kept
+ * while the application was away reach consumers through a connection to one of this broker's listeners. It subscribes
+ * to what the consumers subscribe to, on a thread of its own, and puts what it receives into the inbound queue.
+ *
+ * Three things keep the two lanes from getting into each other's way:
+ * - marks (marks.h) tell the copies of what went the direct lane from what comes only here;
+ * - a fence is a message that the broker thread sends to the session's client id: when it has come, everything that the
+ *   broker sent before has;
+ * - between MESSAGE_HOLD and MESSAGE_RELEASE the consumer (0: all of them) keeps back what comes the direct lane, because
+ *   something older is on its way through the session. Code of a consumer's hold: 1 when it had subscribed to the filter
+ *   before. Code of everybody's: the number of the hold; its release lets go what was kept back since that hold or an
+ *   earlier one. */
+#ifndef MQTTASGI_SESSION_H
+#define MQTTASGI_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct marks;
+struct message;
+struct options;
+struct queue;
+struct session;
+struct text;
+
+/* Where fences are published, to the session's client id alone; the payload is the number, in decimal. */
+#define SESSION_FENCE_TOPIC "$mqttasgi/fence"
+/* Added to a hold's number it is the number of the fence that ends the hold. */
+#define SESSION_HOLD_FENCE ((uint64_t)1 << 63)
+/* The hold that the broker thread begins before session_command() with MESSAGE_STARTED. */
+#define SESSION_FIRST_HOLD 1
+
+/* Prepares a session; the broker thread calls this at start. Borrows all, which must outlive it; inbound_fd is what the
+ * inbound queue's notify writes to.
+ * MOSQ_ERR_SUCCESS; MOSQ_ERR_NOT_FOUND: the client library is not there; MOSQ_ERR_INVAL: the options ask for what it
+ * cannot do; MOSQ_ERR_NOMEM; the second and third with a sentence in error. */
+int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
+		struct session **ret_session, struct text *error) __attribute__((warn_unused_result));
+
+/* Takes NULL. The thread must have ended, or never begun. */
+void session_free(struct session *session);
+
+/* Starts the thread, which connects after MESSAGE_STARTED. Returns 0 or an errno. */
+int session_start(struct session *session) __attribute__((warn_unused_result));
+
+/* Ends the thread, without a word to the broker. False: it still runs after that time. Broker thread. */
+bool session_stop(struct session *session, unsigned int milliseconds);
+
+/* Broker thread: MESSAGE_SUBSCRIBE and MESSAGE_UNSUBSCRIBE, which it has carried out for the direct lane,
+ * MESSAGE_SETTLED, MESSAGE_SUSPEND, and MESSAGE_STARTED when the listeners are open. Owns the message from here on. A
+ * sequence is answered by MESSAGE_ANSWER. */
+void session_command(struct session *session, struct message *command);
+
+/* Broker thread: where to mark what went the direct lane. NULL when no copies of it can come any more. */
+struct marks *session_marks(struct session *session);
+
+/* Its client id. Any thread. */
+const char *session_client_id(const struct session *session);
+
+#endif

@@ -1,0 +1,63 @@
+#include "thread.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STACK_SIZE (8U * 1024U * 1024U)
+
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	int rc;
+
+	rc = pthread_attr_init(&attributes);
+	if (rc) {
+		return rc;
+	}
+	(void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	/* The thread inherits the mask. */
+	sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(ret_thread, &attributes, run, argument);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)pthread_attr_destroy(&attributes);
+	if (!rc) {
+		(void)pthread_setname_np(*ret_thread, name);
+	}
+	return rc;
+}
+
+bool thread_join(pthread_t thread, unsigned int milliseconds)
+{
+	struct timespec deadline;
+
+	(void)clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += milliseconds / 1000;
+	deadline.tv_nsec += (long)(milliseconds % 1000) * 1000000L;
+	if (deadline.tv_nsec >= 1000000000L) {
+		deadline.tv_sec++;
+		deadline.tv_nsec -= 1000000000L;
+	}
+	return pthread_timedjoin_np(thread, NULL, &deadline) == 0;
+}
+
+void thread_take_own_descriptors(const int *keep, size_t count)
+{
+	unsigned int first = STDERR_FILENO + 1;
+	size_t i;
+
+	if (unshare(CLONE_FILES)) {
+		return;
+	}
+	for (i = 0; i < count; i++) {
+		if ((unsigned int)keep[i] > first) {
+			(void)syscall(SYS_close_range, first, (unsigned int)keep[i] - 1, 0);
+		}
+		first = (unsigned int)keep[i] + 1;
+	}
+	(void)syscall(SYS_close_range, first, ~0U, 0);
+}

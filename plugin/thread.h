@@ -1,0 +1,26 @@
+/* Threads of our own inside the broker's process. */
+#ifndef MQTTASGI_THREAD_H
+#define MQTTASGI_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Starts a thread that receives no signal (they stay the broker's) and has a stack like a program's main thread, also
+ * on musl, which would give it 128 KiB. name has at most 15 bytes. Returns 0 or an errno. Any thread. */
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
+		__attribute__((warn_unused_result));
+
+/* Waits for the end of a thread. False: it still runs when the time is over. */
+bool thread_join(pthread_t thread, unsigned int milliseconds);
+
+/* Gives the calling thread, and those that it will start, a table of file descriptors of their own, with nothing in it
+ * but standard input, output, error and keep[], in ascending order.
+ *
+ * While the broker's table is shared, the kernel counts references in each of the broker's system calls, which costs
+ * ordinary traffic some 4 % (tests/bench/run idle-traffic). And what is not in the table cannot be closed, kept open
+ * after a log rotation or handed to a child process by the application. Where the system refuses (Docker's default
+ * does), all of that is as usual. */
+void thread_take_own_descriptors(const int *keep, size_t count);
+
+#endif
