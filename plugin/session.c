@@ -938,6 +938,9 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 	session->fence_passed = fence;
 	session->fence_deadline = now_ms() + ANSWER_MS;
+	if (session->state == PROVING) {
+		deliver_kept(session); /* before its marks go */
+	}
 	if (marks_pass(session->marks, fence)) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
@@ -945,7 +948,6 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 				MARKS);
 	}
 	if (session->state == PROVING) {
-		deliver_kept(session);
 		on_proved(session);
 	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);

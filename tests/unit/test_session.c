@@ -771,6 +771,31 @@ static void test_what_the_broker_kept(void **state)
 	receive_message("a/c", "2", 2, false, 1);
 }
 
+/* While the connection was lost, the direct lane went on, and the broker kept copies of that, too. */
+static void test_what_the_broker_kept_and_consumers_have(void **state)
+{
+	uint64_t fence;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 1);
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	mark("a", "direct");
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, true);
+	fence = listen_to();
+	marks_fence(session->marks, fence);
+	broker_sends("a", "a", "direct", 1, false);
+	broker_sends("a", "a", "will", 1, false);
+	broker_sends_fence(fence);
+	receive_message("a", "will", 1, false, 1);
+	receive_nothing();
+	assert_false(marks_are_waiting(session->marks));
+}
+
 /* Messages that the broker kept have the identifiers of the process before. */
 static void test_identifiers_are_the_same_in_another_process(void **state)
 {
@@ -927,6 +952,7 @@ int main(void)
 			session_test(test_one_copy_counts_of_overlapping_filters),
 			session_test(test_consumers_share_in_turn),
 			session_test(test_what_the_broker_kept),
+			session_test(test_what_the_broker_kept_and_consumers_have),
 			session_test(test_identifiers_are_the_same_in_another_process),
 			session_test(test_a_full_inbound_queue_loses_nothing),
 			session_test(test_fences_of_the_broker_thread_end_its_holds),
