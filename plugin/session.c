@@ -68,6 +68,7 @@ struct waiter {
 	struct recipient who;
 	uint64_t sequence; /* 0: nobody waits for an answer */
 	bool again;        /* it had subscribed to the filter before */
+	bool gone;         /* and has unsubscribed since; only while its round goes on */
 };
 
 struct waiters {
@@ -130,7 +131,7 @@ struct session {
 	bool refused;       /* CONNACK said no */
 	bool starts_over;   /* the broker had a session that must not be there */
 
-	struct topics *topics;   /* what consumers subscribed to */
+	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
 	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
 	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
@@ -304,6 +305,18 @@ static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
 	return true;
 }
 
+static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer && !waiters->items[i - 1].gone) {
+			return &waiters->items[i - 1];
+		}
+	}
+	return NULL;
+}
+
 static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
 {
 	size_t i;
@@ -447,6 +460,21 @@ static bool is_served(const struct filter *filter)
 	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
 }
 
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
+ * subscription is not for them. */
+static void admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
+{
+	size_t i;
+
+	for (i = 0; i < waiters->count; i++) {
+		const struct waiter *waiter = &waiters->items[i];
+
+		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->who.qos)) {
+			write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", filter->name);
+		}
+	}
+}
+
 /* Whether the broker must be told something about it. */
 static bool needs_round(const struct filter *filter)
 {
@@ -563,6 +591,7 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 {
 	const struct recipient *matches;
 	const struct filter *best = NULL, *filter;
+	uint8_t best_qos = 0;
 	size_t count, i;
 
 	topics_match(session->in_force, event->topic, &matches, &count);
@@ -571,9 +600,10 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 	}
 	for (i = 0; i < count; i++) {
 		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
-		if (filter && (!best || filter->known_qos > best->known_qos ||
-											(filter->known_qos == best->known_qos && filter->since < best->since))) {
+		if (filter &&
+				(!best || matches[i].qos > best_qos || (matches[i].qos == best_qos && filter->since < best->since))) {
 			best = filter;
+			best_qos = matches[i].qos;
 		}
 	}
 	return best && best->id == event->subscription;
@@ -650,10 +680,19 @@ static void forget_kept(struct session *session)
 	session->kept = (struct table){0};
 }
 
+static void admit_waiting(struct session *session, struct filter *filter)
+{
+	admit(session, filter, &filter->waiting);
+}
+
 static void deliver_kept(struct session *session)
 {
 	struct kept *kept;
 
+	if (!session->was_up) {
+		/* The session is that of an earlier process, and so are the consumers' subscriptions. */
+		for_each_filter(session, admit_waiting);
+	}
 	for (kept = session->oldest_kept; kept; kept = kept->next) {
 		const struct message *message = kept->message;
 		const struct mqtt_client_message event = {
@@ -738,8 +777,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 		}
 		answer(session, waiter->sequence);
 		waiter->sequence = 0;
-		if (!come && topics_qos(session->topics, waiter->who.consumer, filter->name) >= 0 &&
-				!add_waiter(&filter->waiting, waiter)) {
+		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
 		}
@@ -883,6 +921,9 @@ static void on_first_round(struct session *session)
 /* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
 static void enter_force(struct session *session, struct filter *filter)
 {
+	if (filter->is_shared) {
+		return;
+	}
 	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
 	} else if (!filter->since) {
@@ -905,8 +946,9 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	session->unacknowledged = filter->next;
 	if (!filter->is_known) {
 		leave_force(session, filter);
-	} else if (code < 128 && !filter->is_shared) {
+	} else {
 		enter_force(session, filter);
+		admit(session, filter, &filter->fetching);
 	}
 	if (code >= 128) {
 		write_log(session, MOSQ_LOG_WARNING,
@@ -994,21 +1036,30 @@ static const struct mqtt_client_events events = {
 
 /* ---- commands ---- */
 
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = find_waiter(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
+}
+
 static void on_subscribe(struct session *session, const struct message *command)
 {
-	int before = topics_qos(session->topics, command->consumer, command->topic);
-	struct waiter waiter = {
-		.who = {command->consumer, command->qos},
-		.sequence = command->sequence,
-		.again = before >= 0,
-	};
+	struct waiter waiter = {.who = {command->consumer, command->qos}, .sequence = command->sequence};
 	struct filter *filter = find_filter(session, command->topic);
+	int before = -1;
 
-	if (!filter) {
+	if (filter) {
+		before = subscribed_qos(session, filter, command->consumer);
+		waiter.again = before >= 0;
+	} else {
 		filter = add_filter(session, command->topic);
 	}
-	if (!filter || topics_add(session->topics, command->consumer, command->topic, command->qos) ||
-			!add_waiter(&filter->waiting, &waiter)) {
+	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		answer(session, command->sequence);
 		return;
@@ -1027,14 +1078,18 @@ static void on_subscribe(struct session *session, const struct message *command)
 static void on_unsubscribe(struct session *session, const struct message *command)
 {
 	struct filter *filter = find_filter(session, command->topic);
-	int before = topics_qos(session->topics, command->consumer, command->topic);
+	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
+	struct waiter *fetching;
 
-	if (!filter || before < 0) {
+	if (before < 0) {
 		return;
 	}
 	(void)topics_remove(session->topics, command->consumer, command->topic);
 	filter->consumers[before]--;
 	forget_waiter(session, &filter->waiting, command->consumer);
+	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
+	}
 	if (is_served(filter)) {
 		make_due_if_changed(session, filter);
 	} else if (filter->is_known || filter->in_round) {
