@@ -178,8 +178,8 @@ class Consumer:
                 raise RuntimeError(f"{self} has ended and cannot subscribe to {topic_filter!r}")
             if not self._runtime.has_session and topic_filter.startswith("$share/"):
                 raise ValueError(
-                    f"filter {topic_filter!r}: shared subscriptions come through the session, which "
-                    "plugin_opt_session off has turned off"
+                    f"filter {topic_filter!r}: shared subscriptions need the session, which is turned off; "
+                    "set plugin_opt_session full"
                 )
             self.subscriptions[topic_filter] = event["mqtt"]["qos"]
             await self._runtime.subscribe(self, topic_filter, event["mqtt"]["qos"])
