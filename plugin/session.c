@@ -127,7 +127,7 @@ struct session {
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
-	bool settled, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool refused;       /* CONNACK said no */
 	bool starts_over;   /* the broker had a session that must not be there */
 
@@ -999,41 +999,6 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 }
 
-/* ---- what comes ---- */
-
-static void on_message(void *userdata, const struct mqtt_client_message *event)
-{
-	struct session *session = userdata;
-	struct filter *filter;
-
-	if (session->state != PROVING && session->state != RUNNING) {
-		return; /* of a session that is about to be ended */
-	}
-	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, event);
-		return;
-	}
-	filter = filter_of_id(session, event->subscription);
-	if (event->retain) {
-		deliver_retained(session, event, filter);
-	} else if (filter && filter->is_shared) {
-		deliver_shared(session, filter, event);
-	} else if (session->state == PROVING) {
-		keep(session, event);
-	} else if (is_authoritative(session, event) &&
-						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
-																														marks_fingerprint(event->topic, event->payload,
-																																event->payload_length)))) {
-		deliver_to_subscribers(session, event);
-	}
-}
-
-static const struct mqtt_client_events events = {
-	.connected = on_connected,
-	.acknowledged = on_acknowledged,
-	.message = on_message,
-};
-
 /* ---- commands ---- */
 
 /* The QoS at which consumer subscribed to filter; -1: it has not. */
@@ -1102,6 +1067,7 @@ static void on_unsubscribe(struct session *session, const struct message *comman
 
 static void suspend(struct session *session)
 {
+	session->suspends = false;
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
@@ -1138,13 +1104,60 @@ static void carry_out(struct session *session, const struct message *command)
 		session->holds_back = true;
 		break;
 	case MESSAGE_SUSPEND:
-		suspend(session);
+		session->suspends = true;
 		break;
 	default:
 		session->ends = true;
 		break;
 	}
 }
+
+static void take_commands(struct session *session)
+{
+	struct message *command;
+
+	while ((command = queue_take(session->commands))) {
+		carry_out(session, command);
+		message_free(command);
+	}
+}
+
+/* ---- what comes ---- */
+
+static void on_message(void *userdata, const struct mqtt_client_message *event)
+{
+	struct session *session = userdata;
+	struct filter *filter;
+
+	/* Who unsubscribed before the broker sent this does not get it. */
+	take_commands(session);
+	if (session->state != PROVING && session->state != RUNNING) {
+		return; /* of a session that is about to be ended */
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, event);
+		return;
+	}
+	filter = filter_of_id(session, event->subscription);
+	if (event->retain) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(session, filter, event);
+	} else if (session->state == PROVING) {
+		keep(session, event);
+	} else if (is_authoritative(session, event) &&
+						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
+																														marks_fingerprint(event->topic, event->payload,
+																																event->payload_length)))) {
+		deliver_to_subscribers(session, event);
+	}
+}
+
+static const struct mqtt_client_events events = {
+	.connected = on_connected,
+	.acknowledged = on_acknowledged,
+	.message = on_message,
+};
 
 /* ---- the thread ---- */
 
@@ -1240,7 +1253,6 @@ static void *session_thread(void *argument)
 	struct session *session = argument;
 	int keep[2] = {session->inbound_fd, session->command_fd};
 	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
-	struct message *command;
 	char ignored[64];
 
 	if (keep[0] > keep[1]) {
@@ -1251,9 +1263,9 @@ static void *session_thread(void *argument)
 	while (!session->ends) {
 		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
 		}
-		while ((command = queue_take(session->commands))) {
-			carry_out(session, command);
-			message_free(command);
+		take_commands(session);
+		if (session->suspends) {
+			suspend(session);
 		}
 		pass_on_stalled(session);
 		watch_clock(session, now_ms());

@@ -125,7 +125,8 @@ def test_never_an_older_retained_value_after_a_newer_live_one(broker: BrokerFact
     # QoS 0 and 1 of one publisher are no order of their own; each is in order.
     for parity in (0, 1):
         lane = [value for value, _ in values if value % 2 == parity]
-        assert lane == sorted(lane)
+        late = next((i for i, v in enumerate(lane[1:]) if v < lane[i]), None)
+        assert late is None, [v for v in values if abs(v[0] - lane[late]) < 30]
     live = [value for value, retain in values if not retain]
     assert len(live) == len(set(live))
 

@@ -185,8 +185,11 @@ static void command(enum message_kind kind, uint64_t consumer, const char *filte
 	message->consumer = consumer;
 	message->qos = qos;
 	message->sequence = sequence;
-	carry_out(session, message);
-	message_free(message);
+	session_command(session, message);
+	take_commands(session);
+	if (session->suspends) {
+		suspend(session);
+	}
 }
 
 static void subscribe(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
