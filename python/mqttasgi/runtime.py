@@ -126,10 +126,17 @@ class Consumer:
             for delivery in hold.merged():
                 self.feed(delivery)
 
+    def forget(self) -> None:
+        """Drops what it will not receive any more: messages count towards the queue's bound while they live,
+        and the traceback of an error keeps a consumer alive for long.
+        """
+        self.queue.clear()
+        self._hold = None
+
     async def receive(self) -> Event:
         """ASGI's `receive`."""
         self._taken += 1
-        if self._taken == 2:
+        if not self.connected and self._taken == 2:
             self.connected = True
             self._runtime.connected(self)
         if self._taken % TURN == 0 and self.queue:
@@ -371,11 +378,19 @@ class Runtime:
         """Forgets a consumer whose application has returned or raised."""
         consumer.ended = True
         error = None if consumer.task.cancelled() else consumer.task.exception()
-        if error is not None and consumer.instance_type == "master" and not self._stopping:
+        if (
+            error is not None
+            and consumer.instance_type == "master"
+            and consumer.connected
+            and not self._stopping
+        ):
             # Before its subscriptions end: the broker is to keep messages for them.
             self.bridge.suspend()
         self._end_subscriptions(consumer)
         del self._consumers[consumer.handle]
+        consumer.forget()
+        if self._hold is not None:
+            self._hold.take(consumer.handle)
         if self._by_app_id.get(consumer.app_id) is consumer:
             del self._by_app_id[consumer.app_id]
         if error is not None:
