@@ -249,12 +249,28 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 }
 
+/* Those that share come through the session alone: the broker decides who gets which message. */
+static bool is_shared(const struct message *message)
+{
+	return strncmp(message->topic, "$share/", 7) == 0;
+}
+
+static void unsubscribe(struct broker *broker, const struct message *message)
+{
+	int rc = MOSQ_ERR_SUCCESS;
+
+	if (!is_shared(message)) {
+		rc = topics_remove(broker->topics, message->consumer, message->topic);
+	}
+	(void)lanes_command(broker->lanes, message);
+	answer(broker, message, rc);
+}
+
 static void subscribe(struct broker *broker, const struct message *message)
 {
 	int rc = MOSQ_ERR_SUCCESS;
 
-	/* Those that share come through the session alone: the broker decides who gets which message. */
-	if (strncmp(message->topic, "$share/", 7) != 0) {
+	if (!is_shared(message)) {
 		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
 	}
 	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message)) {
@@ -272,9 +288,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		subscribe(broker, message);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		(void)topics_remove(broker->topics, message->consumer, message->topic);
-		(void)lanes_command(broker->lanes, message);
-		answer(broker, message, MOSQ_ERR_SUCCESS);
+		unsubscribe(broker, message);
 		break;
 	case MESSAGE_SETTLED:
 	case MESSAGE_SUSPEND:
@@ -438,11 +452,16 @@ int broker_on_access(int event, void *event_data, void *userdata)
 	const char *client_id;
 
 	(void)event;
+	client_id = mosquitto_client_id(access->client);
 	if (access->access != MOSQ_ACL_READ) {
 		lanes_next_message(broker->lanes);
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
+		 * plugin is not loaded (per_listener_settings). */
+		if (client_id && strcmp(client_id, broker->options->client_id) == 0) {
+			lanes_refuse_copies(broker->lanes);
+		}
 		return PLUGIN_IGNORE;
 	}
-	client_id = mosquitto_client_id(access->client);
 	if (client_id && strcmp(client_id, broker->options->client_id) == 0 &&
 			lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
 		return MOSQ_ERR_ACL_DENIED;

@@ -47,7 +47,7 @@ struct lanes {
 	size_t published_capacity;
 };
 
-struct lanes *lanes_new(struct session *session, struct queue *inbound, bool refuses_copies)
+struct lanes *lanes_new(struct session *session, struct queue *inbound)
 {
 	struct lanes *lanes = calloc(1, sizeof(*lanes));
 
@@ -61,7 +61,6 @@ struct lanes *lanes_new(struct session *session, struct queue *inbound, bool ref
 	}
 	lanes->session = session;
 	lanes->inbound = inbound;
-	lanes->refuses_copies = refuses_copies;
 	return lanes;
 }
 
@@ -208,6 +207,11 @@ void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload
 	} else {
 		marks_add(marks, fingerprint);
 	}
+}
+
+void lanes_refuse_copies(struct lanes *lanes)
+{
+	lanes->refuses_copies = true;
 }
 
 bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)

@@ -16,9 +16,8 @@ struct message;
 struct queue;
 struct session;
 
-/* Borrows session and inbound. refuses_copies: the broker asks lanes_is_copy() before it sends the session anything.
- * NULL when memory ran out. */
-struct lanes *lanes_new(struct session *session, struct queue *inbound, bool refuses_copies);
+/* Borrows session and inbound. NULL when memory ran out. */
+struct lanes *lanes_new(struct session *session, struct queue *inbound);
 
 /* Takes NULL. */
 void lanes_free(struct lanes *lanes);
@@ -32,6 +31,10 @@ bool lanes_leave_to_session(struct lanes *lanes, const char *topic, uint8_t qos)
 /* A client's message, or one that the application publishes, goes the direct lane. */
 void lanes_went_direct(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
 void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+
+/* The broker has asked whether the session may do something: from now on it asks lanes_is_copy() before it sends the
+ * session anything. */
+void lanes_refuse_copies(struct lanes *lanes);
 
 /* Whether what the broker is about to send to the session went the direct lane. */
 bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);

@@ -15,9 +15,8 @@
 
 /* A new option is a field in struct options and a row here; its row frees it, too, where it is a string. */
 
-#define WITHOUT_EFFECT 1u /* validated, and listed in without_effect where given */
-#define NOT_IN_DOTENV 2u  /* names the `.env` file: too late to read it there */
-#define SECRET 4u
+#define NOT_IN_DOTENV 1u /* names the `.env` file: too late to read it there */
+#define SECRET 2u
 
 #define FIELD(name)                                                                                          \
 	offsetof(struct options, name), sizeof(((struct options *)NULL)->name),                                    \
@@ -34,26 +33,26 @@ static const char *const loops[] = {"auto", "asyncio", "uvloop", NULL};
 static const struct option table[] = {
 	/* key, environment, type, default, field, minimum, maximum, choices, flags */
 	{"application", "MQTTASGI_APPLICATION", option_take_application, NULL, FIELD(application), NO_RANGE, 0},
-	{"host", "MQTT_HOSTNAME", option_take_string, "localhost", FIELD(host), NO_RANGE, WITHOUT_EFFECT},
-	{"port", "MQTT_PORT", option_take_number, "1883", FIELD(port), 0, 65535, NULL, WITHOUT_EFFECT},
-	{"username", "MQTT_USERNAME", option_take_string, NULL, FIELD(username), NO_RANGE, WITHOUT_EFFECT},
-	{"password", "MQTT_PASSWORD", option_take_secret, NULL, FIELD(password), NO_RANGE, WITHOUT_EFFECT | SECRET},
-	{"cleansession", "MQTT_CLEAN", option_take_boolean, "true", FIELD(cleansession), NO_RANGE, WITHOUT_EFFECT},
+	{"host", "MQTT_HOSTNAME", option_take_string, "localhost", FIELD(host), NO_RANGE, 0},
+	{"port", "MQTT_PORT", option_take_number, "1883", FIELD(port), 0, 65535, NULL, 0},
+	{"username", "MQTT_USERNAME", option_take_string, NULL, FIELD(username), NO_RANGE, 0},
+	{"password", "MQTT_PASSWORD", option_take_secret, NULL, FIELD(password), NO_RANGE, SECRET},
+	{"cleansession", "MQTT_CLEAN", option_take_boolean, "true", FIELD(cleansession), NO_RANGE, 0},
 	{"verbosity", "VERBOSITY", option_take_number, "0", FIELD(verbosity), 0, 2, NULL, 0},
-	{"client_id", "MQTT_CLIENT_ID", option_take_string, NULL, FIELD(client_id), NO_RANGE, WITHOUT_EFFECT},
-	{"cert", "TLS_CERT", option_take_file, NULL, FIELD(cert), NO_RANGE, WITHOUT_EFFECT},
-	{"key", "TLS_KEY", option_take_file, NULL, FIELD(key), NO_RANGE, WITHOUT_EFFECT},
-	{"cacert", "TLS_CA", option_take_file, NULL, FIELD(cacert), NO_RANGE, WITHOUT_EFFECT},
-	{"use_ssl", "MQTT_USE_SSL", option_take_boolean, "false", FIELD(use_ssl), NO_RANGE, WITHOUT_EFFECT},
-	{"transport", "MQTT_TRANSPORT", option_take_choice, "tcp", FIELD(transport), 0, 0, transports, WITHOUT_EFFECT},
-	{"retries", "MQTT_RETRIES", option_take_number, "3", FIELD(retries), 0, 1000000, NULL, WITHOUT_EFFECT},
+	{"client_id", "MQTT_CLIENT_ID", option_take_string, NULL, FIELD(client_id), NO_RANGE, 0},
+	{"cert", "TLS_CERT", option_take_file, NULL, FIELD(cert), NO_RANGE, 0},
+	{"key", "TLS_KEY", option_take_file, NULL, FIELD(key), NO_RANGE, 0},
+	{"cacert", "TLS_CA", option_take_file, NULL, FIELD(cacert), NO_RANGE, 0},
+	{"use_ssl", "MQTT_USE_SSL", option_take_boolean, "false", FIELD(use_ssl), NO_RANGE, 0},
+	{"transport", "MQTT_TRANSPORT", option_take_choice, "tcp", FIELD(transport), 0, 0, transports, 0},
+	{"retries", "MQTT_RETRIES", option_take_number, "3", FIELD(retries), 0, 1000000, NULL, 0},
 	{"python_path", "MQTTASGI_PYTHON_PATH", option_take_folders, NULL, FIELD(python_path), NO_RANGE, 0},
 	{"virtualenv", "MQTTASGI_VIRTUALENV", option_take_virtualenv, NULL, FIELD(virtualenv), NO_RANGE, 0},
 	{"env_file", "MQTTASGI_ENV_FILE", option_take_file, NULL, FIELD(env_file), NO_RANGE, NOT_IN_DOTENV},
 	{"queue_size", "MQTTASGI_QUEUE_SIZE", option_take_number, "100000", FIELD(queue_size), 1, 10000000, NULL, 0},
 	{"queue_bytes", "MQTTASGI_QUEUE_BYTES", option_take_bytes, "64M", FIELD(queue_bytes), 1024, QUEUE_BYTES_MAX, NULL, 0},
 	{"startup_timeout", "MQTTASGI_STARTUP_TIMEOUT", option_take_seconds, "30", FIELD(startup_timeout_ms), 100, 3600000, NULL, 0},
-	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, WITHOUT_EFFECT},
+	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, 0},
 	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},
 	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, 0},
 };
@@ -323,22 +322,44 @@ static void check_application(struct loader *loader)
 	}
 }
 
+/* A unix socket has no port. One from another place than the host, such as a `.env` file that somebody else uses too, is
+ * passed over; beside the host it is a mistake. */
+static void check_socket_path(struct loader *loader)
+{
+	const struct given *host = &loader->given[row_of("host")], *port = &loader->given[row_of("port")];
+	struct options *options = loader->options;
+
+	if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+		begin_sentence_about(loader, row_of("host"));
+		text_add_quoted(&loader->errors, options->host);
+		text_addf(&loader->errors, " is too long for a unix socket's path");
+	}
+	if (port->valid && port->source == host->source && options->port != 0) {
+		begin_sentence_about(loader, row_of("port"));
+		text_addf(&loader->errors, "a unix socket has none, leave it out or name another host than ");
+		text_add_quoted(&loader->errors, options->host);
+	}
+	options->port = 0;
+}
+
 static void check_address(struct loader *loader)
 {
 	struct options *options = loader->options;
-	size_t port = row_of("port");
+	size_t host = row_of("host"), port = row_of("port");
 
-	if (!loader->given[row_of("host")].valid) {
+	if (!loader->given[host].valid) {
 		return;
 	}
 	if (*options->host == '/') {
-		if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
-			begin_sentence_about(loader, row_of("host"));
-			text_add_quoted(&loader->errors, options->host);
-			text_addf(&loader->errors, " is too long for a unix socket's path");
-		}
-		options->port = 0;
-	} else if (loader->given[port].valid && options->port == 0) {
+		check_socket_path(loader);
+		return;
+	}
+	if (strchr(options->host, '/')) {
+		begin_sentence_about(loader, host);
+		text_add_quoted(&loader->errors, options->host);
+		text_addf(&loader->errors, " is neither a host's name or address nor a unix socket's path, which begins with /");
+	}
+	if (loader->given[port].valid && options->port == 0) {
 		begin_sentence_about(loader, port);
 		text_addf(&loader->errors, "0 is only for a host that is a unix socket's path and begins with /");
 	}
@@ -445,6 +466,8 @@ static void check_keys(struct loader *loader)
 
 /* ---- the rest of the struct ---- */
 
+/* With the process id, so that two brokers on one machine never take each other's session; without, where the session
+ * is to outlive the process. */
 static void make_client_id(struct loader *loader)
 {
 	struct text id = {0};
@@ -457,7 +480,10 @@ static void make_client_id(struct loader *loader)
 		host[0] = '\0';
 	}
 	host[sizeof host - 1] = '\0';
-	text_addf(&id, "mqttasgi-%s-%ld", host, (long)getpid());
+	text_addf(&id, "mqttasgi-%s", host);
+	if (loader->options->cleansession) {
+		text_addf(&id, "-%ld", (long)getpid());
+	}
 	loader->options->client_id = text_take(&id);
 	loader->out_of_memory |= !loader->options->client_id;
 }
@@ -487,22 +513,6 @@ static void keep_variables(struct loader *loader)
 	}
 }
 
-static void list_without_effect(struct loader *loader)
-{
-	struct text list = {0};
-	size_t row;
-
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		if ((table[row].flags & WITHOUT_EFFECT) && loader->given[row].source != SOURCE_DEFAULT) {
-			text_addf(&list, "%s%s", list.length > 0 ? ", " : "", table[row].key);
-		}
-	}
-	if (list.length > 0 || list.failed) {
-		loader->options->without_effect = text_take(&list);
-		loader->out_of_memory |= !loader->options->without_effect;
-	}
-}
-
 /* ---- the whole ---- */
 
 static void load(struct loader *loader)
@@ -522,7 +532,6 @@ static void load(struct loader *loader)
 	check_keys(loader);
 	make_client_id(loader);
 	keep_variables(loader);
-	list_without_effect(loader);
 }
 
 int options_load(
@@ -574,6 +583,5 @@ void options_free(struct options *options)
 		free(options->variables[i].value);
 	}
 	free(options->variables);
-	free(options->without_effect);
 	free(options);
 }

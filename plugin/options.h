@@ -48,7 +48,6 @@ struct options {
 	/* Of the `.env` file, in its order; also those that the environment has another value of. */
 	struct options_variable *variables;
 	size_t variable_count;
-	char *without_effect; /* keys that were given but do nothing yet, ", " between; NULL: none */
 };
 
 /* Reads, validates and returns all options.

@@ -62,7 +62,7 @@ struct plugin {
 	struct broker *broker;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
-	bool refuses_copies;
+	bool may_refuse_copies;
 	bool registered[CALLBACK_COUNT];
 };
 
@@ -168,7 +168,7 @@ static int make_session(struct plugin *plugin)
 	} else if (rc != MOSQ_ERR_SUCCESS) {
 		broker_log(MOSQ_LOG_ERR, "%s", error.data ? error.data : "No memory for the session.");
 	} else {
-		plugin->refuses_copies = broker_is_2_1() && !has_predecessor();
+		plugin->may_refuse_copies = broker_is_2_1() && !has_predecessor();
 	}
 	text_free(&error);
 	return rc;
@@ -220,7 +220,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	if (rc != MOSQ_ERR_SUCCESS) {
 		goto fail;
 	}
-	plugin->lanes = lanes_new(plugin->session, plugin->inbound, plugin->refuses_copies);
+	plugin->lanes = lanes_new(plugin->session, plugin->inbound);
 	if (plugin->lanes) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes);
 	}
@@ -264,7 +264,7 @@ static bool applies(const struct plugin *plugin, enum condition condition)
 	case WITH_SESSION_ON_2_1:
 		return plugin->session && broker_is_2_1();
 	case WHERE_COPIES_ARE_REFUSED:
-		return plugin->refuses_copies;
+		return plugin->may_refuse_copies;
 	default:
 		return true;
 	}
@@ -367,11 +367,6 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
-	if (options->without_effect) {
-		broker_log(MOSQ_LOG_NOTICE,
-				"These options have no effect yet, because this version has no MQTT session of its own: %s",
-				options->without_effect);
-	}
 	rc = interpreter_start(&plugin->context);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		plugin_free(plugin);
@@ -385,6 +380,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		rc = register_callbacks(plugin);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
+		wakeup_insist(plugin->wakeup); /* the session waits for the first TICK */
 		*userdata = plugin;
 	}
 	return rc;

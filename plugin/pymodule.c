@@ -105,6 +105,12 @@ static PyObject *message_get_payload(PyObject *self, void *closure)
 	return Py_NewRef(object->payload);
 }
 
+static PyObject *message_get_qos(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromLong(((struct message_object *)self)->message->qos);
+}
+
 static PyObject *message_get_retain(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -125,6 +131,7 @@ static PyMethodDef message_methods[] = {
 static PyGetSetDef message_getset[] = {
 	{"topic", message_get_topic, NULL, "The topic it was published to.", NULL},
 	{"payload", message_get_payload, NULL, "The application message.", NULL},
+	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
 	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
 	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

@@ -45,10 +45,12 @@
 #define FIRST_HOLD_MS 1000U
 /* How long the broker keeps the session when the connection is lost and cleansession is true. */
 #define EXPIRY_S 300U
+/* How long nothing may happen before the connection is looked after. */
+#define IDLE_MS 5000
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
-/* More overlapping filters than that match one topic: their further copies count as messages of their own. */
-#define RUN_MAX 32
+/* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
+#define SEEN_MAX 16
 /* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. */
 #define IDENTIFIER_MAX 268435455U
 
@@ -66,6 +68,7 @@ struct waiter {
 	struct recipient who;
 	uint64_t sequence; /* 0: nobody waits for an answer */
 	bool again;        /* it had subscribed to the filter before */
+	bool gone;         /* and has unsubscribed since; only while its round goes on */
 };
 
 struct waiters {
@@ -83,7 +86,8 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	uint8_t known_qos;    /* at this QoS */
-	uint8_t qos;          /* the highest that a consumer asked for */
+	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
+	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
 	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
 	size_t turn;          /* which of the consumers that share gets the next message */
@@ -92,11 +96,15 @@ struct filter {
 	char name[];
 };
 
-/* Copies of one message come one after the other, one for each filter. */
-struct run {
-	uint64_t fingerprint;
-	uint32_t seen[RUN_MAX];
-	size_t count;
+/* A message that the broker had kept for the session, of which there is a copy for each filter. Hashed by its
+ * fingerprint. */
+struct kept {
+	struct table_entry entry;
+	struct message *message; /* without recipients */
+	uint64_t number;         /* in the order in which they came */
+	uint32_t seen[SEEN_MAX]; /* identifiers of the filters whose copies came */
+	size_t seen_count;
+	struct kept *next;
 };
 
 struct session {
@@ -119,23 +127,25 @@ struct session {
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
-	bool settled, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool refused;       /* CONNACK said no */
 	bool starts_over;   /* the broker had a session that must not be there */
 
-	struct topics *topics;
+	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
+	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
+	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
 	struct filter *due, *round, *unacknowledged;
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	bool has_round;
-	uint8_t qos;             /* the highest of all filters */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
 	uint64_t fence_deadline;
 	uint64_t marks_fence_at;
-	struct run run;
+	struct table kept;
+	struct kept *oldest_kept, *newest_kept;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 
@@ -265,7 +275,7 @@ static uint64_t request_fence(struct session *session)
 	return session->fence;
 }
 
-static void set_up(struct session *session, bool is_up)
+static void tell_is_up(struct session *session, bool is_up)
 {
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
@@ -293,6 +303,18 @@ static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
 	}
 	waiters->items[waiters->count++] = *waiter;
 	return true;
+}
+
+static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer && !waiters->items[i - 1].gone) {
+			return &waiters->items[i - 1];
+		}
+	}
+	return NULL;
 }
 
 static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
@@ -390,8 +412,17 @@ static struct filter *add_filter(struct session *session, const char *name)
 	return filter;
 }
 
+static void leave_force(struct session *session, struct filter *filter)
+{
+	if (filter->since) {
+		(void)topics_remove(session->in_force, filter->id, filter->name);
+		filter->since = 0;
+	}
+}
+
 static void remove_filter(struct session *session, struct filter *filter)
 {
+	leave_force(session, filter);
 	table_remove(&session->by_name, &filter->by_name);
 	table_remove(&session->by_id, &filter->by_id);
 	free_filter(filter);
@@ -419,25 +450,38 @@ static void unlink_due(struct session *session, const struct filter *filter)
 	}
 }
 
-/* With cleansession true all filters have one QoS: then the copy that comes first, of a message that several filters
- * match, tells the publisher's. With cleansession false each has its own, because the broker keeps messages by it. */
-static uint8_t qos_of(const struct session *session, const struct filter *filter)
+static uint8_t highest_qos(const struct filter *filter)
 {
-	return session->options->cleansession ? session->qos : filter->qos;
+	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
-static bool is_served(const struct session *session, const struct filter *filter)
+static bool is_served(const struct filter *filter)
 {
-	return topics_subscriber_count(session->topics, filter->name) > 0;
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
+}
+
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
+ * subscription is not for them. */
+static void admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
+{
+	size_t i;
+
+	for (i = 0; i < waiters->count; i++) {
+		const struct waiter *waiter = &waiters->items[i];
+
+		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->who.qos)) {
+			write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", filter->name);
+		}
+	}
 }
 
 /* Whether the broker must be told something about it. */
-static bool needs_round(const struct session *session, const struct filter *filter)
+static bool needs_round(const struct filter *filter)
 {
-	if (!is_served(session, filter)) {
+	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != qos_of(session, filter);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != highest_qos(filter);
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -455,15 +499,214 @@ static void for_each_filter(struct session *session, void (*visit)(struct sessio
 
 static void make_due_if_changed(struct session *session, struct filter *filter)
 {
-	if (needs_round(session, filter)) {
+	if (needs_round(filter)) {
 		make_due(session, filter);
 	}
 }
 
 static void forget_known(struct session *session, struct filter *filter)
 {
-	(void)session;
 	filter->is_known = false;
+	leave_force(session, filter);
+}
+
+/* ---- messages ---- */
+
+static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message =
+			message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
+					recipients, count);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		return NULL;
+	}
+	message->qos = event->qos;
+	message->retain = event->retain;
+	message->by_session = true;
+	return message;
+}
+
+static void deliver(struct session *session, const struct mqtt_client_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message = count ? make_message(session, event, recipients, count) : NULL;
+
+	if (message) {
+		pass_on(session, message);
+	}
+}
+
+static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(session->topics, event->topic, &recipients, &count);
+	deliver(session, event, recipients, count);
+}
+
+/* Only to those that subscribed just now; others had it long ago. */
+static void deliver_retained(
+		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
+{
+	size_t i;
+
+	if (!filter || filter->fetching.count == 0) {
+		return;
+	}
+	if (filter->fetching.count > session->recipient_capacity) {
+		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
+
+		if (!recipients) {
+			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
+			return;
+		}
+		session->recipients = recipients;
+		session->recipient_capacity = filter->fetching.count;
+	}
+	for (i = 0; i < filter->fetching.count; i++) {
+		session->recipients[i] = filter->fetching.items[i].who;
+	}
+	deliver(session, event, session->recipients, filter->fetching.count);
+}
+
+static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_subscribers(session->topics, filter->name, &recipients, &count);
+	if (count > 0) {
+		deliver(session, event, &recipients[filter->turn++ % count], 1);
+	}
+}
+
+/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
+ * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
+ * for the longest time, so that a new one does not come between the copies of a QoS 2 message. */
+static bool is_authoritative(struct session *session, const struct mqtt_client_message *event)
+{
+	const struct recipient *matches;
+	const struct filter *best = NULL, *filter;
+	uint8_t best_qos = 0;
+	size_t count, i;
+
+	topics_match(session->in_force, event->topic, &matches, &count);
+	if (count == 1) {
+		return matches[0].consumer == event->subscription;
+	}
+	for (i = 0; i < count; i++) {
+		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
+		if (filter &&
+				(!best || matches[i].qos > best_qos || (matches[i].qos == best_qos && filter->since < best->since))) {
+			best = filter;
+			best_qos = matches[i].qos;
+		}
+	}
+	return best && best->id == event->subscription;
+}
+
+/* ---- what the broker had kept ---- */
+
+/* The oldest message with this content of which the filter's copy has not come; NULL: it is a new one. */
+static struct kept *find_kept(const struct session *session, uint64_t fingerprint, uint32_t subscription)
+{
+	struct table_entry *entry;
+	struct kept *oldest = NULL;
+	size_t i;
+
+	for (entry = table_chain(&session->kept, fingerprint); entry; entry = entry->next) {
+		struct kept *kept = (struct kept *)entry; /* its first member */
+
+		for (i = 0; i < kept->seen_count && kept->seen[i] != subscription; i++) {
+		}
+		if (entry->hash == fingerprint && i == kept->seen_count && i < SEEN_MAX &&
+				(!oldest || kept->number < oldest->number)) {
+			oldest = kept;
+		}
+	}
+	return oldest;
+}
+
+/* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
+ * force. */
+static void keep(struct session *session, const struct mqtt_client_message *event)
+{
+	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
+	struct kept *kept = find_kept(session, fingerprint, event->subscription);
+
+	if (kept) {
+		kept->seen[kept->seen_count++] = event->subscription;
+		if (kept->message->qos < event->qos) {
+			kept->message->qos = event->qos;
+		}
+		return;
+	}
+	kept = calloc(1, sizeof(*kept));
+	if (!kept || !(kept->message = make_message(session, event, NULL, 0))) {
+		free(kept);
+		return;
+	}
+	kept->entry.hash = fingerprint;
+	if (table_insert(&session->kept, &kept->entry)) {
+		message_free(kept->message);
+		free(kept);
+		return;
+	}
+	kept->seen[kept->seen_count++] = event->subscription;
+	if (session->newest_kept) {
+		kept->number = session->newest_kept->number + 1;
+		session->newest_kept->next = kept;
+	} else {
+		session->oldest_kept = kept;
+	}
+	session->newest_kept = kept;
+}
+
+static void forget_kept(struct session *session)
+{
+	struct kept *kept;
+
+	while ((kept = session->oldest_kept)) {
+		session->oldest_kept = kept->next;
+		message_free(kept->message);
+		free(kept);
+	}
+	session->newest_kept = NULL;
+	free(session->kept.buckets);
+	session->kept = (struct table){0};
+}
+
+static void admit_waiting(struct session *session, struct filter *filter)
+{
+	admit(session, filter, &filter->waiting);
+}
+
+static void deliver_kept(struct session *session)
+{
+	struct kept *kept;
+
+	if (!session->was_up) {
+		/* The session is that of an earlier process, and so are the consumers' subscriptions. */
+		for_each_filter(session, admit_waiting);
+	}
+	for (kept = session->oldest_kept; kept; kept = kept->next) {
+		const struct message *message = kept->message;
+		const struct mqtt_client_message event = {
+			.topic = message->topic,
+			.payload = message->payload,
+			.payload_length = message->payload_length,
+			.qos = message->qos,
+		};
+
+		if (!marks_take(session->marks, kept->entry.hash)) {
+			deliver_to_subscribers(session, &event);
+		}
+	}
+	forget_kept(session);
 }
 
 /* ---- rounds ---- */
@@ -472,7 +715,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 {
 	size_t i;
 
-	if (!is_served(session, filter)) {
+	if (!is_served(filter)) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
 		filter->is_known = false;
 		return filter->packet >= 0;
@@ -480,7 +723,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
 		tell_loop(session, MESSAGE_HOLD, filter->fetching.items[i].who.consumer, filter->fetching.items[i].again, 0);
 	}
-	filter->known_qos = qos_of(session, filter);
+	filter->known_qos = highest_qos(filter);
 	filter->is_known = true;
 	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id,
 			filter->fetching.count > 0 && !filter->is_shared);
@@ -499,10 +742,10 @@ static void begin_round(struct session *session)
 
 		next = filter->next;
 		filter->is_due = false;
-		if (!needs_round(session, filter)) {
+		if (!needs_round(filter)) {
 			continue;
 		}
-		if (!is_served(session, filter) && !filter->is_known) {
+		if (!is_served(filter) && !filter->is_known) {
 			remove_filter(session, filter);
 			continue;
 		}
@@ -534,8 +777,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 		}
 		answer(session, waiter->sequence);
 		waiter->sequence = 0;
-		if (!come && topics_has(session->topics, waiter->who.consumer, filter->name) &&
-				!add_waiter(&filter->waiting, waiter)) {
+		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
 		}
@@ -558,7 +800,7 @@ static void end_round(struct session *session, bool come)
 		if (!come) {
 			filter->is_known = false;
 		}
-		if (needs_round(session, filter)) {
+		if (needs_round(filter)) {
 			make_due(session, filter);
 		}
 	}
@@ -582,9 +824,9 @@ static void try_later(struct session *session, const char *reason)
 		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
 	}
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->fence_passed = session->fence; /* those on their way are lost with the connection */
-	session->run.count = 0;
+	forget_kept(session);
 	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
 		atomic_store(&session->expects_copies, false);
@@ -611,7 +853,7 @@ static void try_later(struct session *session, const char *reason)
 }
 
 /* One more connection that broke: reason is the end of a sentence. */
-static void fail(struct session *session, const char *reason)
+static void break_off(struct session *session, const char *reason)
 {
 	char copy[512];
 
@@ -665,7 +907,7 @@ static void on_first_round(struct session *session)
 	char where[300];
 
 	session->failures = 0;
-	set_up(session, true);
+	tell_is_up(session, true);
 	if (session->complained) {
 		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
 				session->was_up ? "back" : "there");
@@ -674,6 +916,19 @@ static void on_first_round(struct session *session)
 	}
 	session->complained = false;
 	session->was_up = true;
+}
+
+/* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
+static void enter_force(struct session *session, struct filter *filter)
+{
+	if (filter->is_shared) {
+		return;
+	}
+	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
+	} else if (!filter->since) {
+		filter->since = ++session->in_force_count;
+	}
 }
 
 static void on_acknowledged(void *userdata, int packet, int code)
@@ -689,6 +944,12 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		return;
 	}
 	session->unacknowledged = filter->next;
+	if (!filter->is_known) {
+		leave_force(session, filter);
+	} else {
+		enter_force(session, filter);
+		admit(session, filter, &filter->fetching);
+	}
 	if (code >= 128) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
@@ -719,6 +980,9 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 	session->fence_passed = fence;
 	session->fence_deadline = now_ms() + ANSWER_MS;
+	if (session->state == PROVING) {
+		deliver_kept(session); /* before its marks go */
+	}
 	if (marks_pass(session->marks, fence)) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
@@ -735,152 +999,40 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 }
 
-/* ---- messages ---- */
-
-static void deliver(struct session *session, const struct mqtt_client_message *event,
-		const struct recipient *recipients, size_t count)
-{
-	struct message *message;
-
-	if (count == 0) {
-		return;
-	}
-	message = message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
-			recipients, count);
-	if (!message) {
-		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
-		return;
-	}
-	message->qos = event->qos;
-	message->retain = event->retain;
-	message->by_session = true;
-	pass_on(session, message);
-}
-
-/* Only to those that subscribed just now; others had it long ago. */
-static void deliver_retained(struct session *session, const struct mqtt_client_message *event)
-{
-	const struct filter *filter = filter_of_id(session, event->subscription);
-	size_t i;
-
-	if (!filter || filter->fetching.count == 0) {
-		return;
-	}
-	if (filter->fetching.count > session->recipient_capacity) {
-		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
-
-		if (!recipients) {
-			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
-			return;
-		}
-		session->recipients = recipients;
-		session->recipient_capacity = filter->fetching.count;
-	}
-	for (i = 0; i < filter->fetching.count; i++) {
-		session->recipients[i] = filter->fetching.items[i].who;
-	}
-	deliver(session, event, session->recipients, filter->fetching.count);
-}
-
-static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
-{
-	const struct recipient *recipients;
-	size_t count;
-
-	topics_subscribers(session->topics, filter->name, &recipients, &count);
-	if (count > 0) {
-		deliver(session, event, &recipients[filter->turn++ % count], 1);
-	}
-}
-
-/* Whether this is one more copy of the message before, for another of our filters. */
-static bool continues_run(struct session *session, uint64_t fingerprint, uint32_t subscription)
-{
-	struct run *run = &session->run;
-	size_t i;
-
-	if (run->count && run->fingerprint == fingerprint && subscription) {
-		for (i = 0; i < run->count && run->seen[i] != subscription; i++) {
-		}
-		if (i == run->count && run->count < RUN_MAX) {
-			run->seen[run->count++] = subscription;
-			return true;
-		}
-	}
-	run->fingerprint = fingerprint;
-	run->seen[0] = subscription;
-	run->count = 1;
-	return false;
-}
-
-static void on_message(void *userdata, const struct mqtt_client_message *event)
-{
-	struct session *session = userdata;
-	const struct recipient *recipients;
-	struct filter *filter;
-	uint64_t fingerprint;
-	size_t count;
-
-	if (session->state != PROVING && session->state != RUNNING) {
-		return; /* of a session that is about to be ended */
-	}
-	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, event);
-		return;
-	}
-	if (event->retain) {
-		deliver_retained(session, event);
-		return;
-	}
-	filter = filter_of_id(session, event->subscription);
-	if (filter && filter->is_shared) {
-		deliver_shared(session, filter, event);
-		return;
-	}
-	fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
-	if (continues_run(session, fingerprint, event->subscription) ||
-			(strncmp(event->topic, "$SYS/", 5) != 0 && marks_take(session->marks, fingerprint))) {
-		return;
-	}
-	topics_match(session->topics, event->topic, &recipients, &count);
-	deliver(session, event, recipients, count);
-}
-
-static const struct mqtt_client_events events = {
-	.connected = on_connected,
-	.acknowledged = on_acknowledged,
-	.message = on_message,
-};
-
 /* ---- commands ---- */
+
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = find_waiter(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
+}
 
 static void on_subscribe(struct session *session, const struct message *command)
 {
-	struct waiter waiter = {
-		.who = {command->consumer, command->qos},
-		.sequence = command->sequence,
-		.again = topics_has(session->topics, command->consumer, command->topic),
-	};
+	struct waiter waiter = {.who = {command->consumer, command->qos}, .sequence = command->sequence};
 	struct filter *filter = find_filter(session, command->topic);
+	int before = -1;
 
-	if (!filter) {
+	if (filter) {
+		before = subscribed_qos(session, filter, command->consumer);
+		waiter.again = before >= 0;
+	} else {
 		filter = add_filter(session, command->topic);
 	}
-	if (!filter || topics_add(session->topics, command->consumer, command->topic, command->qos) ||
-			!add_waiter(&filter->waiting, &waiter)) {
+	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		answer(session, command->sequence);
 		return;
 	}
-	if (filter->qos < command->qos) {
-		filter->qos = command->qos;
+	if (before >= 0) {
+		filter->consumers[before]--;
 	}
-	if (session->qos < filter->qos) {
-		session->qos = filter->qos;
-		if (session->options->cleansession && session->state == RUNNING) {
-			for_each_filter(session, make_due_if_changed);
-		}
-	}
+	filter->consumers[command->qos]++;
 	make_due(session, filter);
 	if (session->state != RUNNING) {
 		answer(session, command->sequence);
@@ -891,16 +1043,21 @@ static void on_subscribe(struct session *session, const struct message *command)
 static void on_unsubscribe(struct session *session, const struct message *command)
 {
 	struct filter *filter = find_filter(session, command->topic);
+	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
+	struct waiter *fetching;
 
+	if (before < 0) {
+		return;
+	}
 	(void)topics_remove(session->topics, command->consumer, command->topic);
-	if (!filter) {
-		return;
-	}
+	filter->consumers[before]--;
 	forget_waiter(session, &filter->waiting, command->consumer);
-	if (is_served(session, filter)) {
-		return;
+	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
 	}
-	if (filter->is_known || filter->in_round) {
+	if (is_served(filter)) {
+		make_due_if_changed(session, filter);
+	} else if (filter->is_known || filter->in_round) {
 		make_due(session, filter);
 	} else {
 		unlink_due(session, filter);
@@ -910,12 +1067,13 @@ static void on_unsubscribe(struct session *session, const struct message *comman
 
 static void suspend(struct session *session)
 {
+	session->suspends = false;
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
 	mqtt_client_disconnect(session->client, false);
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->state = SUSPENDED;
 	session->fence_passed = session->fence;
 	write_log(session, MOSQ_LOG_NOTICE,
@@ -946,13 +1104,60 @@ static void carry_out(struct session *session, const struct message *command)
 		session->holds_back = true;
 		break;
 	case MESSAGE_SUSPEND:
-		suspend(session);
+		session->suspends = true;
 		break;
 	default:
 		session->ends = true;
 		break;
 	}
 }
+
+static void take_commands(struct session *session)
+{
+	struct message *command;
+
+	while ((command = queue_take(session->commands))) {
+		carry_out(session, command);
+		message_free(command);
+	}
+}
+
+/* ---- what comes ---- */
+
+static void on_message(void *userdata, const struct mqtt_client_message *event)
+{
+	struct session *session = userdata;
+	struct filter *filter;
+
+	/* Who unsubscribed before the broker sent this does not get it. */
+	take_commands(session);
+	if (session->state != PROVING && session->state != RUNNING) {
+		return; /* of a session that is about to be ended */
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, event);
+		return;
+	}
+	filter = filter_of_id(session, event->subscription);
+	if (event->retain) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(session, filter, event);
+	} else if (session->state == PROVING) {
+		keep(session, event);
+	} else if (is_authoritative(session, event) &&
+						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
+																														marks_fingerprint(event->topic, event->payload,
+																																event->payload_length)))) {
+		deliver_to_subscribers(session, event);
+	}
+}
+
+static const struct mqtt_client_events events = {
+	.connected = on_connected,
+	.acknowledged = on_acknowledged,
+	.message = on_message,
+};
 
 /* ---- the thread ---- */
 
@@ -979,13 +1184,13 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case CONNECTING:
 		if (now >= session->deadline) {
-			fail(session, "it does not answer");
+			break_off(session, "it does not answer");
 		}
 		break;
 	case PROVING:
 	case RUNNING:
 		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled) {
-			fail(session, session->state == PROVING
+			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
@@ -1012,7 +1217,7 @@ static void use_connection(struct session *session)
 	bool ok = mqtt_client_handle(session->client, READ_MAX);
 
 	if (session->refused || !ok) {
-		fail(session, mqtt_client_reason(session->client));
+		break_off(session, mqtt_client_reason(session->client));
 	} else if (session->starts_over) {
 		mqtt_client_disconnect(session->client, true);
 		session->state = WAITING;
@@ -1031,10 +1236,10 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == WAITING && session->started_at && session->retry_at > now) {
 		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
 	}
-	if (session->holds_back || session->state == PROVING || session->state == RUNNING) {
+	if (session->holds_back || session->fence_passed < session->fence || marks_are_waiting(session->marks)) {
 		return (int)MARKS_FENCE_MS;
 	}
-	return 1000;
+	return IDLE_MS;
 }
 
 static bool is_connected(const struct session *session)
@@ -1048,7 +1253,6 @@ static void *session_thread(void *argument)
 	struct session *session = argument;
 	int keep[2] = {session->inbound_fd, session->command_fd};
 	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
-	struct message *command;
 	char ignored[64];
 
 	if (keep[0] > keep[1]) {
@@ -1059,9 +1263,9 @@ static void *session_thread(void *argument)
 	while (!session->ends) {
 		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
 		}
-		while ((command = queue_take(session->commands))) {
-			carry_out(session, command);
-			message_free(command);
+		take_commands(session);
+		if (session->suspends) {
+			suspend(session);
 		}
 		pass_on_stalled(session);
 		watch_clock(session, now_ms());
@@ -1116,7 +1320,8 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
 	session->topics = topics_new();
-	if (!session->commands || !session->marks || !session->topics) {
+	session->in_force = topics_new();
+	if (!session->commands || !session->marks || !session->topics || !session->in_force) {
 		goto fail;
 	}
 	rc = mqtt_client_new(options, &events, session, &session->client, error);
@@ -1152,12 +1357,14 @@ void session_free(struct session *session)
 	for_each_filter(session, free_each);
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
+	forget_kept(session);
 	while ((message = session->stalled)) {
 		session->stalled = message->next;
 		message_free(message);
 	}
 	free(session->recipients);
 	topics_free(session->topics);
+	topics_free(session->in_force);
 	marks_free(session->marks);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {

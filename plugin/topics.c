@@ -508,19 +508,14 @@ void topics_subscribers(
 	*ret_count = topics->recipient_count;
 }
 
-size_t topics_subscriber_count(const struct topics *topics, const char *filter)
-{
-	struct path path = follow(topics, filter, false);
-
-	return path.list ? path.list->count : 0;
-}
-
-bool topics_has(const struct topics *topics, uint64_t consumer_id, const char *filter)
+int topics_qos(const struct topics *topics, uint64_t consumer_id, const char *filter)
 {
 	struct path path = follow(topics, filter, false);
 	struct consumer *consumer = find_consumer(topics, consumer_id);
+	struct subscription *subscription =
+			path.list && consumer ? find_subscription(topics, path.list, consumer) : NULL;
 
-	return path.list && consumer && find_subscription(topics, path.list, consumer);
+	return subscription ? path.list->items[subscription->place].qos : -1;
 }
 
 /* ---- the whole ---- */

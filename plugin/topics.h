@@ -7,7 +7,6 @@
 #ifndef MQTTASGI_TOPICS_H
 #define MQTTASGI_TOPICS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,9 +43,8 @@ void topics_match(
 void topics_subscribers(
 		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count);
 
-/* How many those are; whether consumer is one of them. */
-size_t topics_subscriber_count(const struct topics *topics, const char *filter);
-bool topics_has(const struct topics *topics, uint64_t consumer, const char *filter);
+/* The QoS at which consumer subscribed to this filter; -1: it has not. */
+int topics_qos(const struct topics *topics, uint64_t consumer, const char *filter);
 
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);

@@ -19,6 +19,8 @@ class Options(TypedDict):
     python_path: str
     loop: str
     verbosity: int
+    #: Whether there is to be a session.
+    session: bool
     #: The variables of the `.env` file.
     variables: list[tuple[str, str]]
 
@@ -29,6 +31,24 @@ class Message(Protocol):
     @property
     def topic(self) -> str: ...
 
+    @property
+    def payload(self) -> bytes: ...
+
+    @property
+    def qos(self) -> int:
+        """The QoS it came with; a consumer gets the lower of this and its own."""
+        ...
+
+    @property
+    def retain(self) -> bool:
+        """Whether the broker had kept it from before the subscription."""
+        ...
+
+    @property
+    def session(self) -> bool:
+        """Whether it came through the session, not the direct lane."""
+        ...
+
     def event(self, qos: int) -> Event:
         """A new `mqtt.msg` event for a consumer that subscribed at this QoS."""
         ...
@@ -36,7 +56,9 @@ class Message(Protocol):
 
 #: (consumer's handle, message, QoS it subscribed at)
 Delivery = tuple[int, Message, int]
-#: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...) or (0, "stop", ...)
+#: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...), (0, "stop", ...),
+#: (0, "hold", (consumer's handle, 1 for a subscription that was not new)), (0, "release", (handle, ...)) or,
+#: for all consumers, (0, "hold", (0, number)), (0, "release", (0, number))
 Control = tuple[int, str, tuple[int, int]]
 
 
@@ -74,6 +96,14 @@ class Bridge(Protocol):
 
     def started(self) -> None:
         """Lets the broker accept clients."""
+        ...
+
+    def settled(self) -> None:
+        """Lets the session fetch what the broker kept: the consumers of the start have subscribed."""
+        ...
+
+    def suspend(self) -> None:
+        """Ends the session, so that the broker keeps what it can for the application, which has failed."""
         ...
 
     def options(self) -> Options:

@@ -13,13 +13,14 @@ import itertools
 import sys
 import traceback
 from collections import deque
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 from . import application as applications
 from . import host
 from ._bridge import Bridge, Delivery, Options
 from ._mqtt import check_event, check_qos, check_topic, encode_payload
 from ._types import Application, Event
+from .holding import ConsumerHold, GeneralHold
 
 #: Messages taken from the inbound queue before the consumers run again.
 TAKE_MAX = 256
@@ -36,15 +37,16 @@ class Consumer:
     """One running instance of an ASGI application. Loop thread only."""
 
     __slots__ = (
+        "_hold",
         "_runtime",
         "_taken",
         "app_id",
+        "connected",
         "ended",
         "handle",
         "instance_type",
         "name",
         "queue",
-        "ready",
         "subscriptions",
         "task",
         "topic",
@@ -67,22 +69,17 @@ class Consumer:
         self.topic: Optional[str] = None
         self.ended = False
         self._taken = 0
-        #: Called once, when the application asks for its second event: connect() has returned.
-        self.ready: Optional[Callable[[], None]] = None
+        #: What waits for retained messages to come first; None: nothing does.
+        self._hold: Optional[ConsumerHold] = None
+        #: The application has asked for its second event: connect() has returned.
+        self.connected = False
         self.task: asyncio.Task[None]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.instance_type}, app_id {self.app_id!r})"
 
-    def start(
-        self,
-        application: Application,
-        parameters: Optional[dict[str, Any]],
-        ready: Optional[Callable[[], None]] = None,
-    ) -> None:
-        """Runs the application, beginning with `mqtt.connect`. `ready` is called when it has dealt with
-        that.
-        """
+    def start(self, application: Application, parameters: Optional[dict[str, Any]]) -> None:
+        """Runs the application, beginning with `mqtt.connect`."""
         scope = {
             **(parameters or {}),
             "type": "mqtt",
@@ -90,13 +87,18 @@ class Consumer:
             "app_id": self.app_id,
             "instance_type": self.instance_type,
         }
-        self.ready = ready
         self.queue.append(dict(CONNECT))
         self.task = asyncio.ensure_future(_run(application, scope, self))
         self.task.add_done_callback(lambda _: self._runtime.ended(self))
 
     def feed(self, item: Union[Delivery, Event]) -> None:
-        """Puts something into the consumer's own queue."""
+        """Puts something into the consumer's own queue, or behind what that waits for."""
+        if self._hold is not None:
+            if isinstance(item, tuple):
+                self._hold.add(item)
+                return
+            # The word to disconnect: nothing comes after it.
+            self._end_hold()
         self.queue.append(item)
         waiter = self.waiter
         if waiter is not None:
@@ -104,12 +106,32 @@ class Consumer:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def hold(self, again: bool) -> None:
+        """Keeps back what comes until `release`, except retained messages, which are to go first."""
+        if self._hold is None:
+            self._hold = ConsumerHold()
+        self._hold.depth += 1
+        self._hold.again = self._hold.again or again
+
+    def release(self) -> None:
+        """Ends a hold: the retained messages have come."""
+        if self._hold is not None:
+            self._hold.depth -= 1
+            if self._hold.depth == 0:
+                self._end_hold()
+
+    def _end_hold(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            for delivery in hold.merged():
+                self.feed(delivery)
+
     async def receive(self) -> Event:
         """ASGI's `receive`."""
         self._taken += 1
-        if self.ready is not None and self._taken == 2:
-            self.ready()
-            self.ready = None
+        if self._taken == 2:
+            self.connected = True
+            self._runtime.connected(self)
         if self._taken % TURN == 0 and self.queue:
             await asyncio.sleep(0)
         while not self.queue:
@@ -154,6 +176,11 @@ class Consumer:
         if kind == "mqtt.sub":
             if self.ended:
                 raise RuntimeError(f"{self} has ended and cannot subscribe to {topic_filter!r}")
+            if not self._runtime.has_session and topic_filter.startswith("$share/"):
+                raise ValueError(
+                    f"filter {topic_filter!r}: shared subscriptions need the session, which is turned off; "
+                    "set plugin_opt_session full"
+                )
             self.subscriptions[topic_filter] = event["mqtt"]["qos"]
             await self._runtime.subscribe(self, topic_filter, event["mqtt"]["qos"])
         elif self.subscriptions.pop(topic_filter, None) is not None:
@@ -167,10 +194,17 @@ async def _run(application: Application, scope: dict[str, Any], consumer: Consum
 class Runtime:
     """All consumers of this process. Loop thread only."""
 
-    def __init__(self, bridge: Bridge, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, bridge: Bridge, loop: asyncio.AbstractEventLoop, has_session: bool = True) -> None:
         self.bridge = bridge
         self.loop = loop
+        self.has_session = has_session
         self.stopped = False
+        self._started = False
+        self._settled = False
+        #: Consumers whose connect() has not returned.
+        self._connecting = 0
+        #: What waits for the session, whomever it is for; None: nothing does.
+        self._hold: Optional[GeneralHold] = None
         self._handles = itertools.count(1)
         self._sequences = itertools.count(1)
         #: Every consumer that has not ended, by handle; those that were killed included.
@@ -187,7 +221,7 @@ class Runtime:
         """Starts the master and begins to take messages."""
         self.loop.add_reader(self.bridge.fileno(), self._take)
         master = self._add(0, "master", path)
-        master.start(application, None, ready=self.bridge.started)
+        master.start(application, None)
 
     def _take(self) -> None:
         items = self.bridge.take(TAKE_MAX)
@@ -197,25 +231,50 @@ class Runtime:
             if handle:
                 consumer = consumers.get(handle)
                 if consumer is not None:
-                    consumer.feed(item)  # type: ignore[arg-type]
+                    if self._hold is not None and not item[1].session:  # type: ignore[union-attr]
+                        self._hold.add(item)  # type: ignore[arg-type]
+                    else:
+                        consumer.feed(item)  # type: ignore[arg-type]
             else:
                 self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
         if len(items) >= TAKE_MAX:
             self.loop.call_soon(self._take)
 
-    def _control(self, what: str, sequence: int, code: int) -> None:
+    def _control(self, what: str, whose: int, code: int) -> None:
         if what == "answer":
-            future = self._answers.pop(sequence)
+            future = self._answers.pop(whose)
             if not future.done():
                 future.set_result(code)
         elif what == "writable":
             if self._writable is not None:
                 self._writable.set_result(None)
                 self._writable = None
-        elif what in ("hold", "release"):
-            pass
+        elif what == "hold":
+            self._begin_hold(whose, code)
+        elif what == "release":
+            self._release(whose, code)
         elif self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop())
+
+    def _begin_hold(self, handle: int, code: int) -> None:
+        if not handle:
+            if self._hold is None:
+                self._hold = GeneralHold()
+            self._hold.hold(code)
+        elif handle in self._consumers:
+            self._consumers[handle].hold(again=bool(code))
+
+    def _release(self, handle: int, code: int) -> None:
+        if handle:
+            if handle in self._consumers:
+                self._consumers[handle].release()
+        elif self._hold is not None:
+            for delivery in self._hold.release(code):
+                consumer = self._consumers.get(delivery[0])
+                if consumer is not None:
+                    consumer.feed(delivery)
+            if self._hold.is_over:
+                self._hold = None
 
     # ---- from consumers ----
 
@@ -269,6 +328,9 @@ class Runtime:
             raise ValueError(f"there is no worker with app_id {app_id!r} to kill")
         del self._by_app_id[app_id]
         self._end_subscriptions(worker)
+        if self._hold is not None:
+            for delivery in self._hold.take(worker.handle):
+                worker.feed(delivery)
         worker.feed(dict(DISCONNECT))
 
     @staticmethod
@@ -282,6 +344,7 @@ class Runtime:
 
     def _add(self, app_id: Any, instance_type: str, name: str) -> Consumer:
         consumer = Consumer(self, next(self._handles), app_id, instance_type, name)
+        self._connecting += 1
         self._consumers[consumer.handle] = consumer
         self._by_app_id[app_id] = consumer
         return consumer
@@ -291,27 +354,47 @@ class Runtime:
             self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
         consumer.subscriptions.clear()
 
+    def connected(self, consumer: Consumer) -> None:
+        """Told once by each consumer, when its connect() has returned."""
+        if consumer.instance_type == "master":
+            self._started = True
+            self.bridge.started()
+        self._count_connected()
+
+    def _count_connected(self) -> None:
+        self._connecting -= 1
+        if self._started and not self._connecting and not self._settled:
+            self._settled = True
+            self.bridge.settled()
+
     def ended(self, consumer: Consumer) -> None:
         """Forgets a consumer whose application has returned or raised."""
         consumer.ended = True
+        error = None if consumer.task.cancelled() else consumer.task.exception()
+        if error is not None and consumer.instance_type == "master" and not self._stopping:
+            # Before its subscriptions end: the broker is to keep messages for them.
+            self.bridge.suspend()
         self._end_subscriptions(consumer)
         del self._consumers[consumer.handle]
         if self._by_app_id.get(consumer.app_id) is consumer:
             del self._by_app_id[consumer.app_id]
-        error = None if consumer.task.cancelled() else consumer.task.exception()
         if error is not None:
             where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
             self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
-        if consumer.ready is not None and not self.stopped:
-            if error is None:
-                self.log(f"Consumer {consumer} returned before its connect() had been handled.")
-            self._finish()
+        if not consumer.connected and not self.stopped:
+            self._count_connected()
+            if consumer.instance_type == "master":
+                if error is None:
+                    self.log(f"Consumer {consumer} returned before its connect() had been handled.")
+                self._finish()
 
     # ---- the end ----
 
     async def _stop(self) -> None:
         """Lets every consumer disconnect, for a bounded time."""
         consumers = list(self._consumers.values())
+        if self._hold is not None:
+            self._release(0, sys.maxsize)
         for consumer in consumers:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))
@@ -392,7 +475,7 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
-    runtime = Runtime(bridge, loop)
+    runtime = Runtime(bridge, loop, options["session"])
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
     if application is not None:

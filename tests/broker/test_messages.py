@@ -233,6 +233,8 @@ def test_a_full_queue_drops_the_newest_and_says_so(broker: BrokerFactory, tmp_pa
     started = broker("apps.slow:application", options={"queue_size": 10}, environment={"TEST_GO": str(go)})
     client = started.client()
     client.subscribe("handled", qos=1)
+    # Until then messages are kept back, and the first would not have left the queue.
+    started.wait_for_log("Session with the listener")
     for number in range(50):
         client.publish("slow/x", str(number), qos=1)
     started.wait_for_log(r"messages for consumers dropped, the last on topic 'slow/x': the queue is full")

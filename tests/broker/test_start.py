@@ -93,11 +93,6 @@ def test_the_application_option_is_required(broker: BrokerFactory) -> None:
     assert "application" in refused(broker, None)
 
 
-def test_options_that_do_nothing_yet_are_named(broker: BrokerFactory) -> None:
-    started = broker("apps.echo:application", options={"host": "localhost", "username": "hub"})
-    started.wait_for_log(r"These options have no effect yet.*: .*host.*username")
-
-
 def test_the_env_file_is_the_applications_too(broker: BrokerFactory, tmp_path: Path) -> None:
     file = tmp_path / "settings.env"
     file.write_text('export MQTTASGI_APPLICATION="apps.echo:application" # the echo\nTEST_FILTERS=from/+\n')

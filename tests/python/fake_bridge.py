@@ -10,17 +10,21 @@ from mqttasgi._bridge import Options
 
 
 class FakeMessage:
-    def __init__(self, topic: str, payload: bytes, qos: int) -> None:
+    def __init__(
+        self, topic: str, payload: bytes, qos: int, retain: bool = False, session: bool = False
+    ) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
+        self.retain = retain
+        self.session = session
 
     def event(self, qos: int) -> dict[str, Any]:
         mqtt = {
             "topic": self.topic,
             "payload": self.payload,
             "qos": min(qos, self.qos),
-            "retain": False,
+            "retain": self.retain,
         }
         return {"type": "mqtt.msg", "mqtt": mqtt}
 
@@ -41,6 +45,8 @@ class FakeBridge:
         self.subscriptions: dict[tuple[int, str], int] = {}
         self.lines: list[tuple[int, str]] = []
         self.has_started = False
+        self.has_settled = False
+        self.has_suspended = False
         self.answer_at_once = True
         self.unanswered: list[int] = []
 
@@ -50,8 +56,16 @@ class FakeBridge:
 
     # ---- what a test does ----
 
-    def deliver(self, topic: str, payload: bytes = b"", qos: int = 0, handle: int = 1) -> None:
-        self.give((handle, FakeMessage(topic, payload, qos), 2))
+    def deliver(
+        self,
+        topic: str,
+        payload: bytes = b"",
+        qos: int = 0,
+        handle: int = 1,
+        retain: bool = False,
+        session: bool = False,
+    ) -> None:
+        self.give((handle, FakeMessage(topic, payload, qos, retain, session or retain), 2))
 
     def give(self, item: Any) -> None:
         self.waiting.append(item)
@@ -101,11 +115,18 @@ class FakeBridge:
     def started(self) -> None:
         self.has_started = True
 
+    def settled(self) -> None:
+        self.has_settled = True
+
+    def suspend(self) -> None:
+        self.has_suspended = True
+
     def options(self) -> Options:
         return {
             "application": "unused:unused",
             "python_path": "",
             "loop": "asyncio",
             "verbosity": 0,
+            "session": True,
             "variables": [],
         }

@@ -14,7 +14,7 @@ from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import Runtime
 
-Start = Callable[[Any], Awaitable[Runtime]]
+Start = Callable[..., Awaitable[Runtime]]
 
 
 async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
@@ -40,8 +40,8 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
     loop = asyncio.get_running_loop()
     runtimes = []
 
-    async def start_it(application: Any) -> Runtime:
-        runtime = Runtime(bridge, loop)
+    async def start_it(application: Any, has_session: bool = True) -> Runtime:
+        runtime = Runtime(bridge, loop, has_session)
         runtimes.append(runtime)
         runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
         runtime.start("tests:application", application)
@@ -234,6 +234,29 @@ async def test_wrong_arguments_raise_in_the_consumer(bridge: FakeBridge, start: 
     ]
     assert bridge.published == []
     assert bridge.subscriptions == {}
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+async def test_shared_subscriptions_need_the_session(
+    bridge: FakeBridge, start: Start, has_session: bool
+) -> None:
+    errors: list[str] = []
+
+    class Sharing(MqttConsumer):
+        async def connect(self) -> None:
+            try:
+                await self.subscribe("$share/g/a", 1)
+            except ValueError as error:
+                errors.append(str(error))
+            await self.subscribe("$shared/a", 1)
+
+    await start(Sharing.as_asgi(), has_session)
+    if has_session:
+        assert not errors
+        assert bridge.subscriptions == {(1, "$share/g/a"): 1, (1, "$shared/a"): 1}
+    else:
+        assert "'$share/g/a'" in errors[0] and "set plugin_opt_session full" in errors[0]
+        assert bridge.subscriptions == {(1, "$shared/a"): 1}
 
 
 async def test_an_application_that_never_imports_this_package(bridge: FakeBridge, start: Start) -> None:

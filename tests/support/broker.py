@@ -365,16 +365,16 @@ class Broker:
         return int(self._status("Threads"))
 
     def descriptors(self) -> int:
-        """Return how many file descriptors are open: the broker's, and those of the thread that runs Python."""
+        """Return how many file descriptors are open: the broker's, and those of the plugin's threads."""
         return len(self.descriptor_targets())
 
     def descriptor_targets(self) -> list[str]:
         """Return what the open descriptors point to, sorted; to name the one that leaked."""
         found = []
-        # The loop thread and its children have a table of their own where the system lets them.
+        # The plugin's threads have tables of their own where the system lets them.
         tables = [Path(f"/proc/{self.pid}/fd")]
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            if (task / "comm").read_text().strip() == "mqttasgi":
+            if (task / "comm").read_text().strip() in ("mqttasgi", "mqttasgi-mqtt"):
                 tables.append(task / "fd")
         for table in tables:
             for name in os.listdir(table):

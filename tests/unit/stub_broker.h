@@ -13,13 +13,8 @@
 #define STUB_LOG_LINE 1000 /* bytes that mosquitto_log_printf() keeps, with the NUL */
 #define STUB_RECORDS 2048
 
-/* A client of the broker, as far as anybody asks about it. */
-struct mosquitto {
-	const char *id;
-};
-
 struct stub_publish {
-	char *client_id; /* NULL: for all who subscribed */
+	char *client_id; /* NULL: for everybody */
 	char *topic;
 	void *payload; /* NULL when payload_length is 0 */
 	int payload_length;

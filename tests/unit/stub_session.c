@@ -1,112 +1,81 @@
 #include "stub_session.h"
 
-#include "cmocka_all.h"
-
 #include <string.h>
 
-#include "marks.h"
-#include "message.h"
 #include "mosquitto_api.h"
 #include "session.h"
 #include "text.h"
 
-#define MARKS 64
-
-struct session {
-	char unused;
-};
-
 struct stub_session stub_session;
-static struct session only;
 
-struct session *stub_session_reset(void)
+struct session *stub_session_get(void)
 {
-	stub_session_end();
-	stub_session.client_id = "session";
-	stub_session.marks = marks_new(MARKS);
-	assert_non_null(stub_session.marks);
-	return &only;
+	return (struct session *)&stub_session;
 }
 
-void stub_session_end(void)
+void stub_session_reset(void)
 {
-	struct message *command;
+	size_t i;
 
-	while ((command = stub_session_take())) {
-		message_free(command);
+	for (i = 0; i < stub_session.command_count; i++) {
+		message_free(stub_session.commands[i]);
 	}
-	marks_free(stub_session.marks);
 	memset(&stub_session, 0, sizeof(stub_session));
-}
-
-struct message *stub_session_take(void)
-{
-	struct message *command = stub_session.commands;
-
-	if (command) {
-		stub_session.commands = command->next;
-		command->next = NULL;
-	}
-	return command;
 }
 
 int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
 		struct session **ret_session, struct text *error)
 {
-	assert_non_null(options);
-	assert_non_null(inbound);
-	assert_non_null(outbound);
-	assert_true(inbound_fd >= 0);
-	stub_session.made++;
-	if (stub_session.error) {
-		text_add(error, stub_session.error, strlen(stub_session.error));
+	(void)options;
+	(void)inbound;
+	(void)outbound;
+	(void)inbound_fd;
+	if (stub_session.new_rc != MOSQ_ERR_SUCCESS) {
+		(void)error; /* text.c is not in every program that has this */
+		return stub_session.new_rc;
 	}
-	if (stub_session.new_rc == MOSQ_ERR_SUCCESS) {
-		*ret_session = &only;
-	}
-	return stub_session.new_rc;
+	*ret_session = stub_session_get();
+	return MOSQ_ERR_SUCCESS;
 }
 
 void session_free(struct session *session)
 {
-	stub_session.freed += session != NULL;
+	stub_session.freed = session != NULL;
 }
 
 int session_start(struct session *session)
 {
-	assert_ptr_equal(session, &only);
-	stub_session.started++;
-	return stub_session.start_rc;
+	(void)session;
+	stub_session.started = true;
+	return 0;
 }
 
 bool session_stop(struct session *session, unsigned int milliseconds)
 {
-	assert_ptr_equal(session, &only);
-	assert_true(milliseconds > 0);
-	stub_session.stopped++;
-	return !stub_session.hangs;
+	(void)session;
+	(void)milliseconds;
+	stub_session.stopped = true;
+	return true;
 }
 
 void session_command(struct session *session, struct message *command)
 {
-	struct message **end = &stub_session.commands;
-
-	assert_ptr_equal(session, &only);
-	while (*end) {
-		end = &(*end)->next;
+	(void)session;
+	if (stub_session.command_count < sizeof(stub_session.commands) / sizeof(stub_session.commands[0])) {
+		stub_session.commands[stub_session.command_count++] = command;
+	} else {
+		message_free(command);
 	}
-	command->next = NULL;
-	*end = command;
 }
 
 struct marks *session_marks(struct session *session)
 {
-	assert_ptr_equal(session, &only);
+	(void)session;
 	return stub_session.marks;
 }
 
 const char *session_client_id(const struct session *session)
 {
-	assert_ptr_equal(session, &only);
-	return stub_session.client_id;
+	(void)session;
+	return "the-session";
 }

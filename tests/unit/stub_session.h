@@ -1,35 +1,27 @@
-/* Stands for session.c where its thread is not the subject: there is one session, and it records what the broker thread
- * tells it. For one thread. */
+/* Stands for session.c, and records the commands that it is given. One session at a time. */
 #ifndef STUB_SESSION_H
 #define STUB_SESSION_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "message.h"
+
 struct marks;
-struct message;
 struct session;
 
-struct stub_session {
-	const char *client_id;    /* of session_client_id() */
-	struct marks *marks;      /* of session_marks(); NULL: it expects no copies */
-	int new_rc;               /* of session_new(), */
-	const char *error;        /* with this sentence; NULL: none */
-	int start_rc;             /* of session_start() */
-	bool hangs;               /* session_stop() waits in vain */
-	unsigned int made, started, stopped, freed;
-	struct message *commands; /* not taken yet, in order */
-};
+extern struct stub_session {
+	struct message *commands[64]; /* owned */
+	size_t command_count;
+	struct marks *marks; /* what session_marks() returns */
+	int new_rc;          /* what session_new() returns */
+	bool started, stopped, freed;
+} stub_session;
 
-extern struct stub_session stub_session;
+/* A session to give to lanes_new(). */
+struct session *stub_session_get(void);
 
-/* Forgets everything, and is there: a session with a client id, and marks. */
-struct session *stub_session_reset(void);
-
-/* Frees what stub_session_reset() made. */
-void stub_session_end(void);
-
-/* The oldest command, which is now the caller's, or NULL. */
-struct message *stub_session_take(void);
+/* Forgets everything. */
+void stub_session_reset(void);
 
 #endif
