@@ -13,8 +13,8 @@ from .processes import free_port, wait_until
 class _Server:
     """Accepts connections on a loopback port while it is started, each served by a thread."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port if port is not None else free_port()
         #: How many connections came so far.
         self.accepted = 0
         self._lock = threading.Lock()  # guards _sockets
@@ -119,11 +119,15 @@ class FakeListener(_Server):
 
 
 class Proxy(_Server):
-    """Passes connections on to a port of this machine."""
+    """Passes connections on to a port of this machine.
 
-    def __init__(self, target: int) -> None:
-        super().__init__()
-        self._target = target
+    Attributes:
+        target: That port, which may change; 0 closes connections at once.
+    """
+
+    def __init__(self, target: int, *, port: int | None = None) -> None:
+        super().__init__(port)
+        self.target = target
         self._flows = threading.Event()
         self._flows.set()
 
@@ -144,7 +148,9 @@ class Proxy(_Server):
         self._flows.set()
 
     def serve(self, connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self._target)) as beyond, self._known(beyond):
+        if not self.target:
+            return
+        with socket.create_connection(("127.0.0.1", self.target)) as beyond, self._known(beyond):
             for end in (connection, beyond):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             back = threading.Thread(target=self._pump, args=(beyond, connection), daemon=True)

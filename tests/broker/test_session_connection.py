@@ -1,0 +1,608 @@
+"""How the session gets to a listener, what is said where it cannot, and what goes on meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import BrokerFactory
+from support.broker import Broker, BrokerFailed, mosquitto_version
+from support.certificates import Authority, trust_folder
+from support.client import Client
+from support.consumers import CallFailed, Consumers, Heard, Writer
+from support.listeners import FakeListener, Proxy
+from support.processes import free_port, wait_until
+
+UP = "Session with the listener at"
+FAILED = "No session with the listener at"
+APPLICATION = "apps.listener:application"
+
+
+def start(broker: BrokerFactory, **arguments: Any) -> Broker:
+    return broker(APPLICATION, **arguments)
+
+
+def check_session(started: Broker, where: str | int, **login: Any) -> None:
+    """Waits for the session and uses it: with what was retained, a will, and QoS 2."""
+    address = f"127.0.0.1:{where}" if isinstance(where, int) else where
+    started.wait_for_log(f"{UP} {address}\\.$", timeout=10)
+    consumers, client = Consumers(started, **login), started.client(**login)
+    client.publish("kept/x", "1", qos=1, retain=True)
+    consumers.subscribe("kept/+")
+    assert consumers.heard() == [Heard("kept/x", "1", 1, True)]
+    victim = started.client(will=("kept/y", "2", 1, False), **login)
+    client.subscribe("kept/y")
+    victim.abort()
+    client.wait_for("kept/y")
+    client.publish("kept/z", "3", qos=2)
+    assert consumers.heard() == [Heard("kept/y", "2", 1, False), Heard("kept/z", "3", 2, False)]
+
+
+def check_direct_lane(started: Broker, **login: Any) -> Consumers:
+    """Uses what works without a session."""
+    consumers, client = Consumers(started, **login), started.client(**login)
+    consumers.subscribe("direct/+", 2)
+    for qos in (0, 1, 2):
+        client.publish("direct/x", str(qos), qos)
+    client.publish("elsewhere", qos=1)
+    assert consumers.heard() == [Heard("direct/x", str(qos), qos, False) for qos in (0, 1, 2)]
+    return consumers
+
+
+def complaint(started: Broker, timeout: float = 20) -> str:
+    """Waits for the line that says why there is no session, and returns it: there is one."""
+    started.wait_for_log(FAILED, timeout)
+    lines = [line for line in started.log().splitlines() if FAILED in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+# ---- ways that work ----
+
+
+def test_tcp(broker: BrokerFactory) -> None:
+    started = start(broker)
+    check_session(started, started.port)
+
+
+def test_tcp_by_name(broker: BrokerFactory) -> None:
+    started = start(broker, options={"host": "localhost"})
+    check_session(started, f"localhost:{started.port}")
+
+
+def test_unix_socket(broker: BrokerFactory, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    started = start(broker, lines=[f"listener 0 {path}"], options={"host": path, "port": 0})
+    check_session(started, str(path))
+
+
+def passwords(folder: Path, **users: str) -> str:
+    """A configuration line that allows these users, with these passwords."""
+    file = folder / "passwords"
+    file.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
+    subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
+    return f"password_file {file}"
+
+
+def test_user_and_password(broker: BrokerFactory, tmp_path: Path) -> None:
+    started = start(
+        broker,
+        anonymous=False,
+        lines=[passwords(tmp_path, hub="its secret", test="t")],
+        options={"username": "hub", "password": "its secret", "verbosity": 2},
+    )
+    check_session(started, started.port, username="test", password="t")
+    assert "its secret" not in started.log()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+class Tls:
+    """A port and the lines of a listener that speaks TLS."""
+
+    def __init__(self, authority: Authority, name: str = "server", *lines: str, **arguments: str) -> None:
+        self.port = free_port()
+        certificate = authority.issue(name, **arguments)
+        self.lines = [
+            f"listener {self.port} 127.0.0.1",
+            f"certfile {certificate.cert}",
+            f"keyfile {certificate.key}",
+            *lines,
+        ]
+
+
+def test_tls(broker: BrokerFactory, authority: Authority) -> None:
+    tls = Tls(authority)
+    started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
+    check_session(started, tls.port)
+
+
+def test_tls_with_a_client_certificate(broker: BrokerFactory, authority: Authority) -> None:
+    required = ("require_certificate true", f"cafile {authority.cert}", "use_identity_as_username true")
+    tls = Tls(authority, "server", *required)
+    hub = authority.issue("hub")
+    options = {"port": tls.port, "cacert": authority.cert, "cert": hub.cert, "key": hub.key}
+    started = start(broker, lines=tls.lines, options=options)
+    check_session(started, tls.port)
+    started.wait_for_log(r"New client connected from .* as mqttasgi-.*u'hub'")
+
+
+def test_tls_with_a_user_and_password(broker: BrokerFactory, authority: Authority, tmp_path: Path) -> None:
+    tls = Tls(authority)
+    started = start(
+        broker,
+        anonymous=False,
+        lines=[*tls.lines, passwords(tmp_path, hub="its secret", test="t")],
+        options={"port": tls.port, "cacert": authority.cert, "username": "hub", "password": "its secret"},
+    )
+    check_session(started, tls.port, username="test", password="t")
+
+
+def test_tls_with_the_systems_authorities(
+    broker: BrokerFactory, authority: Authority, tmp_path: Path
+) -> None:
+    """OpenSSL takes the place of the system's folder from the environment."""
+    tls = Tls(authority)
+    folder = trust_folder(tmp_path / "trusted", authority.cert)
+    started = start(
+        broker,
+        lines=tls.lines,
+        options={"port": tls.port, "use_ssl": True},
+        environment={"SSL_CERT_DIR": str(folder), "SSL_CERT_FILE": str(folder / "authority.crt")},
+    )
+    check_session(started, tls.port)
+
+
+WEBSOCKETS = ["protocol websockets"]
+
+
+@pytest.mark.skipif(mosquitto_version() < (2, 1), reason="libmosquitto speaks websockets since 2.1")
+def test_websockets(broker: BrokerFactory) -> None:
+    port = free_port()
+    lines = [f"listener {port} 127.0.0.1", *WEBSOCKETS]
+    started = start(broker, lines=lines, options={"port": port, "transport": "websockets"})
+    check_session(started, port)
+
+
+@pytest.mark.skipif(mosquitto_version() < (2, 1), reason="libmosquitto speaks websockets since 2.1")
+def test_websockets_with_tls(broker: BrokerFactory, authority: Authority) -> None:
+    tls = Tls(authority, "server", *WEBSOCKETS)
+    options = {"port": tls.port, "transport": "websockets", "cacert": authority.cert}
+    started = start(broker, lines=tls.lines, options=options)
+    check_session(started, tls.port)
+
+
+@pytest.mark.skipif(mosquitto_version() >= (2, 1), reason="libmosquitto speaks websockets since 2.1")
+def test_websockets_without_a_library_that_can(broker: BrokerFactory) -> None:
+    with pytest.raises(BrokerFailed) as failure:
+        start(broker, options={"transport": "websockets"})
+    assert failure.value.status is not None and failure.value.status > 0
+    assert "option transport: the installed client library (libmosquitto.so.1) cannot speak websockets" in (
+        failure.value.log
+    )
+    assert "Opening" not in failure.value.log
+
+
+@pytest.mark.parametrize("key", ["cacert", "cert", "key"])
+def test_a_file_that_is_no_certificate(
+    broker: BrokerFactory, authority: Authority, tmp_path: Path, key: str
+) -> None:
+    """Whether it is found out at the start or at the first connection: the file is named, or what it is for."""
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense\n")
+    hub = authority.issue("hub")
+    tls = Tls(authority)
+    options = {"port": tls.port, "cacert": authority.cert, "cert": hub.cert, "key": hub.key, key: nonsense}
+    try:
+        started = start(broker, lines=tls.lines, options=options)
+    except BrokerFailed as failure:
+        log = failure.log
+    else:
+        complaint(started)
+        log = started.log()
+        check_direct_lane(started)
+    assert str(nonsense) in log or f"plugin_opt_{key}" in log or key in log
+
+
+# ---- ways that do not ----
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "does not answer"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", ""),
+        (b"\x20\xff\xff\xff\xff\xff\xff\xff", ""),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", ""),
+        (bytes(range(256)) * 64, ""),
+        # CONNACKs: shorter than one can be, MQTT 3.1.1's refusal, and one with properties that never end.
+        (b"\x20\x00", ""),
+        (b"\x20\x02\x00\x05", "refused the connection"),
+        (b"\x20\x04\x00\x00\xff\xff", ""),
+        # A PUBLISH before any CONNACK.
+        (b"\x30\x06\x00\x01x\x00hi", ""),
+    ],
+    ids=["silence", "http", "endless", "ssh", "bytes", "short", "refusal", "properties", "publish"],
+)
+def test_a_listener_that_is_none(broker: BrokerFactory, answer: bytes | None, says: str) -> None:
+    with FakeListener(answer) as fake:
+        started = start(broker, options={"port": fake.port, "retries": 0})
+        line = complaint(started)
+        assert f"127.0.0.1:{fake.port}: " in line
+        assert says in line
+        assert "plugin_opt_" in line
+        check_direct_lane(started)
+        # It is tried again.
+        fake.wait_for_connections(2)
+        check_direct_lane(started)
+
+
+def test_nobody_listens(broker: BrokerFactory) -> None:
+    port = free_port()
+    started = start(broker, options={"port": port, "retries": 0})
+    line = complaint(started)
+    assert f"127.0.0.1:{port}: Connection refused" in line
+    assert "plugin_opt_host" in line and "plugin_opt_port" in line
+    assert "retained" in line, "it says what is missing"
+    check_direct_lane(started)
+
+
+def test_a_host_that_does_not_exist(broker: BrokerFactory) -> None:
+    started = start(broker, options={"host": "no-such-host.invalid"})
+    assert "no-such-host.invalid" in complaint(started, timeout=60)
+    check_direct_lane(started)
+
+
+def test_a_socket_that_does_not_exist(broker: BrokerFactory, tmp_path: Path) -> None:
+    started = start(broker, options={"host": tmp_path / "nothing", "port": 0})
+    assert f"{tmp_path / 'nothing'}: No such file or directory" in complaint(started)
+    check_direct_lane(started)
+
+
+def test_another_brokers_listener(broker: BrokerFactory) -> None:
+    """Nothing of the other broker's reaches consumers, nor stays there."""
+    other = broker(plugin=None)
+    other.client().publish("kept/x", "the other's", qos=1, retain=True)
+    started = start(broker, options={"port": other.port, "retries": 0})
+    line = complaint(started)
+    assert f"127.0.0.1:{other.port}: " in line
+    assert "another broker" in line
+    consumers = check_direct_lane(started)
+    consumers.subscribe("kept/#")
+    assert consumers.heard() == []
+
+
+def test_a_listener_with_a_mount_point(broker: BrokerFactory) -> None:
+    port = free_port()
+    lines = [f"listener {port} 127.0.0.1", "mount_point elsewhere/"]
+    started = start(broker, lines=lines, options={"port": port})
+    assert "mount_point" in complaint(started)
+    check_direct_lane(started)
+
+
+def test_a_wrong_password(broker: BrokerFactory, tmp_path: Path) -> None:
+    started = start(
+        broker,
+        anonymous=False,
+        lines=[passwords(tmp_path, hub="its secret", test="t")],
+        options={"username": "hub", "password": "a wrong secret", "verbosity": 2},
+    )
+    line = complaint(started)
+    assert f"127.0.0.1:{started.port}: it refused the connection: " in line
+    assert "plugin_opt_username" in line and "plugin_opt_password" in line
+    check_direct_lane(started, username="test", password="t")
+    assert "wrong secret" not in started.log()
+
+
+def test_no_password_where_one_is_needed(broker: BrokerFactory, tmp_path: Path) -> None:
+    started = start(broker, anonymous=False, lines=[passwords(tmp_path, test="t")])
+    assert "it refused the connection: " in complaint(started)
+    check_direct_lane(started, username="test", password="t")
+
+
+def test_a_certificate_of_somebody_elses_authority(
+    broker: BrokerFactory, authority: Authority, tmp_path: Path
+) -> None:
+    tls = Tls(Authority(tmp_path, "stranger"))
+    started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
+    assert "certificate" in complaint(started)
+    check_direct_lane(started)
+
+
+def test_an_authority_that_the_system_does_not_know(broker: BrokerFactory, authority: Authority) -> None:
+    tls = Tls(authority)
+    started = start(broker, lines=tls.lines, options={"port": tls.port, "use_ssl": True})
+    assert "certificate" in complaint(started)
+    check_direct_lane(started)
+
+
+def test_a_certificate_for_another_host(broker: BrokerFactory, authority: Authority) -> None:
+    tls = Tls(authority, "elsewhere", hosts="DNS:elsewhere.example")
+    started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
+    complaint(started)
+    check_direct_lane(started)
+
+
+def test_no_client_certificate_where_one_is_needed(broker: BrokerFactory, authority: Authority) -> None:
+    tls = Tls(authority, "server", "require_certificate true", f"cafile {authority.cert}")
+    started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
+    complaint(started)
+    check_direct_lane(started)
+
+
+@pytest.mark.parametrize("speaks", ["session", "listener"])
+def test_only_one_of_the_two_speaks_tls(broker: BrokerFactory, authority: Authority, speaks: str) -> None:
+    tls = Tls(authority)
+    if speaks == "session":
+        started = start(broker, options={"cacert": authority.cert})
+    else:
+        started = start(broker, lines=tls.lines, options={"port": tls.port})
+    complaint(started)
+    check_direct_lane(started)
+
+
+def test_giving_up(broker: BrokerFactory) -> None:
+    with FakeListener(b"\x20\x03\x00\x87\x00") as fake:
+        started = start(broker, options={"port": fake.port, "retries": 2})
+        started.wait_for_log(
+            f"Gave up on the session with the listener at 127.0.0.1:{fake.port} after 2 tries: "
+        )
+        check_direct_lane(started)
+        assert fake.accepted == 2
+        complaint(started)
+    # Nobody waits for it: neither subscribe() nor the stop.
+    consumers = Consumers(started)
+    consumers.subscribe("more/#", 2)
+    consumers.unsubscribe("more/#")
+
+
+def test_never_giving_up(broker: BrokerFactory) -> None:
+    """More often than the option's default, and with one complaint only."""
+    with FakeListener(b"\x20\x03\x00\x87\x00") as fake:
+        started = start(broker, options={"port": fake.port, "retries": 0})
+        fake.wait_for_connections(4, timeout=30)
+        complaint(started)
+    assert "Gave up" not in started.log()
+
+
+def test_a_later_success_is_said(broker: BrokerFactory) -> None:
+    proxy = Proxy(0)
+    started = start(broker, start=False, options={"port": proxy.port, "retries": 0})
+    started.start()
+    complaint(started)
+    consumers, client = check_direct_lane(started), started.client()
+    client.publish("kept/x", "1", qos=1, retain=True)
+    consumers.subscribe("kept/+")
+    assert consumers.heard() == []
+    with Proxy(started.port, port=proxy.port):
+        started.wait_for_log(f"The session with the listener at 127.0.0.1:{proxy.port} is there", timeout=20)
+        # What was asked for meanwhile comes now.
+        assert consumers.heard() == [Heard("kept/x", "1", 1, True)]
+
+
+def test_session_off(broker: BrokerFactory) -> None:
+    started = start(broker, options={"session": "off"})
+    consumers = check_direct_lane(started)
+    client = started.client()
+    client.publish("kept/x", "1", qos=1, retain=True)
+    consumers.subscribe("kept/+")
+    assert consumers.heard() == []
+    with pytest.raises(CallFailed, match="^ValueError: .*session"):
+        consumers.subscribe("$share/group/x", 1)
+    assert "mqttasgi-" not in started.log(), "no such client has come"
+    assert "essio" not in "".join(line for line in started.log().splitlines() if "mqttasgi:" in line)
+
+
+# ---- a connection that breaks ----
+
+
+LOST = "The session with the listener at .* is lost"
+BACK = "The session with the listener at .* is back"
+
+
+class Behind:
+    """A broker whose session goes through a proxy."""
+
+    def __init__(
+        self,
+        broker: BrokerFactory,
+        authority: Authority | None,
+        *,
+        lines: Iterable[str] = (),
+        **options: object,
+    ) -> None:
+        self._position = 0
+        options.setdefault("retries", 0)
+        if authority is None:
+            # The broker may take another port than it first looked at, so the proxy learns it afterwards.
+            self.proxy = Proxy(0)
+            self.broker = start(
+                broker, start=False, lines=lines, options={"port": self.proxy.port, **options}
+            )
+        else:
+            tls = Tls(authority)
+            self.proxy = Proxy(tls.port)
+            options.update(port=self.proxy.port, cacert=authority.cert)
+            self.broker = start(broker, start=False, lines=[*tls.lines, *lines], options=options)
+        self.proxy.start()
+        self.broker.start()
+        if authority is None:
+            self.proxy.target = self.broker.port
+        self.broker.wait_for_log("(Session|The session) with the listener at", timeout=20)
+
+    def lose(self) -> None:
+        """Refuse the session from now on."""
+        self._position = len(self.broker.log())
+        self.proxy.stop()
+        self.broker.wait_for_log(LOST, since=self._position)
+
+    def come_back(self) -> None:
+        self.proxy.start()
+        # Pauses double: by now the next one may be long.
+        self.broker.wait_for_log(BACK, timeout=40, since=self._position)
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def behind(request: pytest.FixtureRequest, broker: BrokerFactory, authority: Authority) -> Any:
+    made = Behind(broker, authority if request.param == "tls" else None)
+    yield made
+    made.proxy.stop()
+
+
+def test_a_listener_that_goes_and_comes_back(behind: Behind) -> None:
+    consumers, client = Consumers(behind.broker), behind.broker.client()
+    consumers.subscribe("kept/+", 2)
+    client.subscribe("kept/+")
+    client.publish("kept/x", "1", qos=1, retain=True)
+    assert consumers.heard() == [Heard("kept/x", "1", 1, False)]
+
+    behind.lose()
+    for qos in (0, 1, 2):
+        client.publish("kept/x", f"direct {qos}", qos)
+        client.wait_for()
+    assert [message.payload for message in consumers.heard()] == ["direct 0", "direct 1", "direct 2"]
+    consumers.spawn(1)
+    consumers.subscribe("kept/x", 2, to=1)
+    assert consumers.heard(1) == []
+
+    behind.come_back()
+    # Retained messages for who subscribed meanwhile, and for nobody else.
+    assert consumers.heard(1) == [Heard("kept/x", "1", 1, True)]
+    assert consumers.heard() == []
+    victim = behind.broker.client(will=("kept/x", "gone", 1, False))
+    client.wait_for("kept/x")
+    victim.abort()
+    client.wait_for("kept/x")
+    client.publish("kept/x", "after", qos=2)
+    for app_id in (0, 1):
+        expected = [Heard("kept/x", "gone", 1, False), Heard("kept/x", "after", 2, False)]
+        assert consumers.heard(app_id) == expected
+
+
+def test_wills_while_the_session_is_away_are_not_lost(behind: Behind) -> None:
+    """The broker keeps those of QoS 1 and 2 for the session, with copies of what goes the direct lane."""
+    consumers, client = Consumers(behind.broker), behind.broker.client()
+    consumers.subscribe("dying/+", 2)
+    client.subscribe("dying/+", qos=2)
+    behind.lose()
+    for number in range(10):
+        victim = behind.broker.client(will=("dying/lamp", f"gone {number}", 1 + number % 2, False))
+        victim.publish("dying/lamp", "here", qos=1)
+        client.wait_for()
+        victim.abort()
+        client.wait_for()
+    assert consumers.heard() == [Heard("dying/lamp", "here", 1, False)] * 10
+    behind.come_back()
+    heard = consumers.heard()
+    for qos in (1, 2):
+        expected = [f"gone {number}" for number in range(qos - 1, 10, 2)]
+        assert [message.payload for message in heard if message.qos == qos] == expected
+    assert len(heard) == 10
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_nothing_is_lost_or_doubled_when_the_connection_breaks(behind: Behind, qos: int) -> None:
+    """Again and again in the middle of live messages. Those of QoS 2 change lanes each time."""
+    consumers, client = Consumers(behind.broker), behind.broker.client()
+    consumers.subscribe("w/+", 2)
+    with Writer(client, ["w/x", "w/y"], qos) as writer:
+        for _ in range(5):
+            writer.advance(50)
+            since = len(behind.broker.log())
+            behind.proxy.drop()
+            behind.broker.wait_for_log(BACK, timeout=20, since=since)
+        writer.advance(50)
+    heard = consumers.heard()
+    for topic in writer.topics:
+        numbers = [int(message.payload) for message in heard if message.topic == topic]
+        assert sorted(numbers) == list(range(1, writer.taken + 1)), (
+            f"lost {sorted(set(range(1, writer.taken + 1)) - set(numbers))[:20]}, "
+            f"doubled {sorted({number for number in numbers if numbers.count(number) > 1})[:20]}"
+        )
+        if qos < 2:
+            assert numbers == sorted(numbers)
+
+
+def test_a_connection_that_freezes(behind: Behind) -> None:
+    """A listener that says nothing any more looks like a quiet one, until something should have come."""
+    consumers, client = Consumers(behind.broker), behind.broker.client()
+    consumers.subscribe("f/+", 1)
+    client.publish("f/x", "1", qos=1, retain=True)
+    assert consumers.heard() == [Heard("f/x", "1", 1, False)]
+    since = len(behind.broker.log())
+    behind.proxy.freeze()
+    for number in range(100):
+        client.publish("f/y", str(number), qos=number % 2)
+    consumers.client.publish(
+        "do/0/subscribe", json.dumps({"number": -1, "arguments": {"topic": "f/x", "qos": 1}}), qos=1
+    )
+    # The consumer waits for its subscription; when the connection is given up it goes on.
+    behind.broker.wait_for_log(LOST, timeout=20, since=since)
+    consumers.client.wait_for("did", timeout=20)
+    assert sorted(int(m.payload) for m in consumers.heard() if m.topic == "f/y") == list(range(100))
+    behind.proxy.thaw()
+    behind.broker.wait_for_log(BACK, timeout=20, since=since)
+    assert consumers.heard() == [Heard("f/x", "1", 1, True)]
+
+
+def test_giving_up_after_a_connection_was_lost(broker: BrokerFactory) -> None:
+    """The tries are counted in a row, from the loss on; nobody waits for what will not come."""
+    behind = Behind(broker, None, retries=2)
+    consumers = Consumers(behind.broker)
+    for _ in range(3):
+        since = len(behind.broker.log())
+        behind.proxy.drop()
+        behind.broker.wait_for_log(BACK, timeout=20, since=since)
+    behind.lose()
+    behind.broker.wait_for_log("Gave up on the session .* after 2 tries", timeout=20)
+    consumers.subscribe("x/#", 2)
+    consumers.client.publish("x/y", "1", qos=2)
+    assert consumers.heard() == [Heard("x/y", "1", 2, False)]
+
+
+def test_descriptors_and_threads_stay_the_same(behind: Behind) -> None:
+    consumers = Consumers(behind.broker)
+    consumers.subscribe("x/#", 1)
+
+    def cycle() -> None:
+        since = len(behind.broker.log())
+        behind.proxy.drop()
+        behind.broker.wait_for_log(BACK, timeout=20, since=since)
+
+    cycle()
+    before, threads = behind.broker.descriptors(), behind.broker.threads()
+    for _ in range(10):
+        cycle()
+    # The broker closes its end of an old connection when it likes.
+    wait_until(
+        lambda: behind.broker.descriptors() == before,
+        5,
+        f"{before} descriptors",
+        lambda: "\n".join(behind.broker.descriptor_targets()),
+    )
+    assert behind.broker.threads() == threads
+
+
+def test_who_takes_the_sessions_client_id(broker: BrokerFactory) -> None:
+    """The broker lets the newcomer have it; the session comes back, and nobody hears of it but the log."""
+    started = start(broker, options={"client_id": "hub", "retries": 0})
+    started.wait_for_log(UP)
+    consumers = Consumers(started)
+    consumers.subscribe("x/+", 1)
+    since = len(started.log())
+    thief: Client = started.client(client_id="hub")
+    started.wait_for_log(BACK, timeout=20, since=since)
+    thief.wait_for_disconnect()
+    check_direct_lane(started)
+    consumers.client.publish("x/y", "1", qos=1, retain=True)
+    consumers.heard()
+    consumers.subscribe("x/y", 1)
+    assert consumers.heard() == [Heard("x/y", "1", 1, True)]
