@@ -249,12 +249,28 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 }
 
+/* Those that share come through the session alone: the broker decides who gets which message. */
+static bool is_shared(const struct message *message)
+{
+	return strncmp(message->topic, "$share/", 7) == 0;
+}
+
+static void unsubscribe(struct broker *broker, const struct message *message)
+{
+	int rc = MOSQ_ERR_SUCCESS;
+
+	if (!is_shared(message)) {
+		rc = topics_remove(broker->topics, message->consumer, message->topic);
+	}
+	(void)lanes_command(broker->lanes, message);
+	answer(broker, message, rc);
+}
+
 static void subscribe(struct broker *broker, const struct message *message)
 {
 	int rc = MOSQ_ERR_SUCCESS;
 
-	/* Those that share come through the session alone: the broker decides who gets which message. */
-	if (strncmp(message->topic, "$share/", 7) != 0) {
+	if (!is_shared(message)) {
 		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
 	}
 	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message)) {
@@ -272,9 +288,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		subscribe(broker, message);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		(void)topics_remove(broker->topics, message->consumer, message->topic);
-		(void)lanes_command(broker->lanes, message);
-		answer(broker, message, MOSQ_ERR_SUCCESS);
+		unsubscribe(broker, message);
 		break;
 	case MESSAGE_SETTLED:
 	case MESSAGE_SUSPEND:

@@ -322,22 +322,44 @@ static void check_application(struct loader *loader)
 	}
 }
 
+/* A unix socket has no port. One from another place than the host, such as a `.env` file that somebody else uses too, is
+ * passed over; beside the host it is a mistake. */
+static void check_socket_path(struct loader *loader)
+{
+	const struct given *host = &loader->given[row_of("host")], *port = &loader->given[row_of("port")];
+	struct options *options = loader->options;
+
+	if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+		begin_sentence_about(loader, row_of("host"));
+		text_add_quoted(&loader->errors, options->host);
+		text_addf(&loader->errors, " is too long for a unix socket's path");
+	}
+	if (port->valid && port->source == host->source && options->port != 0) {
+		begin_sentence_about(loader, row_of("port"));
+		text_addf(&loader->errors, "a unix socket has none, leave it out or name another host than ");
+		text_add_quoted(&loader->errors, options->host);
+	}
+	options->port = 0;
+}
+
 static void check_address(struct loader *loader)
 {
 	struct options *options = loader->options;
-	size_t port = row_of("port");
+	size_t host = row_of("host"), port = row_of("port");
 
-	if (!loader->given[row_of("host")].valid) {
+	if (!loader->given[host].valid) {
 		return;
 	}
 	if (*options->host == '/') {
-		if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
-			begin_sentence_about(loader, row_of("host"));
-			text_add_quoted(&loader->errors, options->host);
-			text_addf(&loader->errors, " is too long for a unix socket's path");
-		}
-		options->port = 0;
-	} else if (loader->given[port].valid && options->port == 0) {
+		check_socket_path(loader);
+		return;
+	}
+	if (strchr(options->host, '/')) {
+		begin_sentence_about(loader, host);
+		text_add_quoted(&loader->errors, options->host);
+		text_addf(&loader->errors, " is neither a host's name or address nor a unix socket's path, which begins with /");
+	}
+	if (loader->given[port].valid && options->port == 0) {
 		begin_sentence_about(loader, port);
 		text_addf(&loader->errors, "0 is only for a host that is a unix socket's path and begins with /");
 	}

@@ -68,6 +68,7 @@ struct waiter {
 	struct recipient who;
 	uint64_t sequence; /* 0: nobody waits for an answer */
 	bool again;        /* it had subscribed to the filter before */
+	bool gone;         /* and has unsubscribed since; only while its round goes on */
 };
 
 struct waiters {
@@ -126,11 +127,11 @@ struct session {
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
-	bool settled, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool refused;       /* CONNACK said no */
 	bool starts_over;   /* the broker had a session that must not be there */
 
-	struct topics *topics;   /* what consumers subscribed to */
+	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
 	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
 	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
@@ -274,7 +275,7 @@ static uint64_t request_fence(struct session *session)
 	return session->fence;
 }
 
-static void set_up(struct session *session, bool is_up)
+static void tell_is_up(struct session *session, bool is_up)
 {
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
@@ -302,6 +303,18 @@ static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
 	}
 	waiters->items[waiters->count++] = *waiter;
 	return true;
+}
+
+static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer && !waiters->items[i - 1].gone) {
+			return &waiters->items[i - 1];
+		}
+	}
+	return NULL;
 }
 
 static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
@@ -447,6 +460,21 @@ static bool is_served(const struct filter *filter)
 	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
 }
 
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
+ * subscription is not for them. */
+static void admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
+{
+	size_t i;
+
+	for (i = 0; i < waiters->count; i++) {
+		const struct waiter *waiter = &waiters->items[i];
+
+		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->who.qos)) {
+			write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", filter->name);
+		}
+	}
+}
+
 /* Whether the broker must be told something about it. */
 static bool needs_round(const struct filter *filter)
 {
@@ -563,6 +591,7 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 {
 	const struct recipient *matches;
 	const struct filter *best = NULL, *filter;
+	uint8_t best_qos = 0;
 	size_t count, i;
 
 	topics_match(session->in_force, event->topic, &matches, &count);
@@ -571,9 +600,10 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 	}
 	for (i = 0; i < count; i++) {
 		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
-		if (filter && (!best || filter->known_qos > best->known_qos ||
-											(filter->known_qos == best->known_qos && filter->since < best->since))) {
+		if (filter &&
+				(!best || matches[i].qos > best_qos || (matches[i].qos == best_qos && filter->since < best->since))) {
 			best = filter;
+			best_qos = matches[i].qos;
 		}
 	}
 	return best && best->id == event->subscription;
@@ -650,10 +680,19 @@ static void forget_kept(struct session *session)
 	session->kept = (struct table){0};
 }
 
+static void admit_waiting(struct session *session, struct filter *filter)
+{
+	admit(session, filter, &filter->waiting);
+}
+
 static void deliver_kept(struct session *session)
 {
 	struct kept *kept;
 
+	if (!session->was_up) {
+		/* The session is that of an earlier process, and so are the consumers' subscriptions. */
+		for_each_filter(session, admit_waiting);
+	}
 	for (kept = session->oldest_kept; kept; kept = kept->next) {
 		const struct message *message = kept->message;
 		const struct mqtt_client_message event = {
@@ -738,8 +777,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 		}
 		answer(session, waiter->sequence);
 		waiter->sequence = 0;
-		if (!come && topics_qos(session->topics, waiter->who.consumer, filter->name) >= 0 &&
-				!add_waiter(&filter->waiting, waiter)) {
+		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
 		}
@@ -786,7 +824,7 @@ static void try_later(struct session *session, const char *reason)
 		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
 	}
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->fence_passed = session->fence; /* those on their way are lost with the connection */
 	forget_kept(session);
 	if (session->options->retries && session->failures >= session->options->retries) {
@@ -815,7 +853,7 @@ static void try_later(struct session *session, const char *reason)
 }
 
 /* One more connection that broke: reason is the end of a sentence. */
-static void fail(struct session *session, const char *reason)
+static void break_off(struct session *session, const char *reason)
 {
 	char copy[512];
 
@@ -869,7 +907,7 @@ static void on_first_round(struct session *session)
 	char where[300];
 
 	session->failures = 0;
-	set_up(session, true);
+	tell_is_up(session, true);
 	if (session->complained) {
 		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
 				session->was_up ? "back" : "there");
@@ -883,6 +921,9 @@ static void on_first_round(struct session *session)
 /* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
 static void enter_force(struct session *session, struct filter *filter)
 {
+	if (filter->is_shared) {
+		return;
+	}
 	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
 	} else if (!filter->since) {
@@ -905,8 +946,9 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	session->unacknowledged = filter->next;
 	if (!filter->is_known) {
 		leave_force(session, filter);
-	} else if (code < 128 && !filter->is_shared) {
+	} else {
 		enter_force(session, filter);
+		admit(session, filter, &filter->fetching);
 	}
 	if (code >= 128) {
 		write_log(session, MOSQ_LOG_WARNING,
@@ -938,6 +980,9 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 	session->fence_passed = fence;
 	session->fence_deadline = now_ms() + ANSWER_MS;
+	if (session->state == PROVING) {
+		deliver_kept(session); /* before its marks go */
+	}
 	if (marks_pass(session->marks, fence)) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
@@ -945,7 +990,6 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 				MARKS);
 	}
 	if (session->state == PROVING) {
-		deliver_kept(session);
 		on_proved(session);
 	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);
@@ -955,58 +999,32 @@ static void on_fence(struct session *session, const struct mqtt_client_message *
 	}
 }
 
-/* ---- what comes ---- */
-
-static void on_message(void *userdata, const struct mqtt_client_message *event)
-{
-	struct session *session = userdata;
-	struct filter *filter;
-
-	if (session->state != PROVING && session->state != RUNNING) {
-		return; /* of a session that is about to be ended */
-	}
-	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, event);
-		return;
-	}
-	filter = filter_of_id(session, event->subscription);
-	if (event->retain) {
-		deliver_retained(session, event, filter);
-	} else if (filter && filter->is_shared) {
-		deliver_shared(session, filter, event);
-	} else if (session->state == PROVING) {
-		keep(session, event);
-	} else if (is_authoritative(session, event) &&
-						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
-																														marks_fingerprint(event->topic, event->payload,
-																																event->payload_length)))) {
-		deliver_to_subscribers(session, event);
-	}
-}
-
-static const struct mqtt_client_events events = {
-	.connected = on_connected,
-	.acknowledged = on_acknowledged,
-	.message = on_message,
-};
-
 /* ---- commands ---- */
+
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = find_waiter(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
+}
 
 static void on_subscribe(struct session *session, const struct message *command)
 {
-	int before = topics_qos(session->topics, command->consumer, command->topic);
-	struct waiter waiter = {
-		.who = {command->consumer, command->qos},
-		.sequence = command->sequence,
-		.again = before >= 0,
-	};
+	struct waiter waiter = {.who = {command->consumer, command->qos}, .sequence = command->sequence};
 	struct filter *filter = find_filter(session, command->topic);
+	int before = -1;
 
-	if (!filter) {
+	if (filter) {
+		before = subscribed_qos(session, filter, command->consumer);
+		waiter.again = before >= 0;
+	} else {
 		filter = add_filter(session, command->topic);
 	}
-	if (!filter || topics_add(session->topics, command->consumer, command->topic, command->qos) ||
-			!add_waiter(&filter->waiting, &waiter)) {
+	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		answer(session, command->sequence);
 		return;
@@ -1025,14 +1043,18 @@ static void on_subscribe(struct session *session, const struct message *command)
 static void on_unsubscribe(struct session *session, const struct message *command)
 {
 	struct filter *filter = find_filter(session, command->topic);
-	int before = topics_qos(session->topics, command->consumer, command->topic);
+	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
+	struct waiter *fetching;
 
-	if (!filter || before < 0) {
+	if (before < 0) {
 		return;
 	}
 	(void)topics_remove(session->topics, command->consumer, command->topic);
 	filter->consumers[before]--;
 	forget_waiter(session, &filter->waiting, command->consumer);
+	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
+	}
 	if (is_served(filter)) {
 		make_due_if_changed(session, filter);
 	} else if (filter->is_known || filter->in_round) {
@@ -1045,12 +1067,13 @@ static void on_unsubscribe(struct session *session, const struct message *comman
 
 static void suspend(struct session *session)
 {
+	session->suspends = false;
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
 	mqtt_client_disconnect(session->client, false);
 	end_round(session, false);
-	set_up(session, false);
+	tell_is_up(session, false);
 	session->state = SUSPENDED;
 	session->fence_passed = session->fence;
 	write_log(session, MOSQ_LOG_NOTICE,
@@ -1081,13 +1104,60 @@ static void carry_out(struct session *session, const struct message *command)
 		session->holds_back = true;
 		break;
 	case MESSAGE_SUSPEND:
-		suspend(session);
+		session->suspends = true;
 		break;
 	default:
 		session->ends = true;
 		break;
 	}
 }
+
+static void take_commands(struct session *session)
+{
+	struct message *command;
+
+	while ((command = queue_take(session->commands))) {
+		carry_out(session, command);
+		message_free(command);
+	}
+}
+
+/* ---- what comes ---- */
+
+static void on_message(void *userdata, const struct mqtt_client_message *event)
+{
+	struct session *session = userdata;
+	struct filter *filter;
+
+	/* Who unsubscribed before the broker sent this does not get it. */
+	take_commands(session);
+	if (session->state != PROVING && session->state != RUNNING) {
+		return; /* of a session that is about to be ended */
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, event);
+		return;
+	}
+	filter = filter_of_id(session, event->subscription);
+	if (event->retain) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(session, filter, event);
+	} else if (session->state == PROVING) {
+		keep(session, event);
+	} else if (is_authoritative(session, event) &&
+						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
+																														marks_fingerprint(event->topic, event->payload,
+																																event->payload_length)))) {
+		deliver_to_subscribers(session, event);
+	}
+}
+
+static const struct mqtt_client_events events = {
+	.connected = on_connected,
+	.acknowledged = on_acknowledged,
+	.message = on_message,
+};
 
 /* ---- the thread ---- */
 
@@ -1114,13 +1184,13 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case CONNECTING:
 		if (now >= session->deadline) {
-			fail(session, "it does not answer");
+			break_off(session, "it does not answer");
 		}
 		break;
 	case PROVING:
 	case RUNNING:
 		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled) {
-			fail(session, session->state == PROVING
+			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
@@ -1147,7 +1217,7 @@ static void use_connection(struct session *session)
 	bool ok = mqtt_client_handle(session->client, READ_MAX);
 
 	if (session->refused || !ok) {
-		fail(session, mqtt_client_reason(session->client));
+		break_off(session, mqtt_client_reason(session->client));
 	} else if (session->starts_over) {
 		mqtt_client_disconnect(session->client, true);
 		session->state = WAITING;
@@ -1183,7 +1253,6 @@ static void *session_thread(void *argument)
 	struct session *session = argument;
 	int keep[2] = {session->inbound_fd, session->command_fd};
 	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
-	struct message *command;
 	char ignored[64];
 
 	if (keep[0] > keep[1]) {
@@ -1194,9 +1263,9 @@ static void *session_thread(void *argument)
 	while (!session->ends) {
 		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
 		}
-		while ((command = queue_take(session->commands))) {
-			carry_out(session, command);
-			message_free(command);
+		take_commands(session);
+		if (session->suspends) {
+			suspend(session);
 		}
 		pass_on_stalled(session);
 		watch_clock(session, now_ms());

@@ -49,6 +49,9 @@ def check_filter(topic_filter: str) -> None:
         )
     _check_length("filter", topic_filter)
     levels = topic_filter.split("/")
+    if levels[0] == "$share":
+        _check_group(topic_filter, levels)
+        levels = levels[2:]
     for position, level in enumerate(levels):
         if ("+" in level or "#" in level) and len(level) > 1:
             raise ValueError(
@@ -56,22 +59,20 @@ def check_filter(topic_filter: str) -> None:
             )
         if level == "#" and position != len(levels) - 1:
             raise ValueError(f"filter {topic_filter!r}: '#' must be the last level")
-    if levels[0] == "$share":
-        _check_share(topic_filter, levels)
 
 
-def _check_share(topic_filter: str, levels: list[str]) -> None:
-    # MQTT 5, 4.8.2
+def _check_group(topic_filter: str, levels: list[str]) -> None:
+    """Refuses what is not $share/group/filter, but for the filter itself (MQTT 5, 4.8.2)."""
     group = levels[1] if len(levels) > 1 else ""
-    if not group or group in "+#":
-        missing = "a name for the group"
-    elif len(levels) < 3 or levels[2:] == [""]:
-        missing = "the filter"
+    if not group:
+        wrong = "the group has no name"
+    elif "+" in group or "#" in group:
+        wrong = f"the name of the group, {group!r}, contains a wildcard"
+    elif len(levels) == 2 or levels[2:] == [""]:
+        wrong = "there is no filter after the group"
     else:
         return
-    raise ValueError(
-        f"filter {topic_filter!r}: a shared subscription is $share/<group>/<filter>, and {missing} is missing"
-    )
+    raise ValueError(f"filter {topic_filter!r}: {wrong}; a shared subscription is $share/<group>/<filter>")
 
 
 def _check_length(what: str, text: str) -> None:

@@ -7,8 +7,7 @@ way, the plugin says "hold": what comes the direct lane from then on waits here 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from typing import Optional
 
 from ._bridge import Delivery
 
@@ -22,6 +21,7 @@ class ConsumerHold:
         #: One of the subscriptions was not new: then a message that is also retained is received as both.
         self.again = False
         self._waiting: list[Delivery] = []
+        #: By topic.
         self._retained: dict[str, Delivery] = {}
 
     def add(self, delivery: Delivery) -> None:
@@ -35,37 +35,21 @@ class ConsumerHold:
         else:
             self._waiting.append(delivery)
 
-    def merged(self) -> Iterator[Delivery]:
+    def add_placed(self, delivery: Delivery) -> None:
+        """Keeps a delivery back whose place is behind all that waits, also if it is a retained message."""
+        self._waiting.append(delivery)
+
+    def end(self, general: Optional[GeneralHold]) -> list[Delivery]:
         """Everything in the order in which the broker had it: first what it had retained.
 
         A retained message may have been published after the hold began, and come the direct lane as well. It
-        then stands in the place of that one, not before older ones.
+        then stands in the place of that one, not before older ones; where that one waits in the general
+        hold, which is for what came last, it is put there and not returned.
         """
-        places = self._places()
-        for topic, delivery in self._retained.items():
-            if topic not in places:
-                yield delivery
-        for index, delivery in enumerate(self._waiting):
-            if not places or places.get(delivery[1].topic) != index:
-                yield delivery
-                continue
-            if self.again:
-                yield delivery
-            yield self._retained[delivery[1].topic]
-
-    def _places(self) -> dict[str, int]:
-        """Where among those that wait the retained messages were published, by topic."""
-        places = {}
-        if self._retained:
-            for index, (_, message, _) in enumerate(self._waiting):
-                kept = self._retained.get(message.topic)
-                if kept is not None and kept[1].payload == message.payload:
-                    places[message.topic] = index
-        return places
-
-
-def _qos(delivery: Delivery) -> int:
-    return min(delivery[1].qos, delivery[2])
+        if general is not None:
+            general.place(self._retained, self.again)
+        _place(self._retained, self._waiting, self.again)
+        return [*self._retained.values(), *self._waiting]
 
 
 class GeneralHold:
@@ -77,29 +61,64 @@ class GeneralHold:
     def __init__(self) -> None:
         self._current = 0
         self._released = 0
-        self._waiting: deque[tuple[int, Delivery]] = deque()
-
-    def hold(self, number: int) -> None:
-        """Keeps back what comes from now on."""
-        self._current = number
-
-    def release(self, number: int) -> Iterator[Delivery]:
-        """What may go on."""
-        self._released = max(self._released, number)
-        while self._waiting and self._waiting[0][0] <= number:
-            yield self._waiting.popleft()[1]
-
-    def take(self, handle: int) -> list[Delivery]:
-        """What waits for one consumer, which is about to end."""
-        taken = [delivery for _, delivery in self._waiting if delivery[0] == handle]
-        self._waiting = deque(entry for entry in self._waiting if entry[1][0] != handle)
-        return taken
+        #: (number of the hold, what came under it), the oldest first.
+        self._waiting: list[tuple[int, list[Delivery]]] = []
 
     @property
     def is_over(self) -> bool:
         """Whether nothing waits and nothing has to."""
         return self._released >= self._current and not self._waiting
 
+    def hold(self, number: int) -> None:
+        """Keeps back what comes from now on."""
+        self._current = number
+
     def add(self, delivery: Delivery) -> None:
         """Keeps a delivery back."""
-        self._waiting.append((self._current, delivery))
+        if not self._waiting or self._waiting[-1][0] != self._current:
+            self._waiting.append((self._current, []))
+        self._waiting[-1][1].append(delivery)
+
+    def release(self, number: int) -> list[Delivery]:
+        """What may go on."""
+        self._released = max(self._released, number)
+        released: list[Delivery] = []
+        while self._waiting and self._waiting[0][0] <= number:
+            released += self._waiting.pop(0)[1]
+        return released
+
+    def take(self, handle: int) -> list[Delivery]:
+        """What waits for one consumer, which is about to end."""
+        taken: list[Delivery] = []
+        for _, deliveries in self._waiting:
+            taken += [delivery for delivery in deliveries if delivery[0] == handle]
+            deliveries[:] = [delivery for delivery in deliveries if delivery[0] != handle]
+        return taken
+
+    def place(self, retained: dict[str, Delivery], again: bool) -> None:
+        """Moves retained messages of one consumer to where they wait as they were published."""
+        for _, deliveries in reversed(self._waiting):
+            _place(retained, deliveries, again)
+
+
+def _qos(delivery: Delivery) -> int:
+    return min(delivery[1].qos, delivery[2])
+
+
+def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) -> None:
+    """Moves retained messages to where they were published among those that wait.
+
+    The last one with the topic and the payload is the same message. It makes room, except for `again`: who
+    subscribes again to what he has gets both.
+    """
+    if not retained:
+        return
+    for index in range(len(waiting) - 1, -1, -1):
+        handle, message, _ = waiting[index]
+        kept = retained.get(message.topic)
+        if kept is not None and kept[0] == handle and kept[1].payload == message.payload:
+            del retained[message.topic]
+            if again:
+                waiting.insert(index + 1, kept)
+            else:
+                waiting[index] = kept

@@ -123,13 +123,27 @@ class Consumer:
     def _end_hold(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None:
-            for delivery in hold.merged():
+            for delivery in hold.end(self._runtime.general_hold):
                 self.feed(delivery)
+
+    def go_on(self, delivery: Delivery) -> None:
+        """Feeds what has waited in the general hold."""
+        if self._hold is not None:
+            self._hold.add_placed(delivery)
+        else:
+            self.feed(delivery)
+
+    def forget(self) -> None:
+        """Drops what it will not receive any more: messages count towards the queue's bound while they live,
+        and the traceback of an error keeps a consumer alive for long.
+        """
+        self.queue.clear()
+        self._hold = None
 
     async def receive(self) -> Event:
         """ASGI's `receive`."""
         self._taken += 1
-        if self._taken == 2:
+        if not self.connected and self._taken == 2:
             self.connected = True
             self._runtime.connected(self)
         if self._taken % TURN == 0 and self.queue:
@@ -178,8 +192,8 @@ class Consumer:
                 raise RuntimeError(f"{self} has ended and cannot subscribe to {topic_filter!r}")
             if not self._runtime.has_session and topic_filter.startswith("$share/"):
                 raise ValueError(
-                    f"filter {topic_filter!r}: shared subscriptions come through the session, which "
-                    "plugin_opt_session off has turned off"
+                    f"filter {topic_filter!r}: shared subscriptions need the session, which is turned off; "
+                    "set plugin_opt_session full"
                 )
             self.subscriptions[topic_filter] = event["mqtt"]["qos"]
             await self._runtime.subscribe(self, topic_filter, event["mqtt"]["qos"])
@@ -204,7 +218,7 @@ class Runtime:
         #: Consumers whose connect() has not returned.
         self._connecting = 0
         #: What waits for the session, whomever it is for; None: nothing does.
-        self._hold: Optional[GeneralHold] = None
+        self.general_hold: Optional[GeneralHold] = None
         self._handles = itertools.count(1)
         self._sequences = itertools.count(1)
         #: Every consumer that has not ended, by handle; those that were killed included.
@@ -226,17 +240,19 @@ class Runtime:
     def _take(self) -> None:
         items = self.bridge.take(TAKE_MAX)
         consumers = self._consumers
+        hold = self.general_hold
         for item in items:
             handle = item[0]
             if handle:
                 consumer = consumers.get(handle)
                 if consumer is not None:
-                    if self._hold is not None and not item[1].session:  # type: ignore[union-attr]
-                        self._hold.add(item)  # type: ignore[arg-type]
+                    if hold is not None and not item[1].session:  # type: ignore[union-attr]
+                        hold.add(item)  # type: ignore[arg-type]
                     else:
                         consumer.feed(item)  # type: ignore[arg-type]
             else:
                 self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
+                hold = self.general_hold
         if len(items) >= TAKE_MAX:
             self.loop.call_soon(self._take)
 
@@ -258,9 +274,9 @@ class Runtime:
 
     def _begin_hold(self, handle: int, code: int) -> None:
         if not handle:
-            if self._hold is None:
-                self._hold = GeneralHold()
-            self._hold.hold(code)
+            if self.general_hold is None:
+                self.general_hold = GeneralHold()
+            self.general_hold.hold(code)
         elif handle in self._consumers:
             self._consumers[handle].hold(again=bool(code))
 
@@ -268,13 +284,11 @@ class Runtime:
         if handle:
             if handle in self._consumers:
                 self._consumers[handle].release()
-        elif self._hold is not None:
-            for delivery in self._hold.release(code):
-                consumer = self._consumers.get(delivery[0])
-                if consumer is not None:
-                    consumer.feed(delivery)
-            if self._hold.is_over:
-                self._hold = None
+        elif self.general_hold is not None:
+            for delivery in self.general_hold.release(code):
+                self._consumers[delivery[0]].go_on(delivery)
+            if self.general_hold.is_over:
+                self.general_hold = None
 
     # ---- from consumers ----
 
@@ -328,9 +342,9 @@ class Runtime:
             raise ValueError(f"there is no worker with app_id {app_id!r} to kill")
         del self._by_app_id[app_id]
         self._end_subscriptions(worker)
-        if self._hold is not None:
-            for delivery in self._hold.take(worker.handle):
-                worker.feed(delivery)
+        if self.general_hold is not None:
+            for delivery in self.general_hold.take(worker.handle):
+                worker.go_on(delivery)
         worker.feed(dict(DISCONNECT))
 
     @staticmethod
@@ -371,11 +385,19 @@ class Runtime:
         """Forgets a consumer whose application has returned or raised."""
         consumer.ended = True
         error = None if consumer.task.cancelled() else consumer.task.exception()
-        if error is not None and consumer.instance_type == "master" and not self._stopping:
+        if (
+            error is not None
+            and consumer.instance_type == "master"
+            and consumer.connected
+            and not self._stopping
+        ):
             # Before its subscriptions end: the broker is to keep messages for them.
             self.bridge.suspend()
         self._end_subscriptions(consumer)
         del self._consumers[consumer.handle]
+        consumer.forget()
+        if self.general_hold is not None:
+            self.general_hold.take(consumer.handle)
         if self._by_app_id.get(consumer.app_id) is consumer:
             del self._by_app_id[consumer.app_id]
         if error is not None:
@@ -393,8 +415,7 @@ class Runtime:
     async def _stop(self) -> None:
         """Lets every consumer disconnect, for a bounded time."""
         consumers = list(self._consumers.values())
-        if self._hold is not None:
-            self._release(0, sys.maxsize)
+        self._release(0, sys.maxsize)
         for consumer in consumers:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))

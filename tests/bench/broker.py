@@ -102,7 +102,9 @@ class Broker(Process):
         self.home = tempfile.TemporaryDirectory(dir=runs)
         folder = Path(self.home.name)
         self.port = free_port()
-        text = "\n".join([BROKER_CONFIG, *lines, *(["user root"] if os.geteuid() == 0 else []), ""])
+        text = "\n".join(
+            [BROKER_CONFIG, *settings.broker_lines, *lines, *(["user root"] if os.geteuid() == 0 else []), ""]
+        )
         (folder / "mosquitto.conf").write_text(text.replace("{port}", str(self.port)))
         super().__init__(
             "broker", [settings.mosquitto, "-c", str(folder / "mosquitto.conf")], folder, variables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,9 @@ from broker import Broker, Process
 
 @dataclass(frozen=True)
 class Contender:
-    """host: what runs the application: ``nobody``, ``libmosquitto``, ``mqttasgi`` (the server) or ``plugin``."""
+    """host: what runs the application: ``nobody``, ``libmosquitto``, ``collector`` (a client on libmosquitto as well),
+    ``mqttasgi`` (the server) or ``plugin``.
+    """
 
     name: str
     host: str
@@ -101,13 +104,20 @@ def plugin_lines(settings: Settings, contender: Contender) -> list[str]:
         **dict(settings.plugin_options),
         **contender.options,
     }
-    return [f"plugin {settings.plugin}", *(f"plugin_opt_{key} {value}" for key, value in options.items())]
+    log = "log_type information"  # says when the session is there
+    return [
+        log,
+        f"plugin {settings.plugin}",
+        *(f"plugin_opt_{key} {value}" for key, value in options.items()),
+    ]
 
 
 def companion_command(settings: Settings, contender: Contender, port: int) -> list[str]:
     """The process beside the broker; empty when there is none."""
     if contender.host == "libmosquitto":
         return [str(BUILD / "echo_client"), str(port), "bench/in", contender.answer, str(settings.qos)]
+    if contender.host == "collector":
+        return [str(BUILD / "collector"), str(port)]
     if contender.host == "mqttasgi":
         server = mqttasgi_environment(settings) / "bin" / "mqttasgi"
         return [str(server), "-H", "127.0.0.1", "-p", str(port), contender.application]
@@ -125,15 +135,30 @@ class Stage:
         """Of all processes but the load generator."""
         return sum(process.cpu_seconds() for process in self.processes)
 
+    def logged(self, text: str, seconds: float) -> bool:
+        """Waits until the broker has logged a line with this text in it; False when it has not in time."""
+        deadline = time.monotonic() + seconds
+        while text not in self.broker.log.read_text(errors="replace"):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
     def load(self, mode: str, **options: str | int | float) -> dict[str, Any]:
-        """As Broker.load, with the last words of everybody in the failure, and ``cpu_seconds`` in the result."""
-        before = self.cpu_seconds()
+        """As Broker.load, with the last words of everybody in the failure. In the result also ``cpu_seconds``, and
+        ``broker_cpu_seconds`` for the broker alone.
+        """
+        before, broker_before = self.cpu_seconds(), self.broker.cpu_seconds()
         try:
             measured = self.broker.load(mode, **options)
         except Failure as failure:
             words = [process.last_words() for process in self.processes]
             raise Failure("\n".join([str(failure), *words])) from failure
-        return {**measured, "cpu_seconds": round(self.cpu_seconds() - before, 3)}
+        return {
+            **measured,
+            "cpu_seconds": round(self.cpu_seconds() - before, 3),
+            "broker_cpu_seconds": round(self.broker.cpu_seconds() - broker_before, 3),
+        }
 
 
 @contextmanager

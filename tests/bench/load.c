@@ -26,49 +26,65 @@ static const char usage[] =
 		"latency\n"
 		"  flood       publish to --topic/0..N with --subscribers on --topic/#: deliveries a second\n"
 		"  first       print the payload of the first message on --topic, a retained one for instance\n"
-		"  soak        publish --count messages to --topic/0..N from --publishers, each with a --window of its "
+		"  soak        publish --count messages to --topic/0..N from --publishers, each with a --window of "
+		"its "
 		"own; every\n"
 		"              one must be answered on --answer/0..N, with its number, once and in order\n"
+		"  retained    have the broker keep --count messages on --topic/0..N, publish others to "
+		"--topic/live/0..99 "
+		"at\n"
+		"              --rate, and let a subscriber subscribe --rounds times: '<round> <qos> <count>' on "
+		"--start "
+		"makes it\n"
+		"              subscribe to --topic/#, it says '<round>' on --done when it has all, and to '<round>' "
+		"on "
+		"--start it\n"
+		"              says '<round> <JSON object>' on --answer\n"
 		"\n"
 		"Options (default):\n"
 		"  --host H          localhost or 127.x.x.x; others are refused (127.0.0.1)\n"
 		"  --port N          (1883)\n"
 		"  --qos N           0 or 1 (soak 1, others 0)\n"
 		"  --topic T         (bench/in)\n"
-		"  --answer T        roundtrip, throughput: where the answers come; give --topic's to measure the "
+		"  --answer T        where the answers come; roundtrip, throughput: give --topic's to measure the "
 		"broker alone\n"
 		"                    (bench/out)\n"
 		"  --count N         messages; 0: as --seconds allows (roundtrip 5000, flood 100000, soak "
-		"1000000, others 0)\n"
-		"  --seconds S       bound in time (throughput 5, soak 3600, others 60); of sink: from the first --startup on\n"
+		"1000000,\n"
+		"                    retained 5000, others 0)\n"
+		"  --seconds S       bound in time (throughput 5, soak 3600, others 60); of sink: from the first "
+		"--startup on\n"
 		"  --warm-up S       roundtrip, throughput: at the start, not counted (0.2)\n"
 		"  --startup S       how long the first answer may take (15)\n"
 		"  --timeout-ms N    how long any other may take (2000)\n"
 		"  --pause-us N      roundtrip: longest pause, drawn evenly from 0 up (2000)\n"
 		"  --seed N          of the pauses (1)\n"
 		"  --window N        (throughput and soak 200, flood 1000)\n"
-		"  --size N          bytes of a payload, 32-65536 (32); soak: of one in a thousand, others have fewer\n"
-		"  --start T         sink: publish here until the first message comes\n"
-		"  --done T          sink: a message here is the end\n"
+		"  --size N          bytes of a payload, 32-65536 (32); soak: of one in a thousand, others have "
+		"fewer\n"
+		"  --start T         sink: publish here until the first message comes; retained: for the commands\n"
+		"  --done T          sink: a message here is the end; retained: of a round\n"
 		"  --limit-us N      sink: count the latencies above (10000)\n"
 		"  --subscribers N   flood: 1-255 (1)\n"
 		"  --publishers N    soak: 1-256 (4)\n"
 		"  --topics N        flood: how many topics to spread over (100)\n"
-		"  --rate N          flood: messages a second; 0: as fast as they are delivered (0)\n"
+		"  --rate N          messages a second (flood 0: as fast as they are delivered; retained 2000)\n"
+		"  --rounds N        retained (5)\n"
 		"  --verbose         a line for humans on stderr\n";
 
 static const struct {
 	const char *name;
 	void (*run)(const struct plan *);
-	uint64_t count, seconds, window;
+	uint64_t count, seconds, window, rate;
 	uint8_t qos;
 } modes[] = {
-		{"roundtrip", mode_roundtrip, 5000, 60, 1, 0},
-		{"throughput", mode_throughput, 0, 5, 200, 0},
-		{"sink", mode_sink, 0, 60, 1, 0},
-		{"flood", mode_flood, 100000, 60, 1000, 0},
-		{"first", mode_first, 0, 60, 1, 0},
-		{"soak", mode_soak, 1000000, 3600, 200, 1},
+		{"roundtrip", mode_roundtrip, 5000, 60, 1, 0, 0},
+		{"throughput", mode_throughput, 0, 5, 200, 0, 0},
+		{"sink", mode_sink, 0, 60, 1, 0, 0},
+		{"flood", mode_flood, 100000, 60, 1000, 0, 0},
+		{"first", mode_first, 0, 60, 1, 0, 0},
+		{"soak", mode_soak, 1000000, 3600, 200, 0, 1},
+		{"retained", mode_retained, 5000, 60, 1, 2000, 0},
 };
 
 static uint64_t read_number(const char *name, const char *text, uint64_t least, uint64_t most)
@@ -125,6 +141,7 @@ enum {
 	PUBLISHERS,
 	TOPICS,
 	RATE,
+	ROUNDS,
 	VERBOSE,
 	HELP
 };
@@ -151,6 +168,7 @@ static const struct option options[] = {
 		{"publishers", required_argument, NULL, PUBLISHERS},
 		{"topics", required_argument, NULL, TOPICS},
 		{"rate", required_argument, NULL, RATE},
+		{"rounds", required_argument, NULL, ROUNDS},
 		{"verbose", no_argument, NULL, VERBOSE},
 		{"help", no_argument, NULL, HELP},
 		{NULL, 0, NULL, 0},
@@ -181,6 +199,7 @@ static void read_option(struct plan *plan, int option, const char *name, const c
 	case PUBLISHERS: plan->publishers = (size_t)read_number(name, text, 1, WIRES_MAX); break;
 	case TOPICS: plan->topics = (size_t)read_number(name, text, 1, 1000000); break;
 	case RATE: plan->rate = read_number(name, text, 0, 10000000); break;
+	case ROUNDS: plan->rounds = read_number(name, text, 1, 1000000); break;
 	case VERBOSE: plan->verbose = true; break;
 	case HELP: fputs(usage, stdout); exit(0);
 	default: die("See load --help.");
@@ -205,6 +224,7 @@ int main(int argc, char **argv)
 			.subscribers = 1,
 			.publishers = 4,
 			.topics = 100,
+			.rounds = 5,
 	};
 	const char *name = argc > 1 ? argv[1] : "--help";
 	size_t mode = 0;
@@ -222,6 +242,7 @@ int main(int argc, char **argv)
 	plan.count = modes[mode].count;
 	plan.duration = (int64_t)modes[mode].seconds * NS_PER_S;
 	plan.window = modes[mode].window;
+	plan.rate = modes[mode].rate;
 	plan.qos = modes[mode].qos;
 	while ((option = getopt_long(argc - 1, argv + 1, "", options, &index)) != -1) {
 		read_option(&plan, option, option == '?' ? "" : options[index].name, optarg);

@@ -13,8 +13,9 @@ from settings import BUILD, HERE, Failure, Settings
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
 PROGRAMS = {
-    "load": (["load.c", "modes.c", "soak.c", "wire.c", "samples.c", "util.c"], ["-lm"]),
+    "load": (["load.c", "modes.c", "soak.c", "retained.c", "wire.c", "samples.c", "util.c"], ["-lm"]),
     "echo_client": (["echo_client.c"], ["-lmosquitto"]),
+    "collector": (["collector.c"], ["-lmosquitto"]),
 }
 
 

@@ -12,11 +12,12 @@ struct plan {
 	const char *host;
 	uint16_t port;
 	uint8_t qos;
-	const char *topic;  /* published to; of sink and first: subscribed to */
+	const char *topic;  /* published to, or below it; of sink and first: subscribed to */
 	const char *answer; /* where the answers come */
-	const char *start;  /* sink: published to, again and again, until the first message comes; may be NULL */
-	const char *done;   /* sink: a message here is the end; may be NULL */
-	uint64_t count;
+	const char *start;  /* sink: published to, again and again, until the first message comes; may be NULL.
+						 * retained: of the commands */
+	const char *done;   /* sink: a message here is the end; may be NULL. retained: of the round */
+	uint64_t count;     /* retained: of the messages that the broker keeps */
 	int64_t duration;
 	int64_t warm_up; /* measured but not counted */
 	int64_t startup; /* how long to wait for the first answer */
@@ -25,8 +26,9 @@ struct plan {
 	int64_t limit;   /* sink */
 	uint64_t seed;
 	uint64_t window;
-	uint64_t rate; /* flood, messages a second; 0: as fast as it goes */
-	size_t size;   /* of a payload */
+	uint64_t rate;   /* messages a second; flood: 0 is as fast as it goes, retained: 0 is no live traffic */
+	uint64_t rounds; /* retained */
+	size_t size;     /* of a payload */
 	size_t subscribers;
 	size_t publishers;
 	size_t topics;
@@ -42,5 +44,6 @@ void mode_sink(const struct plan *plan);
 void mode_flood(const struct plan *plan);
 void mode_first(const struct plan *plan);
 void mode_soak(const struct plan *plan);
+void mode_retained(const struct plan *plan);
 
 #endif

@@ -36,6 +36,15 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
+def ranged(rounds: Sequence[Round], key: str, digits: int = 0) -> str:
+    """`median (least–most)` of a figure, with thousands separated."""
+    values = [figures[key] for figures in rounds if figures is not None and key in figures]
+    if not values:
+        return "–"
+    middle = number(statistics.median(values), digits)
+    return f"{middle} ({number(min(values), digits)}–{number(max(values), digits)})"
+
+
 def number(value: float | None, digits: int = 0) -> str:
     """With thousands separated."""
     return "–" if value is None else f"{value:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""The four measurements. Each prints progress, then a table, and returns everything it measured.
+"""The measurements, but for those of the session. Each prints progress, then a table, and returns what it measured.
 
 In a result, ``failed`` says why a contender is missing; the others are measured all the same.
 """

@@ -30,7 +30,9 @@ class Settings:
     contenders: tuple[str, ...]
     channels: tuple[str, ...]  # versions, or "newest"
     mqttasgi: str  # version of the original, from PyPI
+    broker_lines: tuple[str, ...]  # of mosquitto.conf, after ours
     plugin_options: tuple[tuple[str, str], ...]  # further plugin_opt_ lines
     workers: tuple[int, ...]
     subscribers: int
+    rate: int  # retained: live messages a second
     limit_us: int

@@ -21,6 +21,7 @@
 #define CONNECT 0x10
 #define CONNACK 0x20
 #define PUBLISH 0x30
+#define RETAIN 0x01
 #define PUBACK 0x40
 #define SUBSCRIBE 0x82
 #define SUBACK 0x90
@@ -112,14 +113,26 @@ void wire_subscribe(struct wire *wire, const char *filter, uint8_t qos)
 	wire->subscribes_open++;
 }
 
-void wire_publish(struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos)
+static void put_publish(struct wire *wire, unsigned int first, const char *topic, const uint8_t *payload,
+		size_t length, uint8_t qos)
 {
-	put_header(wire, PUBLISH | (unsigned int)qos << 1, 2 + strlen(topic) + (qos > 0 ? 2 : 0) + length);
+	put_header(wire, first | (unsigned int)qos << 1, 2 + strlen(topic) + (qos > 0 ? 2 : 0) + length);
 	put_string(wire, topic);
 	if (qos > 0) {
 		put_packet_id(wire);
 	}
 	put_bytes(wire, payload, length);
+}
+
+void wire_publish(struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos)
+{
+	put_publish(wire, PUBLISH, topic, payload, length, qos);
+}
+
+void wire_publish_retained(
+		struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos)
+{
+	put_publish(wire, PUBLISH | RETAIN, topic, payload, length, qos);
 }
 
 void wire_flush(struct wire *wire)

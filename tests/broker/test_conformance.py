@@ -39,23 +39,22 @@ class Subscriber:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.filters: dict[str, int] = {}
-        self._connect(clean=True)
-
-    def _connect(self, clean: bool) -> None:
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 3600
-        self._seen = 0
         self._barriers = 0
-        self.client = self._broker.client(
-            client_id="ordinary", clean=clean, connect_properties=properties, will=None
-        )
+        self._connect()
+
+    def _connect(self) -> None:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 0xFFFFFFFF
+        self._seen = 0
+        # Mosquitto 2.0.11 saves no session that began with Clean Start.
+        self.client = self._broker.client(client_id="ordinary", clean=False, connect_properties=properties)
         self.client.subscribe("barrier", 2)
 
     def go_away(self) -> None:
         self.client.abort()
 
     def come_back(self) -> None:
-        self._connect(clean=False)
+        self._connect()
         for topic, qos in self.filters.items():
             self.client.subscribe(topic, qos)
 
@@ -69,11 +68,13 @@ class Subscriber:
 
     def take(self, publisher: Client) -> list[Message]:
         """What came since the last time, each message once."""
-        publisher.publish("barrier", b"", 2)
+        # Numbered: one that was not acknowledged when the connection broke comes again.
         self._barriers += 1
+        number = str(self._barriers).encode()
+        publisher.publish("barrier", number, 2)
 
         def reached() -> bool:
-            return sum(m.topic == "barrier" for m in self.client.messages) >= self._barriers
+            return any(m.topic == "barrier" and m.payload == number for m in self.client.messages)
 
         wait_until(reached, 10, "the barrier")
         new = self.client.messages[self._seen :]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from support.broker import virtualenv
+from support.client import Client
 from support.processes import wait_until
 from support.redis import RedisServer
 
@@ -206,6 +207,53 @@ def test_every_room_has_a_worker_that_knows_its_state(start: Callable[..., Hub])
         # The worker hears its answer too, and has nothing to say to it.
         assert not hub.comes(f"home/{room}/status")
     hub.says("is not a presence")
+
+
+def test_what_the_broker_kept_is_a_state_and_no_event(start: Callable[..., Hub]) -> None:
+    hub = start(persistence=True)
+    hub.knock("home/sensor/motion", "bedroom", "home/lights/bedroom/set")
+    hub.client.publish("home/sensor/motion", "cellar", qos=1, retain=True)
+    hub.client.wait_for("home/lights/cellar/set")
+    hub.client.publish("home/living/temperature", "19", qos=1, retain=True)
+    hub.restart()
+
+    def temperature() -> Any:
+        hub.publish("home/living/status/get", "")
+        return json.loads(hub.client.wait_for("home/living/status").payload)["temperature"]
+
+    hub.knock("home/sensor/motion", "bedroom", "home/lights/bedroom/set")
+    hub.knock("home/living/status/get", "", "home/living/status")
+    wait_until(lambda: temperature() == 19.0, 10, "the kept temperature", hub.broker.log)
+    assert not hub.comes("home/lights/cellar/set")
+    assert hub.query("SELECT room FROM home_motionevent").count("cellar") == 1
+
+
+def test_a_device_that_dies_is_reported(start: Callable[..., Hub]) -> None:
+    hub = start(persistence=True)
+    topic = "zigbee2mqtt/{}/availability".format
+
+    def online() -> list[Any]:
+        return hub.query("SELECT name FROM home_device WHERE online ORDER BY name")
+
+    def device(name: str) -> Client:
+        client: Client = hub.broker.client(will=(topic(name), "offline", 1, True))
+        client.publish(topic(name), "online", qos=1, retain=True)
+        return client
+
+    lamp, plug = device("lamp"), device("plug")
+    wait_until(lambda: online() == ["lamp", "plug"], 30, "both devices", hub.broker.log)
+    lamp.abort()
+    message = hub.client.wait_for("home/alerts/offline")
+    assert (message.payload, message.qos) == (b"lamp", 1)
+    assert online() == ["plug"]
+    # What another hub's broker kept, or one whose database is new.
+    plug.close()
+    with contextlib.closing(sqlite3.connect(str(hub.database), timeout=20)) as connection, connection:
+        connection.execute("DELETE FROM home_device")
+    hub.restart()
+    wait_until(lambda: online() == ["plug"], 30, "what the broker kept", hub.broker.log)
+    assert hub.query("SELECT name FROM home_device ORDER BY name") == ["lamp", "plug"]
+    assert not hub.comes("home/alerts/offline")
 
 
 def test_a_dry_garden_is_watered_on_schedule(start: Callable[..., Hub]) -> None:

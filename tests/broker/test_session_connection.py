@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,8 @@ from support.processes import free_port, wait_until
 
 UP = "Session with the listener at"
 FAILED = "No session with the listener at"
+# Which to look at.
+OPTIONS = "options host, port, username, password, cacert, cert, key, use_ssl and transport"
 APPLICATION = "apps.listener:application"
 
 
@@ -57,7 +60,8 @@ def check_direct_lane(started: Broker, **login: Any) -> Consumers:
 def complaint(started: Broker, timeout: float = 20) -> str:
     """Waits for the line that says why there is no session, and returns it: there is one."""
     started.wait_for_log(FAILED, timeout)
-    lines = [line for line in started.log().splitlines() if FAILED in line]
+    # Further ones, with `, try 2` and so on, are for those who look for trouble (debug level).
+    lines = [line for line in started.log().splitlines() if re.search(f"{FAILED} [^ ,]+: ", line)]
     assert len(lines) == 1, lines
     return lines[0]
 
@@ -223,9 +227,9 @@ def test_a_file_that_is_no_certificate(
         (b"\x20\xff\xff\xff\xff\xff\xff\xff", ""),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n", ""),
         (bytes(range(256)) * 64, ""),
-        # CONNACKs: shorter than one can be, MQTT 3.1.1's refusal, and one with properties that never end.
+        # CONNACKs: shorter than one can be, a refusal by a broker that is older than MQTT 5, and one with properties that never end.
         (b"\x20\x00", ""),
-        (b"\x20\x02\x00\x05", "refused the connection"),
+        (b"\x20\x02\x00\x01", "it refused the connection: "),
         (b"\x20\x04\x00\x00\xff\xff", ""),
         # A PUBLISH before any CONNACK.
         (b"\x30\x06\x00\x01x\x00hi", ""),
@@ -238,7 +242,7 @@ def test_a_listener_that_is_none(broker: BrokerFactory, answer: bytes | None, sa
         line = complaint(started)
         assert f"127.0.0.1:{fake.port}: " in line
         assert says in line
-        assert "plugin_opt_" in line
+        assert OPTIONS in line
         check_direct_lane(started)
         # It is tried again.
         fake.wait_for_connections(2)
@@ -250,7 +254,7 @@ def test_nobody_listens(broker: BrokerFactory) -> None:
     started = start(broker, options={"port": port, "retries": 0})
     line = complaint(started)
     assert f"127.0.0.1:{port}: Connection refused" in line
-    assert "plugin_opt_host" in line and "plugin_opt_port" in line
+    assert OPTIONS in line
     assert "retained" in line, "it says what is missing"
     check_direct_lane(started)
 
@@ -297,7 +301,7 @@ def test_a_wrong_password(broker: BrokerFactory, tmp_path: Path) -> None:
     )
     line = complaint(started)
     assert f"127.0.0.1:{started.port}: it refused the connection: " in line
-    assert "plugin_opt_username" in line and "plugin_opt_password" in line
+    assert OPTIONS in line
     check_direct_lane(started, username="test", password="t")
     assert "wrong secret" not in started.log()
 

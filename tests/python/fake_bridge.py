@@ -45,8 +45,9 @@ class FakeBridge:
         self.subscriptions: dict[tuple[int, str], int] = {}
         self.lines: list[tuple[int, str]] = []
         self.has_started = False
-        self.has_settled = False
-        self.has_suspended = False
+        self.settled_calls = 0
+        self.suspend_calls = 0
+        self.subscriptions_at_suspend: dict[tuple[int, str], int] = {}
         self.answer_at_once = True
         self.unanswered: list[int] = []
 
@@ -116,10 +117,11 @@ class FakeBridge:
         self.has_started = True
 
     def settled(self) -> None:
-        self.has_settled = True
+        self.settled_calls += 1
 
     def suspend(self) -> None:
-        self.has_suspended = True
+        self.suspend_calls += 1
+        self.subscriptions_at_suspend = dict(self.subscriptions)
 
     def options(self) -> Options:
         return {

@@ -45,6 +45,16 @@ async def test_the_communicator_speaks_the_events_of_the_reference() -> None:
     assert await communicator.receive_output() == {"type": "mqtt.usub", "mqtt": {"topic": "motion/+"}}
 
 
+async def test_the_communicator_takes_shared_subscriptions() -> None:
+    class Sharing(MqttConsumer):
+        async def connect(self) -> None:
+            await self.subscribe("$share/group/motion/+", qos=1)
+
+    communicator = MqttComunicator(Sharing.as_asgi(), app_id=1)
+    assert (await communicator.connect())["mqtt"] == {"topic": "$share/group/motion/+", "qos": 1}
+    await communicator.disconnect()
+
+
 async def test_scope_and_alias() -> None:
     class Scoped(MqttConsumer):
         async def connect(self) -> None:

@@ -13,6 +13,7 @@ from mqttasgi._mqtt import check_event, check_filter, check_qos, check_topic, en
 GOOD_TOPICS = ["a", "/", "home/kitchen/light", "//", "$SYS/x", "ü/日本", "a b", "x" * 65_535, "/" * 200]
 BAD_TOPICS = ["", "+", "a/+/b", "a/#", "a\x00b", "a\nb", "\x7f", "\ud800", "\ufffe", "x" * 65_536, "/" * 201]
 GOOD_FILTERS = ["#", "+", "a/+/b", "a/#", "+/+/#", "/", "//#", "$SYS/#", "ü/+"]
+GOOD_FILTERS += ["$share/g/a", "$share/g/+/#", "$share/g//", "$share/g/$SYS/#", "$shared/+", "a/$share"]
 BAD_FILTERS = [
     "",
     "a#",
@@ -23,11 +24,8 @@ BAD_FILTERS = [
     "a/b+",
     "a\x00",
     "\udfff",
-    "$share",
-    "$share/g",
-    "$share//a",
-    "$share/+/a",
-    "$share/g/",
+    "$share/g/a#",
+    "$share/g/#/a",
     "/" * 201,
 ]
 
@@ -60,6 +58,26 @@ def test_filters_that_may_be_subscribed_to(topic_filter: str) -> None:
 def test_filters_that_may_not(topic_filter: str) -> None:
     with pytest.raises(ValueError, match="filter"):
         check_filter(topic_filter)
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "wrong"),
+    [
+        ("$share", "group has no name"),
+        ("$share/", "group has no name"),
+        ("$share//a", "group has no name"),
+        ("$share/+/a", r"'\+', contains a wildcard"),
+        ("$share/#", "'#', contains a wildcard"),
+        ("$share/g+/a", r"'g\+', contains a wildcard"),
+        ("$share/g", "no filter after the group"),
+        ("$share/g/", "no filter after the group"),
+    ],
+)
+def test_what_a_shared_subscription_lacks(topic_filter: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong) as caught:
+        check_filter(topic_filter)
+    assert repr(topic_filter) in str(caught.value)
+    assert "$share/<group>/<filter>" in str(caught.value)
 
 
 @pytest.mark.parametrize("qos", [-1, 3, 128])

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Callable
 
 import pytest
 import pytest_asyncio
-from fake_bridge import FakeBridge
+from channels.exceptions import StopConsumer
+from fake_bridge import FakeBridge, FakeMessage
 
 from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import Runtime
 
-Start = Callable[[Any], Awaitable[Runtime]]
+Start = Callable[..., Awaitable[Runtime]]
+
+#: Everybody's handle in "hold" and "release".
+ALL = 0
 
 
 async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
@@ -40,8 +46,8 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
     loop = asyncio.get_running_loop()
     runtimes = []
 
-    async def start_it(application: Any) -> Runtime:
-        runtime = Runtime(bridge, loop)
+    async def start_it(application: Any, has_session: bool = True) -> Runtime:
+        runtime = Runtime(bridge, loop, has_session)
         runtimes.append(runtime)
         runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
         runtime.start("tests:application", application)
@@ -236,6 +242,29 @@ async def test_wrong_arguments_raise_in_the_consumer(bridge: FakeBridge, start: 
     assert bridge.subscriptions == {}
 
 
+@pytest.mark.parametrize("has_session", [True, False])
+async def test_shared_subscriptions_need_the_session(
+    bridge: FakeBridge, start: Start, has_session: bool
+) -> None:
+    errors: list[str] = []
+
+    class Sharing(MqttConsumer):
+        async def connect(self) -> None:
+            try:
+                await self.subscribe("$share/g/a", 1)
+            except ValueError as error:
+                errors.append(str(error))
+            await self.subscribe("$shared/a", 1)
+
+    await start(Sharing.as_asgi(), has_session)
+    if has_session:
+        assert not errors
+        assert bridge.subscriptions == {(1, "$share/g/a"): 1, (1, "$shared/a"): 1}
+    else:
+        assert "'$share/g/a'" in errors[0] and "set plugin_opt_session full" in errors[0]
+        assert bridge.subscriptions == {(1, "$shared/a"): 1}
+
+
 async def test_an_application_that_never_imports_this_package(bridge: FakeBridge, start: Start) -> None:
     seen = []
 
@@ -327,3 +356,405 @@ async def test_a_subscription_cannot_outlive_its_consumer(bridge: FakeBridge, st
     await until(lambda: runtime.stopped)
     with pytest.raises(RuntimeError, match="has ended and cannot subscribe"):
         await late[0].subscribe("more", 0)
+
+
+# ---- two lanes ----
+
+
+class Hears(MqttConsumer):
+    """Writes down the payloads it gets, with an R before a retained one."""
+
+    channel_layer_alias = "none"
+    heard: list[str]
+
+    async def connect(self) -> None:
+        await self.subscribe("#", 2)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        kept = "R" if mqtt_message["retain"] else ""
+        self.heard.append(f"{kept}{mqtt_message['payload'].decode()}")
+
+    async def disconnect(self) -> None:
+        self.heard.append("bye")
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    heard: list[str] = []
+    monkeypatch.setattr(Hears, "heard", heard, raising=False)
+    return heard
+
+
+async def settle() -> None:
+    """Lets everything happen that can."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def say(bridge: FakeBridge, *words: str, handle: int = 1, topic: str = "t") -> None:
+    """Delivers `word` the direct lane, `Rword` as retained, `Sword` live through the session."""
+    for word in words:
+        text = word.lstrip("RS").encode()
+        bridge.deliver(topic, text, 1, handle, retain=word[0] == "R", session=word[0] in "RS")
+
+
+async def test_a_held_consumer_gets_what_was_retained_first(
+    bridge: FakeBridge, start: Start, heard: list[str]
+) -> None:
+    await start(Hears.as_asgi())
+    say(bridge, "1")
+    bridge.control("hold", 1)
+    say(bridge, "2", "3", "S4", "R3", "5", "R3")
+    await settle()
+    assert heard == ["1"]
+    bridge.control("release", 1)
+    say(bridge, "6", "R6")
+    await settle()
+    assert heard == ["1", "2", "R3", "4", "5", "6", "R6"]
+
+
+async def test_holds_of_a_consumer_nest_and_end_with_the_last(
+    bridge: FakeBridge, start: Start, heard: list[str]
+) -> None:
+    await start(Hears.as_asgi())
+    bridge.control("hold", 1, 0)
+    bridge.control("hold", 1, 1)
+    say(bridge, "1", "R1")
+    bridge.control("release", 1)
+    say(bridge, "2")
+    await settle()
+    assert heard == []
+    bridge.control("release", 1)
+    await settle()
+    assert heard == ["1", "R1", "2"]
+    # The next one is a hold of its own.
+    bridge.control("hold", 1)
+    say(bridge, "3", "R3")
+    bridge.control("release", 1)
+    await settle()
+    assert heard[3:] == ["R3"]
+
+
+@pytest.mark.parametrize("handle", [ALL, 1, 77])
+async def test_a_release_without_a_hold_does_nothing(
+    bridge: FakeBridge, start: Start, heard: list[str], handle: int
+) -> None:
+    await start(Hears.as_asgi())
+    bridge.control("release", handle, 1)
+    bridge.control("release", handle, 1)
+    say(bridge, "1")
+    bridge.control("hold", handle, 2)
+    say(bridge, "2")
+    bridge.control("release", handle, 2)
+    bridge.control("release", handle, 2)
+    say(bridge, "3")
+    await settle()
+    assert heard == ["1", "2", "3"]
+    assert bridge.text() == ""
+
+
+async def test_everybodys_hold_keeps_back_the_direct_lane_alone(
+    bridge: FakeBridge, start: Start, heard: list[str]
+) -> None:
+    await start(Hears.as_asgi())
+    say(bridge, "1")
+    bridge.control("hold", ALL, 1)
+    say(bridge, "2", "Swill")
+    bridge.control("hold", ALL, 2)
+    say(bridge, "3", "Swill2")
+    await settle()
+    assert heard == ["1", "will", "will2"]
+    bridge.control("release", ALL, 1)
+    say(bridge, "4")
+    await settle()
+    assert heard[3:] == ["2"]
+    bridge.control("release", ALL, 2)
+    say(bridge, "5")
+    await settle()
+    assert heard[4:] == ["3", "4", "5"]
+
+
+async def test_everybodys_hold_begins_and_ends_within_one_take(
+    bridge: FakeBridge, start: Start, heard: list[str]
+) -> None:
+    runtime = await start(Hears.as_asgi())
+    bridge.control("hold", ALL, 1)
+    say(bridge, "1", "S0")
+    bridge.control("release", ALL, 1)
+    say(bridge, "2")
+    await settle()
+    assert heard == ["0", "1", "2"]
+    assert runtime.general_hold is None
+
+
+@pytest.mark.parametrize("first", [ALL, 1])
+async def test_a_consumer_held_twice_over(
+    bridge: FakeBridge, start: Start, heard: list[str], first: int
+) -> None:
+    await start(Hears.as_asgi())
+    bridge.control("hold", ALL, 1)
+    bridge.control("hold", 1)
+    say(bridge, "2", "3", "4", "R3", "Swill")
+    bridge.control("release", first, 1)
+    await settle()
+    assert heard == ([] if first == ALL else ["will"])
+    bridge.control("release", 1 if first == ALL else ALL, 1)
+    await settle()
+    # The retained message is not before an older one, and not twice, whichever hold ends first.
+    assert [word for word in heard if word != "will"] == ["2", "R3", "4"]
+    assert heard.count("will") == 1
+
+
+async def test_a_retained_message_keeps_its_place_through_the_next_hold(
+    bridge: FakeBridge, start: Start, heard: list[str]
+) -> None:
+    await start(Hears.as_asgi())
+    bridge.control("hold", ALL, 1)
+    bridge.control("hold", 1)
+    say(bridge, "2", "R2", "3")
+    bridge.control("release", 1)
+    bridge.control("hold", 1)
+    bridge.control("release", ALL, 1)
+    say(bridge, "R9", topic="other")
+    await settle()
+    assert heard == []
+    bridge.control("release", 1)
+    await settle()
+    assert heard == ["R9", "R2", "3"]
+
+
+async def test_only_who_is_held_waits(bridge: FakeBridge, start: Start) -> None:
+    await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    bridge.control("hold", 2)
+    bridge.deliver("device/1", b"first", handle=2)
+    bridge.deliver("device/2", b"second", handle=3)
+    await settle()
+    assert [payload for _, payload, _, _ in bridge.published[2:]] == [b"second"]
+    bridge.control("release", 2)
+    await settle()
+    assert [payload for _, payload, _, _ in bridge.published[2:]] == [b"second", b"first"]
+
+
+class Spawns(MqttConsumer):
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        await self.spawn_worker(1, f"{__name__}.Hears", {})
+
+
+@pytest.mark.parametrize("holds", [[2], [ALL], [ALL, 2], [2, ALL], [2, 2]])
+async def test_a_worker_killed_while_held_gets_everything_first(
+    bridge: FakeBridge, start: Start, heard: list[str], holds: list[int]
+) -> None:
+    runtime = await start(Spawns.as_asgi())
+    await settle()
+    say(bridge, "1", handle=2)
+    for handle in holds:
+        bridge.control("hold", handle, 1 if handle == ALL else 0)
+    say(bridge, "2", "3", "4", handle=2)
+    if 2 in holds:
+        say(bridge, "R3", handle=2)
+    await settle()
+    assert heard == ["1"]
+    runtime.kill(runtime._by_app_id[0], 1)
+    # What comes later does not.
+    say(bridge, "5", "R5", handle=2)
+    for handle in holds:
+        bridge.control("release", handle, 1)
+    await settle()
+    assert heard == ["1", "2", "R3" if 2 in holds else "3", "4", "bye"]
+    assert list(runtime._consumers) == [1]
+    assert runtime.general_hold is None
+    assert bridge.text() == ""
+
+
+@pytest.mark.parametrize("holds", [[1], [ALL], [ALL, 1], [1, 1]])
+async def test_stop_delivers_what_waits_before_the_disconnect(
+    bridge: FakeBridge, start: Start, heard: list[str], holds: list[int]
+) -> None:
+    runtime = await start(Hears.as_asgi())
+    for handle in holds:
+        bridge.control("hold", handle, 1 if handle == ALL else 0)
+    say(bridge, "1", "2")
+    if 1 in holds:
+        say(bridge, "R0")
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    assert heard == [*(["R0"] if 1 in holds else []), "1", "2", "bye"]
+
+
+@pytest.mark.parametrize("holds", [[], [2], [ALL], [ALL, 2]])
+async def test_a_worker_that_fails_while_held_keeps_no_message(
+    bridge: FakeBridge, start: Start, holds: list[int]
+) -> None:
+    """Messages count towards the queue's bound while they live, and a traceback is kept until a collection."""
+    runtime = await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    gc.disable()
+    try:
+        bridge.deliver("device/1", b"raise", handle=2)
+        for handle in holds:
+            bridge.control("hold", handle, 1)
+        messages = [FakeMessage("device/1", b"x", 0) for _ in range(3)]
+        messages.append(FakeMessage("device/1", b"y", 0, retain=True, session=True))
+        alive = [weakref.ref(message) for message in messages]
+        while messages:
+            bridge.give((2, messages.pop(), 0))
+        await until(lambda: 1 not in runtime._by_app_id)
+        await settle()
+        assert [reference() for reference in alive] == [None] * 4
+    finally:
+        gc.enable()
+    for handle in holds:
+        bridge.control("release", handle, 1)
+    bridge.control("hold", 2)
+    bridge.deliver("device/1", b"late", handle=2)
+    bridge.deliver("device/2", b"fine", handle=3)
+    await until(lambda: ("worked", b"fine", 1, False) in bridge.published)
+
+
+# ---- settled and suspended ----
+
+
+class Connecting(MqttConsumer):
+    """Its connect() goes on when a test says so."""
+
+    channel_layer_alias = "none"
+    may: dict[Any, asyncio.Future[str]]
+
+    async def connect(self) -> None:
+        how = await self.may.setdefault(self.scope["app_id"], asyncio.get_running_loop().create_future())
+        if how == "raises":
+            raise RuntimeError("as told")
+        if how == "ends":
+            raise StopConsumer
+
+
+class SpawnsTwo(MqttConsumer):
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        for app_id in (1, 2):
+            await self.spawn_worker(app_id, f"{__name__}.Connecting", {})
+
+
+@pytest.fixture
+def may(monkeypatch: pytest.MonkeyPatch) -> dict[Any, asyncio.Future[str]]:
+    may: dict[Any, asyncio.Future[str]] = {}
+    monkeypatch.setattr(Connecting, "may", may, raising=False)
+    return may
+
+
+async def test_a_master_alone_is_settled_once_it_has_connected(bridge: FakeBridge, start: Start) -> None:
+    await start(Echo.as_asgi())
+    assert (bridge.has_started, bridge.settled_calls) == (True, 1)
+    bridge.deliver("in/x", b"1")
+    await until(lambda: bool(bridge.published))
+    assert bridge.settled_calls == 1
+
+
+@pytest.mark.parametrize("last", ["returns", "raises", "ends", "killed"])
+async def test_settled_when_every_worker_has_connected_or_ended(
+    bridge: FakeBridge, start: Start, may: dict[Any, asyncio.Future[str]], last: str
+) -> None:
+    runtime = await start(SpawnsTwo.as_asgi())
+    await until(lambda: len(may) == 2)
+    assert bridge.has_started
+    may[2].set_result("returns")
+    await settle()
+    assert bridge.settled_calls == 0
+    if last == "killed":
+        runtime.kill(runtime._by_app_id[0], 1)
+        await settle()
+        assert bridge.settled_calls == 0
+    may[1].set_result("returns" if last == "killed" else last)
+    await until(lambda: bridge.settled_calls == 1)
+    # A worker of later days changes nothing.
+    runtime.spawn(runtime._by_app_id[0], 3, f"{__name__}.Connecting", {})
+    await until(lambda: 3 in may)
+    may[3].set_result("returns")
+    await settle()
+    assert bridge.settled_calls == 1
+    assert bridge.suspend_calls == 0
+
+
+async def test_not_settled_before_the_master_has_connected(bridge: FakeBridge, start: Start) -> None:
+    bridge.answer_at_once = False
+
+    class Slow(MqttConsumer):
+        channel_layer_alias = "none"
+
+        async def connect(self) -> None:
+            await self.spawn_worker(1, f"{__name__}.Spawned", {})
+            await self.subscribe("a", 0)
+
+    starting = asyncio.ensure_future(start(Slow.as_asgi()))
+    await until(lambda: bool(bridge.unanswered))
+    await settle()
+    assert (bridge.has_started, bridge.settled_calls) == (False, 0)
+    bridge.control("answer", bridge.unanswered[0])
+    await starting
+    assert bridge.settled_calls == 1
+
+
+class Spawned(MqttConsumer):
+    channel_layer_alias = "none"
+
+
+class Fails(MqttConsumer):
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        await self.subscribe("a", 1)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        if mqtt_message["payload"] == b"end":
+            raise StopConsumer
+        raise RuntimeError("as told")
+
+    async def disconnect(self) -> None:
+        raise RuntimeError("also at the end")
+
+
+async def test_suspended_when_the_master_fails_before_its_subscriptions_end(
+    bridge: FakeBridge, start: Start
+) -> None:
+    await start(Fails.as_asgi())
+    bridge.deliver("a", b"fail")
+    await until(lambda: not bridge.subscriptions)
+    assert bridge.suspend_calls == 1
+    assert bridge.subscriptions_at_suspend == {(1, "a"): 1}
+
+
+@pytest.mark.parametrize("how", ["returns", "fails at stop"])
+async def test_not_suspended_when_the_master_ends_otherwise(
+    bridge: FakeBridge, start: Start, how: str
+) -> None:
+    runtime = await start(Fails.as_asgi())
+    if how == "returns":
+        bridge.deliver("a", b"end")
+        await until(lambda: not runtime._consumers)
+    else:
+        bridge.control("stop")
+        await until(lambda: runtime.stopped)
+        await until(lambda: "also at the end" in bridge.text())
+    assert bridge.suspend_calls == 0
+
+
+async def test_neither_when_the_master_fails_before_it_connected(bridge: FakeBridge, start: Start) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise LookupError("no lamp")
+
+    runtime = await start(application)
+    assert runtime.stopped
+    assert (bridge.settled_calls, bridge.suspend_calls) == (0, 0)
+
+
+async def test_a_worker_that_fails_suspends_nothing(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi())
+    await until(lambda: len(bridge.published) == 2)
+    bridge.deliver("device/1", b"raise", handle=2)
+    await until(lambda: 1 not in runtime._by_app_id)
+    assert bridge.suspend_calls == 0

@@ -374,7 +374,7 @@ class Broker:
     def descriptor_targets(self) -> list[str]:
         """Return what the open descriptors point to, sorted; to name the one that leaked."""
         found = []
-        # The loop thread and its children, and the session's thread, have tables of their own where the system lets them.
+        # The plugin's threads have tables of their own where the system lets them.
         tables = [Path(f"/proc/{self.pid}/fd")]
         for task in Path(f"/proc/{self.pid}/task").iterdir():
             if (task / "comm").read_text().strip() in ("mqttasgi", "mqttasgi-mqtt"):

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 _SOURCES = Path(__file__).resolve().parents[1] / "bench"
-_NAMES = ("load.c", "modes.c", "soak.c", "wire.c", "samples.c", "util.c")
+_NAMES = ("load.c", "modes.c", "soak.c", "retained.c", "wire.c", "samples.c", "util.c")
 
 
 def build_load(folder: Path) -> Path:

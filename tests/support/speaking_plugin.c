@@ -1,8 +1,14 @@
 /* Another plugin beside ours: what clients publish to `ask/<qos>` it publishes to `said/<qos>`, as plugins do. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
 #include <mosquitto.h>
+#if !__has_include(<mosquitto/broker.h>)
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
-#include <string.h>
+#endif
 
 static mosquitto_plugin_id_t *identifier;
 

@@ -21,6 +21,7 @@ void stub_broker_reset(void)
 	size_t i;
 
 	for (i = 0; i < stub.publish_count; i++) {
+		__real_free(stub.publishes[i].client_id);
 		__real_free(stub.publishes[i].topic);
 		__real_free(stub.publishes[i].payload);
 	}
@@ -82,7 +83,6 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 {
 	struct stub_publish *publish = &stub.publishes[stub.publish_count];
 
-	assert_null(client_id);
 	assert_null(properties);
 	assert_true(payload_length >= 0 && qos >= 0 && qos <= 2);
 	if (stub.on_publish) {
@@ -95,6 +95,7 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 		mosquitto_free(payload);
 		return MOSQ_ERR_SUCCESS;
 	}
+	publish->client_id = client_id ? copy(client_id, strlen(client_id)) : NULL;
 	publish->topic = copy(topic, strlen(topic));
 	publish->payload = payload_length ? copy(payload, (size_t)payload_length) : NULL;
 	publish->payload_length = payload_length;
@@ -103,6 +104,12 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 	stub.publish_count++;
 	mosquitto_free(payload);
 	return MOSQ_ERR_SUCCESS;
+}
+
+/* A client is its id here. */
+const char *mosquitto_client_id(const struct mosquitto *client)
+{
+	return (const char *)client;
 }
 
 void mosquitto_log_printf(int level, const char *format, ...)

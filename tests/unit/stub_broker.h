@@ -14,6 +14,7 @@
 #define STUB_RECORDS 2048
 
 struct stub_publish {
+	char *client_id; /* NULL: for everybody */
 	char *topic;
 	void *payload; /* NULL when payload_length is 0 */
 	int payload_length;

@@ -12,10 +12,13 @@
 #include <unistd.h>
 
 #include "broker.h"
+#include "lanes.h"
+#include "marks.h"
 #include "options.h"
 #include "queue.h"
 #include "scarce_memory.h"
 #include "stub_broker.h"
+#include "stub_session.h"
 #include "topics.h"
 #include "wakeup.h"
 
@@ -77,10 +80,15 @@ static struct fixture {
 	struct options options;
 	struct wakeup *wakeup;
 	struct queue *inbound, *outbound;
+	struct session *session;
+	struct lanes *lanes;
 	struct broker *broker;
 	unsigned int inbound_notices;
 	long blocks;
 } f;
+
+/* Whether the next set_up_with() makes a broker with a session. */
+static bool use_session;
 
 static void count_notice(void *userdata)
 {
@@ -97,6 +105,8 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	memset(&fake, 0, sizeof(fake));
 	stub_broker_reset();
 	memset(&f, 0, sizeof(f));
+	f.options.client_id = (char *)(uintptr_t)"the-session";
+	f.session = use_session ? stub_session_get() : NULL;
 	f.blocks = scarce_memory_blocks();
 	f.options.queue_size = queue_size;
 	f.options.queue_bytes = 1000000;
@@ -104,7 +114,8 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	f.wakeup = wakeup_new();
 	f.inbound = queue_new(queue_size, f.options.queue_bytes, count_notice, &f.inbound_notices);
 	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+	f.lanes = lanes_new(f.session, f.inbound);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
 	assert_non_null(f.broker);
 }
 
@@ -120,6 +131,8 @@ static int tear_down(void **state)
 	(void)state;
 	memset(&fake, 0, sizeof(fake));
 	broker_free(f.broker);
+	lanes_free(f.lanes);
+	stub_session_reset();
 	queue_free(f.inbound);
 	queue_free(f.outbound);
 	wakeup_free(f.wakeup);
@@ -976,7 +989,7 @@ static void run_loop(unsigned int spin_us)
 	broker_free(f.broker);
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
 	f.inbound = queue_new(1000, 1000000, post_inbound, NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
 	subscribe(1, "question", 0);
 	assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
 	for (;;) {
@@ -1029,7 +1042,7 @@ static void test_no_memory_at_start(void **state)
 	(void)state;
 	do {
 		scarce_memory(++n, false);
-		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup);
+		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
 		failed = scarce_memory_end();
 		assert_int_equal(broker == NULL, failed);
 		broker_free(broker);
@@ -1037,6 +1050,102 @@ static void test_no_memory_at_start(void **state)
 	} while (failed);
 	assert_true(n > 2);
 	broker_free(NULL);
+}
+
+/* ---- the session ---- */
+
+static void use_with_session(void)
+{
+	use_session = true;
+	use(1000, 0);
+	use_session = false;
+}
+
+static void client_is_gone(const char *client_id)
+{
+	struct mosquitto_evt_disconnect event = {.client = (struct mosquitto *)(uintptr_t)client_id};
+
+	assert_int_equal(broker_on_disconnect(MOSQ_EVT_DISCONNECT, &event, f.broker), MOSQ_ERR_SUCCESS);
+}
+
+static void session_is(bool up)
+{
+	struct message *message = message_new(MESSAGE_SESSION, NULL, 0, NULL, 0, NULL, 0);
+
+	message->code = up;
+	queue_push_control(f.outbound, message);
+	tick();
+}
+
+static void test_the_session_gets_what_is_not_direct(void **state)
+{
+	(void)state;
+	use_with_session();
+	tick();
+	done(receive(MESSAGE_HOLD));
+	subscribe(1, "a", 2);
+	application_subscribes(1, "$share/g/b", 1, 5);
+	tick();
+	receive_answer(5, MOSQ_ERR_SUCCESS);
+	client_publishes("b", "x", 1);
+	client_publishes("a", "1", 2);
+	receive_message("a", "1");
+	session_is(true);
+	client_publishes("a", "2", 2);
+	client_publishes("a", "3", 1); /* must not overtake it */
+	receive_nothing();
+	application_subscribes(1, "c", 0, 6);
+	tick();
+	receive_nothing(); /* the session answers */
+	client_is_gone("somebody");
+	done(receive(MESSAGE_HOLD));
+	client_is_gone("the-session");
+	done(receive(MESSAGE_RELEASE));
+	client_publishes("a", "4", 2);
+	receive_message("a", "4");
+	application_unsubscribes(1, "$share/g/b", 7);
+	tick();
+	receive_answer(7, MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub_session.command_count, 5);
+}
+
+static int asked_for(const char *client_id, int access, const char *topic, const char *payload)
+{
+	struct mosquitto_evt_acl_check event = {.client = (struct mosquitto *)(uintptr_t)client_id,
+			.topic = topic, .payload = payload, .payloadlen = (uint32_t)strlen(payload), .access = access};
+
+	return broker_on_access(MOSQ_EVT_ACL_CHECK, &event, f.broker);
+}
+
+#define IGNORED 32 /* MOSQ_ERR_PLUGIN_IGNORE */
+
+static void test_copies_are_kept_from_the_session_alone(void **state)
+{
+	static const char topic[] = "a";
+	struct marks *marks;
+
+	(void)state;
+	use_with_session();
+	marks = marks_new(8);
+	stub_session.marks = marks;
+	subscribe(1, "a", 2);
+	/* Until the broker has asked about the session once, copies are marked. */
+	client_publishes(topic, "1", 1);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), IGNORED);
+	assert_true(marks_take(marks, marks_fingerprint(topic, "1", 1)));
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_SUBSCRIBE, "a", ""), IGNORED);
+	client_publishes(topic, "1", 1);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_READ, topic, "1"), IGNORED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), MOSQ_ERR_ACL_DENIED);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, topic, "1"), IGNORED); /* a will */
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), IGNORED);
+	assert_true(application_publishes("a", "2"));
+	tick();
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), MOSQ_ERR_ACL_DENIED);
+	tick();
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), IGNORED);
+	stub_session.marks = NULL;
+	marks_free(marks);
 }
 
 #define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -1074,6 +1183,8 @@ int main(void)
 			broker_test(test_no_spin_without_the_option),
 			broker_test(test_poll_after_a_tick_that_did_something),
 			broker_test(test_every_answer_wakes_the_broker),
+			broker_test(test_the_session_gets_what_is_not_direct),
+			broker_test(test_copies_are_kept_from_the_session_alone),
 			broker_test(test_no_memory_at_start),
 	};
 

@@ -138,6 +138,8 @@ static void test_a_client_id_that_outlives_the_process(void **state)
 	assert_int_equal(gethostname(host, sizeof host), 0);
 	(void)snprintf(id, sizeof id, "mqttasgi-%s", host);
 	assert_string_equal(options->client_id, id);
+	assert_loads(APP, "cleansession", "false", "client_id", "hub");
+	assert_string_equal(options->client_id, "hub");
 }
 
 static void test_every_option_from_lines(void **state)
@@ -358,6 +360,19 @@ static void test_address(void **state)
 	assert_int_equal(options->port, 0);
 	assert_loads(APP, "host", "/run/mosquitto.sock");
 	assert_int_equal(options->port, 0);
+	assert_fails("option port: a unix socket has none, leave it out or name another host than "
+				 "\"/run/mosquitto.sock\"",
+			APP, "host", "/run/mosquitto.sock", "port", "1883");
+	/* Settings that another program uses as well. */
+	setenv("MQTT_PORT", "1883", 1);
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_int_equal(options->port, 0);
+	setenv("MQTT_HOSTNAME", "/run/mosquitto.sock", 1);
+	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
+	assert_non_null(strstr(error, "environment variable MQTT_PORT: a unix socket has none"));
+	assert_fails("option host: \"mqtt://localhost\" is neither a host's name or address nor a unix socket's path, "
+				 "which begins with /",
+			APP, "host", "mqtt://localhost");
 	memset(path + 1, 'x', sizeof path - 2);
 	assert_int_equal(load(APP, "host", path, NULL), MOSQ_ERR_INVAL);
 	assert_non_null(strstr(error, "\" is too long for a unix socket's path"));

@@ -9,6 +9,7 @@
 #include "mosquitto_api.h"
 #include "queue.h"
 #include "stub_broker.h"
+#include "stub_session.h"
 
 static struct {
 	const struct pymodule_context *context;
@@ -39,6 +40,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	stub_broker_reset();
+	stub_session_reset();
 	memset(&interpreter, 0, sizeof(interpreter));
 	return 0;
 }
@@ -83,6 +85,63 @@ static void test_start_and_stop(void **state)
 	assert_int_equal(stub.callback_count, 0);
 	assert_int_equal(interpreter.joins, 1);
 	assert_int_equal(stub.log_count, 0);
+}
+
+static bool listens_to(int event)
+{
+	size_t i;
+
+	for (i = 0; i < stub.callback_count && stub.callbacks[i].event != event; i++) {
+	}
+	return i < stub.callback_count;
+}
+
+static void test_session_on_and_off(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("session", "full", &userdata), MOSQ_ERR_SUCCESS);
+	assert_true(stub_session.started);
+	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
+	/* On 2.0 this would turn what nobody objects to into a denial. */
+	assert_false(listens_to(MOSQ_EVT_ACL_CHECK));
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+	assert_true(stub_session.stopped);
+
+	set_up(NULL);
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
+	assert_false(stub_session.started);
+	assert_false(listens_to(MOSQ_EVT_DISCONNECT));
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+}
+
+static void test_session_that_cannot_be(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	stub_session.new_rc = MOSQ_ERR_INVAL;
+	assert_int_equal(init("transport", "websockets", &userdata), MOSQ_ERR_INVAL);
+	assert_int_equal(interpreter.starts, 0);
+	assert_int_equal(stub.log_count, 1);
+
+	set_up(NULL);
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	stub_session.new_rc = MOSQ_ERR_NOT_FOUND;
+	assert_int_equal(init("session", "full", &userdata), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub_broker_logged("No session"), 1);
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 }
 
 static void test_application_that_ends_before_it_started(void **state)
@@ -152,6 +211,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 			cmocka_unit_test_setup(test_version_5_only_when_offered, set_up),
 			cmocka_unit_test_setup(test_start_and_stop, set_up),
+			cmocka_unit_test_setup(test_session_on_and_off, set_up),
+			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
 			cmocka_unit_test_setup(test_application_that_ends_before_it_started, set_up),
 			cmocka_unit_test_setup(test_application_that_is_not_ready_in_time, set_up),
 			cmocka_unit_test_setup(test_interpreter_that_does_not_start, set_up),
@@ -161,5 +222,6 @@ int main(void)
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
 	stub_broker_reset();
+	stub_session_reset();
 	return failed;
 }

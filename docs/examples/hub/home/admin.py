@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import EnergyReading, IrrigationSchedule, MotionEvent
+from .models import Device, EnergyReading, IrrigationSchedule, MotionEvent
 
 
 @admin.register(MotionEvent)
@@ -14,6 +14,12 @@ class MotionEventAdmin(admin.ModelAdmin):
 class EnergyReadingAdmin(admin.ModelAdmin):
     list_display = ["watts", "at"]
     date_hierarchy = "at"
+
+
+@admin.register(Device)
+class DeviceAdmin(admin.ModelAdmin):
+    list_display = ["name", "online", "since"]
+    list_filter = ["online"]
 
 
 @admin.register(IrrigationSchedule)

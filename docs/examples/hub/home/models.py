@@ -30,6 +30,20 @@ class EnergyReading(models.Model):
         return f"{self.watts:.0f} W at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class Device(models.Model):
+    """A device that says whether it is there."""
+
+    name = models.CharField(max_length=255, unique=True)
+    online = models.BooleanField()
+    since = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'on' if self.online else 'off'}line"
+
+
 class IrrigationSchedule(models.Model):
     """An hour of the day, in the zone of the settings, in which the garden may be watered."""
 

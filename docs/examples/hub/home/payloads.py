@@ -1,7 +1,8 @@
-"""What sensors send, turned into values. Anyone can publish anything: both return None for that."""
+"""What devices send, turned into values. Anyone can publish anything: all return None for that."""
 
 from __future__ import annotations
 
+import json
 import math
 
 
@@ -20,3 +21,14 @@ def number(payload: bytes) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def online(payload: bytes) -> bool | None:
+    """Tell `online` from `offline`, plain or as Zigbee2MQTT has it: `{"state": "online"}`."""
+    word: object = text(payload)
+    if isinstance(word, str) and word.startswith("{"):
+        try:
+            word = json.loads(word).get("state")
+        except (ValueError, RecursionError):
+            return None
+    return {"online": True, "offline": False}.get(word.lower()) if isinstance(word, str) else None

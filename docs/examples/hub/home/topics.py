@@ -2,13 +2,14 @@
 
 A consumer hears what it publishes itself whenever its own filter matches. So:
 
-| consumer   | listens to              | publishes to                                   |
-|------------|-------------------------|------------------------------------------------|
-| lights     | home/sensor/motion      | home/lights/<room>/set                         |
-| ai         | home/sensor/#           | what `is_command_topic` allows, never a sensor |
-| energy     | home/energy/consumption | home/alerts/energy                             |
-| rooms      | home/<room>/#           | home/<room>/status, home/<room>/announce       |
-| irrigation | garden/sensor/moisture  | garden/valve/main                              |
+| consumer     | listens to                 | publishes to                                   |
+|--------------|----------------------------|------------------------------------------------|
+| lights       | home/sensor/motion         | home/lights/<room>/set                         |
+| ai           | home/sensor/#              | what `is_command_topic` allows, never a sensor |
+| energy       | home/energy/consumption    | home/alerts/energy                             |
+| rooms        | home/<room>/#              | home/<room>/status, home/<room>/announce       |
+| irrigation   | garden/sensor/moisture     | garden/valve/main                              |
+| availability | zigbee2mqtt/+/availability | home/alerts/offline                            |
 
 Only a room hears its own publishes, and passes them over: it reads the topics of inputs and no
 others. A room named `lights` would hear every lamp's command, one named `sensor` every sensor:
@@ -28,6 +29,8 @@ CONSUMPTION = "home/energy/consumption"
 ENERGY_ALERT = "home/alerts/energy"
 MOISTURE = "garden/sensor/moisture"
 VALVE = "garden/valve/main"
+AVAILABILITY = "zigbee2mqtt/+/availability"
+OFFLINE_ALERT = "home/alerts/offline"
 
 # Second levels of `home/…` that are taken.
 RESERVED = frozenset({"alerts", "energy", "fan", "heating", "lights", "sensor"})
@@ -61,6 +64,12 @@ def room_names() -> list[str]:
         if rooms.count(room) > 1:
             raise ImproperlyConfigured(f"HUB_ROOMS: {room!r} is listed more than once.")
     return rooms
+
+
+def device_name(topic: str) -> str | None:
+    """Return what stands in `topic` for the `+` of `AVAILABILITY`; None where no table holds it."""
+    name = topic.split("/")[AVAILABILITY.split("/").index("+")]
+    return name if len(name) <= 255 else None
 
 
 def is_command_topic(topic: str) -> bool:

@@ -31,12 +31,14 @@ from mqttasgi.testing import MqttComunicator
 from home import topics
 from home.consumers import ai
 from home.consumers.ai import AIAutomationConsumer
+from home.consumers.availability import AvailabilityConsumer
 from home.consumers.energy import EnergyMonitorConsumer
 from home.consumers.irrigation import IrrigationConsumer
 from home.consumers.lights import LightAutomationConsumer
 from home.consumers.master import MasterConsumer
 from home.consumers.rooms import RoomConsumer
-from home.models import EnergyReading, IrrigationSchedule, MotionEvent
+from home.models import Device, EnergyReading, IrrigationSchedule, MotionEvent
+from home.payloads import online
 
 HUB = Path(__file__).resolve().parent.parent
 
@@ -496,6 +498,71 @@ async def test_a_broken_sensor_opens_nothing(
     assert "is not a percentage" in caplog.text
 
 
+# --- Availability --------------------------------------------------------------------------------
+
+LAMP = "zigbee2mqtt/hall lamp/availability"
+
+
+async def states() -> dict[str, bool]:
+    rows = await database_sync_to_async(lambda: list(Device.objects.all()))()
+    return {device.name: device.online for device in rows}
+
+
+async def test_a_device_that_goes_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected(AvailabilityConsumer, "zigbee2mqtt/+/availability") as comm:
+        await comm.publish(f"zigbee2mqtt/{'x' * 256}/availability", b"online", 1)
+        payloads = [b"online", b'{"state": "offline"}', b"offline", b"x", b"ONLINE", b"offline"]
+        for payload in payloads:
+            await comm.publish(LAMP, payload, 1)
+        assert await published(comm) == ("home/alerts/offline", b"hall lamp")
+        assert await published(comm) == ("home/alerts/offline", b"hall lamp")
+        assert await comm.receive_nothing(0.1)
+    assert await states() == {"hall lamp": False}
+    assert "b'x' is neither on- nor offline" in caplog.text
+    assert "is not a device" in caplog.text
+
+
+async def test_what_the_broker_kept_is_compared_with_what_was_known() -> None:
+    async with connected(AvailabilityConsumer, "zigbee2mqtt/+/availability") as comm:
+        await send_retained(comm, LAMP, b"online")
+        await send_retained(comm, "zigbee2mqtt/plug/availability", b"offline")
+        await eventually(Device, 2)
+        assert await comm.receive_nothing(0.1)
+    # The lamp went while the broker was away.
+    async with connected(AvailabilityConsumer, "zigbee2mqtt/+/availability") as comm:
+        await send_retained(comm, "zigbee2mqtt/plug/availability", b"offline")
+        await send_retained(comm, LAMP, b"offline")
+        assert await published(comm) == ("home/alerts/offline", b"hall lamp")
+        assert await comm.receive_nothing(0.1)
+    assert await states() == {"hall lamp": False, "plug": False}
+
+
+async def test_a_device_that_was_given_away_is_forgotten() -> None:
+    async with connected(AvailabilityConsumer, "zigbee2mqtt/+/availability") as comm:
+        await comm.publish(LAMP, b"online", 1)
+        await eventually(Device, 1)
+        await comm.publish(LAMP, b"", 1)
+        assert await comm.receive_nothing(0.1)
+    assert await states() == {}
+
+
+@pytest.mark.parametrize(
+    ("payload", "state"),
+    [
+        (b" Online\n", True),
+        (b'{"state":"offline","since":5}', False),
+        (b"\xff", None),
+        (b"on", None),
+        (b"{", None),
+        (b'{"state": 1}', None),
+        (b'{"other": "online"}', None),
+        (b'{"a":' * 100_000, None),
+    ],
+)
+def test_availability_payloads(payload: bytes, state: bool | None) -> None:
+    assert online(payload) is state
+
+
 # --- Master --------------------------------------------------------------------------------------
 
 
@@ -520,6 +587,7 @@ async def test_the_master_spawns_every_idea_and_every_room(settings: Any) -> Non
             {"alert_watts": 500.0, "calm_watts": 2700.0},
         ),
         ("home.consumers.irrigation.IrrigationConsumer", {"dry_percent": 30.0}),
+        ("home.consumers.availability.AvailabilityConsumer", {}),
         ("home.consumers.rooms.RoomConsumer", {"room": "attic"}),
         ("home.consumers.rooms.RoomConsumer", {"room": "cellar"}),
     ]
@@ -536,7 +604,7 @@ async def test_the_master_spawns_every_idea_and_every_room(settings: Any) -> Non
 async def test_the_application_is_the_master() -> None:
     application = import_string("hub.asgi.application")
     comm = MqttComunicator(application, app_id=0, instance_type="master")
-    assert len(await spawned(comm)) == 4 + 3
+    assert len(await spawned(comm)) == 5 + 3
     await comm.disconnect()
 
 
@@ -570,7 +638,8 @@ def matches(filter: str, topic: str) -> bool:
     """MQTT 5, section 4.7, for the filters of this hub."""
     if filter.endswith("/#"):
         return topic == filter[:-2] or topic.startswith(filter[:-1])
-    return filter == topic
+    ours, theirs = filter.split("/"), topic.split("/")
+    return len(ours) == len(theirs) and all(a in ("+", b) for a, b in zip(ours, theirs))
 
 
 class House:
@@ -629,6 +698,8 @@ async def test_nothing_feeds_back(half_past_six: None, monkeypatch: pytest.Monke
     await house.publish("home/bedroom/temperature", b"18.5")
     await house.publish("home/bedroom/status/get", b"")
     await house.publish("garden/sensor/moisture", b"10")
+    await house.publish("zigbee2mqtt/lamp/availability", b"online")
+    await house.publish("zigbee2mqtt/lamp/availability", b"offline")
     await house.settle()
     await get_channel_layer().group_send("rooms", {"type": "room.announce", "text": "Hello"})
     await house.settle()
@@ -637,6 +708,7 @@ async def test_nothing_feeds_back(half_past_six: None, monkeypatch: pytest.Monke
     assert sorted(house.heard) == [
         ("garden/valve/main", b"open"),
         ("home/alerts/energy", b"high_consumption"),
+        ("home/alerts/offline", b"lamp"),
         ("home/bedroom/announce", b"Hello"),
         ("home/bedroom/status", json.dumps(state).encode()),
         ("home/fan/living/set", b"on"),

@@ -9,5 +9,6 @@ which nothing else does where there are no requests. From 4.1 on you may write
 
 What leads to an action is taken from live messages only. A retained one (`mqtt_message["retain"]`)
 may be days old and comes again at every start: it must not switch on a lamp or count as a new
-reading. The rooms do take retained readings, the last known state is what they are for.
+reading. The rooms and the availability of devices do take them, the last known state is what they
+are for.
 """

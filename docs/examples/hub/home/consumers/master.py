@@ -44,6 +44,11 @@ class MasterConsumer(MqttConsumer):
             consumer_path="home.consumers.irrigation.IrrigationConsumer",
             consumer_params={"dry_percent": settings.HUB_IRRIGATION_DRY_PERCENT},
         )
+        await self.spawn_worker(
+            app_id=5,
+            consumer_path="home.consumers.availability.AvailabilityConsumer",
+            consumer_params={},
+        )
         for app_id, room in enumerate(room_names(), start=FIRST_ROOM):
             await self.spawn_worker(
                 app_id=app_id,

@@ -1,0 +1,343 @@
+#include "cmocka_all.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lanes.h"
+#include "marks.h"
+#include "message.h"
+#include "queue.h"
+#include "scarce_memory.h"
+#include "session.h"
+#include "stub_broker.h"
+#include "stub_session.h"
+
+static time_t seconds;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	(void)clock;
+	ret_time->tv_sec = seconds;
+	ret_time->tv_nsec = 0;
+	return 0;
+}
+
+static struct queue *inbound;
+static struct lanes *lanes;
+static long blocks;
+
+static void ignore(void *userdata)
+{
+	(void)userdata;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	stub_broker_reset();
+	stub_session_reset();
+	blocks = scarce_memory_blocks();
+	seconds = 1000;
+	stub_session.marks = marks_new(64);
+	inbound = queue_new(100, 1000000, ignore, NULL);
+	lanes = lanes_new(stub_session_get(), inbound);
+	assert_non_null(lanes);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	lanes_free(lanes);
+	queue_free(inbound);
+	marks_free(stub_session.marks);
+	stub_session_reset();
+	stub_broker_reset();
+	assert_int_equal(scarce_memory_blocks(), blocks);
+	return 0;
+}
+
+static void receive(enum message_kind kind, int code)
+{
+	struct message *message = queue_take(inbound);
+
+	assert_non_null(message);
+	assert_int_equal(message->kind, kind);
+	assert_int_equal(message->consumer, 0);
+	assert_int_equal(message->code, code);
+	message_free(message);
+}
+
+static void receive_nothing(void)
+{
+	assert_null(queue_take(inbound));
+}
+
+static bool is_marked(const char *topic, const char *payload)
+{
+	return marks_take(stub_session.marks, marks_fingerprint(topic, payload, strlen(payload)));
+}
+
+static bool command(enum message_kind kind, const char *filter, uint64_t sequence)
+{
+	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
+	bool answers;
+
+	message->consumer = 7;
+	message->qos = 1;
+	message->sequence = sequence;
+	answers = lanes_command(lanes, message);
+	message_free(message);
+	return answers;
+}
+
+static void test_opening_holds_back_and_tells_the_session_once(void **state)
+{
+	(void)state;
+	lanes_open(lanes);
+	lanes_open(lanes);
+	receive(MESSAGE_HOLD, SESSION_FIRST_HOLD);
+	receive_nothing();
+	assert_int_equal(stub_session.command_count, 1);
+	assert_int_equal(stub_session.commands[0]->kind, MESSAGE_STARTED);
+	assert_int_equal(stub.publish_count, 0); /* the session ends the first hold itself */
+}
+
+static void test_without_a_session_everything_is_direct(void **state)
+{
+	(void)state;
+	lanes_free(lanes);
+	lanes = lanes_new(NULL, inbound);
+	lanes_open(lanes);
+	assert_false(lanes_leave_to_session(lanes, "a", 2));
+	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_publishes(lanes, "a", "1", 1);
+	lanes_client_gone(lanes);
+	assert_false(command(MESSAGE_SUBSCRIBE, "a", 1));
+	assert_false(is_marked("a", "1"));
+	receive_nothing();
+}
+
+static void test_qos_2_goes_through_the_session_while_it_is_up(void **state)
+{
+	(void)state;
+	assert_false(lanes_leave_to_session(lanes, "a", 2));
+	lanes_set_session(lanes, true);
+	assert_false(lanes_leave_to_session(lanes, "a", 1));
+	assert_true(lanes_leave_to_session(lanes, "a", 2));
+	lanes_set_session(lanes, false);
+	assert_false(lanes_leave_to_session(lanes, "a", 2));
+}
+
+/* So that a later message to the topic does not overtake it. */
+static void test_a_topic_with_qos_2_takes_the_detour_for_a_while(void **state)
+{
+	(void)state;
+	lanes_set_session(lanes, true);
+	assert_true(lanes_leave_to_session(lanes, "a", 2));
+	seconds += 9;
+	assert_true(lanes_leave_to_session(lanes, "a", 0));
+	assert_false(lanes_leave_to_session(lanes, "another", 0));
+	receive_nothing();
+	seconds += 1;
+	assert_false(lanes_leave_to_session(lanes, "a", 0));
+	/* It waits for the last of those that took the detour. */
+	receive(MESSAGE_HOLD, 1);
+	assert_int_equal(stub.publish_count, 1);
+	assert_false(lanes_leave_to_session(lanes, "a", 0));
+	receive_nothing();
+}
+
+static void test_a_will_is_waited_for(void **state)
+{
+	char fence[24];
+
+	(void)state;
+	lanes_client_gone(lanes);
+	receive_nothing();
+	lanes_set_session(lanes, true);
+	lanes_client_gone(lanes);
+	lanes_client_gone(lanes);
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD, 2);
+	assert_int_equal(stub.publish_count, 2);
+	assert_string_equal(stub.publishes[1].client_id, "the-session");
+	assert_string_equal(stub.publishes[1].topic, SESSION_FENCE_TOPIC);
+	assert_int_equal(stub.publishes[1].qos, 2);
+	(void)snprintf(fence, sizeof(fence), "%llu", (unsigned long long)(SESSION_HOLD_FENCE | 2));
+	assert_string_equal(stub.publishes[1].payload, fence);
+	/* Nothing will come any more. */
+	lanes_set_session(lanes, false);
+	receive(MESSAGE_RELEASE, 2);
+	lanes_set_session(lanes, false);
+	receive_nothing();
+}
+
+static void test_copies_are_marked_where_they_cannot_be_refused(void **state)
+{
+	(void)state;
+	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_publishes(lanes, "b", "2", 1);
+	assert_false(lanes_is_copy(lanes, "a", "1", 1));
+	assert_true(is_marked("a", "1"));
+	assert_true(is_marked("b", "2"));
+	assert_false(is_marked("b", "2"));
+}
+
+static void test_copies_are_refused(void **state)
+{
+	char topic[] = "a", same_text[] = "a";
+
+	(void)state;
+	lanes_refuse_copies(lanes);
+	lanes_went_direct(lanes, topic, "1", 1);
+	assert_true(lanes_is_copy(lanes, topic, "1", 1));
+	assert_true(lanes_is_copy(lanes, topic, "1", 1)); /* for another filter */
+	assert_false(lanes_is_copy(lanes, topic, "2", 1));
+	/* A QoS 2 message or a will of the same content. */
+	assert_false(lanes_is_copy(lanes, same_text, "1", 1));
+	lanes_next_message(lanes);
+	assert_false(lanes_is_copy(lanes, topic, "1", 1));
+	assert_false(is_marked("a", "1"));
+}
+
+/* The broker sends them in its next turn, before the TICK. */
+static void test_copies_of_own_publishes_are_refused(void **state)
+{
+	size_t i;
+	char payload[8];
+
+	(void)state;
+	lanes_refuse_copies(lanes);
+	for (i = 0; i < 100; i++) {
+		(void)snprintf(payload, sizeof(payload), "%zu", i);
+		lanes_publishes(lanes, "a", payload, strlen(payload));
+	}
+	lanes_next_message(lanes);
+	assert_true(lanes_is_copy(lanes, "a", "0", 1));
+	assert_true(lanes_is_copy(lanes, "a", "99", 2));
+	assert_false(lanes_is_copy(lanes, "a", "100", 3));
+	lanes_tick(lanes);
+	assert_false(lanes_is_copy(lanes, "a", "0", 1));
+}
+
+/* The broker asks about the session, not about the subscription: what is for the group must pass. */
+static void test_copies_are_marked_where_the_topic_is_shared(void **state)
+{
+	(void)state;
+	lanes_refuse_copies(lanes);
+	assert_false(command(MESSAGE_SUBSCRIBE, "$share/one/a/+", 0));
+	assert_false(command(MESSAGE_SUBSCRIBE, "$share/two/a/+", 0));
+	lanes_went_direct(lanes, "a/b", "1", 1);
+	assert_false(lanes_is_copy(lanes, "a/b", "1", 1));
+	assert_true(is_marked("a/b", "1"));
+	lanes_publishes(lanes, "a/b", "2", 1);
+	assert_false(lanes_is_copy(lanes, "a/b", "2", 1));
+	assert_true(is_marked("a/b", "2"));
+	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/one/a/+", 0));
+	lanes_went_direct(lanes, "a/b", "3", 1);
+	assert_true(is_marked("a/b", "3"));
+	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/two/a/+", 0));
+	lanes_went_direct(lanes, "a/b", "4", 1);
+	assert_false(is_marked("a/b", "4"));
+}
+
+static void test_no_marks_once_the_session_has_given_up(void **state)
+{
+	struct marks *marks = stub_session.marks;
+
+	(void)state;
+	stub_session.marks = NULL;
+	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_publishes(lanes, "a", "1", 1);
+	lanes_fence(lanes, 5);
+	stub_session.marks = marks;
+	assert_false(is_marked("a", "1"));
+}
+
+static void test_a_fence_is_marked_and_sent(void **state)
+{
+	(void)state;
+	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_fence(lanes, 5);
+	lanes_went_direct(lanes, "a", "2", 1);
+	assert_int_equal(stub.publish_count, 1);
+	assert_string_equal(stub.publishes[0].payload, "5");
+	(void)marks_pass(stub_session.marks, 5);
+	assert_false(is_marked("a", "1"));
+	assert_true(is_marked("a", "2"));
+	stub.no_memory = true;
+	lanes_fence(lanes, 6);
+	stub.no_memory = false;
+	stub.publish_rc = MOSQ_ERR_NOMEM;
+	lanes_fence(lanes, 7);
+	assert_int_equal(stub.publish_count, 1);
+}
+
+static void test_commands_are_answered_by_the_session_only_while_it_is_up(void **state)
+{
+	(void)state;
+	assert_false(command(MESSAGE_SUBSCRIBE, "a", 5));
+	assert_int_equal(stub_session.commands[0]->sequence, 0);
+	assert_int_equal(stub_session.commands[0]->consumer, 7);
+	assert_int_equal(stub_session.commands[0]->qos, 1);
+	assert_string_equal(stub_session.commands[0]->topic, "a");
+	lanes_set_session(lanes, true);
+	assert_true(command(MESSAGE_SUBSCRIBE, "a", 6));
+	assert_int_equal(stub_session.commands[1]->sequence, 6);
+	assert_false(command(MESSAGE_UNSUBSCRIBE, "a", 7));
+	assert_false(command(MESSAGE_SETTLED, "", 0));
+	assert_int_equal(stub_session.command_count, 4);
+}
+
+static void test_no_memory(void **state)
+{
+	struct message *message = message_new(MESSAGE_SUBSCRIBE, "$share/g/a", 10, NULL, 0, NULL, 0);
+	unsigned long n;
+	bool failed = true;
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	lanes_refuse_copies(lanes);
+	message->sequence = 1;
+	for (n = 1; failed; n++) {
+		scarce_memory(n, false);
+		(void)lanes_command(lanes, message);
+		lanes_publishes(lanes, "b", "1", 1);
+		lanes_client_gone(lanes);
+		lanes_tick(lanes);
+		failed = scarce_memory_end();
+	}
+	assert_true(n > 3);
+	message_free(message);
+	scarce_memory(1, false);
+	assert_null(lanes_new(NULL, inbound));
+	(void)scarce_memory_end();
+}
+
+#define lanes_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+			lanes_test(test_opening_holds_back_and_tells_the_session_once),
+			lanes_test(test_without_a_session_everything_is_direct),
+			lanes_test(test_qos_2_goes_through_the_session_while_it_is_up),
+			lanes_test(test_a_topic_with_qos_2_takes_the_detour_for_a_while),
+			lanes_test(test_a_will_is_waited_for),
+			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
+			lanes_test(test_copies_are_refused),
+			lanes_test(test_copies_of_own_publishes_are_refused),
+			lanes_test(test_copies_are_marked_where_the_topic_is_shared),
+			lanes_test(test_no_marks_once_the_session_has_given_up),
+			lanes_test(test_a_fence_is_marked_and_sent),
+			lanes_test(test_commands_are_answered_by_the_session_only_while_it_is_up),
+			lanes_test(test_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

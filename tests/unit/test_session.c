@@ -1,0 +1,967 @@
+/* session.c without its thread and without a broker: the test does what the thread's loop does, step by step, and plays
+ * the broker. */
+#include "cmocka_all.h"
+
+#include "session.c" /* NOLINT: its functions are the thread's steps */
+
+#include "scarce_memory.h"
+
+/* ---- the client library's place ---- */
+
+struct packet {
+	char *filter; /* NULL: none */
+	uint32_t id;  /* 0: UNSUBSCRIBE */
+	uint8_t qos;
+	bool kept;
+	int number;
+};
+
+static struct {
+	struct packet packets[256];
+	size_t count, acknowledged;
+	unsigned int connects, disconnects;
+	uint32_t expiry;
+	bool refuses, ended_session;
+	const char *reason;
+} client;
+
+int mqtt_client_new(const struct options *options, const struct mqtt_client_events *client_events, void *userdata,
+		struct mqtt_client **ret_client, struct text *error)
+{
+	(void)options;
+	(void)client_events;
+	(void)userdata;
+	(void)error;
+	*ret_client = (struct mqtt_client *)&client;
+	return MOSQ_ERR_SUCCESS;
+}
+
+void mqtt_client_free(struct mqtt_client *unused)
+{
+	(void)unused;
+}
+
+bool mqtt_client_connect(struct mqtt_client *unused, uint32_t session_expiry)
+{
+	(void)unused;
+	client.connects++;
+	client.expiry = session_expiry;
+	return !client.refuses;
+}
+
+void mqtt_client_disconnect(struct mqtt_client *unused, bool end_session)
+{
+	(void)unused;
+	client.disconnects++;
+	client.ended_session = end_session;
+}
+
+int mqtt_client_socket(const struct mqtt_client *unused)
+{
+	(void)unused;
+	return -1;
+}
+
+bool mqtt_client_wants_to_write(const struct mqtt_client *unused)
+{
+	(void)unused;
+	return false;
+}
+
+bool mqtt_client_handle(struct mqtt_client *unused, unsigned int limit)
+{
+	(void)unused;
+	(void)limit;
+	return client.reason == NULL;
+}
+
+const char *mqtt_client_reason(const struct mqtt_client *unused)
+{
+	(void)unused;
+	return client.reason ? client.reason : "no reason";
+}
+
+static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
+{
+	struct packet *packet = &client.packets[client.count++];
+
+	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
+	*packet = (struct packet){malloc(strlen(filter) + 1), id, qos, kept, (int)client.count};
+	memcpy(packet->filter, filter, strlen(filter) + 1);
+	return packet->number;
+}
+
+int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t qos, uint32_t id, bool kept)
+{
+	(void)unused;
+	return add_packet(filter, id, qos, kept);
+}
+
+int mqtt_client_unsubscribe(struct mqtt_client *unused, const char *filter)
+{
+	(void)unused;
+	return add_packet(filter, 0, 0, false);
+}
+
+/* ---- time ---- */
+
+static uint64_t clock_ms;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	(void)clock;
+	ret_time->tv_sec = (time_t)(clock_ms / 1000);
+	ret_time->tv_nsec = (long)(clock_ms % 1000) * 1000000L;
+	return 0;
+}
+
+/* ---- one session ---- */
+
+static struct options options;
+static struct queue *inbound, *outbound;
+static struct session *session;
+static long blocks;
+
+static void ignore(void *userdata)
+{
+	(void)userdata;
+}
+
+static void forget_packets(void)
+{
+	while (client.count) {
+		free(client.packets[--client.count].filter);
+	}
+	memset(&client, 0, sizeof(client));
+}
+
+static void begin(bool cleansession, unsigned int retries, size_t queue_size)
+{
+	struct text error = {0};
+
+	blocks = scarce_memory_blocks();
+	memset(&client, 0, sizeof(client));
+	clock_ms = 1000000;
+	options = (struct options){.host = (char *)(uintptr_t)"localhost",
+			.port = 1883,
+			.client_id = (char *)(uintptr_t)"me",
+			.cleansession = cleansession,
+			.retries = retries};
+	inbound = queue_new(queue_size, 1000000, ignore, NULL);
+	outbound = queue_new(1000, 1000000, ignore, NULL);
+	assert_int_equal(session_new(&options, inbound, outbound, -1, &session, &error), MOSQ_ERR_SUCCESS);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	begin(true, 3, 1000);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	session_free(session);
+	queue_free(inbound);
+	queue_free(outbound);
+	forget_packets();
+	assert_int_equal(scarce_memory_blocks(), blocks);
+	return 0;
+}
+
+static void use(bool cleansession, unsigned int retries, size_t queue_size)
+{
+	tear_down(NULL);
+	begin(cleansession, retries, queue_size);
+}
+
+static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+{
+	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
+
+	message->consumer = consumer;
+	message->qos = qos;
+	message->sequence = sequence;
+	session_command(session, message);
+	take_commands(session);
+	if (session->suspends) {
+		suspend(session);
+	}
+}
+
+static void subscribe(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+{
+	command(MESSAGE_SUBSCRIBE, consumer, filter, qos, sequence);
+}
+
+static void unsubscribe(uint64_t consumer, const char *filter)
+{
+	command(MESSAGE_UNSUBSCRIBE, consumer, filter, 0, 0);
+}
+
+static void step(void)
+{
+	pass_on_stalled(session);
+	watch_clock(session, now_ms());
+}
+
+/* Takes what the session said to the broker thread: the number of the last fence, 0 for none, and whether it is up. */
+static int up = -1;
+static char log_text[4096];
+
+static uint64_t listen_to(void)
+{
+	struct message *message;
+	uint64_t fence = 0;
+
+	log_text[0] = '\0';
+	while ((message = queue_take(outbound))) {
+		switch (message->kind) {
+		case MESSAGE_FENCE:
+			fence = message->sequence;
+			break;
+		case MESSAGE_SESSION:
+			up = message->code;
+			break;
+		default:
+			assert_int_equal(message->kind, MESSAGE_LOG);
+			strncat(log_text, message->topic, sizeof(log_text) - strlen(log_text) - 1);
+			queue_release(outbound, message_size(message));
+			break;
+		}
+		message_free(message);
+	}
+	return fence;
+}
+
+static void broker_sends(const char *filter, const char *topic, const char *payload, uint8_t qos, bool retain)
+{
+	struct mqtt_client_message event = {topic, payload, strlen(payload),
+			filter ? find_filter(session, filter)->id : 0, qos, retain};
+
+	on_message(session, &event);
+}
+
+static void broker_sends_fence(uint64_t fence)
+{
+	char digits[24];
+
+	(void)snprintf(digits, sizeof(digits), "%" PRIu64, fence);
+	broker_sends(NULL, SESSION_FENCE_TOPIC, digits, 2, false);
+}
+
+static void broker_acknowledges(void)
+{
+	while (client.acknowledged < client.count) {
+		on_acknowledged(session, client.packets[client.acknowledged++].number, 0);
+	}
+}
+
+static void connect_session(bool session_present)
+{
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	step();
+	assert_int_equal(session->state, CONNECTING);
+	on_connected(session, NULL, session_present);
+	assert_int_equal(session->state, PROVING);
+}
+
+static void prove(void)
+{
+	broker_sends_fence(listen_to());
+	assert_int_equal(session->state, RUNNING);
+	step();
+}
+
+static void finish_round(void)
+{
+	broker_acknowledges();
+	broker_sends_fence(listen_to());
+	step();
+}
+
+static void receive(enum message_kind kind, uint64_t consumer)
+{
+	struct message *message = queue_take(inbound);
+
+	assert_non_null(message);
+	assert_int_equal(message->kind, kind);
+	assert_int_equal(kind == MESSAGE_ANSWER ? message->sequence : message->consumer, consumer);
+	message_free(message);
+}
+
+static void receive_message(const char *topic, const char *payload, uint8_t qos, bool retain, uint64_t consumer)
+{
+	struct message *message = queue_take(inbound);
+
+	assert_non_null(message);
+	assert_int_equal(message->kind, MESSAGE_PUBLISH);
+	assert_string_equal(message->topic, topic);
+	assert_int_equal(message->payload_length, strlen(payload));
+	assert_memory_equal(message->payload, payload, strlen(payload));
+	assert_int_equal(message->qos, qos);
+	assert_int_equal(message->retain, retain);
+	assert_true(message->by_session);
+	assert_int_equal(message->recipient_count, 1);
+	assert_int_equal(message->recipients[0].consumer, consumer);
+	queue_release(inbound, message_size(message));
+	message_free(message);
+}
+
+static void receive_nothing(void)
+{
+	assert_null(queue_take(inbound));
+}
+
+/* A session that is up, with nothing subscribed. */
+static void start(void)
+{
+	connect_session(false);
+	prove();
+	assert_int_equal(listen_to(), 0);
+	assert_int_equal(up, 1);
+	receive(MESSAGE_RELEASE, 0);
+	receive_nothing();
+}
+
+/* ---- the beginning ---- */
+
+static void test_connects_when_the_listeners_are_open(void **state)
+{
+	(void)state;
+	step();
+	assert_int_equal(client.connects, 0);
+	start();
+	assert_int_equal(client.connects, 1);
+	assert_int_equal(client.expiry, EXPIRY_S);
+}
+
+static void test_kept_messages_wait_for_their_consumers(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	step();
+	assert_int_equal(client.connects, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	step();
+	assert_int_equal(client.connects, 1);
+	assert_int_equal(client.expiry, UINT32_MAX);
+
+	use(false, 3, 1000);
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	clock_ms += SETTLE_MS;
+	step();
+	assert_int_equal(client.connects, 1);
+}
+
+static void test_a_session_of_another_time_is_ended_first(void **state)
+{
+	(void)state;
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	step();
+	on_connected(session, NULL, true);
+	use_connection(session);
+	assert_int_equal(client.disconnects, 1);
+	assert_true(client.ended_session);
+	step();
+	assert_int_equal(client.connects, 2);
+	on_connected(session, NULL, false);
+	prove();
+	assert_int_equal(session->state, RUNNING);
+}
+
+static void test_a_listener_of_another_broker(void **state)
+{
+	(void)state;
+	connect_session(false);
+	clock_ms += ANSWER_MS;
+	step();
+	assert_int_equal(session->state, WAITING);
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "belongs to another broker"));
+	receive(MESSAGE_RELEASE, 0); /* the first hold ends whatever comes of it */
+}
+
+static void test_the_first_hold_is_bounded(void **state)
+{
+	(void)state;
+	connect_session(false);
+	clock_ms += FIRST_HOLD_MS;
+	step();
+	receive(MESSAGE_RELEASE, 0);
+	prove();
+	receive_nothing();
+}
+
+static void test_tries_again_and_gives_up(void **state)
+{
+	(void)state;
+	client.refuses = true;
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	step();
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "No session with the listener at localhost:1883: no reason."));
+	assert_non_null(strstr(log_text, "Trying again in 1 s"));
+	clock_ms += 999;
+	step();
+	assert_int_equal(client.connects, 1);
+	clock_ms += 1;
+	step();
+	assert_int_equal(client.connects, 2);
+	clock_ms += 2000;
+	step();
+	assert_int_equal(client.connects, 3);
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "Gave up on the session with the listener at localhost:1883 after 3 tries"));
+	assert_null(session_marks(session));
+	clock_ms += 100000;
+	step();
+	assert_int_equal(client.connects, 3);
+	subscribe(1, "a", 0, 5);
+	receive(MESSAGE_RELEASE, 0);
+	receive(MESSAGE_ANSWER, 5);
+}
+
+static void test_tries_for_ever_where_retries_is_0(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	use(true, 0, 1000);
+	client.refuses = true;
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	for (i = 0; i < 20; i++) {
+		step();
+		(void)listen_to();
+		clock_ms += RETRY_MAX_MS;
+	}
+	assert_int_equal(client.connects, 20);
+	client.refuses = false;
+	step();
+	on_connected(session, NULL, false);
+	prove();
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "is there"));
+}
+
+/* ---- rounds ---- */
+
+static void test_retained_messages_go_to_who_subscribed(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a/+", 1, 10);
+	step();
+	assert_int_equal(client.count, 1);
+	assert_string_equal(client.packets[0].filter, "a/+");
+	assert_true(client.packets[0].kept);
+	receive(MESSAGE_HOLD, 1);
+	broker_acknowledges();
+	broker_sends("a/+", "a/b", "kept", 1, true);
+	receive_message("a/b", "kept", 1, true, 1);
+	receive_nothing();
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 10);
+
+	subscribe(2, "a/+", 0, 11);
+	step();
+	assert_int_equal(client.count, 2);
+	receive(MESSAGE_HOLD, 2);
+	broker_sends("a/+", "a/b", "kept", 1, true);
+	receive_message("a/b", "kept", 1, true, 2);
+	finish_round();
+	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_ANSWER, 11);
+	broker_sends("a/+", "a/b", "kept", 1, true);
+	receive_nothing();
+}
+
+static void test_one_round_serves_all_that_came_meanwhile(void **state)
+{
+	uint64_t consumer;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 1);
+	step();
+	for (consumer = 2; consumer < 10; consumer++) {
+		subscribe(consumer, consumer % 2 ? "a" : "b", 0, consumer);
+		step();
+	}
+	assert_int_equal(client.count, 1);
+	finish_round();
+	assert_int_equal(client.count, 3);
+	finish_round();
+	assert_int_equal(client.count, 3);
+	assert_false(session->has_round);
+}
+
+static void test_a_subscription_that_was_not_new(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 0);
+	step();
+	finish_round();
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_RELEASE, 1);
+	subscribe(1, "a", 2, 0);
+	step();
+	assert_int_equal(client.packets[1].qos, 2);
+	message = queue_take(inbound);
+	assert_int_equal(message->kind, MESSAGE_HOLD);
+	assert_int_equal(message->code, 1);
+	message_free(message);
+	finish_round();
+	/* The highest that a consumer wants, and no higher. */
+	subscribe(2, "a", 1, 0);
+	step();
+	assert_int_equal(client.packets[2].qos, 2);
+	finish_round();
+	unsubscribe(1, "a");
+	step();
+	assert_int_equal(client.packets[3].qos, 1);
+	assert_false(client.packets[3].kept);
+}
+
+static void test_unsubscribing(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 0);
+	subscribe(2, "a", 0, 0);
+	step();
+	finish_round();
+	unsubscribe(1, "a");
+	unsubscribe(1, "a");
+	unsubscribe(1, "never");
+	step();
+	assert_int_equal(client.count, 1);
+	unsubscribe(2, "a");
+	step();
+	assert_int_equal(client.count, 2);
+	assert_int_equal(client.packets[1].id, 0);
+	finish_round();
+	assert_null(find_filter(session, "a"));
+}
+
+static void test_unsubscribing_while_the_round_goes_on(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 5);
+	step();
+	unsubscribe(1, "a");
+	step();
+	finish_round();
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5);
+	assert_int_equal(client.packets[1].id, 0);
+	finish_round();
+	assert_null(find_filter(session, "a"));
+
+	/* Before it was sent there is nothing to take back. */
+	subscribe(1, "b", 0, 6);
+	unsubscribe(1, "b");
+	step();
+	assert_int_equal(client.count, 2);
+	assert_null(find_filter(session, "b"));
+	receive(MESSAGE_ANSWER, 6);
+}
+
+static void test_a_refused_subscription_is_reported(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "secret/#", 0, 5);
+	step();
+	on_acknowledged(session, client.packets[client.acknowledged++].number, 135);
+	broker_sends_fence(listen_to());
+	assert_non_null(strstr(log_text, "secret/#"));
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5);
+}
+
+static void test_a_connection_lost_in_a_round(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 5);
+	step();
+	client.reason = "gone";
+	use_connection(session);
+	(void)listen_to();
+	assert_int_equal(up, 0);
+	assert_non_null(strstr(log_text, "is lost: gone"));
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5);
+	client.reason = NULL;
+
+	/* The next connection asks again for what had not come. */
+	clock_ms += RETRY_MS;
+	step();
+	assert_int_equal(client.connects, 2);
+	on_connected(session, NULL, false);
+	prove();
+	receive(MESSAGE_HOLD, 1);
+	broker_sends("a", "a", "kept", 0, true);
+	finish_round();
+	receive_message("a", "kept", 0, true, 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive_nothing();
+	(void)listen_to();
+	assert_int_equal(up, 1);
+	assert_non_null(strstr(log_text, "is back"));
+
+	/* And does not for what had, nor at all where the broker still has the subscription. */
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, true);
+	prove();
+	assert_int_equal(client.count, 2);
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, false);
+	prove();
+	assert_int_equal(client.count, 3);
+	assert_false(client.packets[2].kept);
+}
+
+static void test_a_fence_that_does_not_come(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 0, 5);
+	step();
+	broker_acknowledges();
+	clock_ms += ANSWER_MS;
+	step();
+	assert_int_equal(session->state, WAITING);
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "does not answer any more"));
+}
+
+/* ---- messages ---- */
+
+static void subscribe_and_settle(uint64_t consumer, const char *filter, uint8_t qos)
+{
+	struct message *message;
+
+	subscribe(consumer, filter, qos, 0);
+	step();
+	finish_round();
+	while ((message = queue_take(inbound))) {
+		message_free(message);
+	}
+}
+
+static void mark(const char *topic, const char *payload)
+{
+	marks_add(session->marks, marks_fingerprint(topic, payload, strlen(payload)));
+}
+
+static void test_copies_are_recognised(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	mark("a", "1");
+	broker_sends("a", "a", "1", 1, false);
+	receive_nothing();
+	broker_sends("a", "a", "1", 1, false); /* the same, from a last will */
+	receive_message("a", "1", 1, false, 1);
+}
+
+static void test_marks_whose_copies_do_not_come_are_cleared(void **state)
+{
+	uint64_t fence;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	mark("a", "1");
+	step();
+	fence = listen_to();
+	assert_int_not_equal(fence, 0);
+	marks_fence(session->marks, fence); /* as the broker thread does */
+	broker_sends_fence(fence);
+	broker_sends("a", "a", "1", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	clock_ms += MARKS_FENCE_MS;
+	step();
+	assert_int_equal(listen_to(), 0);
+}
+
+static void test_one_copy_counts_of_overlapping_filters(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a/#", 0);
+	subscribe_and_settle(1, "a/+", 2);
+	subscribe_and_settle(1, "+/b", 2);
+	/* That for the highest QoS, of several the oldest. */
+	broker_sends("a/#", "a/b", "1", 0, false);
+	broker_sends("+/b", "a/b", "1", 1, false);
+	receive_nothing();
+	broker_sends("a/+", "a/b", "1", 1, false);
+	receive_message("a/b", "1", 1, false, 1);
+	broker_sends("a/#", "a", "2", 0, false);
+	receive_message("a", "2", 0, false, 1);
+	/* One that is no longer in force does not count. */
+	unsubscribe(1, "a/+");
+	step();
+	finish_round();
+	broker_sends("+/b", "a/b", "1", 1, false);
+	receive_message("a/b", "1", 1, false, 1);
+}
+
+static void test_consumers_share_in_turn(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "$share/g/a", 1);
+	subscribe_and_settle(2, "$share/g/a", 1);
+	assert_false(client.packets[0].kept);
+	mark("a", "1"); /* of the direct lane: has nothing to do with the group's */
+	broker_sends("$share/g/a", "a", "1", 1, false);
+	broker_sends("$share/g/a", "a", "2", 1, false);
+	broker_sends("$share/g/a", "a", "3", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	receive_message("a", "2", 1, false, 2);
+	receive_message("a", "3", 1, false, 1);
+}
+
+static void test_what_the_broker_kept(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	subscribe(1, "a/#", 2, 0);
+	subscribe(2, "a/b", 1, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	connect_session(true);
+	broker_sends("a/b", "a/b", "1", 1, false);
+	broker_sends("a/#", "a/c", "2", 2, false);
+	broker_sends("a/#", "a/b", "1", 2, false); /* the copy for the other filter */
+	broker_sends("a/#", "a/c", "2", 2, false); /* another message */
+	receive_nothing();
+	broker_sends_fence(listen_to());
+	assert_int_equal(queue_count(inbound), 3);
+	{
+		struct message *message = queue_take(inbound);
+
+		assert_string_equal(message->topic, "a/b");
+		assert_int_equal(message->qos, 2);
+		assert_int_equal(message->recipient_count, 2);
+		message_free(message);
+	}
+	receive_message("a/c", "2", 2, false, 1);
+	receive_message("a/c", "2", 2, false, 1);
+}
+
+/* While the connection was lost, the direct lane went on, and the broker kept copies of that, too. */
+static void test_what_the_broker_kept_and_consumers_have(void **state)
+{
+	uint64_t fence;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 1);
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	mark("a", "direct");
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, true);
+	fence = listen_to();
+	marks_fence(session->marks, fence);
+	broker_sends("a", "a", "direct", 1, false);
+	broker_sends("a", "a", "will", 1, false);
+	broker_sends_fence(fence);
+	receive_message("a", "will", 1, false, 1);
+	receive_nothing();
+	assert_false(marks_are_waiting(session->marks));
+}
+
+/* Messages that the broker kept have the identifiers of the process before. */
+static void test_identifiers_are_the_same_in_another_process(void **state)
+{
+	uint32_t id;
+
+	(void)state;
+	subscribe(1, "home/+/state", 1, 0);
+	id = find_filter(session, "home/+/state")->id;
+	use(true, 3, 1000);
+	subscribe(9, "another", 1, 0);
+	subscribe(1, "home/+/state", 1, 0);
+	assert_int_equal(find_filter(session, "home/+/state")->id, id);
+	assert_in_range(id, 1, IDENTIFIER_MAX);
+}
+
+static void test_a_full_inbound_queue_loses_nothing(void **state)
+{
+	char payload[8];
+	int i;
+
+	(void)state;
+	use(true, 3, 2);
+	start();
+	subscribe_and_settle(1, "a", 0);
+	subscribe(2, "a", 0, 7);
+	step();
+	broker_acknowledges();
+	receive(MESSAGE_HOLD, 2);
+	for (i = 0; i < 6; i++) {
+		(void)snprintf(payload, sizeof(payload), "%d", i);
+		broker_sends("a", "a", payload, 0, true);
+	}
+	broker_sends_fence(listen_to());
+	for (i = 0; i < 6; i++) {
+		(void)snprintf(payload, sizeof(payload), "%d", i);
+		receive_message("a", payload, 0, true, 2);
+		step();
+	}
+	/* Not before what it tells the end of. */
+	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_ANSWER, 7);
+	assert_null(session->stalled);
+}
+
+static void test_fences_of_the_broker_thread_end_its_holds(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	start();
+	broker_sends_fence(SESSION_HOLD_FENCE | 42);
+	message = queue_take(inbound);
+	assert_int_equal(message->kind, MESSAGE_RELEASE);
+	assert_int_equal(message->consumer, 0);
+	assert_int_equal(message->code, 42);
+	message_free(message);
+	broker_sends_fence(1); /* of an earlier process */
+	broker_sends(NULL, SESSION_FENCE_TOPIC, "123456789012345678901234567890", 2, false);
+	receive_nothing();
+}
+
+static void test_suspending(void **state)
+{
+	(void)state;
+	start();
+	command(MESSAGE_SUSPEND, 0, "", 0, 0); /* there is nothing to keep */
+	assert_int_equal(session->state, RUNNING);
+
+	use(false, 3, 1000);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	start();
+	subscribe_and_settle(1, "a", 1);
+	command(MESSAGE_SUSPEND, 0, "", 0, 0);
+	unsubscribe(1, "a");
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "The application has failed"));
+	assert_int_equal(up, 0);
+	assert_int_equal(client.disconnects, 1);
+	assert_false(client.ended_session);
+	clock_ms += 1000000;
+	step();
+	assert_int_equal(client.count, 1); /* no UNSUBSCRIBE */
+	assert_int_equal(client.connects, 1);
+}
+
+static void play(void)
+{
+	start();
+	subscribe_and_settle(1, "a/#", 2);
+	subscribe_and_settle(2, "$share/g/a", 1);
+	broker_sends("a/#", "a", "1", 1, false);
+	broker_sends("a/#", "a", "1", 1, true);
+	unsubscribe(1, "a/#");
+	step();
+	finish_round();
+}
+
+static void test_no_memory(void **state)
+{
+	unsigned long n;
+	bool failed = true;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		struct text error = {0};
+		struct session *none = NULL;
+
+		scarce_memory(n, false);
+		if (session_new(&options, inbound, outbound, -1, &none, &error) == MOSQ_ERR_SUCCESS) {
+			session_free(none);
+		}
+		failed = scarce_memory_end();
+	}
+	/* Commands without memory leave the session as it was, or say so. */
+	start();
+	failed = true;
+	for (n = 1; failed; n++) {
+		struct message *message = message_new(MESSAGE_SUBSCRIBE, "x/y", 3, NULL, 0, NULL, 0);
+
+		message->consumer = n;
+		scarce_memory(n, false);
+		carry_out(session, message);
+		failed = scarce_memory_end();
+		message_free(message);
+		unsubscribe(n, "x/y");
+	}
+	assert_true(n > 5);
+	use(true, 3, 1000);
+	play();
+}
+
+#define session_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+			session_test(test_connects_when_the_listeners_are_open),
+			session_test(test_kept_messages_wait_for_their_consumers),
+			session_test(test_a_session_of_another_time_is_ended_first),
+			session_test(test_a_listener_of_another_broker),
+			session_test(test_the_first_hold_is_bounded),
+			session_test(test_tries_again_and_gives_up),
+			session_test(test_tries_for_ever_where_retries_is_0),
+			session_test(test_retained_messages_go_to_who_subscribed),
+			session_test(test_one_round_serves_all_that_came_meanwhile),
+			session_test(test_a_subscription_that_was_not_new),
+			session_test(test_unsubscribing),
+			session_test(test_unsubscribing_while_the_round_goes_on),
+			session_test(test_a_refused_subscription_is_reported),
+			session_test(test_a_connection_lost_in_a_round),
+			session_test(test_a_fence_that_does_not_come),
+			session_test(test_copies_are_recognised),
+			session_test(test_marks_whose_copies_do_not_come_are_cleared),
+			session_test(test_one_copy_counts_of_overlapping_filters),
+			session_test(test_consumers_share_in_turn),
+			session_test(test_what_the_broker_kept),
+			session_test(test_what_the_broker_kept_and_consumers_have),
+			session_test(test_identifiers_are_the_same_in_another_process),
+			session_test(test_a_full_inbound_queue_loses_nothing),
+			session_test(test_fences_of_the_broker_thread_end_its_holds),
+			session_test(test_suspending),
+			session_test(test_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
