@@ -262,18 +262,19 @@ static void unsubscribe(struct broker *broker, const struct message *message)
 	if (!is_shared(message)) {
 		rc = topics_remove(broker->topics, message->consumer, message->topic);
 	}
-	(void)lanes_command(broker->lanes, message);
+	(void)lanes_command(broker->lanes, message, false);
 	answer(broker, message, rc);
 }
 
 static void subscribe(struct broker *broker, const struct message *message)
 {
+	bool is_new = topics_qos(broker->topics, message->consumer, message->topic) < 0;
 	int rc = MOSQ_ERR_SUCCESS;
 
 	if (!is_shared(message)) {
 		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
 	}
-	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message)) {
+	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message, is_new)) {
 		answer(broker, message, rc);
 	}
 }
@@ -292,7 +293,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_SETTLED:
 	case MESSAGE_SUSPEND:
-		(void)lanes_command(broker->lanes, message);
+		(void)lanes_command(broker->lanes, message, false);
 		break;
 	case MESSAGE_SESSION:
 		lanes_set_session(broker->lanes, message->code != 0);

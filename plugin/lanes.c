@@ -4,7 +4,8 @@
  *   until a fence, sent behind the will, has come through the session.
  * - a QoS 2 message, which the broker releases at an unknown time: for a while after one was seen on a topic, all messages
  *   to that topic are left to the session. Topics are told apart by a hash alone; two with one hash share the detour.
- * - retained messages: the session itself asks the consumer that subscribes to keep back (session.c).
+ * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
+ *   come.
  * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */
 #include "lanes.h"
 
@@ -74,29 +75,30 @@ void lanes_free(struct lanes *lanes)
 	free(lanes);
 }
 
-static void tell_loop(struct lanes *lanes, enum message_kind kind, int hold)
+static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
 {
 	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
 
 	/* Without memory for it a message may be overtaken. */
 	if (message) {
-		message->code = hold;
+		message->consumer = consumer;
+		message->code = code;
 		queue_push_control(lanes->inbound, message);
 	}
 }
 
-static void send_fence(uint64_t fence, const char *client_id)
+static void send_number(struct lanes *lanes, const char *topic, int qos, uint64_t number)
 {
 	char digits[24];
-	int length = snprintf(digits, sizeof(digits), "%" PRIu64, fence);
+	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
 	char *payload = mosquitto_calloc(1, (size_t)length + 1);
 
+	/* What is not sent for want of memory is asked for again, or made good by the next. */
 	if (!payload) {
 		return;
 	}
 	memcpy(payload, digits, (size_t)length);
-	/* QoS 2, because such a message is delivered last: with its PUBREL, which comes after that of all others. */
-	if (mosquitto_broker_publish(client_id, SESSION_FENCE_TOPIC, length, payload, 2, false, NULL)) {
+	if (mosquitto_broker_publish(session_client_id(lanes->session), topic, length, payload, qos, false, NULL)) {
 		mosquitto_free(payload);
 	}
 }
@@ -106,8 +108,10 @@ static void send_fence(uint64_t fence, const char *client_id)
 static void hold(struct lanes *lanes)
 {
 	lanes->hold = lanes->hold % INT_MAX + 1;
-	tell_loop(lanes, MESSAGE_HOLD, lanes->hold);
-	send_fence(SESSION_HOLD_FENCE | (uint64_t)lanes->hold, session_client_id(lanes->session));
+	tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	/* The gate keeps what the broker sends after this, another will for example, behind what is kept back. */
+	send_number(lanes, SESSION_GATE_TOPIC, 1, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+	send_number(lanes, SESSION_FENCE_TOPIC, 2, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
 }
 
 void lanes_open(struct lanes *lanes)
@@ -121,7 +125,7 @@ void lanes_open(struct lanes *lanes)
 	started = message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0);
 	if (started) {
 		lanes->hold = SESSION_FIRST_HOLD;
-		tell_loop(lanes, MESSAGE_HOLD, lanes->hold);
+		tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
 		session_command(lanes->session, started);
 	}
 }
@@ -258,7 +262,7 @@ void lanes_client_gone(struct lanes *lanes)
 void lanes_set_session(struct lanes *lanes, bool is_up)
 {
 	if (lanes->is_up && !is_up) {
-		tell_loop(lanes, MESSAGE_RELEASE, lanes->hold);
+		tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
 	}
 	lanes->is_up = is_up;
 }
@@ -270,7 +274,7 @@ void lanes_fence(struct lanes *lanes, uint64_t fence)
 	if (marks) {
 		marks_fence(marks, fence);
 	}
-	send_fence(fence, session_client_id(lanes->session));
+	send_number(lanes, SESSION_FENCE_TOPIC, 2, fence);
 }
 
 /* Counts $share/group/filter as a subscription to its filter, apart from another group's. */
@@ -290,8 +294,9 @@ static void count_share(struct lanes *lanes, const struct message *command)
 	}
 }
 
-bool lanes_command(struct lanes *lanes, const struct message *command)
+bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new)
 {
+	bool shared = strncmp(command->topic, "$share/", 7) == 0;
 	struct message *copy;
 	bool answers;
 
@@ -302,7 +307,7 @@ bool lanes_command(struct lanes *lanes, const struct message *command)
 	if (!copy) {
 		return false;
 	}
-	if (strncmp(command->topic, "$share/", 7) == 0) {
+	if (shared) {
 		count_share(lanes, command);
 	}
 	copy->consumer = command->consumer;
@@ -310,6 +315,9 @@ bool lanes_command(struct lanes *lanes, const struct message *command)
 	/* While there is no session the direct lane is all there is to wait for. */
 	copy->sequence = lanes->is_up && command->kind == MESSAGE_SUBSCRIBE ? command->sequence : 0;
 	answers = copy->sequence != 0;
+	if (answers && !shared) {
+		tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
+	}
 	session_command(lanes->session, copy); /* copy is the session's now */
 	return answers;
 }

@@ -52,7 +52,9 @@ void lanes_set_session(struct lanes *lanes, bool is_up);
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 
-/* Hands a command on to the session; it is copied. Returns whether the session will answer its sequence. */
-bool lanes_command(struct lanes *lanes, const struct message *command);
+/* Hands a command on to the session; it is copied. Returns whether the session will answer its sequence: then the
+ * consumer keeps back what comes the direct lane until the retained messages have come. is_new: of a SUBSCRIBE, whether
+ * the consumer had not subscribed to the filter. */
+bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new);
 
 #endif

@@ -45,8 +45,12 @@
 #define FIRST_HOLD_MS 1000U
 /* How long the broker keeps the session when the connection is lost and cleansession is true. */
 #define EXPIRY_S 300U
+/* How long the session does not look at its socket after it brought nothing but copies. */
+#define NAP_MS 1
 /* How long nothing may happen before the connection is looked after. */
 #define IDLE_MS 5000
+/* How long copies of what the application had before it failed are waited for. */
+#define SUSPEND_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
 /* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
@@ -68,6 +72,7 @@ struct waiter {
 	struct recipient who;
 	uint64_t sequence; /* 0: nobody waits for an answer */
 	bool again;        /* it had subscribed to the filter before */
+	bool held;         /* MESSAGE_HOLD was said */
 	bool gone;         /* and has unsubscribed since; only while its round goes on */
 };
 
@@ -107,6 +112,10 @@ struct kept {
 	struct kept *next;
 };
 
+struct list {
+	struct message *first, *last;
+};
+
 struct session {
 	const struct options *options;
 	struct queue *inbound;
@@ -124,11 +133,14 @@ struct session {
 	struct mqtt_client *client;
 	enum state state;
 	uint64_t deadline;  /* of CONNECTING */
+	uint64_t suspends_at;
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
 	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool refused;       /* CONNACK said no */
+	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
+	bool brought_more;   /* than that */
 	bool starts_over;   /* the broker had a session that must not be there */
 
 	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
@@ -150,7 +162,9 @@ struct session {
 	size_t recipient_capacity;
 
 	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
-	struct message *stalled, *last_stalled;
+	struct list stalled;
+	/* What came behind a gate, in order: for each gate a MESSAGE_FENCE with its number, then the messages. */
+	struct list gated;
 };
 
 static uint64_t now_ms(void)
@@ -215,32 +229,47 @@ static bool push_inbound(struct session *session, struct message *message)
 	return true;
 }
 
+static void append(struct list *list, struct message *message)
+{
+	message->next = NULL;
+	if (list->first) {
+		list->last->next = message;
+	} else {
+		list->first = message;
+	}
+	list->last = message;
+}
+
+static struct message *take_first(struct list *list)
+{
+	struct message *message = list->first;
+
+	if (message) {
+		list->first = message->next;
+	}
+	return message;
+}
+
 /* Puts message into the inbound queue as soon as there is room; what comes later stays behind it. */
 static void pass_on(struct session *session, struct message *message)
 {
-	if (!session->stalled && push_inbound(session, message)) {
-		return;
+	session->brought_more = true;
+	if (session->stalled.first || !push_inbound(session, message)) {
+		append(&session->stalled, message);
 	}
-	message->next = NULL;
-	if (session->stalled) {
-		session->last_stalled->next = message;
-	} else {
-		session->stalled = message;
-	}
-	session->last_stalled = message;
 }
 
 static void pass_on_stalled(struct session *session)
 {
 	struct message *message, *next;
 
-	while ((message = session->stalled)) {
+	while ((message = session->stalled.first)) {
 		next = message->next;
 		if (!push_inbound(session, message)) {
 			message->next = next;
 			return;
 		}
-		session->stalled = next;
+		session->stalled.first = next;
 	}
 }
 
@@ -317,13 +346,24 @@ static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
 	return NULL;
 }
 
+/* Lets a consumer go on. */
+static void let_go(struct session *session, struct waiter *waiter)
+{
+	if (waiter->held) {
+		tell_loop(session, MESSAGE_RELEASE, waiter->who.consumer, 0, 0);
+		waiter->held = false;
+	}
+	answer(session, waiter->sequence);
+	waiter->sequence = 0;
+}
+
 static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
 {
 	size_t i;
 
 	for (i = waiters->count; i > 0; i--) {
 		if (waiters->items[i - 1].who.consumer == consumer) {
-			answer(session, waiters->items[i - 1].sequence);
+			let_go(session, &waiters->items[i - 1]);
 			waiters->items[i - 1] = waiters->items[--waiters->count];
 		}
 	}
@@ -534,8 +574,40 @@ static void deliver(struct session *session, const struct mqtt_client_message *e
 {
 	struct message *message = count ? make_message(session, event, recipients, count) : NULL;
 
-	if (message) {
+	if (message && session->gated.first && event->qos < 2) {
+		session->brought_more = true;
+		append(&session->gated, message);
+	} else if (message) {
 		pass_on(session, message);
+	}
+}
+
+/* ---- gates ---- */
+
+static void close_gate(struct session *session, uint64_t number)
+{
+	struct message *gate = message_new(MESSAGE_FENCE, NULL, 0, NULL, 0, NULL, 0);
+
+	session->brought_more = true;
+	if (gate) {
+		gate->sequence = number;
+		append(&session->gated, gate);
+	}
+}
+
+/* Lets through what waits behind the gates up to this number; SESSION_HOLD_FENCE and more: their fences. */
+static void open_gates(struct session *session, uint64_t number)
+{
+	struct message *message;
+
+	while ((message = session->gated.first) && (message->kind != MESSAGE_FENCE || message->sequence <= number)) {
+		(void)take_first(&session->gated);
+		if (message->kind == MESSAGE_FENCE) {
+			tell_loop(session, MESSAGE_RELEASE, 0, (int)(message->sequence & INT_MAX), 0);
+			message_free(message);
+		} else {
+			pass_on(session, message);
+		}
 	}
 }
 
@@ -721,7 +793,12 @@ static bool send_filter(struct session *session, struct filter *filter)
 		return filter->packet >= 0;
 	}
 	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
-		tell_loop(session, MESSAGE_HOLD, filter->fetching.items[i].who.consumer, filter->fetching.items[i].again, 0);
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		if (!waiter->held) {
+			waiter->held = true;
+			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
+		}
 	}
 	filter->known_qos = highest_qos(filter);
 	filter->is_known = true;
@@ -772,11 +849,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 	for (i = 0; i < filter->fetching.count; i++) {
 		struct waiter *waiter = &filter->fetching.items[i];
 
-		if (!filter->is_shared) {
-			tell_loop(session, MESSAGE_RELEASE, waiter->who.consumer, 0, 0);
-		}
-		answer(session, waiter->sequence);
-		waiter->sequence = 0;
+		let_go(session, waiter);
 		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
@@ -806,6 +879,25 @@ static void end_round(struct session *session, bool come)
 	}
 }
 
+static void let_waiting_go(struct session *session, struct filter *filter)
+{
+	size_t i;
+
+	for (i = 0; i < filter->waiting.count; i++) {
+		let_go(session, &filter->waiting.items[i]);
+	}
+}
+
+/* The connection is gone, and nobody shall wait for the next. */
+static void break_round(struct session *session)
+{
+	end_round(session, false);
+	for_each_filter(session, let_waiting_go);
+	forget_kept(session);
+	open_gates(session, UINT64_MAX);
+	session->fence_passed = session->fence; /* those on their way are lost with it */
+}
+
 /* ---- the connection's ups and downs ---- */
 
 static void try_later(struct session *session, const char *reason)
@@ -823,10 +915,8 @@ static void try_later(struct session *session, const char *reason)
 		session->failures++;
 		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
 	}
-	end_round(session, false);
+	break_round(session);
 	tell_is_up(session, false);
-	session->fence_passed = session->fence; /* those on their way are lost with the connection */
-	forget_kept(session);
 	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
 		atomic_store(&session->expects_copies, false);
@@ -961,17 +1051,21 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	}
 }
 
-static void on_fence(struct session *session, const struct mqtt_client_message *event)
+static uint64_t number_in(const struct mqtt_client_message *event)
 {
 	char digits[24] = "";
-	uint64_t fence;
 
-	if (event->payload_length >= sizeof(digits)) {
-		return;
+	if (event->payload_length < sizeof(digits)) {
+		memcpy(digits, event->payload, event->payload_length);
 	}
-	memcpy(digits, event->payload, event->payload_length);
-	fence = strtoull(digits, NULL, 10);
+	return strtoull(digits, NULL, 10);
+}
+
+static void on_fence(struct session *session, uint64_t fence)
+{
 	if (fence & SESSION_HOLD_FENCE) {
+		open_gates(session, fence);
+		/* Also where its gate got lost. */
 		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
 		return;
 	}
@@ -1014,7 +1108,10 @@ static int subscribed_qos(struct session *session, struct filter *filter, uint64
 
 static void on_subscribe(struct session *session, const struct message *command)
 {
-	struct waiter waiter = {.who = {command->consumer, command->qos}, .sequence = command->sequence};
+	/* The broker thread has said MESSAGE_HOLD where it left the answer to the session. */
+	struct waiter waiter = {.who = {command->consumer, command->qos},
+			.sequence = command->sequence,
+			.held = command->sequence && strncmp(command->topic, "$share/", 7) != 0};
 	struct filter *filter = find_filter(session, command->topic);
 	int before = -1;
 
@@ -1026,7 +1123,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 	}
 	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
-		answer(session, command->sequence);
+		let_go(session, &waiter);
 		return;
 	}
 	if (before >= 0) {
@@ -1035,8 +1132,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 	filter->consumers[command->qos]++;
 	make_due(session, filter);
 	if (session->state != RUNNING) {
-		answer(session, command->sequence);
-		filter->waiting.items[filter->waiting.count - 1].sequence = 0;
+		let_go(session, &filter->waiting.items[filter->waiting.count - 1]);
 	}
 }
 
@@ -1072,10 +1168,9 @@ static void suspend(struct session *session)
 		return;
 	}
 	mqtt_client_disconnect(session->client, false);
-	end_round(session, false);
+	break_round(session);
 	tell_is_up(session, false);
 	session->state = SUSPENDED;
-	session->fence_passed = session->fence;
 	write_log(session, MOSQ_LOG_NOTICE,
 			"The application has failed: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
 			session->options->client_id);
@@ -1085,14 +1180,11 @@ static void carry_out(struct session *session, const struct message *command)
 {
 	switch (command->kind) {
 	case MESSAGE_SUBSCRIBE:
-		if (session->state == GIVEN_UP || session->state == SUSPENDED) {
-			answer(session, command->sequence);
-		} else {
-			on_subscribe(session, command);
-		}
+		on_subscribe(session, command);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		if (session->state != GIVEN_UP && session->state != SUSPENDED) {
+		/* While it is suspended the broker is to keep what the application had subscribed to. */
+		if (session->state != SUSPENDED) {
 			on_unsubscribe(session, command);
 		}
 		break;
@@ -1105,6 +1197,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_SUSPEND:
 		session->suspends = true;
+		session->suspends_at = now_ms() + SUSPEND_MS;
 		break;
 	default:
 		session->ends = true;
@@ -1124,6 +1217,13 @@ static void take_commands(struct session *session)
 
 /* ---- what comes ---- */
 
+/* Whether consumers have it from the direct lane. */
+static bool is_copy(struct session *session, const struct mqtt_client_message *event)
+{
+	return strncmp(event->topic, "$SYS/", 5) != 0 &&
+			marks_take(session->marks, marks_fingerprint(event->topic, event->payload, event->payload_length));
+}
+
 static void on_message(void *userdata, const struct mqtt_client_message *event)
 {
 	struct session *session = userdata;
@@ -1135,7 +1235,11 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		return; /* of a session that is about to be ended */
 	}
 	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, event);
+		on_fence(session, number_in(event));
+		return;
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_GATE_TOPIC) == 0) {
+		close_gate(session, number_in(event));
 		return;
 	}
 	filter = filter_of_id(session, event->subscription);
@@ -1145,10 +1249,9 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		deliver_shared(session, filter, event);
 	} else if (session->state == PROVING) {
 		keep(session, event);
-	} else if (is_authoritative(session, event) &&
-						 (strncmp(event->topic, "$SYS/", 5) == 0 || !marks_take(session->marks,
-																														marks_fingerprint(event->topic, event->payload,
-																																event->payload_length)))) {
+	} else if (!is_authoritative(session, event) || is_copy(session, event)) {
+		session->brought_copies = true;
+	} else {
 		deliver_to_subscribers(session, event);
 	}
 }
@@ -1166,6 +1269,13 @@ static bool may_connect(const struct session *session, uint64_t now)
 {
 	return session->started_at && now >= session->retry_at &&
 			(session->options->cleansession || session->settled || now >= session->started_at + SETTLE_MS);
+}
+
+/* Once the copies of what the application had before it failed have come: what is not acknowledged it gets again, the
+ * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
+static bool may_suspend(const struct session *session, uint64_t now)
+{
+	return session->state != RUNNING || !marks_are_waiting(session->marks) || now >= session->suspends_at;
 }
 
 static void watch_clock(struct session *session, uint64_t now)
@@ -1189,7 +1299,7 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case PROVING:
 	case RUNNING:
-		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled) {
+		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled.first) {
 			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
@@ -1214,7 +1324,7 @@ static void watch_clock(struct session *session, uint64_t now)
 
 static void use_connection(struct session *session)
 {
-	bool ok = mqtt_client_handle(session->client, READ_MAX);
+	bool ok = mqtt_client_handle(session->client, session->suspends ? 1 : READ_MAX);
 
 	if (session->refused || !ok) {
 		break_off(session, mqtt_client_reason(session->client));
@@ -1227,7 +1337,7 @@ static void use_connection(struct session *session)
 
 static int poll_timeout(const struct session *session, uint64_t now)
 {
-	if (session->stalled) {
+	if (session->stalled.first) {
 		return 1;
 	}
 	if (session->state == CONNECTING) {
@@ -1236,10 +1346,22 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == WAITING && session->started_at && session->retry_at > now) {
 		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
 	}
+	if (session->suspends) {
+		return (int)SUSPEND_MS;
+	}
 	if (session->holds_back || session->fence_passed < session->fence || marks_are_waiting(session->marks)) {
 		return (int)MARKS_FENCE_MS;
 	}
 	return IDLE_MS;
+}
+
+/* Copies can wait. To be woken for each of them would cost the broker and the application, which work on the messages
+ * at that very moment, more than anything else here. */
+static bool naps(const struct session *session)
+{
+	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
+	return session->brought_copies && !session->brought_more && session->state == RUNNING &&
+			session->options->cleansession && !session->has_round && session->fence_passed == session->fence;
 }
 
 static bool is_connected(const struct session *session)
@@ -1264,19 +1386,24 @@ static void *session_thread(void *argument)
 		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
 		}
 		take_commands(session);
-		if (session->suspends) {
+		if (session->suspends && may_suspend(session, now_ms())) {
 			suspend(session);
 		}
 		pass_on_stalled(session);
 		watch_clock(session, now_ms());
-		polled[1].fd = is_connected(session) && !session->stalled ? mqtt_client_socket(session->client) : -1;
+		polled[1].fd = is_connected(session) && !session->stalled.first ? mqtt_client_socket(session->client) : -1;
 		polled[1].events = POLLIN;
 		if (polled[1].fd >= 0 && mqtt_client_wants_to_write(session->client)) {
 			polled[1].events |= POLLOUT;
 		}
 		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
 		if (polled[1].fd >= 0) {
+			session->brought_copies = false;
+			session->brought_more = false;
 			use_connection(session);
+			if (naps(session)) {
+				(void)poll(polled, 1, NAP_MS);
+			}
 		}
 	}
 	return NULL;
@@ -1358,8 +1485,7 @@ void session_free(struct session *session)
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
 	forget_kept(session);
-	while ((message = session->stalled)) {
-		session->stalled = message->next;
+	while ((message = take_first(&session->stalled)) || (message = take_first(&session->gated))) {
 		message_free(message);
 	}
 	free(session->recipients);

@@ -6,8 +6,10 @@
  *
  * Three things keep the two lanes from getting into each other's way:
  * - marks (marks.h) tell the copies of what went the direct lane from what comes only here;
- * - a fence is a message that the broker thread sends to the session's client id: when it has come, everything that the
- *   broker sent before has;
+ * - a fence is a message that the broker thread sends to the session's client id, with QoS 2: when it has come, everything
+ *   that the broker sent before has, QoS 2 messages too, which come with their PUBREL, behind what was sent after them. A
+ *   gate is the same with QoS 1, sent before the fence of that number: what comes between the two was sent after both,
+ *   and waits for the fence, unless it is QoS 2;
  * - between MESSAGE_HOLD and MESSAGE_RELEASE the consumer (0: all of them) keeps back what comes the direct lane, because
  *   something older is on its way through the session. Code of a consumer's hold: 1 when it had subscribed to the filter
  *   before. Code of everybody's: the number of the hold; its release lets go what was kept back since that hold or an
@@ -26,8 +28,9 @@ struct queue;
 struct session;
 struct text;
 
-/* Where fences are published, to the session's client id alone; the payload is the number, in decimal. */
+/* Where fences and gates are published, to the session's client id alone; the payload is the number, in decimal. */
 #define SESSION_FENCE_TOPIC "$mqttasgi/fence"
+#define SESSION_GATE_TOPIC "$mqttasgi/gate"
 /* Added to a hold's number it is the number of the fence that ends the hold. */
 #define SESSION_HOLD_FENCE ((uint64_t)1 << 63)
 /* The hold that the broker thread begins before session_command() with MESSAGE_STARTED. */

@@ -1079,6 +1079,8 @@ static void session_is(bool up)
 
 static void test_the_session_gets_what_is_not_direct(void **state)
 {
+	struct message *message;
+
 	(void)state;
 	use_with_session();
 	tick();
@@ -1096,7 +1098,11 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	receive_nothing();
 	application_subscribes(1, "c", 0, 6);
 	tick();
-	receive_nothing(); /* the session answers */
+	message = receive(MESSAGE_HOLD); /* and the session answers */
+	assert_int_equal(message->consumer, 1);
+	assert_int_equal(message->code, 0);
+	done(message);
+	receive_nothing();
 	client_is_gone("somebody");
 	done(receive(MESSAGE_HOLD));
 	client_is_gone("the-session");

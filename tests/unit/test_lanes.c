@@ -90,7 +90,7 @@ static bool command(enum message_kind kind, const char *filter, uint64_t sequenc
 	message->consumer = 7;
 	message->qos = 1;
 	message->sequence = sequence;
-	answers = lanes_command(lanes, message);
+	answers = lanes_command(lanes, message, true);
 	message_free(message);
 	return answers;
 }
@@ -147,7 +147,7 @@ static void test_a_topic_with_qos_2_takes_the_detour_for_a_while(void **state)
 	assert_false(lanes_leave_to_session(lanes, "a", 0));
 	/* It waits for the last of those that took the detour. */
 	receive(MESSAGE_HOLD, 1);
-	assert_int_equal(stub.publish_count, 1);
+	assert_int_equal(stub.publish_count, 2);
 	assert_false(lanes_leave_to_session(lanes, "a", 0));
 	receive_nothing();
 }
@@ -164,12 +164,15 @@ static void test_a_will_is_waited_for(void **state)
 	lanes_client_gone(lanes);
 	receive(MESSAGE_HOLD, 1);
 	receive(MESSAGE_HOLD, 2);
-	assert_int_equal(stub.publish_count, 2);
-	assert_string_equal(stub.publishes[1].client_id, "the-session");
-	assert_string_equal(stub.publishes[1].topic, SESSION_FENCE_TOPIC);
-	assert_int_equal(stub.publishes[1].qos, 2);
+	assert_int_equal(stub.publish_count, 4);
+	assert_string_equal(stub.publishes[2].topic, SESSION_GATE_TOPIC);
+	assert_int_equal(stub.publishes[2].qos, 1);
+	assert_string_equal(stub.publishes[3].client_id, "the-session");
+	assert_string_equal(stub.publishes[3].topic, SESSION_FENCE_TOPIC);
+	assert_int_equal(stub.publishes[3].qos, 2);
 	(void)snprintf(fence, sizeof(fence), "%llu", (unsigned long long)(SESSION_HOLD_FENCE | 2));
-	assert_string_equal(stub.publishes[1].payload, fence);
+	assert_string_equal(stub.publishes[2].payload, fence);
+	assert_string_equal(stub.publishes[3].payload, fence);
 	/* Nothing will come any more. */
 	lanes_set_session(lanes, false);
 	receive(MESSAGE_RELEASE, 2);
@@ -306,7 +309,7 @@ static void test_no_memory(void **state)
 	message->sequence = 1;
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
-		(void)lanes_command(lanes, message);
+		(void)lanes_command(lanes, message, true);
 		lanes_publishes(lanes, "b", "1", 1);
 		lanes_client_gone(lanes);
 		lanes_tick(lanes);
