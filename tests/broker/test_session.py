@@ -539,8 +539,11 @@ def test_the_same_from_everywhere(broker: BrokerFactory, speaking_plugin: Path) 
         witness.wait_for()
         die(victim, witness)
     heard = consumers.heard()
-    assert Counter(message.qos for message in heard) == {0: 10, 1: 40, 2: 10}
-    assert {message[:2] + message[3:] for message in heard} == {("said/1", "same", False)}
+    # Not by their QoS: of two that are alike and under way at once, nobody can tell which is the copy of which.
+    assert {(message.topic, message.payload, message.retain) for message in heard} == {
+        ("said/1", "same", False)
+    }
+    assert len(heard) == 60
 
 
 def test_copies_that_never_come_swallow_nothing(broker: BrokerFactory, tmp_path: Path) -> None:
