@@ -162,10 +162,10 @@ void broker_free(struct broker *broker)
 	free(broker);
 }
 
-/* Hands one message to every consumer that asked for it. Returns whether one did and it went the direct lane. own: the
- * application publishes it. */
-static bool route(struct broker *broker, const char *topic, const void *payload, size_t payload_length, uint8_t qos,
-		bool own)
+/* Hands one message to every consumer that asked for it. Returns whether one did and it went the direct lane. The
+ * application publishes it, where client is NULL. */
+static bool route(struct broker *broker, const void *client, const char *topic, const void *payload,
+		size_t payload_length, uint8_t qos)
 {
 	const struct recipient *recipients;
 	const char *reason = "no memory";
@@ -177,12 +177,12 @@ static bool route(struct broker *broker, const char *topic, const void *payload,
 	if (count == 0) {
 		return false;
 	}
-	if (own) {
+	if (!client) {
 		lanes_publishes(broker->lanes, topic, payload, payload_length);
-	} else if (lanes_leave_to_session(broker->lanes, topic, qos)) {
+	} else if (lanes_leave_to_session(broker->lanes, client, topic, qos)) {
 		return false;
 	} else {
-		lanes_went_direct(broker->lanes, topic, payload, payload_length);
+		lanes_went_direct(broker->lanes, topic, payload, payload_length, qos);
 	}
 	message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
 	if (message) {
@@ -238,7 +238,7 @@ static void publish(struct broker *broker, const struct message *message)
 				message->retain, NULL);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
-		(void)route(broker, message->topic, message->payload, message->payload_length, message->qos, true);
+		(void)route(broker, NULL, message->topic, message->payload, message->payload_length, message->qos);
 		return;
 	}
 	mosquitto_free(payload);
@@ -401,7 +401,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	lanes_open(broker->lanes);
 	(void)drain(broker);
 	lanes_next_message(broker->lanes);
-	if (route(broker, message->topic, message->payload, message->payloadlen, message->qos, false)) {
+	if (route(broker, message->client, message->topic, message->payload, message->payloadlen, message->qos)) {
 		note_question(broker);
 	}
 	return MOSQ_ERR_SUCCESS;

@@ -2,8 +2,9 @@
  * What could be overtaken, and what is done about it:
  * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
  *   until a fence, sent behind the will, has come through the session.
- * - a QoS 2 message, which the broker releases at an unknown time: for a while after one was seen on a topic, all messages
- *   to that topic are left to the session. Topics are told apart by a hash alone; two with one hash share the detour.
+ * - a QoS 2 message, which the broker releases at an unknown time: for a while after one was seen, the other messages of
+ *   its client, and of others to its topic, are kept back, too, behind a fence of their own. Clients and topics are told
+ *   apart by a hash alone; two with one hash share the delay.
  * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
  *   come.
  * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */
@@ -23,9 +24,9 @@
 #include "session.h"
 #include "topics.h"
 
-/* Seconds after a QoS 2 message until its topic goes the direct lane again. */
-#define DETOUR_S 10
-#define DETOURS 1024U /* a power of two */
+/* Seconds after a QoS 2 message in which it may still be released. */
+#define QOS_2_S 10
+#define SLOTS 1024U /* a power of two */
 
 struct lanes {
 	struct session *session;
@@ -33,8 +34,10 @@ struct lanes {
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
-	int hold;                     /* number of the last; see session.h */
-	time_t detour_until[DETOURS]; /* by a hash of the topic; 0: none */
+	bool holds;                /* since the last tick */
+	int hold;                  /* number of the last; see session.h */
+	time_t qos_2_until;        /* 0: none was seen lately, */
+	time_t slot_until[SLOTS];  /* from this client, or to this topic */
 
 	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the group,
 	 * which cannot be told from their copies when the broker asks. */
@@ -138,23 +141,33 @@ static time_t now_s(void)
 	return now.tv_sec;
 }
 
-bool lanes_leave_to_session(struct lanes *lanes, const char *topic, uint8_t qos)
+static time_t *slot_of(struct lanes *lanes, uint64_t hash)
 {
-	time_t *detour;
+	return &lanes->slot_until[(hash ^ (hash >> 20)) & (SLOTS - 1)];
+}
 
-	if (!lanes->is_up) {
+bool lanes_leave_to_session(struct lanes *lanes, const void *client, const char *topic, uint8_t qos)
+{
+	time_t now, *of_client, *of_topic;
+
+	if (!lanes->is_up || (qos < 2 && !lanes->qos_2_until)) {
 		return false;
 	}
-	detour = &lanes->detour_until[marks_fingerprint(topic, NULL, 0) & (DETOURS - 1)];
+	now = now_s();
+	of_client = slot_of(lanes, (uint64_t)(uintptr_t)client >> 4);
+	of_topic = slot_of(lanes, marks_fingerprint(topic, NULL, 0));
 	if (qos == 2) {
-		*detour = now_s() + DETOUR_S;
+		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
 		return true;
 	}
-	if (*detour && now_s() >= *detour) {
-		*detour = 0;
-		hold(lanes); /* the last of those that made the detour may still be on its way */
+	if (now >= lanes->qos_2_until) {
+		lanes->qos_2_until = 0;
+	} else if ((now < *of_client || now < *of_topic) && !lanes->holds) {
+		/* One for all of this turn: its fence is sent behind them. */
+		lanes->holds = true;
+		hold(lanes);
 	}
-	return *detour != 0;
+	return false;
 }
 
 static bool is_shared(struct lanes *lanes, const char *topic)
@@ -169,7 +182,8 @@ static bool is_shared(struct lanes *lanes, const char *topic)
 	return count > 0;
 }
 
-void lanes_went_direct(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+void lanes_went_direct(
+		struct lanes *lanes, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
 {
 	struct marks *marks = lanes->session ? session_marks(lanes->session) : NULL;
 	uint64_t fingerprint;
@@ -178,7 +192,8 @@ void lanes_went_direct(struct lanes *lanes, const char *topic, const void *paylo
 		return;
 	}
 	fingerprint = marks_fingerprint(topic, payload, payload_length);
-	if (lanes->refuses_copies && !is_shared(lanes, topic)) {
+	/* With QoS 2 the broker asks when it releases the message, which is not now. */
+	if (lanes->refuses_copies && qos < 2 && !is_shared(lanes, topic)) {
 		lanes->topic = topic;
 		lanes->fingerprint = fingerprint;
 	} else {
@@ -247,6 +262,7 @@ void lanes_next_message(struct lanes *lanes)
 
 void lanes_tick(struct lanes *lanes)
 {
+	lanes->holds = false;
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	lanes->topic = NULL;
 	lanes->published_count = 0;

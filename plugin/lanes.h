@@ -25,11 +25,13 @@ void lanes_free(struct lanes *lanes);
 /* The listeners are open: the session may connect. To be called again does nothing. */
 void lanes_open(struct lanes *lanes);
 
-/* Whether a client's message, which consumers have subscribed to, is to be left to the session. */
-bool lanes_leave_to_session(struct lanes *lanes, const char *topic, uint8_t qos);
+/* Whether a client's message, which consumers have subscribed to, is to be left to the session. client is compared
+ * only. */
+bool lanes_leave_to_session(struct lanes *lanes, const void *client, const char *topic, uint8_t qos);
 
 /* A client's message, or one that the application publishes, goes the direct lane. */
-void lanes_went_direct(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+void lanes_went_direct(
+		struct lanes *lanes, const char *topic, const void *payload, size_t payload_length, uint8_t qos);
 void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
 
 /* The broker has asked whether the session may do something: from now on it asks lanes_is_copy() before it sends the

@@ -192,8 +192,12 @@ static void on_message(struct mosquitto *mosquitto, void *userdata, const struct
 /* A sentence about a call of the library that failed, unless the broker has given a reason already. */
 static void set_reason(struct mqtt_client *client, int rc, int error)
 {
-	const char *text = rc == MOSQ_ERR_ERRNO ? strerror(error) : library.mosquitto_strerror(rc);
+	const char *text = library.mosquitto_strerror(rc);
 
+	if (rc == MOSQ_ERR_ERRNO) {
+		/* Mosquitto 2.1's library has closed the socket once more by now. */
+		text = error && error != EBADF ? strerror(error) : "nobody listens there, or the way there is barred";
+	}
 	if (client->reason[0]) {
 		return;
 	}

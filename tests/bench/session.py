@@ -14,7 +14,6 @@ from contenders import ALL, REFERENCE, Contender, Stage, staged
 from scenarios import Result, progress, usable
 from settings import Failure, Settings
 
-QOS_LEVELS = (0, 1)
 SESSION_PATIENCE = 15.0  # seconds
 SESSION_GOAL = 1.15  # p50 with the session to without, at most
 RETAINED_GOAL = 1.0  # seconds
@@ -48,7 +47,7 @@ def session(settings: Settings) -> Result:
             replace(contender, name=f"{contender.name}, {how}", options={**contender.options, "session": how})
             for how in ("full", "off")
         )
-        for qos in QOS_LEVELS:
+        for qos in settings.qos_levels:
             trio = [full, off, ALL[REFERENCE]]
             rounds: Rounds = {each.name: [] for each in trio}
             for turn in range(settings.rounds):
@@ -147,7 +146,7 @@ def retained(settings: Settings) -> Result:
         for contender in in_plugin(settings, result)
     ]
     rows: list[list[str]] = []
-    for qos in QOS_LEVELS:
+    for qos in settings.qos_levels:
         for contender in (*consumers, client):
             try:
                 measured = retained_rounds(replace(settings, qos=qos), contender, result["failed"])

@@ -27,6 +27,7 @@ class Settings:
     seconds: float  # of a throughput measurement
     count: int  # messages of a round trip, flood or wake-up measurement
     qos: int
+    qos_levels: tuple[int, ...]  # of the scenarios that measure each
     contenders: tuple[str, ...]
     channels: tuple[str, ...]  # versions, or "newest"
     mqttasgi: str  # version of the original, from PyPI

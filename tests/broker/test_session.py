@@ -618,6 +618,16 @@ def test_a_filter_of_many_consumers(consumers: Consumers, client: Client) -> Non
         assert consumers.heard(app_id) == []
 
 
+def check_complete(numbers: list[int], writer: Writer, qos: int) -> None:
+    """Everything that was written came, once; in order, unless the subscription's QoS made two QoS of one, between
+    which MQTT promises none (MQTT 5, 4.6): the end of QoS 2 takes longer than QoS 1."""
+    expected = range(1, writer.taken + 1)
+    times = Counter(numbers)
+    assert set(expected) - set(numbers) == set(), "lost"
+    assert [number for number in times if times[number] > 1] == [], "doubled"
+    assert qos == 2 or numbers == list(expected)
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_subscribing_at_another_qos_with_messages_under_way(
     consumers: Consumers, client: Client, qos: int
@@ -631,7 +641,7 @@ def test_subscribing_at_another_qos_with_messages_under_way(
         settled = writer.taken + 1
         writer.advance(20)
     heard = consumers.heard()
-    assert [int(message.payload) for message in heard] == list(range(1, writer.taken + 1))
+    check_complete([int(message.payload) for message in heard], writer, qos)
     assert all(message.qos <= qos for message in heard)
     # The writer may have been between two messages when the last subscribe() returned.
     assert {message.qos for message in heard if int(message.payload) > settled} == {min(qos, 1)}
@@ -673,8 +683,7 @@ def test_overlapping_filters_that_come_and_go(consumers: Consumers, client: Clie
                 writer.advance(3)
     heard = consumers.heard()
     for topic in writer.topics:
-        numbers = [int(message.payload) for message in heard if message.topic == topic]
-        assert numbers == list(range(1, writer.taken + 1))
+        check_complete([int(m.payload) for m in heard if m.topic == topic], writer, qos)
 
 
 # ---- cleansession false ----

@@ -47,7 +47,7 @@ int session_start(struct session *session)
 {
 	(void)session;
 	stub_session.started = true;
-	return 0;
+	return stub_session.start_rc;
 }
 
 bool session_stop(struct session *session, unsigned int milliseconds)
@@ -55,7 +55,7 @@ bool session_stop(struct session *session, unsigned int milliseconds)
 	(void)session;
 	(void)milliseconds;
 	stub_session.stopped = true;
-	return true;
+	return !stub_session.hangs;
 }
 
 void session_command(struct session *session, struct message *command)

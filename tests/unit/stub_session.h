@@ -14,7 +14,9 @@ extern struct stub_session {
 	struct message *commands[64]; /* owned */
 	size_t command_count;
 	struct marks *marks; /* what session_marks() returns */
-	int new_rc;          /* what session_new() returns */
+	int new_rc;          /* what session_new() returns, */
+	int start_rc;        /* and session_start() */
+	bool hangs;          /* session_stop() waits in vain */
 	bool started, stopped, freed;
 } stub_session;
 

@@ -155,7 +155,8 @@ static void tick(void)
 
 static void client_publishes(const char *topic, const char *payload, uint8_t qos)
 {
-	struct mosquitto_evt_message event = {.topic = (char *)(uintptr_t)topic, .payload = (char *)(uintptr_t)payload,
+	static char client;
+	struct mosquitto_evt_message event = {.client = (struct mosquitto *)&client, .topic = (char *)(uintptr_t)topic, .payload = (char *)(uintptr_t)payload,
 			.payloadlen = (uint32_t)strlen(payload), .qos = qos};
 
 	if (event.payloadlen == 0) {
@@ -1094,8 +1095,10 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	receive_message("a", "1");
 	session_is(true);
 	client_publishes("a", "2", 2);
-	client_publishes("a", "3", 1); /* must not overtake it */
 	receive_nothing();
+	client_publishes("a", "3", 1); /* must not overtake it */
+	done(receive(MESSAGE_HOLD));
+	receive_message("a", "3");
 	application_subscribes(1, "c", 0, 6);
 	tick();
 	message = receive(MESSAGE_HOLD); /* and the session answers */

@@ -28,6 +28,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
 
 static struct queue *inbound;
 static struct lanes *lanes;
+static char client;
 static long blocks;
 
 static void ignore(void *userdata)
@@ -113,8 +114,8 @@ static void test_without_a_session_everything_is_direct(void **state)
 	lanes_free(lanes);
 	lanes = lanes_new(NULL, inbound);
 	lanes_open(lanes);
-	assert_false(lanes_leave_to_session(lanes, "a", 2));
-	lanes_went_direct(lanes, "a", "1", 1);
+	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "a", "1", 1);
 	lanes_client_gone(lanes);
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 1));
@@ -125,30 +126,36 @@ static void test_without_a_session_everything_is_direct(void **state)
 static void test_qos_2_goes_through_the_session_while_it_is_up(void **state)
 {
 	(void)state;
-	assert_false(lanes_leave_to_session(lanes, "a", 2));
+	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
 	lanes_set_session(lanes, true);
-	assert_false(lanes_leave_to_session(lanes, "a", 1));
-	assert_true(lanes_leave_to_session(lanes, "a", 2));
+	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
+	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
 	lanes_set_session(lanes, false);
-	assert_false(lanes_leave_to_session(lanes, "a", 2));
+	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
 }
 
-/* So that a later message to the topic does not overtake it. */
-static void test_a_topic_with_qos_2_takes_the_detour_for_a_while(void **state)
+/* So that a later message of the same client, or to the same topic, does not overtake it. */
+static void test_what_follows_a_qos_2_message_is_kept_back_for_a_while(void **state)
 {
+	char another;
+
 	(void)state;
 	lanes_set_session(lanes, true);
-	assert_true(lanes_leave_to_session(lanes, "a", 2));
-	seconds += 9;
-	assert_true(lanes_leave_to_session(lanes, "a", 0));
-	assert_false(lanes_leave_to_session(lanes, "another", 0));
+	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(lanes_leave_to_session(lanes, &another, "b", 0));
 	receive_nothing();
-	seconds += 1;
-	assert_false(lanes_leave_to_session(lanes, "a", 0));
-	/* It waits for the last of those that took the detour. */
+	seconds += 9;
+	assert_false(lanes_leave_to_session(lanes, &another, "a", 0));
 	receive(MESSAGE_HOLD, 1);
 	assert_int_equal(stub.publish_count, 2);
-	assert_false(lanes_leave_to_session(lanes, "a", 0));
+	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	receive_nothing(); /* the fence of this turn is sent behind both */
+	lanes_tick(lanes);
+	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	receive(MESSAGE_HOLD, 2);
+	lanes_tick(lanes);
+	seconds += 1;
+	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
 	receive_nothing();
 }
 
@@ -183,7 +190,7 @@ static void test_a_will_is_waited_for(void **state)
 static void test_copies_are_marked_where_they_cannot_be_refused(void **state)
 {
 	(void)state;
-	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "b", "2", 1);
 	assert_false(lanes_is_copy(lanes, "a", "1", 1));
 	assert_true(is_marked("a", "1"));
@@ -197,7 +204,7 @@ static void test_copies_are_refused(void **state)
 
 	(void)state;
 	lanes_refuse_copies(lanes);
-	lanes_went_direct(lanes, topic, "1", 1);
+	lanes_went_direct(lanes, topic, "1", 1, 1);
 	assert_true(lanes_is_copy(lanes, topic, "1", 1));
 	assert_true(lanes_is_copy(lanes, topic, "1", 1)); /* for another filter */
 	assert_false(lanes_is_copy(lanes, topic, "2", 1));
@@ -206,6 +213,10 @@ static void test_copies_are_refused(void **state)
 	lanes_next_message(lanes);
 	assert_false(lanes_is_copy(lanes, topic, "1", 1));
 	assert_false(is_marked("a", "1"));
+	/* QoS 2, while there is no session: its copy is made later. */
+	lanes_went_direct(lanes, topic, "2", 1, 2);
+	assert_false(lanes_is_copy(lanes, topic, "2", 1));
+	assert_true(is_marked("a", "2"));
 }
 
 /* The broker sends them in its next turn, before the TICK. */
@@ -235,17 +246,17 @@ static void test_copies_are_marked_where_the_topic_is_shared(void **state)
 	lanes_refuse_copies(lanes);
 	assert_false(command(MESSAGE_SUBSCRIBE, "$share/one/a/+", 0));
 	assert_false(command(MESSAGE_SUBSCRIBE, "$share/two/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "1", 1);
+	lanes_went_direct(lanes, "a/b", "1", 1, 1);
 	assert_false(lanes_is_copy(lanes, "a/b", "1", 1));
 	assert_true(is_marked("a/b", "1"));
 	lanes_publishes(lanes, "a/b", "2", 1);
 	assert_false(lanes_is_copy(lanes, "a/b", "2", 1));
 	assert_true(is_marked("a/b", "2"));
 	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/one/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "3", 1);
+	lanes_went_direct(lanes, "a/b", "3", 1, 1);
 	assert_true(is_marked("a/b", "3"));
 	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/two/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "4", 1);
+	lanes_went_direct(lanes, "a/b", "4", 1, 1);
 	assert_false(is_marked("a/b", "4"));
 }
 
@@ -255,7 +266,7 @@ static void test_no_marks_once_the_session_has_given_up(void **state)
 
 	(void)state;
 	stub_session.marks = NULL;
-	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "a", "1", 1);
 	lanes_fence(lanes, 5);
 	stub_session.marks = marks;
@@ -265,9 +276,9 @@ static void test_no_marks_once_the_session_has_given_up(void **state)
 static void test_a_fence_is_marked_and_sent(void **state)
 {
 	(void)state;
-	lanes_went_direct(lanes, "a", "1", 1);
+	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_fence(lanes, 5);
-	lanes_went_direct(lanes, "a", "2", 1);
+	lanes_went_direct(lanes, "a", "2", 1, 1);
 	assert_int_equal(stub.publish_count, 1);
 	assert_string_equal(stub.publishes[0].payload, "5");
 	(void)marks_pass(stub_session.marks, 5);
@@ -330,7 +341,7 @@ int main(void)
 			lanes_test(test_opening_holds_back_and_tells_the_session_once),
 			lanes_test(test_without_a_session_everything_is_direct),
 			lanes_test(test_qos_2_goes_through_the_session_while_it_is_up),
-			lanes_test(test_a_topic_with_qos_2_takes_the_detour_for_a_while),
+			lanes_test(test_what_follows_a_qos_2_message_is_kept_back_for_a_while),
 			lanes_test(test_a_will_is_waited_for),
 			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
 			lanes_test(test_copies_are_refused),

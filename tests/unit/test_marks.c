@@ -138,6 +138,8 @@ static void test_fingerprints(void **state)
 
 enum { MANY = 200000 };
 
+static atomic_uint_fast64_t fences; /* the last that was added */
+
 static void *take_many(void *argument)
 {
 	struct marks *marks = argument;
@@ -167,6 +169,51 @@ static void test_two_threads(void **state)
 	marks_free(marks);
 }
 
+/* What the broker thread does: marks, and from time to time a fence behind them. */
+static void *add_with_fences(void *argument)
+{
+	struct marks *marks = argument;
+	uint64_t i;
+
+	for (i = 1; i <= MANY; i++) {
+		marks_add(marks, i);
+		if (i % 64 == 0) {
+			marks_fence(marks, i);
+			atomic_store(&fences, i);
+		}
+	}
+	marks_fence(marks, MANY + 1);
+	atomic_store(&fences, MANY + 1);
+	return NULL;
+}
+
+/* A ring that overflows all the time, and marks whose copies never come: in the end nothing is left of it. */
+static void test_two_threads_without_room(void **state)
+{
+	struct marks *marks = marks_new(16);
+	uint64_t fence = 0, passed = 0, lost = 0;
+	pthread_t thread;
+
+	(void)state;
+	atomic_store(&fences, 0);
+	assert_int_equal(pthread_create(&thread, NULL, add_with_fences, marks), 0);
+	while (passed <= MANY) {
+		fence = atomic_load(&fences);
+		(void)marks_take(marks, fence + 1);
+		if (fence != passed) {
+			lost += marks_pass(marks, fence);
+			passed = fence;
+		}
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(lost > 0);
+	assert_false(marks_are_waiting(marks));
+	assert_false(marks_take(marks, 1));
+	marks_add(marks, 1);
+	assert_true(marks_take(marks, 1));
+	marks_free(marks);
+}
+
 static void test_no_memory(void **state)
 {
 	(void)state;
@@ -185,6 +232,7 @@ int main(void)
 			cmocka_unit_test(test_overflow),
 			cmocka_unit_test(test_fingerprints),
 			cmocka_unit_test(test_two_threads),
+			cmocka_unit_test(test_two_threads_without_room),
 			cmocka_unit_test(test_no_memory),
 	};
 

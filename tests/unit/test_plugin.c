@@ -1,6 +1,7 @@
 /* plugin.c between a stub of Mosquitto and a stub of the interpreter, which says what the test wants. */
 #include "cmocka_all.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,14 @@
 #include "queue.h"
 #include "stub_broker.h"
 #include "stub_session.h"
+
+#ifdef STUB_BROKER_2_1
+#define IS_2_1 1
+#else
+#define IS_2_1 0
+#endif
+/* MOSQ_EVT_CLIENT_OFFLINE, which the headers of 2.0 do not have. */
+#define EVT_CLIENT_OFFLINE 28
 
 static struct {
 	const struct pymodule_context *context;
@@ -107,7 +116,9 @@ static void test_session_on_and_off(void **state)
 	assert_true(stub_session.started);
 	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
 	/* On 2.0 this would turn what nobody objects to into a denial. */
-	assert_false(listens_to(MOSQ_EVT_ACL_CHECK));
+	assert_int_equal(listens_to(MOSQ_EVT_ACL_CHECK), IS_2_1);
+	assert_int_equal(listens_to(EVT_CLIENT_OFFLINE), IS_2_1);
+	assert_int_equal(stub_session.command_count, 0); /* the listeners are not open yet */
 	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 	assert_true(stub_session.stopped);
@@ -142,6 +153,61 @@ static void test_session_that_cannot_be(void **state)
 	assert_int_equal(stub_broker_logged("No session"), 1);
 	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+}
+
+static void test_session_waits_for_the_application(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	assert_int_not_equal(init("startup_timeout", "0.1", &userdata), MOSQ_ERR_SUCCESS);
+	assert_false(stub_session.started);
+}
+
+static void test_session_whose_thread_does_not_start(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	stub_session.start_rc = EAGAIN;
+	assert_int_not_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_SUCCESS);
+	assert_null(userdata);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("Cannot start the thread for the session"), 1);
+}
+
+/* The name server holds it up: the broker ends without it, and what it uses stays. */
+static void test_session_that_does_not_end(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_SUCCESS);
+	stub_session.hangs = true;
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+	assert_true(stub_session.stopped);
+	assert_false(stub_session.freed);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(interpreter.joins, 1);
+}
+
+static void test_a_callback_that_the_broker_refuses(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	stub.register_rc = MOSQ_ERR_NOMEM;
+	stub.register_rc_after = 2;
+	assert_int_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_NOMEM);
+	assert_null(userdata);
 }
 
 static void test_application_that_ends_before_it_started(void **state)
@@ -213,6 +279,10 @@ int main(void)
 			cmocka_unit_test_setup(test_start_and_stop, set_up),
 			cmocka_unit_test_setup(test_session_on_and_off, set_up),
 			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
+			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),
+			cmocka_unit_test_setup(test_session_whose_thread_does_not_start, set_up),
+			cmocka_unit_test_setup(test_session_that_does_not_end, set_up),
+			cmocka_unit_test_setup(test_a_callback_that_the_broker_refuses, set_up),
 			cmocka_unit_test_setup(test_application_that_ends_before_it_started, set_up),
 			cmocka_unit_test_setup(test_application_that_is_not_ready_in_time, set_up),
 			cmocka_unit_test_setup(test_interpreter_that_does_not_start, set_up),

@@ -9,7 +9,7 @@
 /* ---- the client library's place ---- */
 
 struct packet {
-	char *filter; /* NULL: none */
+	char filter[64];
 	uint32_t id;  /* 0: UNSUBSCRIBE */
 	uint8_t qos;
 	bool kept;
@@ -86,8 +86,8 @@ static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
 	struct packet *packet = &client.packets[client.count++];
 
 	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
-	*packet = (struct packet){malloc(strlen(filter) + 1), id, qos, kept, (int)client.count};
-	memcpy(packet->filter, filter, strlen(filter) + 1);
+	*packet = (struct packet){.id = id, .qos = qos, .kept = kept, .number = (int)client.count};
+	(void)snprintf(packet->filter, sizeof(packet->filter), "%s", filter);
 	return packet->number;
 }
 
@@ -129,14 +129,6 @@ static void ignore(void *userdata)
 	(void)userdata;
 }
 
-static void forget_packets(void)
-{
-	while (client.count) {
-		free(client.packets[--client.count].filter);
-	}
-	memset(&client, 0, sizeof(client));
-}
-
 static void begin(bool cleansession, unsigned int retries, size_t queue_size)
 {
 	struct text error = {0};
@@ -167,7 +159,6 @@ static int tear_down(void **state)
 	session_free(session);
 	queue_free(inbound);
 	queue_free(outbound);
-	forget_packets();
 	assert_int_equal(scarce_memory_blocks(), blocks);
 	return 0;
 }
@@ -178,18 +169,29 @@ static void use(bool cleansession, unsigned int retries, size_t queue_size)
 	begin(cleansession, retries, queue_size);
 }
 
-static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+static struct message *new_command(
+		enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
 {
 	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
 
 	message->consumer = consumer;
 	message->qos = qos;
 	message->sequence = sequence;
+	return message;
+}
+
+static void give(struct message *message)
+{
 	session_command(session, message);
 	take_commands(session);
 	if (session->suspends && may_suspend(session, now_ms())) {
 		suspend(session);
 	}
+}
+
+static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+{
+	give(new_command(kind, consumer, filter, qos, sequence));
 }
 
 static void subscribe(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
@@ -988,6 +990,63 @@ static void test_no_memory(void **state)
 	play();
 }
 
+/* Three connections, in which one allocation fails. */
+static void live(struct message *const commands[3][5])
+{
+	static const struct mqtt_client_message kept = {"a/b", "kept", 4, 1, 1, true};
+	static const struct mqtt_client_message live_message = {"a/b", "live", 4, 1, 1, false};
+	uint64_t fence;
+	size_t turn, i;
+
+	for (turn = 0; turn < 3; turn++) {
+		for (i = 0; i < 4; i++) {
+			give(commands[turn][i]);
+		}
+		clock_ms += RETRY_MAX_MS;
+		step();
+		on_connected(session, NULL, turn == 1);
+		on_message(session, &live_message);
+		if ((fence = listen_to())) {
+			broker_sends_fence(fence);
+		}
+		step();
+		on_message(session, &kept);
+		finish_round();
+		on_message(session, &live_message);
+		give(commands[turn][4]);
+		step();
+		client.reason = "gone";
+		use_connection(session);
+		client.reason = NULL;
+	}
+}
+
+static void test_a_life_with_little_memory(void **state)
+{
+	struct message *commands[3][5];
+	unsigned long n;
+	bool failed = true;
+	size_t turn;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		use(true, 0, 1000);
+		for (turn = 0; turn < 3; turn++) {
+			commands[turn][0] = new_command(MESSAGE_STARTED, 0, "", 0, 0);
+			commands[turn][1] = new_command(MESSAGE_SUBSCRIBE, turn, "a/#", 1, 10);
+			commands[turn][2] = new_command(MESSAGE_SUBSCRIBE, 1 + turn, "a/+", 2, 11);
+			commands[turn][3] = new_command(MESSAGE_SUBSCRIBE, 3, "$share/g/a", 1, 12);
+			commands[turn][4] = new_command(MESSAGE_UNSUBSCRIBE, turn, "a/#", 0, 0);
+		}
+		scarce_memory(n, false);
+		live(commands);
+		failed = scarce_memory_end();
+		/* It goes on. */
+		assert_int_equal(session->state, WAITING);
+	}
+	assert_true(n > 50);
+}
+
 #define session_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -1021,6 +1080,7 @@ int main(void)
 			session_test(test_suspending_waits_for_copies),
 			session_test(test_suspending),
 			session_test(test_no_memory),
+			session_test(test_a_life_with_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
