@@ -1,434 +1,885 @@
-"""What only the session brings: retained messages, wills, $SYS, shared subscriptions, QoS 2 once, what was kept."""
+"""What only the plugin's own MQTT session brings, and that nothing comes twice because it came both ways."""
 
 from __future__ import annotations
 
-import base64
 import json
-import socket
-import struct
+import os
 import subprocess
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from conftest import BrokerFactory
 from support.broker import Broker
-from support.processes import PATIENCE, wait_until
+from support.client import Client
+from support.consumers import CallFailed, Consumers, Heard, Writer
+from support.packets import PUBCOMP, PUBREC, PacketClient
+from support.processes import wait_until
+
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 
-class Driver:
-    """Drives consumers of `apps.remote` and hears what they got."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.client = broker.client()
-        for topic in ("did", "got", "gone", "ready"):
-            self.client.subscribe(topic, 1)
-
-    def do(self, method: str, to: int = 0, /, **arguments: Any) -> Any:
-        self.client.publish(f"do/{to}/{method}", json.dumps(arguments), qos=1)
-        return json.loads(self.client.wait_for("did", timeout=10).payload)["result"]
-
-    def got(self, to: int = 0) -> tuple[str, str, int, bool]:
-        """The next message that consumer received: topic, payload, QoS, retain."""
-        got = json.loads(self.client.wait_for("got", timeout=10).payload)
-        assert got["app_id"] == to
-        return got["topic"], got["payload"], got["qos"], got["retain"]
-
-    def spawn(self, app_id: int) -> None:
-        self.do("spawn_worker", app_id=app_id, consumer_path="apps.remote.Remote", consumer_params={})
-        wait_until(
-            lambda: any(
-                m.topic == "ready" and m.payload == str(app_id).encode() for m in self.client.messages
-            ),
-            5,
-            "the worker",
-        )
-
-    def nothing_more(self, topic: str = "end/of/it") -> None:
-        """Everything that was sent has been received, on either lane."""
-        self.do("subscribe", topic=topic, qos=2)
-        self.client.publish(topic, "2", 2)
-        assert self.got()[:2] == (topic, "2")
-        self.do("unsubscribe", topic=topic)
-        self.do("subscribe", topic=f"{topic}/direct", qos=1)
-        self.client.publish(f"{topic}/direct", "1", 1)
-        assert self.got()[:2] == (f"{topic}/direct", "1")
-        self.do("unsubscribe", topic=f"{topic}/direct")
-
-
-def start(broker: BrokerFactory, **arguments: Any) -> Driver:
-    started = broker("apps.remote:application", **arguments)
+def start(broker: BrokerFactory, **arguments: Any) -> Broker:
+    """Starts a broker with `apps.listener` and waits for its session."""
+    started = broker("apps.listener:application", **arguments)
     started.wait_for_log("Session with the listener")
-    return Driver(started)
+    return started
+
+
+@pytest.fixture
+def started(broker: BrokerFactory) -> Broker:
+    return start(broker)
+
+
+@pytest.fixture
+def consumers(started: Broker) -> Consumers:
+    return Consumers(started)
+
+
+@pytest.fixture
+def client(started: Broker) -> Client:
+    return started.client()
+
+
+def retained(messages: list[Heard]) -> list[tuple[str, str]]:
+    """Topics and payloads of those with retain true; in the order of topics, for MQTT promises none."""
+    return sorted((message.topic, message.payload) for message in messages if message.retain)
+
+
+def live(messages: list[Heard]) -> list[Heard]:
+    return [message for message in messages if not message.retain]
+
+
+def taken(client: Client) -> None:
+    """Returns when the broker has what a client has published, at QoS 0, too."""
+    client.publish("elsewhere", qos=1)
+
+
+def die(client: Client, witness: Client) -> None:
+    """Ends a client without a goodbye, and returns when somebody else has its will."""
+    client.abort()
+    witness.wait_for()
 
 
 # ---- retained messages ----
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
-def test_retained_messages_reach_who_subscribes_each_time(broker: BrokerFactory, qos: int) -> None:
-    driver = start(broker)
-    driver.spawn(1)
-    driver.client.publish("state/a", "on", 2, retain=True)
-    driver.client.publish("state/b", "off", 1, retain=True)
-    driver.do("subscribe", topic="state/a", qos=qos)
-    assert driver.got() == ("state/a", "on", qos, True)
-    driver.do("subscribe", 1, topic="state/#", qos=qos)
-    kept = {driver.got(1) for _ in range(2)}
-    assert kept == {("state/a", "on", qos, True), ("state/b", "off", min(qos, 1), True)}
-    driver.do("subscribe", topic="state/a", qos=qos)
-    assert driver.got() == ("state/a", "on", qos, True)
-    driver.client.publish("state/a", "", 1, retain=True)
-    heard = {(json.loads(driver.client.wait_for("got").payload)["app_id"]) for _ in range(2)}
-    assert heard == {0, 1}
-    driver.do("subscribe", topic="state/a", qos=qos)
-    driver.nothing_more()
+def test_retained_messages_reach_the_one_who_subscribes(consumers: Consumers, client: Client) -> None:
+    consumers.spawn(1, 2)
+    consumers.subscribe("r/#", 2, to=1)
+    client.publish("r/a", "1", qos=1, retain=True)
+    client.publish("r/b", "2", qos=2, retain=True)
+    assert consumers.heard(1) == [Heard("r/a", "1", 1, False), Heard("r/b", "2", 2, False)]
+
+    consumers.subscribe("r/#", 2, to=2)
+    assert sorted(consumers.heard(2)) == [Heard("r/a", "1", 1, True), Heard("r/b", "2", 2, True)]
+    consumers.subscribe("r/+", 0)
+    assert sorted(consumers.heard()) == [Heard("r/a", "1", 0, True), Heard("r/b", "2", 0, True)]
+    assert consumers.heard(1) == consumers.heard(2) == []
 
 
-def test_retained_messages_of_before_the_start(broker: BrokerFactory) -> None:
-    """The master's connect() subscribes before there is a listener."""
-    started = broker("apps.mirror:application", environment={"TEST_FILTERS": "filters"}, persistence=True)
-    (started.folder / "filters").write_text('{"state/#": 1}')
-    started.client().publish("state/a", "on", 1, retain=True)
+@pytest.mark.parametrize("publish_qos", [0, 1, 2])
+def test_retained_messages_come_each_time_at_the_lower_qos(
+    consumers: Consumers, client: Client, publish_qos: int
+) -> None:
+    client.publish("r/a", "1", publish_qos, retain=True)
+    taken(client)
+    for subscribe_qos in (2, 1, 0, 2, 2):
+        consumers.subscribe("r/a", subscribe_qos)
+        assert consumers.heard() == [Heard("r/a", "1", min(publish_qos, subscribe_qos), True)]
+    consumers.unsubscribe("r/a")
+    consumers.subscribe("r/a", 1)
+    assert consumers.heard() == [Heard("r/a", "1", min(publish_qos, 1), True)]
+
+
+def test_each_of_overlapping_filters_brings_retained_messages(consumers: Consumers, client: Client) -> None:
+    client.publish("r/a/b", "1", qos=1, retain=True)
+    for topic in ("r/#", "r/+/b", "r/a/b", "+/a/#"):
+        consumers.subscribe(topic, 1)
+        assert consumers.heard() == [Heard("r/a/b", "1", 1, True)], topic
+
+
+def test_many_consumers_subscribe_at_once(consumers: Consumers, client: Client) -> None:
+    """Each gets what was retained once, whether the plugin asked the broker once for all of them or not."""
+    workers = range(1, 9)
+    consumers.spawn(*workers)
+    for number in range(20):
+        client.publish(f"r/{number}", str(number), qos=1, retain=True)
+    for worker in workers:
+        command = {"number": -worker, "arguments": {"topic": "r/#", "qos": worker % 3}}
+        client.publish(f"do/{worker}/subscribe", json.dumps(command), qos=1, wait=False)
+    for _ in workers:
+        consumers.client.wait_for("did")
+    expected = [(f"r/{number}", str(number)) for number in range(20)]
+    for worker in workers:
+        assert retained(consumers.heard(worker)) == sorted(expected)
+
+
+def test_a_cleared_message_is_not_retained(consumers: Consumers, client: Client) -> None:
+    client.publish("r/a", "1", qos=1, retain=True)
+    client.publish("r/b", "2", qos=1, retain=True)
+    client.publish("r/a", "", qos=1, retain=True)
+    consumers.subscribe("r/#")
+    assert consumers.heard() == [Heard("r/b", "2", 1, True)]
+    client.publish("r/b", "", qos=1, retain=True)
+    assert consumers.heard() == [Heard("r/b", "", 1, False)]
+    consumers.subscribe("r/#")
+    assert consumers.heard() == []
+
+
+def test_what_was_retained_before_the_broker_started(broker: BrokerFactory, tmp_path: Path) -> None:
+    file = tmp_path / "subscriptions.json"
+    file.write_text(json.dumps({"r/#": 1}))
+    started = start(broker, persistence=True, environment={"TEST_SUBSCRIPTIONS": str(file)})
+    for number in range(50):
+        started.client().publish(f"r/{number}", str(number), qos=1, retain=True)
+    since = len(started.log())
     started.restart()
-    client = started.client()
-    client.subscribe("did", 1)
-    report: list[Any] = []
-
-    def come() -> bool:
-        client.publish("do/0/report", '{"number": 1}', 1)
-        report.extend(json.loads(client.wait_for("did").payload)["result"])
-        return bool(report)
-
-    wait_until(come, 10, "the retained message")
-    assert report == [["state/a", "b24=", 1, True]]
+    started.wait_for_log("Session with the listener", since=since)
+    heard = Consumers(started).heard()
+    assert retained(heard) == sorted((f"r/{number}", str(number)) for number in range(50))
+    assert live(heard) == []
 
 
-def test_never_an_older_retained_value_after_a_newer_live_one(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    writer = driver.broker.client()
-    for number in range(2000):
-        writer.publish("counter", str(number), number % 2, retain=True, wait=number % 100 == 0)
-        if number % 100 == 50:
-            driver.client.publish("do/0/subscribe", json.dumps({"topic": "counter", "qos": 1}), 0, wait=False)
-            driver.client.publish("do/0/unsubscribe", json.dumps({"topic": "counter"}), 0, wait=False)
-    writer.publish("counter", "2000", 1, retain=True)
-    driver.do("subscribe", topic="counter", qos=1)
-    values: list[tuple[int, bool]] = []
-    while not values or values[-1][0] < 2000:
-        _, payload, _, retain = driver.got()
-        values.append((int(payload), retain))
-    # QoS 0 and 1 of one publisher are no order of their own; each is in order.
-    for parity in (0, 1):
-        lane = [value for value, _ in values if value % 2 == parity]
-        late = next((i for i, v in enumerate(lane[1:]) if v < lane[i]), None)
-        assert late is None, [v for v in values if abs(v[0] - lane[late]) < 30]
-    live = [value for value, retain in values if not retain]
-    assert len(live) == len(set(live))
-
-
-def test_many_retained_messages_while_others_are_published(broker: BrokerFactory, tmp_path: Path) -> None:
-    started = broker("apps.mirror:application", environment={"TEST_FILTERS": str(tmp_path / "filters")})
-    started.wait_for_log("Session with the listener")
-    client, live = started.client(), started.client()
-    client.subscribe("did", 1)
-    count = 5000
-    for number in range(count):
-        # The broker refuses more than 20 at once (its Receive Maximum).
-        client.publish(f"many/{number}", str(number), number % 3, retain=True, wait=number % 3 == 2)
-    client.publish("do/0/subscribe", '{"number": 1, "topic": "live", "qos": 1}', 1)
-    client.wait_for("did")
-    client.publish("do/0/subscribe", '{"number": 2, "topic": "many/#", "qos": 2}', 1)
-    for number in range(1000):
-        live.publish("live", str(number), 1, wait=number == 999)
-    client.wait_for("did", timeout=20)
-    client.publish("do/0/report", '{"number": 3}', 1)
-    received = json.loads(client.wait_for("did", timeout=20).payload)["result"]
-    kept = {topic: qos for topic, _, qos, retain in received if retain}
-    assert kept == {f"many/{number}": number % 3 for number in range(count)}
-    assert len(received) == count + 1000
-    lively = [int(base64.b64decode(payload)) for topic, payload, _, _ in received if topic == "live"]
-    assert lively == list(range(1000))
-
-
-# ---- wills, $SYS, other plugins ----
+def check_follow_up(heard: list[Heard], topic: str, at_most: int, *, again: bool = False) -> list[int]:
+    """Checks what came from a `Writer` for one subscription: from the beginning on nothing lost, old after new, or
+    twice. `at_most` is the highest number that may come first; `again` says that the filter was subscribed already,
+    so that the retained message may be one that came before."""
+    mine = [message for message in heard if message.topic == topic]
+    numbers = [int(message.payload) for message in mine]
+    assert numbers and numbers[0] <= at_most, (topic, numbers[:5], at_most)
+    for before, after in zip(mine, mine[1:]):
+        step = int(after.payload) - int(before.payload)
+        repeated = again and step == 0 and after.retain and not before.retain
+        assert step == 1 or repeated, (topic, before, after)
+    assert sum(message.retain for message in mine) == 1, (topic, [m for m in mine if m.retain])
+    return numbers
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_last_wills(broker: BrokerFactory, qos: int) -> None:
-    driver = start(broker)
-    driver.do("subscribe", topic="gone/#", qos=2)
-    dying = driver.broker.client(will=("gone/at/once", "offline", qos, False))
-    dying.publish("gone/at/once", "offline", 1)  # the same, alive
-    assert driver.got() == ("gone/at/once", "offline", 1, False)
-    dying.abort()
-    assert driver.got() == ("gone/at/once", "offline", qos, False)
-    driver.nothing_more()
+def test_under_a_publisher_that_keeps_writing(consumers: Consumers, client: Client, qos: int) -> None:
+    topics = [f"w/{number}" for number in range(4)]
+    with Writer(client, topics, qos, retain=True) as writer:
+        for _ in range(15):
+            consumers.subscribe("w/+", 2)
+            at_most = writer.taken + 1
+            writer.advance(20)
+            consumers.unsubscribe("w/+")
+            heard = consumers.heard()
+            for topic in topics:
+                check_follow_up(heard, topic, at_most)
+        consumers.subscribe("w/+", 2)
+        at_most = writer.taken + 1
+        writer.advance(50)
+    heard = consumers.heard()
+    for topic in topics:
+        assert check_follow_up(heard, topic, at_most)[-1] == writer.taken
 
 
-def test_a_delayed_will(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    driver.do("subscribe", topic="later", qos=1)
-    will, connect = Properties(PacketTypes.WILLMESSAGE), Properties(PacketTypes.CONNECT)
-    will.WillDelayInterval = 1
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_subscribing_again_under_a_publisher_that_keeps_writing(
+    consumers: Consumers, client: Client, qos: int
+) -> None:
+    """Nothing that the first subscription brings is lost or doubled, and the retained message comes in its place."""
+    consumers.spawn(1)
+    consumers.subscribe("w/+", 2, to=1)
+    consumers.subscribe("w/+", 2)
+    times = 15
+    with Writer(client, ["w/x", "w/y"], qos, retain=True) as writer:
+        for _ in range(times):
+            writer.advance(10)
+            consumers.subscribe("w/+", 2)
+    heard, undisturbed = consumers.heard(), consumers.heard(1)
+    for topic in writer.topics:
+        expected = list(range(1, writer.taken + 1))
+        assert [int(m.payload) for m in live(heard) if m.topic == topic] == expected
+        assert [int(m.payload) for m in undisturbed if m.topic == topic] == expected
+        numbers = [int(message.payload) for message in heard if message.topic == topic]
+        assert numbers == sorted(numbers)
+        assert sum(m.topic == topic and m.retain for m in heard) == times
+    assert retained(undisturbed) == []
+
+
+# ---- last wills ----
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("retain", [False, True])
+def test_a_last_will(started: Broker, consumers: Consumers, client: Client, qos: int, retain: bool) -> None:
+    client.subscribe("dying/+")
+    consumers.subscribe("dying/+", 2)
+    die(started.client(will=("dying/lamp", "offline", qos, retain)), client)
+    assert consumers.heard() == [Heard("dying/lamp", "offline", qos, False)]
+    consumers.subscribe("dying/lamp", 1)
+    assert consumers.heard() == ([Heard("dying/lamp", "offline", min(qos, 1), True)] if retain else [])
+
+
+def test_only_who_vanishes_has_a_last_will(started: Broker, consumers: Consumers, client: Client) -> None:
+    client.subscribe("dying/#")
+    consumers.subscribe("dying/#", 2)
+    polite = started.client(will=("dying/polite", "gone", 1, False))
+    polite.close()
+    asking = started.client(will=("dying/asking", "gone", 1, False))
+    asking.paho.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
+    assert client.wait_for().topic == "dying/asking"
+    assert consumers.heard() == [Heard("dying/asking", "gone", 1, False)]
+
+
+def test_a_client_that_is_taken_over(started: Broker, consumers: Consumers, client: Client) -> None:
+    client.subscribe("dying/#")
+    consumers.subscribe("dying/#", 2)
+    started.client(client_id="twin", will=("dying/first", "gone", 1, False))
+    started.client(client_id="twin", will=("dying/second", "gone", 1, False))
+    assert client.wait_for().topic == "dying/first"
+    assert consumers.heard() == [Heard("dying/first", "gone", 1, False)]
+
+
+def mortal(started: Broker, name: str, delay: int) -> Client:
+    """A client whose will is sent when it has been away for some seconds."""
+    connect, will = Properties(PacketTypes.CONNECT), Properties(PacketTypes.WILLMESSAGE)
     connect.SessionExpiryInterval = 60
-    dying = driver.broker.client(will=("later", "offline", 1, True, will), connect_properties=connect)
-    dying.abort()
-    assert driver.got() == ("later", "offline", 1, False)
-    driver.do("subscribe", topic="later", qos=1)
-    assert driver.got() == ("later", "offline", 1, True)
+    will.WillDelayInterval = delay
+    return started.client(
+        client_id=name, will=(f"dying/{name}", "gone", 1, False, will), connect_properties=connect
+    )
 
 
-def test_a_will_comes_before_what_follows_it(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    driver.do("subscribe", topic="availability", qos=1)
-    for _ in range(20):
-        device = driver.broker.client(will=("availability", "offline", 1, True))
-        device.publish("availability", "online", 1, retain=True)
-        device.abort()
-    states = [driver.got()[1] for _ in range(40)]
-    assert states == ["online", "offline"] * 20
+def test_delayed_wills(started: Broker, consumers: Consumers, client: Client) -> None:
+    client.subscribe("dying/#")
+    consumers.subscribe("dying/#", 2)
+    mortal(started, "a", 1).abort()
+    mortal(started, "returning", 1).abort()
+    started.client(client_id="returning", clean=False)
+    mortal(started, "b", 2).abort()
+    # When the later one has come, the one that was called off would have come too.
+    assert [client.wait_for(timeout=10).topic for _ in range(2)] == ["dying/a", "dying/b"]
+    assert consumers.heard() == [Heard("dying/a", "gone", 1, False), Heard("dying/b", "gone", 1, False)]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_will_like_the_last_live_message(
+    started: Broker, consumers: Consumers, client: Client, qos: int
+) -> None:
+    client.subscribe("dying/+", qos=2)
+    consumers.subscribe("dying/+", 2)
+    for _ in range(10):
+        victim = started.client(will=("dying/lamp", "same", qos, False))
+        victim.publish("dying/lamp", "same", qos)
+        client.wait_for()
+        die(victim, client)
+    assert consumers.heard() == [Heard("dying/lamp", "same", qos, False)] * 20
+
+
+def test_a_will_comes_after_what_its_client_said(
+    started: Broker, consumers: Consumers, client: Client
+) -> None:
+    """And before what is said after it, though one comes the direct lane and the other does not."""
+    client.subscribe("dying/+", qos=2)
+    consumers.subscribe("dying/+", 2)
+    expected = []
+    for number in range(30):
+        victim = started.client(will=("dying/lamp", f"gone {number}", 1, False))
+        victim.publish("dying/lamp", f"here {number}", 1)
+        client.wait_for()
+        die(victim, client)
+        client.publish("dying/lamp", f"again {number}", 1)
+        client.wait_for()
+        expected += [f"here {number}", f"gone {number}", f"again {number}"]
+    assert [message.payload for message in consumers.heard()] == expected
+
+
+# ---- $SYS and other plugins ----
 
 
 def test_the_brokers_own_topics(broker: BrokerFactory) -> None:
-    driver = start(broker, lines=["sys_interval 1"])
-    driver.do("subscribe", topic="$SYS/broker/version", qos=0)
-    topic, payload, _, retain = driver.got()
-    assert (topic, retain) == ("$SYS/broker/version", True)
-    assert payload.startswith("mosquitto version")
-    driver.do("subscribe", topic="$SYS/broker/uptime", qos=0)
-    assert driver.got()[3]
-    assert not driver.got()[3]
+    started = start(broker, lines=["sys_interval 1"])
+    consumers, client = Consumers(started), started.client()
+    consumers.subscribe("#", 0)
+    # Comes once, at start, and stays: there since the first interval.
+    client.subscribe("$SYS/broker/version")
+    version = client.wait_for(timeout=10)
+    heard = consumers.heard()
+    assert not [message for message in heard if message.topic.startswith("$")], (
+        "a wildcard matches no $ topics"
+    )
+    consumers.unsubscribe("#")
+    consumers.heard()
+    consumers.subscribe("$SYS/#", 0)
+    first = consumers.heard()
+    assert [m.payload for m in first if m.topic == version.topic and m.retain] == [version.payload.decode()]
+    assert sum(message.retain for message in first) > 10
+    # Later values are live ones.
+    client.subscribe("$SYS/broker/uptime")
+    seen = [client.wait_for("$SYS/broker/uptime", timeout=10).payload.decode() for _ in range(4)]
+    later = [m for m in live(first + consumers.heard()) if m.topic == "$SYS/broker/uptime"]
+    payloads = [message.payload for message in later]
+    assert set(seen[1:]) <= set(payloads)
+    assert len(payloads) == len(set(payloads))
 
 
-OTHER_PLUGIN = r"""
-#include <string.h>
-#include <mosquitto.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#if !__has_include(<mosquitto/broker.h>)
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-#endif
-
-static mosquitto_plugin_id_t *self;
-
-int mosquitto_plugin_version(int count, const int *versions) { (void)count; (void)versions; return 5; }
-
-static int on_message(int event, void *data, void *userdata)
-{
-	struct mosquitto_evt_message *message = data;
-
-	(void)event;
-	(void)userdata;
-	if (strcmp(message->topic, "trigger") == 0) {
-		(void)mosquitto_broker_publish_copy(NULL, "from/another/plugin", (int)message->payloadlen, message->payload, 1,
-				false, NULL);
-	}
-	return MOSQ_ERR_SUCCESS;
-}
-
-int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata, struct mosquitto_opt *options, int count)
-{
-	(void)userdata;
-	(void)options;
-	(void)count;
-	self = id;
-	return mosquitto_callback_register(self, MOSQ_EVT_MESSAGE, on_message, NULL, NULL);
-}
-
-int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int count)
-{
-	(void)userdata;
-	(void)options;
-	(void)count;
-	return mosquitto_callback_unregister(self, MOSQ_EVT_MESSAGE, on_message, NULL);
-}
-"""
+@pytest.fixture(scope="module")
+def speaking_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin that publishes on `said/<qos>` what comes on `ask/<qos>`."""
+    plugin = tmp_path_factory.mktemp("plugin") / "speaking_plugin.so"
+    compiler = os.environ.get("CC", "gcc")
+    source = SUPPORT / "speaking_plugin.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-g", "-O1", "-o", plugin, source], check=True)
+    return plugin
 
 
-def test_messages_of_another_plugin(broker: BrokerFactory, tmp_path: Path) -> None:
-    """Loaded before ours: then copies are recognised, not refused, whatever the version."""
-    (tmp_path / "other.c").write_text(OTHER_PLUGIN)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "other.so", tmp_path / "other.c"], check=True)
-    driver = start(broker, lines=[f"plugin {tmp_path}/other.so"])
-    driver.do("subscribe", topic="#", qos=1)
-    driver.do("unsubscribe", topic="#")
-    driver.do("subscribe", topic="from/#", qos=1)
-    for payload in ("1", "2", "2"):
-        driver.client.publish("trigger", payload, 1)
-        assert driver.got() == ("from/another/plugin", payload, 1, False)
-        driver.client.publish("from/a/client", payload, 1)
-        assert driver.got() == ("from/a/client", payload, 1, False)
-    driver.nothing_more()
-
-
-# ---- nothing twice ----
-
-
-@pytest.mark.parametrize("session", ["full", "off"])
-def test_no_message_comes_twice(broker: BrokerFactory, session: str) -> None:
-    started = broker("apps.remote:application", options={"session": session})
-    if session == "full":
-        started.wait_for_log("Session with the listener")
-    driver = Driver(started)
-    for topic in ("t/#", "t/+", "+/x", "t/x"):
-        driver.do("subscribe", topic=topic, qos=2)
-    for qos in (0, 1, 2):
-        for _ in range(5):
-            driver.client.publish("t/x", "the same", qos)
-            assert driver.got() == ("t/x", "the same", qos, False)
-        driver.do("publish", topic="t/x", payload="the same", qos=qos)
-        assert driver.got() == ("t/x", "the same", qos, False)
-    driver.nothing_more("other/end")
-
-
-def test_many_consumers_on_one_filter(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    for app_id in range(1, 6):
-        driver.spawn(app_id)
-        driver.do("subscribe", app_id, topic="all/+", qos=app_id % 3)
-    for qos in (0, 1, 2):
-        driver.client.publish("all/x", "x", qos)
-        heard = [json.loads(driver.client.wait_for("got").payload) for _ in range(5)]
-        assert sorted((got["app_id"], got["qos"]) for got in heard) == [
-            (app_id, min(qos, app_id % 3)) for app_id in range(1, 6)
-        ]
-
-
-def send_raw(port: int, packets: list[bytes]) -> None:
-    """A client that says what it should not, and waits for an answer to each packet."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5 * PATIENCE) as connection:
-        for packet in packets:
-            connection.sendall(packet)
-            assert connection.recv(4096)
-
-
-def test_qos_2_once_though_it_is_sent_again(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    driver.do("subscribe", topic="once", qos=2)
-    connect = b"\x10\x12\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack("!H", 6) + b"sender"
-    body = struct.pack("!H", 4) + b"once" + struct.pack("!H", 7) + b"payload"
-    publish, again = bytes([0x34, len(body)]) + body, bytes([0x3C, len(body)]) + body
-    send_raw(driver.broker.port, [connect, publish, again, b"\x62\x02\x00\x07"])
-    assert driver.got() == ("once", "payload", 2, False)
-    driver.nothing_more()
-
-
-def test_unsubscribing_with_messages_in_flight(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    other = driver.broker.client()
-    for qos in (1, 2, 0):
-        driver.do("subscribe", topic="busy", qos=qos)
-        for number in range(200):
-            other.publish("busy", f"{qos} {number}", 2, wait=False)
-        driver.do("unsubscribe", topic="busy")
-        other.publish("elsewhere", b"", 2)
-        numbers = []
-        driver.do("subscribe", topic="marker", qos=2)
-        other.publish("marker", b"", 2)
-        while True:
-            topic, payload, _, _ = driver.got()
-            if topic == "marker":
-                break
-            numbers.append(int(payload.split()[1]))
-        driver.do("unsubscribe", topic="marker")
-        assert numbers == sorted(set(numbers))
+@pytest.mark.parametrize("place", ["lines", "lines_after"])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_another_plugin_publishes(
+    broker: BrokerFactory, speaking_plugin: Path, place: str, qos: int
+) -> None:
+    started = start(broker, **{place: [f"plugin {speaking_plugin}"]})
+    consumers, client, witness = Consumers(started), started.client(), started.client()
+    consumers.subscribe("said/#", 2)
+    consumers.subscribe("ask/#", 2)
+    witness.subscribe("said/#", qos=2)
+    for number in range(20):
+        client.publish(f"ask/{qos}", str(number // 2), qos=1, retain=number == 19)
+        witness.wait_for()
+    heard = consumers.heard()
+    numbers = [str(number // 2) for number in range(20)]
+    assert [m.payload for m in heard if m.topic == f"said/{qos}" and m.qos == qos] == numbers
+    assert [m.payload for m in heard if m.topic == f"ask/{qos}"] == numbers
+    assert len(heard) == 40
+    consumers.subscribe("said/+", 2)
+    assert consumers.heard() == [Heard(f"said/{qos}", "9", qos, True)]
 
 
 # ---- shared subscriptions ----
 
 
-def test_a_consumer_and_a_client_share_the_load(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    client = driver.broker.client()
-    client.subscribe("$share/crew/jobs/+", 1)
-    driver.do("subscribe", topic="$share/crew/jobs/+", qos=1)
-    driver.spawn(1)
-    driver.do("subscribe", 1, topic="jobs/x", qos=1)  # not of the crew: hears everything
-    for number in range(40):
-        driver.client.publish("jobs/x", str(number), 1)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_sharing_with_an_ordinary_client(
+    started: Broker, consumers: Consumers, client: Client, qos: int
+) -> None:
+    other = started.client()
+    other.subscribe("$share/group/s/#", qos=2)
+    other.subscribe("barrier", qos=qos)
+    consumers.subscribe("$share/group/s/#", 2)
+    for number in range(100):
+        client.publish("s/x", str(number), qos)
+    client.publish("barrier", b"", qos)
+    other.wait_for("barrier")
+    heard = consumers.heard()
+    beside = [message.payload.decode() for message in other.messages if message.topic == "s/x"]
+    assert Counter(m.payload for m in heard) + Counter(beside) == Counter(str(n) for n in range(100))
+    assert len(heard) > 20 and len(beside) > 20
+    assert {(message.qos, message.retain) for message in heard} == {(qos, False)}
+    numbers = [int(message.payload) for message in heard]
+    assert numbers == sorted(numbers)
 
-    def heard(app_id: int) -> list[int]:
-        got = [json.loads(m.payload) for m in driver.client.messages if m.topic == "got"]
-        return [int(message["payload"]) for message in got if message["app_id"] == app_id]
 
-    wait_until(lambda: len(heard(1)) == 40, 5, "the worker's messages")
-    wait_until(lambda: len(heard(0)) + len(client.messages) == 40, 5, "the crew's messages")
-    assert heard(1) == list(range(40))
-    assert sorted(heard(0) + [int(m.payload) for m in client.messages]) == list(range(40))
-    assert 5 < len(client.messages) < 35
-
-
-def test_two_consumers_share_the_load(broker: BrokerFactory) -> None:
-    driver = start(broker)
-    driver.spawn(1)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_consumers_of_one_application_share(consumers: Consumers, client: Client, qos: int) -> None:
+    consumers.spawn(1)
     for app_id in (0, 1):
-        driver.do("subscribe", app_id, topic="$share/crew/jobs", qos=2)
-    heard: list[tuple[int, str]] = []
+        consumers.subscribe("$share/group/s/+", 2, to=app_id)
+    for _ in range(100):
+        client.publish("s/x", "all the same", qos)
+    taken(client)
+    shares = [consumers.heard(app_id) for app_id in (0, 1)]
+    assert sorted(map(len, shares)) == [50, 50]
+    assert {(m.payload, m.qos, m.retain) for share in shares for m in share} == {("all the same", qos, False)}
+    consumers.unsubscribe("$share/group/s/+", to=1)
+    for number in range(10):
+        client.publish("s/x", str(number), qos)
+    taken(client)
+    assert [message.payload for message in consumers.heard()] == [str(number) for number in range(10)]
+    assert consumers.heard(1) == []
+    consumers.unsubscribe("$share/group/s/+")
+    client.publish("s/x", "nobody", qos)
+    taken(client)
+    assert consumers.heard() == []
+
+
+def test_two_groups_get_everything_each(consumers: Consumers, client: Client) -> None:
+    consumers.spawn(1)
+    consumers.subscribe("$share/a/s/+", 1)
+    consumers.subscribe("$share/b/s/+", 1, to=1)
+    consumers.spawn(2)
+    consumers.subscribe("s/+", 1, to=2)
     for number in range(20):
-        driver.client.publish("jobs", str(number), number % 3)
-        got = json.loads(driver.client.wait_for("got").payload)
-        heard.append((got["app_id"], got["payload"]))
-    assert [payload for _, payload in heard] == [str(number) for number in range(20)]
-    assert [app_id for app_id, _ in heard].count(0) == 10
-    driver.nothing_more()
+        client.publish("s/x", str(number), qos=1)
+    expected = [Heard("s/x", str(number), 1, False) for number in range(20)]
+    assert consumers.heard(0) == consumers.heard(1) == consumers.heard(2) == expected
 
 
-def test_without_a_session_nothing_is_shared(broker: BrokerFactory) -> None:
-    driver = Driver(broker("apps.remote:application", options={"session": "off"}))
-    result = driver.do("subscribe", topic="$share/crew/jobs", qos=0)
-    assert result.startswith("ValueError: filter '$share/crew/jobs'") and "plugin_opt_session" in result
+def test_nothing_retained_comes_for_a_shared_subscription(consumers: Consumers, client: Client) -> None:
+    """MQTT 5, 4.8.2: retained messages are not sent when it is made."""
+    client.publish("s/x", "kept", qos=1, retain=True)
+    consumers.subscribe("$share/group/s/+", 1)
+    assert consumers.heard() == []
+
+
+@pytest.mark.parametrize(
+    "topic", ["$share/group", "$share//x", "$share/+/x", "$share/group/", "$share/g/x/#/y"]
+)
+def test_shared_filters_that_are_none(consumers: Consumers, topic: str) -> None:
+    with pytest.raises(CallFailed, match="^ValueError: filter "):
+        consumers.subscribe(topic, 1)
+
+
+# ---- QoS 2 ----
+
+
+def test_qos_2_is_received_when_it_is_released(started: Broker, consumers: Consumers) -> None:
+    consumers.subscribe("q/+", 2)
+    with PacketClient(started.port, "careful") as client:
+        client.publish("q/x", b"1", 2, packet=1)
+        client.expect(PUBREC, 1)
+        client.publish("q/x", b"2", 2, packet=2)
+        client.expect(PUBREC, 2)
+        assert consumers.heard() == []
+        client.release(1)
+        client.expect(PUBCOMP, 1)
+        assert consumers.heard() == [Heard("q/x", "1", 2, False)]
+    # The second is never released.
+    assert consumers.heard() == []
+
+
+def test_qos_2_sent_again_is_received_once(started: Broker, consumers: Consumers) -> None:
+    consumers.subscribe("q/+", 2)
+    with PacketClient(started.port, "insistent") as client:
+        for _ in range(3):
+            client.publish("q/x", b"same", 2, packet=7)
+            client.expect(PUBREC, 7)
+            # Only once: Mosquitto 2.0.11 takes a second one for an error.
+            client.publish("q/x", b"same", 2, packet=7, dup=True)
+            client.expect(PUBREC, 7)
+            for _ in range(2):
+                client.release(7)
+                client.expect(PUBCOMP, 7)
+    # A packet identifier that is free again belongs to a new message.
+    assert consumers.heard() == [Heard("q/x", "same", 2, False)] * 3
+
+
+def test_qos_2_sent_again_over_a_new_connection_is_received_once(
+    started: Broker, consumers: Consumers
+) -> None:
+    consumers.subscribe("q/+", 2)
+    with PacketClient(started.port, "insistent", clean=False) as client:
+        client.publish("q/x", b"1", 2, packet=1)
+        client.expect(PUBREC, 1)
+        client.publish("q/x", b"2", 2, packet=2)
+        client.expect(PUBREC, 2)
+        client.release(2)
+        client.expect(PUBCOMP, 2)
+    with PacketClient(started.port, "insistent", clean=False) as client:
+        client.publish("q/x", b"1", 2, packet=1, dup=True)
+        client.expect(PUBREC, 1)
+        for _ in range(2):
+            client.release(1)
+            client.expect(PUBCOMP, 1)
+    assert sorted(consumers.heard()) == [Heard("q/x", "1", 2, False), Heard("q/x", "2", 2, False)]
+
+
+def test_both_qos_on_one_topic(consumers: Consumers, client: Client) -> None:
+    """Each keeps its order. Between them MQTT promises none (MQTT 5, 4.6): the end of QoS 2 takes longer to reach any
+    subscriber."""
+    consumers.subscribe("q/+", 2)
+    for number in range(200):
+        client.publish("q/x", str(number), qos=1 + number % 2)
+    heard = consumers.heard()
+    for qos in (1, 2):
+        assert [int(m.payload) for m in heard if m.qos == qos] == list(range(qos - 1, 200, 2))
+    assert len(heard) == 200
+
+
+# ---- once, although there are two ways ----
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("subscribe_qos", [0, 2])
+def test_the_same_payload_many_times(
+    consumers: Consumers, client: Client, qos: int, subscribe_qos: int
+) -> None:
+    consumers.subscribe("same/#", subscribe_qos)
+    consumers.subscribe("same/+", subscribe_qos)
+    for _ in range(500):
+        client.publish("same/x", "same", qos)
+    taken(client)
+    assert consumers.heard() == [Heard("same/x", "same", min(qos, subscribe_qos), False)] * 500
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_consumers_publish_themselves(consumers: Consumers, qos: int) -> None:
+    consumers.spawn(1)
+    consumers.subscribe("own/#", 2)
+    consumers.subscribe("own/x", 2, to=1)
+    for app_id in (0, 1):
+        consumers.call("publish_often", app_id, topic="own/x", payload="same", qos=qos, times=100)
+    for app_id in (0, 1):
+        assert consumers.heard(app_id) == [Heard("own/x", "same", qos, False)] * 200
+
+
+def test_the_same_from_everywhere(broker: BrokerFactory, speaking_plugin: Path) -> None:
+    """A client, a consumer, another plugin and a last will say the same on one topic, over and over."""
+    started = start(broker, lines=[f"plugin {speaking_plugin}"])
+    consumers, client, witness = Consumers(started), started.client(), started.client()
+    witness.subscribe("said/1", qos=2)
+    consumers.subscribe("said/+", 2)
+    for _ in range(10):
+        victim = started.client(will=("said/1", "same", 1, False))
+        for qos in (0, 1, 2):
+            client.publish("said/1", "same", qos)
+            witness.wait_for()
+        consumers.call("publish", topic="said/1", payload="same", qos=1)
+        witness.wait_for()
+        client.publish("ask/1", "same", qos=1)
+        witness.wait_for()
+        die(victim, witness)
+    heard = consumers.heard()
+    # Not by their QoS: of two that are alike and under way at once, nobody can tell which is the copy of which.
+    assert {(message.topic, message.payload, message.retain) for message in heard} == {
+        ("said/1", "same", False)
+    }
+    assert len(heard) == 60
+
+
+def test_copies_that_never_come_swallow_nothing(broker: BrokerFactory, tmp_path: Path) -> None:
+    """The broker may drop what it has for the session, here because an ACL forbids it: later messages with the same
+    content, which only the session brings, are others."""
+    rules = tmp_path / "acl"
+    forbidden = "topic readwrite #\ntopic deny dying/lamp\n"
+    rules.write_text(f"{forbidden}user test\ntopic readwrite #\n")
+    started = start(broker, lines=[f"acl_file {rules}"])
+    consumers = Consumers(started, username="test")
+    client = started.client(username="test")
+    client.subscribe("dying/#", qos=2)
+    consumers.subscribe("dying/#", 2)
+    for _ in range(100):
+        client.publish("dying/lamp", "same", qos=1)
+        client.wait_for()
+    # Through the direct lane, to which the session's rights do not matter.
+    assert consumers.heard() == [Heard("dying/lamp", "same", 1, False)] * 100
+    rules.write_text("topic readwrite #\nuser test\ntopic readwrite #\n")
+    since = len(started.log())
+    started.reload()
+    started.wait_for_log("Reloading config", since=since)
+
+    def allowed() -> bool:
+        # One after the other, each with the same content.
+        die(started.client(username="test", will=("dying/lamp", "same", 1, False)), client)
+        return consumers.heard() != []
+
+    wait_until(allowed, 10, "a will that nothing swallows")
+    for _ in range(5):
+        die(started.client(username="test", will=("dying/lamp", "same", 1, False)), client)
+    assert consumers.heard() == [Heard("dying/lamp", "same", 1, False)] * 5
+
+
+# ---- filters ----
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize(
+    "filters", [{"f/#": 0, "f/+": 2}, {"f/#": 1, "f/x": 0, "+/x": 1}, {"f/x": 0, "#": 0}]
+)
+def test_overlapping_filters(consumers: Consumers, client: Client, qos: int, filters: dict[str, int]) -> None:
+    for topic, subscribe_qos in filters.items():
+        consumers.subscribe(topic, subscribe_qos)
+    for number in range(50):
+        client.publish("f/x", str(number), qos)
+    taken(client)
+    heard = [message for message in consumers.heard() if message.topic == "f/x"]
+    lower = min(qos, max(filters.values()))
+    assert heard == [Heard("f/x", str(number), lower, False) for number in range(50)]
+
+
+def test_a_filter_of_many_consumers(consumers: Consumers, client: Client) -> None:
+    qos_of = {0: 0, 1: 2, 2: 1, 3: 0, 4: 2}
+    consumers.spawn(*range(1, 5))
+    for app_id, qos in qos_of.items():
+        consumers.subscribe("f/+", qos, to=app_id)
+    for qos in (0, 1, 2):
+        for number in range(20):
+            client.publish("f/x", str(number), qos)
+        taken(client)
+        for app_id, own in qos_of.items():
+            expected = [Heard("f/x", str(number), min(qos, own), False) for number in range(20)]
+            assert consumers.heard(app_id) == expected
+    # Whoever leaves does so alone.
+    for app_id in (1, 4, 0):
+        consumers.unsubscribe("f/+", to=app_id)
+        client.publish("f/x", "still here", qos=2)
+        del qos_of[app_id]
+        for other, own in qos_of.items():
+            assert consumers.heard(other) == [Heard("f/x", "still here", own, False)]
+        assert consumers.heard(app_id) == []
+
+
+def check_complete(numbers: list[int], writer: Writer, qos: int) -> None:
+    """Everything that was written came, once; in order, unless the subscription's QoS made two QoS of one, between
+    which MQTT promises none (MQTT 5, 4.6): the end of QoS 2 takes longer than QoS 1."""
+    expected = range(1, writer.taken + 1)
+    times = Counter(numbers)
+    assert set(expected) - set(numbers) == set(), "lost"
+    assert [number for number in times if times[number] > 1] == [], "doubled"
+    assert qos == 2 or numbers == list(expected)
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_subscribing_at_another_qos_with_messages_under_way(
+    consumers: Consumers, client: Client, qos: int
+) -> None:
+    consumers.subscribe("f/+", 2)
+    with Writer(client, ["f/x"], qos) as writer:
+        for number in range(20):
+            consumers.subscribe("f/+", number % 3)
+            writer.advance(5)
+        consumers.subscribe("f/+", 1)
+        settled = writer.taken + 1
+        writer.advance(20)
+    heard = consumers.heard()
+    check_complete([int(message.payload) for message in heard], writer, qos)
+    assert all(message.qos <= qos for message in heard)
+    # The writer may have been between two messages when the last subscribe() returned.
+    assert {message.qos for message in heard if int(message.payload) > settled} == {min(qos, 1)}
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_unsubscribing_with_messages_under_way(consumers: Consumers, client: Client, qos: int) -> None:
+    """Who unsubscribes gets what came before, without a gap; who stays misses nothing."""
+    consumers.spawn(1)
+    consumers.subscribe("f/+", 2, to=1)
+    with Writer(client, ["f/x"], qos) as writer:
+        for _ in range(15):
+            consumers.subscribe("f/+", 2)
+            first = writer.taken + 1
+            writer.advance(10)
+            last = writer.taken
+            consumers.unsubscribe("f/+")
+            numbers = [int(message.payload) for message in consumers.heard()]
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            assert numbers[0] <= first + 1
+            assert numbers[-1] >= last
+            writer.advance(5)
+            assert consumers.heard() == []
+    numbers = [int(message.payload) for message in consumers.heard(1)]
+    assert numbers == list(range(1, writer.taken + 1))
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_overlapping_filters_that_come_and_go(consumers: Consumers, client: Client, qos: int) -> None:
+    """One filter stays in force all the time; others come and go beside it."""
+    consumers.subscribe("f/#", 1)
+    with Writer(client, ["f/x", "f/y"], qos) as writer:
+        for _ in range(10):
+            for topic, other in (("f/+", 2), ("f/x", 0), ("+/y", 2)):
+                consumers.subscribe(topic, other)
+                writer.advance(3)
+            for topic in ("f/x", "+/y", "f/+"):
+                consumers.unsubscribe(topic)
+                writer.advance(3)
+    heard = consumers.heard()
+    for topic in writer.topics:
+        check_complete([int(m.payload) for m in heard if m.topic == topic], writer, qos)
 
 
 # ---- cleansession false ----
 
 
-def test_what_comes_while_the_application_has_failed_is_handled_later(
-    broker: BrokerFactory, tmp_path: Path
-) -> None:
-    filters = tmp_path / "filters"
-    filters.write_text('{"in/#": 2, "unimportant": 0}')
-    started = broker(
-        "apps.mirror:application",
-        environment={"TEST_FILTERS": str(filters)},
-        options={"cleansession": False},
-        persistence=True,
-        expect_traceback="as told",
-    )
-    started.wait_for_log("Session with the listener")
-    client = started.client()
-    client.publish("do/0/fail", '{"number": 1}', 1)
-    started.wait_for_log("The application has failed: the broker keeps its QoS 1 and 2 messages")
+class Kept:
+    """A broker that is restarted with what it kept, and whose application fails in between."""
+
+    def __init__(self, broker: BrokerFactory, folder: Path, *, clean: bool = False) -> None:
+        self.file = folder / "subscriptions.json"
+        self.subscribe({"k/#": 2})
+        self.broker = start(
+            broker,
+            persistence=True,
+            options={"cleansession": clean},
+            environment={"TEST_SUBSCRIPTIONS": str(self.file)},
+            expect_traceback="RuntimeError: as told",
+        )
+        self.clean = clean
+
+    def subscribe(self, filters: dict[str, int]) -> None:
+        """What the application subscribes to when it is started the next time."""
+        self.file.write_text(json.dumps(filters))
+
+    def fail(self) -> None:
+        """Let the master end with an error, and return when the plugin has drawn its conclusions."""
+        since = len(self.broker.log())
+        with self.broker.client() as client:
+            client.publish("do/0/fail", "{}", qos=1)
+        if self.clean:
+            self.broker.wait_for_log("RuntimeError: as told", since=since)
+        else:
+            self.broker.wait_for_log("The application has failed: the broker keeps", since=since)
+
+    def restart(self) -> None:
+        self.broker.restart()
+
+
+@pytest.fixture
+def kept(broker: BrokerFactory, tmp_path: Path) -> Kept:
+    return Kept(broker, tmp_path)
+
+
+def test_what_comes_while_the_application_has_failed_is_kept(kept: Kept) -> None:
+    kept.fail()
+    client = kept.broker.client()
     for number in range(100):
-        client.publish(f"in/{number % 3}", str(number), 1 + number % 2)
-    client.publish("in/0", "not kept", 0)
-    client.publish("unimportant", "not kept", 1)
-    position = len(started.log())
-    started.restart()
-    client = started.client()
-    for number in range(100, 120):
-        client.publish(f"in/{number % 3}", str(number), 1)
-    started.wait_for_log("Session with the listener", since=position)
-    client.subscribe("did", 1)
-    received: list[Any] = []
-
-    def complete() -> bool:
-        client.publish("do/0/report", '{"number": 2}', 1)
-        received.extend(json.loads(client.wait_for("did", timeout=10).payload)["result"])
-        return len(received) >= 120
-
-    wait_until(complete, 10, "what was kept", lambda: str(received))
-    numbers = [int(base64.b64decode(payload)) for _, payload, _, _ in received]
-    assert sorted(numbers) == list(range(120))
-    # In order per publisher and QoS; and what was kept before what came after the restart.
+        for qos in (0, 1, 2):
+            client.publish(f"k/{qos}", str(number), qos)
+    kept.restart()
+    heard = Consumers(kept.broker).heard()
     for qos in (1, 2):
-        lane = [number for number in numbers if number < 100 and 1 + number % 2 == qos]
-        assert lane == sorted(lane)
-    assert set(numbers[:100]) == set(range(100))
-    assert numbers[100:] == list(range(100, 120))
+        expected = [Heard(f"k/{qos}", str(number), qos, False) for number in range(100)]
+        assert [message for message in heard if message.topic == f"k/{qos}"] == expected
+    # MQTT 5, 3.1.2.11.2: QoS 0 need not be kept, and Mosquitto does not.
+    assert [message for message in heard if message.topic == "k/0"] == []
+
+
+def test_kept_messages_come_once(kept: Kept) -> None:
+    """Not again after the next restart, and none of those that had been handled before the failure."""
+    client = kept.broker.client()
+    for number in range(50):
+        client.publish("k/x", f"before {number}", qos=1)
+    before = Consumers(kept.broker).heard()
+    assert [message.payload for message in before] == [f"before {number}" for number in range(50)]
+    for round_number in range(3):
+        kept.fail()
+        client = kept.broker.client()
+        for number in range(20):
+            client.publish("k/x", f"{round_number} {number}", qos=1)
+        kept.restart()
+        heard = Consumers(kept.broker).heard()
+        assert [m.payload for m in heard] == [f"{round_number} {number}" for number in range(20)]
+        kept.restart()
+        assert Consumers(kept.broker).heard() == []
+
+
+def test_live_messages_come_after_the_kept_ones(kept: Kept) -> None:
+    kept.fail()
+    client = kept.broker.client()
+    for number in range(200):
+        client.publish("k/x", str(number), qos=1)
+    kept.restart()
+    # At once: the session may not be there yet.
+    client = kept.broker.client()
+    for number in range(200, 300):
+        client.publish("k/x", str(number), qos=1)
+    assert [int(m.payload) for m in Consumers(kept.broker).heard()] == list(range(300))
+
+
+def test_wills_and_identical_messages_are_kept(kept: Kept) -> None:
+    witness = kept.broker.client()
+    witness.subscribe("k/#", qos=1)
+    kept.fail()
+    for _ in range(5):
+        victim = kept.broker.client(will=("k/x", "same", 1, False))
+        victim.publish("k/x", "same", qos=1)
+        witness.wait_for()
+        die(victim, witness)
+    kept.restart()
+    assert Consumers(kept.broker).heard() == [Heard("k/x", "same", 1, False)] * 10
+
+
+def test_overlapping_filters_bring_a_kept_message_once(broker: BrokerFactory, tmp_path: Path) -> None:
+    kept = Kept(broker, tmp_path)
+    kept.subscribe({"k/#": 1, "k/+": 2, "k/x": 0})
+    kept.restart()
+    Consumers(kept.broker)
+    kept.broker.wait_for_log("(?s)Session with the listener.*Session with the listener")
+    kept.fail()
+    client = kept.broker.client()
+    for number in range(50):
+        client.publish("k/x", str(number // 2), qos=1 + number % 2)
+    kept.restart()
+    heard = Consumers(kept.broker).heard()
+    # Between the two QoS MQTT promises no order.
+    for qos in (1, 2):
+        assert [m.payload for m in heard if m.qos == qos] == [str(number) for number in range(25)]
+    assert len(heard) == 50
+
+
+def test_an_application_that_no_longer_wants_them(kept: Kept) -> None:
+    kept.fail()
+    client = kept.broker.client()
+    client.publish("k/old", "1", qos=1)
+    client.publish("k/new", "2", qos=1)
+    kept.subscribe({"k/new": 1})
+    kept.restart()
+    consumers = Consumers(kept.broker)
+    assert [message.payload for message in consumers.heard()] == ["2"]
+    kept.broker.client().publish("k/old", "3", qos=1)
+    assert consumers.heard() == []
+
+
+def test_with_cleansession_nothing_is_kept(broker: BrokerFactory, tmp_path: Path) -> None:
+    kept = Kept(broker, tmp_path, clean=True)
+    kept.fail()
+    client = kept.broker.client()
+    client.publish("k/x", "lost", qos=1)
+    client.publish("k/y", "retained", qos=1, retain=True)
+    kept.restart()
+    kept.broker.wait_for_log("(?s)Session with the listener.*Session with the listener")
+    assert Consumers(kept.broker).heard() == [Heard("k/y", "retained", 1, True)]
+
+
+# ---- volume ----
+
+
+class Traffic:
+    """Publishes so many messages a second at QoS 0 until the `with` block ends."""
+
+    def __init__(self, client: Client, topics: list[str], rate: int) -> None:
+        self.sent = 0
+        self._client = client
+        self._topics = topics
+        self._rate = rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        # The broker has them all when it has acknowledged this.
+        self._client.publish("elsewhere", qos=1)
+
+    def _run(self) -> None:
+        pause = 0.01
+        while not self._stop.wait(pause):
+            for _ in range(int(self._rate * pause)):
+                self._client.publish(self._topics[self.sent % len(self._topics)], str(self.sent))
+                self.sent += 1
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_5000_retained_topics_beside_live_traffic(
+    started: Broker, consumers: Consumers, client: Client, qos: int
+) -> None:
+    """Mosquitto drops what a client does not read in time (max_queued_messages); the session must be in time."""
+    expected = [(f"many/{number}", f"value {number}") for number in range(5000)]
+    for topic, payload in expected:
+        client.publish(topic, payload, qos, retain=True, wait=False)
+    taken(client)
+    consumers.spawn(1)
+    consumers.subscribe("live/+", 2)
+    with Traffic(started.client(), ["live/a", "live/b"], 2000) as traffic:
+        wait_until(lambda: traffic.sent > 1000, 10, "the traffic")
+        for _ in range(3):
+            consumers.subscribe("many/+", 1, to=1)
+            before = traffic.sent
+            wait_until(lambda: traffic.sent > before + 1000, 10, "more traffic")  # noqa: B023
+            heard = consumers.heard(1)
+            assert retained(heard) == sorted(expected)
+            assert live(heard) == []
+    assert [int(message.payload) for message in consumers.heard()] == list(range(traffic.sent))
+    assert "dropped" not in started.log()

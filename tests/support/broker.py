@@ -131,6 +131,7 @@ class Broker:
         python_path: Iterable[str | Path] = (),
         options: Mapping[str, object] | None = None,
         lines: Iterable[str] = (),
+        lines_after: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         plugin: Path | str | None = "built",
         user: str | None = None,
@@ -149,6 +150,7 @@ class Broker:
             options: Further `plugin_opt_<key> <value>` lines; a value of None leaves the line out, also one that
                 would otherwise be written (`virtualenv`, `port`). Booleans become `true` and `false`.
             lines: Further lines of the configuration file, before the plugin's.
+            lines_after: The same, after the plugin's.
             environment: Added to this process's environment; an empty value stays an empty value.
             plugin: The plugin's file; None for a plain Mosquitto; left alone, what `plugin_path()` names.
             user: Whom the broker becomes when it is started as root. Left alone, it stays root: user `mosquitto`
@@ -168,6 +170,7 @@ class Broker:
         self._python_path = [str(path) for path in python_path]
         self._options = dict(options or {})
         self._lines = list(lines)
+        self._lines_after = list(lines_after)
         self._environment = dict(environment or {})
         self._plugin = plugin_path() if plugin == "built" else (Path(plugin) if plugin is not None else None)
         self._user = user
@@ -428,6 +431,7 @@ class Broker:
             text += [
                 f"plugin_opt_{key} {_value(value)}" for key, value in options.items() if value is not None
             ]
+        text += self._lines_after
         return "\n".join(text) + "\n"
 
     def _spawn(self) -> None:
