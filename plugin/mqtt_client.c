@@ -15,7 +15,7 @@
 
 /* Seconds without a packet after which the connection is tried with a PINGREQ. */
 #define KEEPALIVE 60
-/* Where Debian, and OpenSSL unless told otherwise, keep the system's certificates, one a file. */
+/* Where Debian keeps the system's certificates, one a file; the library wants a place beside a client certificate. */
 #define SYSTEM_CERTIFICATES "/etc/ssl/certs"
 /* A Receive Maximum (MQTT 5, 3.1.2.11.3) that the broker never reaches: it then sends QoS 1 and 2 at once, as it does
  * QoS 0, and one order holds for all three. With its own limit of 20 it would queue them, and drop what is beyond
@@ -232,7 +232,10 @@ static int configure(struct mqtt_client *client, struct text *error)
 		rc = library.mosquitto_username_pw_set(client->mosquitto, options->username, options->password);
 	}
 	client->encrypted = options->use_ssl || options->cacert || options->cert;
-	if (!rc && client->encrypted) {
+	if (!rc && client->encrypted && !options->cacert && !options->cert) {
+		/* Wherever OpenSSL and its environment say that these are. */
+		rc = library.mosquitto_int_option(client->mosquitto, MOSQ_OPT_TLS_USE_OS_CERTS, 1);
+	} else if (!rc && client->encrypted) {
 		rc = library.mosquitto_tls_set(client->mosquitto, options->cacert,
 				options->cacert ? NULL : SYSTEM_CERTIFICATES, options->cert, options->key, NULL);
 		if (rc && rc != MOSQ_ERR_NOMEM) {

@@ -152,9 +152,6 @@ def test_tls_with_a_user_and_password(broker: BrokerFactory, authority: Authorit
     check_session(started, tls.port, username="test", password="t")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the plugin names /etc/ssl/certs to the library, whatever SSL_CERT_DIR says"
-)
 def test_tls_with_the_systems_authorities(
     broker: BrokerFactory, authority: Authority, tmp_path: Path
 ) -> None:
@@ -304,6 +301,9 @@ def test_another_brokers_listener(broker: BrokerFactory) -> None:
     assert consumers.heard() == []
 
 
+@pytest.mark.skipif(
+    mosquitto_version() < (2, 1), reason="what a plugin addresses to a client ignores mount_point before 2.1"
+)
 def test_a_listener_with_a_mount_point(broker: BrokerFactory) -> None:
     port = free_port()
     lines = [f"listener {port} 127.0.0.1", "mount_point elsewhere/"]
@@ -388,6 +388,7 @@ def test_giving_up(broker: BrokerFactory) -> None:
     consumers.unsubscribe("more/#")
 
 
+@pytest.mark.long
 def test_never_giving_up(broker: BrokerFactory) -> None:
     """More often than the option's default, and with one complaint only."""
     with FakeListener(b"\x20\x03\x00\x87\x00") as fake:
@@ -620,6 +621,7 @@ def test_subscribing_while_the_connection_breaks(behind: Behind, qos: int) -> No
         consumers.unsubscribe("kept/+")
 
 
+@pytest.mark.long
 def test_a_connection_that_freezes(behind: Behind) -> None:
     """A listener that says nothing any more looks like a quiet one, until something should have come."""
     consumers, client = Consumers(behind.broker), behind.broker.client()
