@@ -26,6 +26,8 @@
 
 /* Seconds after a QoS 2 message in which it may still be released. */
 #define QOS_2_S 10
+/* The longest that consumers wait at the start for what the broker kept. */
+#define FIRST_HOLD_S 12
 #define SLOTS 1024U /* a power of two */
 
 struct lanes {
@@ -35,6 +37,7 @@ struct lanes {
 	bool is_open;
 	bool is_up;
 	bool holds;                /* since the last tick */
+	time_t first_hold_until;   /* 0: it is over */
 	int hold;                  /* number of the last; see session.h */
 	time_t qos_2_until;        /* 0: none was seen lately, */
 	time_t slot_until[SLOTS];  /* from this client, or to this topic */
@@ -76,6 +79,14 @@ void lanes_free(struct lanes *lanes)
 	topics_free(lanes->shares);
 	free(lanes->published);
 	free(lanes);
+}
+
+static time_t now_s(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec;
 }
 
 static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
@@ -128,17 +139,10 @@ void lanes_open(struct lanes *lanes)
 	started = message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0);
 	if (started) {
 		lanes->hold = SESSION_FIRST_HOLD;
+		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
 		tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
 		session_command(lanes->session, started);
 	}
-}
-
-static time_t now_s(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec;
 }
 
 static time_t *slot_of(struct lanes *lanes, uint64_t hash)
@@ -185,7 +189,7 @@ static bool is_shared(struct lanes *lanes, const char *topic)
 void lanes_went_direct(
 		struct lanes *lanes, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
 {
-	struct marks *marks = lanes->session ? session_marks(lanes->session) : NULL;
+	struct marks *marks = lanes->session ? session_marks(lanes->session, qos == 2) : NULL;
 	uint64_t fingerprint;
 
 	if (!marks) {
@@ -203,7 +207,7 @@ void lanes_went_direct(
 
 void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
 {
-	struct marks *marks = lanes->session ? session_marks(lanes->session) : NULL;
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
 	uint64_t fingerprint;
 
 	if (!marks) {
@@ -263,6 +267,11 @@ void lanes_next_message(struct lanes *lanes)
 void lanes_tick(struct lanes *lanes)
 {
 	lanes->holds = false;
+	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
+	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until) {
+		lanes->first_hold_until = 0;
+		tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD);
+	}
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	lanes->topic = NULL;
 	lanes->published_count = 0;
@@ -285,10 +294,11 @@ void lanes_set_session(struct lanes *lanes, bool is_up)
 
 void lanes_fence(struct lanes *lanes, uint64_t fence)
 {
-	struct marks *marks = session_marks(lanes->session);
+	struct marks *marks = session_marks(lanes->session, false), *late = session_marks(lanes->session, true);
 
-	if (marks) {
+	if (marks && late) {
 		marks_fence(marks, fence);
+		marks_fence(late, fence);
 	}
 	send_number(lanes, SESSION_FENCE_TOPIC, 2, fence);
 }

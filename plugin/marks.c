@@ -45,48 +45,85 @@ void marks_free(struct marks *marks)
 	free(marks);
 }
 
-/* ---- fingerprints ---- */
+/* ---- fingerprints: SipHash-1-3 (Aumasson and Bernstein, 2012) ---- */
 
-static uint64_t seed;
+static uint64_t key[2];
 
-static void make_seed(void)
+static void make_key(void)
 {
-	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != (ssize_t)sizeof(seed)) {
+	if (getrandom(key, sizeof(key), GRND_NONBLOCK) != (ssize_t)sizeof(key)) {
 		/* Early at boot: hard to guess is good enough. */
-		seed = (uint64_t)time(NULL) * 0x9e3779b97f4a7c15U ^ (uintptr_t)&seed;
+		key[0] = (uint64_t)time(NULL) * 0x9e3779b97f4a7c15U;
+		key[1] = key[0] ^ (uintptr_t)&key;
 	}
 }
 
-/* Eight bytes a step: payloads may have megabytes. */
-static uint64_t absorb(uint64_t hash, const void *data, size_t length)
+static uint64_t rotate(uint64_t word, unsigned int bits)
+{
+	return word << bits | word >> (64 - bits);
+}
+
+struct sip {
+	uint64_t v0, v1, v2, v3;
+};
+
+static void sip_round(struct sip *sip)
+{
+	sip->v0 += sip->v1;
+	sip->v2 += sip->v3;
+	sip->v1 = rotate(sip->v1, 13) ^ sip->v0;
+	sip->v3 = rotate(sip->v3, 16) ^ sip->v2;
+	sip->v0 = rotate(sip->v0, 32);
+	sip->v2 += sip->v1;
+	sip->v0 += sip->v3;
+	sip->v1 = rotate(sip->v1, 17) ^ sip->v2;
+	sip->v3 = rotate(sip->v3, 21) ^ sip->v0;
+	sip->v2 = rotate(sip->v2, 32);
+}
+
+static void sip_word(struct sip *sip, uint64_t word)
+{
+	sip->v3 ^= word;
+	sip_round(sip);
+	sip->v0 ^= word;
+}
+
+/* The bytes in words, the last one filled up, then their number: so two strings one after the other are not the same as
+ * two others of the same bytes. */
+static void sip_string(struct sip *sip, const void *data, size_t length)
 {
 	const unsigned char *at = data;
+	size_t rest = length;
 	uint64_t word;
 
-	hash ^= length;
-	for (; length >= sizeof(word); at += sizeof(word), length -= sizeof(word)) {
+	for (; rest >= sizeof(word); at += sizeof(word), rest -= sizeof(word)) {
 		memcpy(&word, at, sizeof(word));
-		hash = (hash ^ word) * 0xbf58476d1ce4e5b9U;
-		hash ^= hash >> 29;
+		sip_word(sip, word);
 	}
-	if (length) {
-		word = 0;
-		memcpy(&word, at, length);
-		hash = (hash ^ word) * 0xbf58476d1ce4e5b9U;
-		hash ^= hash >> 29;
+	word = 0;
+	if (rest) {
+		memcpy(&word, at, rest);
 	}
-	return hash * 0x94d049bb133111ebU;
+	sip_word(sip, word);
+	sip_word(sip, length);
 }
 
 uint64_t marks_fingerprint(const char *topic, const void *payload, size_t payload_length)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct sip sip;
 	uint64_t hash;
 
-	(void)pthread_once(&once, make_seed);
-	hash = absorb(seed, topic, strlen(topic));
-	hash = absorb(hash, payload, payload_length);
-	hash ^= hash >> 32;
+	(void)pthread_once(&once, make_key);
+	sip = (struct sip){key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU, key[0] ^ 0x6c7967656e657261U,
+			key[1] ^ 0x7465646279746573U};
+	sip_string(&sip, topic, strlen(topic));
+	sip_string(&sip, payload, payload_length);
+	sip.v2 ^= 0xff;
+	sip_round(&sip);
+	sip_round(&sip);
+	sip_round(&sip);
+	hash = sip.v0 ^ sip.v1 ^ sip.v2 ^ sip.v3;
 	return hash ? hash : 1;
 }
 

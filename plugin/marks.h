@@ -22,7 +22,7 @@ struct marks *marks_new(size_t capacity);
 /* Takes NULL. */
 void marks_free(struct marks *marks);
 
-/* Of a message; never 0. Seeded once a process, so that no client can make up two messages with one fingerprint.
+/* Of a message; never 0. Keyed anew in each process, so that no client can make up two messages with one fingerprint.
  * Any thread. */
 uint64_t marks_fingerprint(const char *topic, const void *payload, size_t payload_length);
 

@@ -207,6 +207,9 @@ static void set_reason(struct mqtt_client *client, int rc, int error)
 		(void)snprintf(client->reason, sizeof(client->reason), "%s", text);
 	}
 	client->reason[strcspn(client->reason, "\n")] = '\0';
+	if (client->reason[0] && client->reason[strlen(client->reason) - 1] == '.') {
+		client->reason[strlen(client->reason) - 1] = '\0'; /* it is the middle of a sentence */
+	}
 }
 
 static int configure(struct mqtt_client *client, struct text *error)

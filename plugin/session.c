@@ -36,6 +36,8 @@
 #define ANSWER_MS 5000U
 /* How often marks whose copies do not come are looked for. */
 #define MARKS_FENCE_MS 200U
+/* How long a publisher may take to release a QoS 2 message. */
+#define LATE_MS 60000U
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
@@ -51,6 +53,8 @@
 #define IDLE_MS 5000
 /* How long copies of what the application had before it failed are waited for. */
 #define SUSPEND_MS 200U
+/* How long the inbound queue may have no room before consumers need not keep anything back any more. */
+#define STALL_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
 /* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
@@ -90,6 +94,7 @@ struct filter {
 	bool in_round;
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
+	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
 	uint8_t known_qos;    /* at this QoS */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
 	size_t consumers[3];  /* at each QoS */
@@ -121,7 +126,7 @@ struct session {
 	struct queue *inbound;
 	struct queue *outbound;
 	struct queue *commands;
-	struct marks *marks;
+	struct marks *marks, *late_marks;
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
@@ -138,7 +143,9 @@ struct session {
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
 	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool keeps;         /* what comes, until it is known which filters are in force */
 	bool refused;       /* CONNACK said no */
+	char lost[512];     /* why the connection was lost, as long as it is not in the log */
 	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
 	bool brought_more;   /* than that */
 	bool starts_over;   /* the broker had a session that must not be there */
@@ -151,11 +158,14 @@ struct session {
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	bool has_round;
+	uint8_t qos;             /* the highest that a consumer asked for */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
 	uint64_t fence_deadline;
 	uint64_t marks_fence_at;
+	uint64_t late_fence, late_fence_at; /* what was marked late before this one will not come after LATE_MS */
+	bool is_fresh;                      /* the broker had no session when this connection was made */
 	struct table kept;
 	struct kept *oldest_kept, *newest_kept;
 	struct recipient *recipients; /* room for those of one retained message */
@@ -163,6 +173,7 @@ struct session {
 
 	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
 	struct list stalled;
+	uint64_t stalled_at; /* 0: it has room */
 	/* What came behind a gate, in order: for each gate a MESSAGE_FENCE with its number, then the messages. */
 	struct list gated;
 };
@@ -263,6 +274,9 @@ static void pass_on_stalled(struct session *session)
 {
 	struct message *message, *next;
 
+	if (!session->stalled.first) {
+		return;
+	}
 	while ((message = session->stalled.first)) {
 		next = message->next;
 		if (!push_inbound(session, message)) {
@@ -270,6 +284,41 @@ static void pass_on_stalled(struct session *session)
 			return;
 		}
 		session->stalled.first = next;
+	}
+	session->fence_deadline = now_ms() + ANSWER_MS; /* nothing was read meanwhile */
+	session->stalled_at = 0;
+}
+
+/* What consumers keep back counts towards the bound of their queue. Where that is why there is no room, what would end it
+ * is among what waits for room; so they go on without, in an order that may not be the broker's. */
+static void relieve(struct session *session, uint64_t now)
+{
+	struct filter *filter;
+	struct message *message;
+	size_t i;
+
+	if (!session->stalled_at) {
+		session->stalled_at = now;
+	}
+	if (now < session->stalled_at + STALL_MS) {
+		return;
+	}
+	session->stalled_at = now;
+	for (filter = session->round; filter; filter = filter->next) {
+		for (i = 0; i < filter->fetching.count; i++) {
+			struct waiter *waiter = &filter->fetching.items[i];
+
+			if (waiter->held && (message = message_new(MESSAGE_RELEASE, NULL, 0, NULL, 0, NULL, 0))) {
+				waiter->held = false;
+				message->consumer = waiter->who.consumer;
+				queue_push_control(session->inbound, message);
+			}
+		}
+	}
+	message = message_new(MESSAGE_RELEASE, NULL, 0, NULL, 0, NULL, 0);
+	if (message) {
+		message->code = INT_MAX;
+		queue_push_control(session->inbound, message);
 	}
 }
 
@@ -490,8 +539,14 @@ static void unlink_due(struct session *session, const struct filter *filter)
 	}
 }
 
-static uint8_t highest_qos(const struct filter *filter)
+/* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any consumer ever
+ * asked for: of two copies of a QoS 2 message, one at QoS 1 would come long before the other. With cleansession false each has
+ * its own, because the broker keeps messages by it. */
+static uint8_t wanted_qos(const struct session *session, const struct filter *filter)
 {
+	if (session->options->cleansession) {
+		return session->qos;
+	}
 	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
@@ -516,12 +571,12 @@ static void admit(struct session *session, const struct filter *filter, const st
 }
 
 /* Whether the broker must be told something about it. */
-static bool needs_round(const struct filter *filter)
+static bool needs_round(const struct session *session, const struct filter *filter)
 {
 	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != highest_qos(filter);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter);
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -539,7 +594,7 @@ static void for_each_filter(struct session *session, void (*visit)(struct sessio
 
 static void make_due_if_changed(struct session *session, struct filter *filter)
 {
-	if (needs_round(filter)) {
+	if (needs_round(session, filter)) {
 		make_due(session, filter);
 	}
 }
@@ -624,7 +679,7 @@ static void deliver_to_subscribers(struct session *session, const struct mqtt_cl
 static void deliver_retained(
 		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
 {
-	size_t i;
+	size_t count = 0, i;
 
 	if (!filter || filter->fetching.count == 0) {
 		return;
@@ -640,9 +695,11 @@ static void deliver_retained(
 		session->recipient_capacity = filter->fetching.count;
 	}
 	for (i = 0; i < filter->fetching.count; i++) {
-		session->recipients[i] = filter->fetching.items[i].who;
+		if (!filter->fetching.items[i].gone) {
+			session->recipients[count++] = filter->fetching.items[i].who;
+		}
 	}
-	deliver(session, event, session->recipients, filter->fetching.count);
+	deliver(session, event, session->recipients, count);
 }
 
 static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
@@ -761,10 +818,6 @@ static void deliver_kept(struct session *session)
 {
 	struct kept *kept;
 
-	if (!session->was_up) {
-		/* The session is that of an earlier process, and so are the consumers' subscriptions. */
-		for_each_filter(session, admit_waiting);
-	}
 	for (kept = session->oldest_kept; kept; kept = kept->next) {
 		const struct message *message = kept->message;
 		const struct mqtt_client_message event = {
@@ -774,7 +827,7 @@ static void deliver_kept(struct session *session)
 			.qos = message->qos,
 		};
 
-		if (!marks_take(session->marks, kept->entry.hash)) {
+		if (!marks_take(session->marks, kept->entry.hash) && !marks_take(session->late_marks, kept->entry.hash)) {
 			deliver_to_subscribers(session, &event);
 		}
 	}
@@ -787,9 +840,9 @@ static bool send_filter(struct session *session, struct filter *filter)
 {
 	size_t i;
 
-	if (!is_served(filter)) {
+	filter->leaves = !is_served(filter);
+	if (filter->leaves) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
-		filter->is_known = false;
 		return filter->packet >= 0;
 	}
 	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
@@ -800,7 +853,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
 		}
 	}
-	filter->known_qos = highest_qos(filter);
+	filter->known_qos = wanted_qos(session, filter);
 	filter->is_known = true;
 	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id,
 			filter->fetching.count > 0 && !filter->is_shared);
@@ -819,7 +872,7 @@ static void begin_round(struct session *session)
 
 		next = filter->next;
 		filter->is_due = false;
-		if (!needs_round(filter)) {
+		if (!needs_round(session, filter)) {
 			continue;
 		}
 		if (!is_served(filter) && !filter->is_known) {
@@ -870,10 +923,11 @@ static void end_round(struct session *session, bool come)
 		next = filter->next;
 		filter->in_round = false;
 		end_fetching(session, filter, come);
+		filter->leaves = false;
 		if (!come) {
-			filter->is_known = false;
+			filter->known_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
 		}
-		if (needs_round(filter)) {
+		if (needs_round(session, filter)) {
 			make_due(session, filter);
 		}
 	}
@@ -893,7 +947,7 @@ static void break_round(struct session *session)
 {
 	end_round(session, false);
 	for_each_filter(session, let_waiting_go);
-	forget_kept(session);
+	deliver_kept(session); /* it is acknowledged: the broker will not send it again */
 	open_gates(session, UINT64_MAX);
 	session->fence_passed = session->fence; /* those on their way are lost with it */
 }
@@ -907,10 +961,8 @@ static void try_later(struct session *session, const char *reason)
 
 	(void)listener(session, where, sizeof(where));
 	if (session->is_up) {
-		session->complained = true;
 		session->failures = 0;
-		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.", where,
-				reason);
+		(void)snprintf(session->lost, sizeof(session->lost), "%s", reason);
 	} else {
 		session->failures++;
 		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
@@ -955,6 +1007,15 @@ static void break_off(struct session *session, const char *reason)
 
 static void connect_now(struct session *session)
 {
+	char where[300];
+
+	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
+	if (session->lost[0]) {
+		session->complained = true;
+		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
+				listener(session, where, sizeof(where)), session->lost);
+		session->lost[0] = '\0';
+	}
 	session->refused = false;
 	session->starts_over = false;
 	if (!mqtt_client_connect(session->client, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
@@ -975,12 +1036,19 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	}
 	if (session->options->cleansession && !session->cleaned && session_present) {
 		session->starts_over = true;
+		session->cleaned = true;
 		return;
 	}
 	session->cleaned = true;
 	session->state = PROVING;
+	session->keeps = true;
+	session->is_fresh = !session_present;
 	if (!session_present) {
 		for_each_filter(session, forget_known);
+	} else if (!session->was_up) {
+		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
+		 * known before they are acknowledged. */
+		for_each_filter(session, admit_waiting);
 	}
 	(void)request_fence(session);
 }
@@ -997,6 +1065,7 @@ static void on_first_round(struct session *session)
 	char where[300];
 
 	session->failures = 0;
+	session->keeps = false;
 	tell_is_up(session, true);
 	if (session->complained) {
 		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
@@ -1034,9 +1103,10 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		return;
 	}
 	session->unacknowledged = filter->next;
-	if (!filter->is_known) {
+	if (filter->leaves) {
+		filter->is_known = false;
 		leave_force(session, filter);
-	} else {
+	} else if (code < 128) {
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
 	}
@@ -1061,6 +1131,22 @@ static uint64_t number_in(const struct mqtt_client_message *event)
 	return strtoull(digits, NULL, 10);
 }
 
+/* Marks of QoS 2 messages live longer than until the next fence, except that a session that was not there has no copies
+ * of what was released before it subscribed. */
+static void pass_late_marks(struct session *session, uint64_t fence)
+{
+	uint64_t now = now_ms();
+
+	if (session->is_fresh && session->round_fence && fence >= session->round_fence) {
+		session->is_fresh = false;
+		(void)marks_pass(session->late_marks, fence);
+	} else if (now >= session->late_fence_at + LATE_MS) {
+		(void)marks_pass(session->late_marks, session->late_fence);
+		session->late_fence = fence;
+		session->late_fence_at = now;
+	}
+}
+
 static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
@@ -1074,16 +1160,16 @@ static void on_fence(struct session *session, uint64_t fence)
 	}
 	session->fence_passed = fence;
 	session->fence_deadline = now_ms() + ANSWER_MS;
-	if (session->state == PROVING) {
-		deliver_kept(session); /* before its marks go */
-	}
+	deliver_kept(session); /* before its marks go */
 	if (marks_pass(session->marks, fence)) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
 				"lost.",
 				MARKS);
 	}
+	pass_late_marks(session, fence);
 	if (session->state == PROVING) {
+		session->keeps = !session->was_up;
 		on_proved(session);
 	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);
@@ -1130,6 +1216,12 @@ static void on_subscribe(struct session *session, const struct message *command)
 		filter->consumers[before]--;
 	}
 	filter->consumers[command->qos]++;
+	if (session->qos < command->qos) {
+		session->qos = command->qos;
+		if (session->options->cleansession && session->state == RUNNING) {
+			for_each_filter(session, make_due_if_changed);
+		}
+	}
 	make_due(session, filter);
 	if (session->state != RUNNING) {
 		let_go(session, &filter->waiting.items[filter->waiting.count - 1]);
@@ -1220,8 +1312,9 @@ static void take_commands(struct session *session)
 /* Whether consumers have it from the direct lane. */
 static bool is_copy(struct session *session, const struct mqtt_client_message *event)
 {
-	return strncmp(event->topic, "$SYS/", 5) != 0 &&
-			marks_take(session->marks, marks_fingerprint(event->topic, event->payload, event->payload_length));
+	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
+
+	return marks_take(session->marks, fingerprint) || (event->qos == 2 && marks_take(session->late_marks, fingerprint));
 }
 
 static void on_message(void *userdata, const struct mqtt_client_message *event)
@@ -1247,7 +1340,7 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		deliver_retained(session, event, filter);
 	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);
-	} else if (session->state == PROVING) {
+	} else if (session->keeps) {
 		keep(session, event);
 	} else if (!is_authoritative(session, event) || is_copy(session, event)) {
 		session->brought_copies = true;
@@ -1364,9 +1457,11 @@ static bool naps(const struct session *session)
 			session->options->cleansession && !session->has_round && session->fence_passed == session->fence;
 }
 
-static bool is_connected(const struct session *session)
+static bool may_read(const struct session *session)
 {
-	return (session->state == CONNECTING || session->state == PROVING || session->state == RUNNING) &&
+	bool reads = session->state == PROVING || session->state == RUNNING;
+
+	return (session->state == CONNECTING || (reads && !session->stalled.first)) &&
 			mqtt_client_socket(session->client) >= 0;
 }
 
@@ -1390,8 +1485,11 @@ static void *session_thread(void *argument)
 			suspend(session);
 		}
 		pass_on_stalled(session);
+		if (session->stalled.first) {
+			relieve(session, now_ms());
+		}
 		watch_clock(session, now_ms());
-		polled[1].fd = is_connected(session) && !session->stalled.first ? mqtt_client_socket(session->client) : -1;
+		polled[1].fd = may_read(session) ? mqtt_client_socket(session->client) : -1;
 		polled[1].events = POLLIN;
 		if (polled[1].fd >= 0 && mqtt_client_wants_to_write(session->client)) {
 			polled[1].events |= POLLOUT;
@@ -1446,9 +1544,10 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
+	session->late_marks = marks_new(MARKS);
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->topics || !session->in_force) {
+	if (!session->commands || !session->marks || !session->late_marks || !session->topics || !session->in_force) {
 		goto fail;
 	}
 	rc = mqtt_client_new(options, &events, session, &session->client, error);
@@ -1492,6 +1591,7 @@ void session_free(struct session *session)
 	topics_free(session->topics);
 	topics_free(session->in_force);
 	marks_free(session->marks);
+	marks_free(session->late_marks);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {
 		(void)close(session->command_fd);
@@ -1527,9 +1627,12 @@ void session_command(struct session *session, struct message *command)
 	queue_push_control(session->commands, command);
 }
 
-struct marks *session_marks(struct session *session)
+struct marks *session_marks(struct session *session, bool late)
 {
-	return atomic_load_explicit(&session->expects_copies, memory_order_relaxed) ? session->marks : NULL;
+	if (!atomic_load_explicit(&session->expects_copies, memory_order_relaxed)) {
+		return NULL;
+	}
+	return late ? session->late_marks : session->marks;
 }
 
 const char *session_client_id(const struct session *session)

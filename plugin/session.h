@@ -57,8 +57,9 @@ bool session_stop(struct session *session, unsigned int milliseconds);
  * sequence is answered by MESSAGE_ANSWER. */
 void session_command(struct session *session, struct message *command);
 
-/* Broker thread: where to mark what went the direct lane. NULL when no copies of it can come any more. */
-struct marks *session_marks(struct session *session);
+/* Broker thread: where to mark what went the direct lane; late: with QoS 2, of which the broker makes the copies when it
+ * releases it. NULL when no copies can come any more. */
+struct marks *session_marks(struct session *session, bool late);
 
 /* Its client id. Any thread. */
 const char *session_client_id(const struct session *session);

@@ -68,9 +68,10 @@ void session_command(struct session *session, struct message *command)
 	}
 }
 
-struct marks *session_marks(struct session *session)
+struct marks *session_marks(struct session *session, bool late)
 {
 	(void)session;
+	(void)late;
 	return stub_session.marks;
 }
 

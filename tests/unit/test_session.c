@@ -419,7 +419,7 @@ static void test_tries_again_and_gives_up(void **state)
 	assert_int_equal(client.connects, 3);
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "Gave up on the session with the listener at localhost:1883 after 3 tries"));
-	assert_null(session_marks(session));
+	assert_null(session_marks(session, false));
 	clock_ms += 100000;
 	step();
 	assert_int_equal(client.connects, 3);
@@ -509,6 +509,8 @@ static void test_a_subscription_that_was_not_new(void **state)
 	struct message *message;
 
 	(void)state;
+	use(false, 3, 1000); /* where each filter has its own QoS */
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
 	start();
 	subscribe(1, "a", 0, 0);
 	step();
@@ -604,7 +606,7 @@ static void test_a_connection_lost_in_a_round(void **state)
 	use_connection(session);
 	(void)listen_to();
 	assert_int_equal(up, 0);
-	assert_non_null(strstr(log_text, "is lost: gone"));
+	assert_string_equal(log_text, ""); /* a broker that stops closes its connections */
 	receive(MESSAGE_RELEASE, 1);
 	receive(MESSAGE_ANSWER, 5);
 	receive(MESSAGE_RELEASE, 2); /* which waited for the next round */
@@ -615,6 +617,8 @@ static void test_a_connection_lost_in_a_round(void **state)
 	/* The next connection asks again for what had not come. */
 	clock_ms += RETRY_MS;
 	step();
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "is lost: gone"));
 	assert_int_equal(client.connects, 2);
 	on_connected(session, NULL, false);
 	prove();
@@ -658,6 +662,8 @@ static void test_a_fence_that_does_not_come(void **state)
 	clock_ms += ANSWER_MS;
 	step();
 	assert_int_equal(session->state, WAITING);
+	clock_ms += RETRY_MS;
+	step();
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "does not answer any more"));
 }
@@ -716,6 +722,8 @@ static void test_marks_whose_copies_do_not_come_are_cleared(void **state)
 static void test_one_copy_counts_of_overlapping_filters(void **state)
 {
 	(void)state;
+	use(false, 3, 1000);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
 	start();
 	subscribe_and_settle(1, "a/#", 0);
 	subscribe_and_settle(1, "a/+", 2);
