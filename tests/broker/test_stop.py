@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BrokerFactory
+from support.processes import SANITIZER
 
 
 @pytest.mark.parametrize("end", ["returns", "raises", "thread", "hangs", "blocks"])
@@ -57,6 +58,7 @@ def test_sys_exit_in_a_consumer_does_not_end_the_broker(broker: BrokerFactory) -
     assert json.loads(client.wait_for("did").payload)["method"] == "unsubscribe"
 
 
+@pytest.mark.skipif(SANITIZER == "thread", reason="ThreadSanitizer knows one table of descriptors only")
 def test_the_brokers_sockets_are_not_the_applications(broker: BrokerFactory) -> None:
     """What the application cannot see it cannot close, nor hand to a child process."""
     started = broker("apps.descriptors:application", options={"loop": "asyncio"})
