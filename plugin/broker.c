@@ -210,14 +210,12 @@ static void answer(struct broker *broker, const struct message *command, int cod
 	if (command->sequence == 0) {
 		return;
 	}
-	message = message_new(MESSAGE_ANSWER, NULL, 0, NULL, 0, NULL, 0);
+	message = message_control(MESSAGE_ANSWER, 0, command->sequence, code);
 	if (!message) {
 		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
 				command->topic);
 		return;
 	}
-	message->sequence = command->sequence;
-	message->code = code;
 	queue_push_control(broker->inbound, message);
 }
 
@@ -249,17 +247,11 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 }
 
-/* Those that share come through the session alone: the broker decides who gets which message. */
-static bool is_shared(const struct message *message)
-{
-	return strncmp(message->topic, "$share/", 7) == 0;
-}
-
 static void unsubscribe(struct broker *broker, const struct message *message)
 {
 	int rc = MOSQ_ERR_SUCCESS;
 
-	if (!is_shared(message)) {
+	if (!topics_is_shared(message->topic)) {
 		rc = topics_remove(broker->topics, message->consumer, message->topic);
 	}
 	(void)lanes_command(broker->lanes, message, false);
@@ -271,7 +263,8 @@ static void subscribe(struct broker *broker, const struct message *message)
 	bool is_new = topics_qos(broker->topics, message->consumer, message->topic) < 0;
 	int rc = MOSQ_ERR_SUCCESS;
 
-	if (!is_shared(message)) {
+	/* Those that share come through the session alone: the broker decides who gets which message. */
+	if (!topics_is_shared(message->topic)) {
 		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
 	}
 	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message, is_new)) {
@@ -336,7 +329,7 @@ static size_t drain(struct broker *broker)
 		broker->owes_writable = true;
 	}
 	if (broker->owes_writable) {
-		message = message_new(MESSAGE_WRITABLE, NULL, 0, NULL, 0, NULL, 0);
+		message = message_control(MESSAGE_WRITABLE, 0, 0, 0);
 		if (message) {
 			queue_push_control(broker->inbound, message);
 			broker->owes_writable = false;
@@ -431,14 +424,20 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
+static bool is_session(const struct broker *broker, const struct mosquitto *client)
+{
+	const char *client_id = mosquitto_client_id(client);
+
+	return client_id && strcmp(client_id, broker->options->client_id) == 0;
+}
+
 int broker_on_disconnect(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_disconnect *gone = event_data;
-	const char *client_id = mosquitto_client_id(gone->client);
 
 	(void)event;
-	if (client_id && broker->options->client_id && strcmp(client_id, broker->options->client_id) == 0) {
+	if (is_session(broker, gone->client)) {
 		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 	} else {
 		lanes_client_gone(broker->lanes);
@@ -450,21 +449,19 @@ int broker_on_access(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_acl_check *access = event_data;
-	const char *client_id;
 
 	(void)event;
-	client_id = mosquitto_client_id(access->client);
 	if (access->access != MOSQ_ACL_READ) {
 		lanes_next_message(broker->lanes);
-		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
-		 * plugin is not loaded (per_listener_settings). */
-		if (client_id && strcmp(client_id, broker->options->client_id) == 0) {
-			lanes_refuse_copies(broker->lanes);
-		}
+	}
+	if (!is_session(broker, access->client)) {
 		return PLUGIN_IGNORE;
 	}
-	if (client_id && strcmp(client_id, broker->options->client_id) == 0 &&
-			lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
+	if (access->access != MOSQ_ACL_READ) {
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
+		 * plugin is not loaded (per_listener_settings). */
+		lanes_refuse_copies(broker->lanes);
+	} else if (lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
 		return MOSQ_ERR_ACL_DENIED;
 	}
 	return PLUGIN_IGNORE;

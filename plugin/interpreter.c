@@ -139,7 +139,7 @@ out:
 static void *loop_thread(void *argument)
 {
 	const struct pymodule_context *context = argument;
-	struct message *stopped = message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0);
+	struct message *stopped = message_control(MESSAGE_STOPPED, 0, 0, 0);
 	PyStatus status;
 
 	thread_take_own_descriptors(&context->inbound_fd, 1);

@@ -91,12 +91,10 @@ static time_t now_s(void)
 
 static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
 {
-	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+	struct message *message = message_control(kind, consumer, 0, code);
 
 	/* Without memory for it a message may be overtaken. */
 	if (message) {
-		message->consumer = consumer;
-		message->code = code;
 		queue_push_control(lanes->inbound, message);
 	}
 }
@@ -136,7 +134,7 @@ void lanes_open(struct lanes *lanes)
 		return;
 	}
 	lanes->is_open = true;
-	started = message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0);
+	started = message_control(MESSAGE_STARTED, 0, 0, 0);
 	if (started) {
 		lanes->hold = SESSION_FIRST_HOLD;
 		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
@@ -322,7 +320,7 @@ static void count_share(struct lanes *lanes, const struct message *command)
 
 bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new)
 {
-	bool shared = strncmp(command->topic, "$share/", 7) == 0;
+	bool shared = topics_is_shared(command->topic);
 	struct message *copy;
 	bool answers;
 

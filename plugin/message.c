@@ -49,6 +49,18 @@ struct message *message_new(enum message_kind kind, const char *topic, size_t to
 	return message;
 }
 
+struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
+{
+	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+
+	if (message) {
+		message->consumer = consumer;
+		message->sequence = sequence;
+		message->code = code;
+	}
+	return message;
+}
+
 void message_free(struct message *message)
 {
 	free(message);

@@ -59,6 +59,10 @@ struct message *message_new(enum message_kind kind, const char *topic, size_t to
 		size_t payload_length, const struct recipient *recipients, size_t recipient_count)
 	__attribute__((warn_unused_result));
 
+/* One without topic and payload. NULL when memory ran out. */
+struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
+	__attribute__((warn_unused_result));
+
 /* Takes NULL. */
 void message_free(struct message *message);
 

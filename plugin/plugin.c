@@ -319,7 +319,7 @@ static int start_session(struct plugin *plugin)
  * still write to the log. */
 static void plugin_stop(struct plugin *plugin)
 {
-	struct message *stop = message_new(MESSAGE_STOP, NULL, 0, NULL, 0, NULL, 0);
+	struct message *stop = message_control(MESSAGE_STOP, 0, 0, 0);
 
 	unregister_callbacks(plugin);
 	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where

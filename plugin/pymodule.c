@@ -367,21 +367,21 @@ static PyObject *module_started(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return push_control(message_new(MESSAGE_STARTED, NULL, 0, NULL, 0, NULL, 0));
+	return push_control(message_control(MESSAGE_STARTED, 0, 0, 0));
 }
 
 static PyObject *module_settled(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return push_control(message_new(MESSAGE_SETTLED, NULL, 0, NULL, 0, NULL, 0));
+	return push_control(message_control(MESSAGE_SETTLED, 0, 0, 0));
 }
 
 static PyObject *module_suspend(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return push_control(message_new(MESSAGE_SUSPEND, NULL, 0, NULL, 0, NULL, 0));
+	return push_control(message_control(MESSAGE_SUSPEND, 0, 0, 0));
 }
 
 static PyObject *module_fileno(PyObject *module, PyObject *unused)

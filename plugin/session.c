@@ -5,9 +5,7 @@
  * meanwhile waits for the next round, so a thousand consumers that subscribe at once take two or three. */
 #include "session.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -154,10 +152,9 @@ struct session {
 	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
 	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
-	struct filter *due, *round, *unacknowledged;
+	struct filter *due, *round, *unacknowledged; /* round is NULL between two rounds */
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
-	bool has_round;
 	uint8_t qos;             /* the highest that a consumer asked for */
 
 	uint64_t fence;          /* the last one asked for */
@@ -222,11 +219,9 @@ static const char *listener(const struct session *session, char *text, size_t si
 
 static void tell_broker(struct session *session, enum message_kind kind, int code, uint64_t sequence)
 {
-	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+	struct message *message = message_control(kind, 0, sequence, code);
 
 	if (message) {
-		message->code = code;
-		message->sequence = sequence;
 		queue_push_control(session->outbound, message);
 	}
 }
@@ -308,31 +303,26 @@ static void relieve(struct session *session, uint64_t now)
 		for (i = 0; i < filter->fetching.count; i++) {
 			struct waiter *waiter = &filter->fetching.items[i];
 
-			if (waiter->held && (message = message_new(MESSAGE_RELEASE, NULL, 0, NULL, 0, NULL, 0))) {
+			if (waiter->held && (message = message_control(MESSAGE_RELEASE, waiter->who.consumer, 0, 0))) {
 				waiter->held = false;
-				message->consumer = waiter->who.consumer;
 				queue_push_control(session->inbound, message);
 			}
 		}
 	}
-	message = message_new(MESSAGE_RELEASE, NULL, 0, NULL, 0, NULL, 0);
+	message = message_control(MESSAGE_RELEASE, 0, 0, INT_MAX);
 	if (message) {
-		message->code = INT_MAX;
 		queue_push_control(session->inbound, message);
 	}
 }
 
 static void tell_loop(struct session *session, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
 {
-	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
+	struct message *message = message_control(kind, consumer, sequence, code);
 
 	if (!message) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
 		return;
 	}
-	message->consumer = consumer;
-	message->code = code;
-	message->sequence = sequence;
 	pass_on(session, message);
 }
 
@@ -353,16 +343,21 @@ static uint64_t request_fence(struct session *session)
 	return session->fence;
 }
 
+static void end_first_hold(struct session *session)
+{
+	if (session->holds_back) {
+		session->holds_back = false;
+		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+	}
+}
+
 static void tell_is_up(struct session *session, bool is_up)
 {
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
 		tell_broker(session, MESSAGE_SESSION, is_up, 0);
 	}
-	if (session->holds_back) {
-		session->holds_back = false;
-		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
-	}
+	end_first_hold(session);
 }
 
 /* ---- waiters ---- */
@@ -481,7 +476,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 		return NULL;
 	}
 	memcpy(filter->name, name, length + 1);
-	filter->is_shared = strncmp(name, "$share/", 7) == 0;
+	filter->is_shared = topics_is_shared(name);
 	/* Made from the name: messages that the broker kept over a restart have the identifier of then. */
 	while (filter_of_id(session, id)) {
 		id = id % IDENTIFIER_MAX + 1;
@@ -605,6 +600,34 @@ static void forget_known(struct session *session, struct filter *filter)
 	leave_force(session, filter);
 }
 
+/* ---- gates ---- */
+
+static void close_gate(struct session *session, uint64_t number)
+{
+	struct message *gate = message_control(MESSAGE_FENCE, 0, number, 0);
+
+	session->brought_more = true;
+	if (gate) {
+		append(&session->gated, gate);
+	}
+}
+
+/* Lets through what waits behind the gates up to this number; SESSION_HOLD_FENCE and more: their fences. */
+static void open_gates(struct session *session, uint64_t number)
+{
+	struct message *message;
+
+	while ((message = session->gated.first) && (message->kind != MESSAGE_FENCE || message->sequence <= number)) {
+		(void)take_first(&session->gated);
+		if (message->kind == MESSAGE_FENCE) {
+			tell_loop(session, MESSAGE_RELEASE, 0, (int)(message->sequence & INT_MAX), 0);
+			message_free(message);
+		} else {
+			pass_on(session, message);
+		}
+	}
+}
+
 /* ---- messages ---- */
 
 static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
@@ -634,35 +657,6 @@ static void deliver(struct session *session, const struct mqtt_client_message *e
 		append(&session->gated, message);
 	} else if (message) {
 		pass_on(session, message);
-	}
-}
-
-/* ---- gates ---- */
-
-static void close_gate(struct session *session, uint64_t number)
-{
-	struct message *gate = message_new(MESSAGE_FENCE, NULL, 0, NULL, 0, NULL, 0);
-
-	session->brought_more = true;
-	if (gate) {
-		gate->sequence = number;
-		append(&session->gated, gate);
-	}
-}
-
-/* Lets through what waits behind the gates up to this number; SESSION_HOLD_FENCE and more: their fences. */
-static void open_gates(struct session *session, uint64_t number)
-{
-	struct message *message;
-
-	while ((message = session->gated.first) && (message->kind != MESSAGE_FENCE || message->sequence <= number)) {
-		(void)take_first(&session->gated);
-		if (message->kind == MESSAGE_FENCE) {
-			tell_loop(session, MESSAGE_RELEASE, 0, (int)(message->sequence & INT_MAX), 0);
-			message_free(message);
-		} else {
-			pass_on(session, message);
-		}
 	}
 }
 
@@ -888,8 +882,7 @@ static void begin_round(struct session *session)
 		session->acknowledgements += send_filter(session, filter);
 	}
 	session->unacknowledged = session->round;
-	session->has_round = session->round != NULL;
-	if (session->has_round && session->acknowledgements == 0) {
+	if (session->round && session->acknowledgements == 0) {
 		session->round_fence = request_fence(session);
 	}
 }
@@ -917,7 +910,6 @@ static void end_round(struct session *session, bool come)
 
 	session->round = NULL;
 	session->unacknowledged = NULL;
-	session->has_round = false;
 	session->acknowledgements = 0;
 	for (; filter; filter = next) {
 		next = filter->next;
@@ -1109,8 +1101,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	} else if (code < 128) {
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
-	}
-	if (code >= 128) {
+	} else {
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
 				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
@@ -1171,7 +1162,7 @@ static void on_fence(struct session *session, uint64_t fence)
 	if (session->state == PROVING) {
 		session->keeps = !session->was_up;
 		on_proved(session);
-	} else if (session->has_round && session->round_fence && fence >= session->round_fence) {
+	} else if (session->round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);
 		if (!session->is_up) {
 			on_first_round(session);
@@ -1197,7 +1188,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 	/* The broker thread has said MESSAGE_HOLD where it left the answer to the session. */
 	struct waiter waiter = {.who = {command->consumer, command->qos},
 			.sequence = command->sequence,
-			.held = command->sequence && strncmp(command->topic, "$share/", 7) != 0};
+			.held = command->sequence && !topics_is_shared(command->topic)};
 	struct filter *filter = find_filter(session, command->topic);
 	int before = -1;
 
@@ -1376,8 +1367,7 @@ static void watch_clock(struct session *session, uint64_t now)
 	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
 
 	if (session->holds_back && now >= session->started_at + patience) {
-		session->holds_back = false;
-		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+		end_first_hold(session);
 	}
 	switch (session->state) {
 	case WAITING:
@@ -1407,9 +1397,9 @@ static void watch_clock(struct session *session, uint64_t now)
 	case GIVEN_UP:
 		break;
 	}
-	if (session->state == RUNNING && !session->has_round) {
+	if (session->state == RUNNING && !session->round) {
 		begin_round(session);
-		if (!session->has_round && !session->is_up) {
+		if (!session->round && !session->is_up) {
 			on_first_round(session);
 		}
 	}
@@ -1454,7 +1444,7 @@ static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
 	return session->brought_copies && !session->brought_more && session->state == RUNNING &&
-			session->options->cleansession && !session->has_round && session->fence_passed == session->fence;
+			session->options->cleansession && !session->round && session->fence_passed == session->fence;
 }
 
 static bool may_read(const struct session *session)
@@ -1613,7 +1603,7 @@ bool session_stop(struct session *session, unsigned int milliseconds)
 	struct message *stop;
 
 	if (session->runs) {
-		stop = message_new(MESSAGE_STOP, NULL, 0, NULL, 0, NULL, 0);
+		stop = message_control(MESSAGE_STOP, 0, 0, 0);
 		if (stop) {
 			session_command(session, stop);
 		}

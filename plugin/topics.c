@@ -518,6 +518,11 @@ int topics_qos(const struct topics *topics, uint64_t consumer_id, const char *fi
 	return subscription ? path.list->items[subscription->place].qos : -1;
 }
 
+bool topics_is_shared(const char *filter)
+{
+	return strncmp(filter, "$share/", strlen("$share/")) == 0;
+}
+
 /* ---- the whole ---- */
 
 static uint64_t random_seed(void)

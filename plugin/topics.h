@@ -7,6 +7,7 @@
 #ifndef MQTTASGI_TOPICS_H
 #define MQTTASGI_TOPICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,9 @@ void topics_subscribers(
 
 /* The QoS at which consumer subscribed to this filter; -1: it has not. */
 int topics_qos(const struct topics *topics, uint64_t consumer, const char *filter);
+
+/* Whether a filter is $share/group/filter (MQTT 5, 4.8.2), which is no filter of topics. Any thread. */
+bool topics_is_shared(const char *filter);
 
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);

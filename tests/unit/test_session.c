@@ -2,6 +2,8 @@
  * the broker. */
 #include "cmocka_all.h"
 
+#include <inttypes.h>
+
 #include "session.c" /* NOLINT: its functions are the thread's steps */
 
 #include "scarce_memory.h"
@@ -501,7 +503,7 @@ static void test_one_round_serves_all_that_came_meanwhile(void **state)
 	assert_int_equal(client.count, 3);
 	finish_round();
 	assert_int_equal(client.count, 3);
-	assert_false(session->has_round);
+	assert_null(session->round);
 }
 
 static void test_a_subscription_that_was_not_new(void **state)
