@@ -168,6 +168,8 @@ struct session {
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 
+	/* UNSUBSCRIBE commands, in order, each with the number of the fence that it waits for. */
+	struct list leaving;
 	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
 	struct list stalled;
 	uint64_t stalled_at; /* 0: it has room */
@@ -934,10 +936,59 @@ static void let_waiting_go(struct session *session, struct filter *filter)
 	}
 }
 
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = find_waiter(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
+}
+
+static void on_unsubscribe(struct session *session, const struct message *command)
+{
+	struct filter *filter = find_filter(session, command->topic);
+	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
+	struct waiter *fetching;
+
+	if (before < 0) {
+		return;
+	}
+	(void)topics_remove(session->topics, command->consumer, command->topic);
+	filter->consumers[before]--;
+	forget_waiter(session, &filter->waiting, command->consumer);
+	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
+	}
+	if (is_served(filter)) {
+		make_due_if_changed(session, filter);
+	} else if (filter->is_known || filter->in_round) {
+		make_due(session, filter);
+	} else {
+		unlink_due(session, filter);
+		remove_filter(session, filter);
+	}
+}
+
+/* Carries out what waits for fences up to this number. */
+static void let_leave(struct session *session, uint64_t fence)
+{
+	struct message *command;
+
+	while ((command = session->leaving.first) && command->sequence <= fence) {
+		(void)take_first(&session->leaving);
+		on_unsubscribe(session, command);
+		message_free(command);
+	}
+}
+
 /* The connection is gone, and nobody shall wait for the next. */
 static void break_round(struct session *session)
 {
 	end_round(session, false);
+	let_leave(session, UINT64_MAX);
 	for_each_filter(session, let_waiting_go);
 	deliver_kept(session); /* it is acknowledged: the broker will not send it again */
 	open_gates(session, UINT64_MAX);
@@ -1159,6 +1210,7 @@ static void on_fence(struct session *session, uint64_t fence)
 				MARKS);
 	}
 	pass_late_marks(session, fence);
+	let_leave(session, fence);
 	if (session->state == PROVING) {
 		session->keeps = !session->was_up;
 		on_proved(session);
@@ -1172,26 +1224,23 @@ static void on_fence(struct session *session, uint64_t fence)
 
 /* ---- commands ---- */
 
-/* The QoS at which consumer subscribed to filter; -1: it has not. */
-static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
-{
-	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
-
-	if (!waiter) {
-		waiter = find_waiter(&filter->fetching, consumer);
-	}
-	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
-}
-
 static void on_subscribe(struct session *session, const struct message *command)
 {
 	/* The broker thread has said MESSAGE_HOLD where it left the answer to the session. */
 	struct waiter waiter = {.who = {command->consumer, command->qos},
 			.sequence = command->sequence,
 			.held = command->sequence && !topics_is_shared(command->topic)};
-	struct filter *filter = find_filter(session, command->topic);
+	const struct message *leaving;
+	struct filter *filter;
 	int before = -1;
 
+	for (leaving = session->leaving.first; leaving; leaving = leaving->next) {
+		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
+			let_leave(session, leaving->sequence);
+			break;
+		}
+	}
+	filter = find_filter(session, command->topic);
 	if (filter) {
 		before = subscribed_qos(session, filter, command->consumer);
 		waiter.again = before >= 0;
@@ -1219,31 +1268,6 @@ static void on_subscribe(struct session *session, const struct message *command)
 	}
 }
 
-static void on_unsubscribe(struct session *session, const struct message *command)
-{
-	struct filter *filter = find_filter(session, command->topic);
-	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
-	struct waiter *fetching;
-
-	if (before < 0) {
-		return;
-	}
-	(void)topics_remove(session->topics, command->consumer, command->topic);
-	filter->consumers[before]--;
-	forget_waiter(session, &filter->waiting, command->consumer);
-	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
-		fetching->gone = true;
-	}
-	if (is_served(filter)) {
-		make_due_if_changed(session, filter);
-	} else if (filter->is_known || filter->in_round) {
-		make_due(session, filter);
-	} else {
-		unlink_due(session, filter);
-		remove_filter(session, filter);
-	}
-}
-
 static void suspend(struct session *session)
 {
 	session->suspends = false;
@@ -1266,10 +1290,7 @@ static void carry_out(struct session *session, const struct message *command)
 		on_subscribe(session, command);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		/* While it is suspended the broker is to keep what the application had subscribed to. */
-		if (session->state != SUSPENDED) {
-			on_unsubscribe(session, command);
-		}
+		on_unsubscribe(session, command);
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
@@ -1288,13 +1309,45 @@ static void carry_out(struct session *session, const struct message *command)
 	}
 }
 
+/* Whether an UNSUBSCRIBE has to wait for a fence: a QoS 2 message that the broker sent before comes with its PUBREL. */
+static bool leaves_later(struct session *session, const struct message *command)
+{
+	struct filter *filter;
+
+	if (command->kind != MESSAGE_UNSUBSCRIBE || session->state != RUNNING) {
+		return false;
+	}
+	filter = find_filter(session, command->topic);
+	return filter && subscribed_qos(session, filter, command->consumer) == 2;
+}
+
+/* Whether it is not to be carried out: when the application has failed, the broker is to keep messages for what it had
+ * subscribed to. */
+static bool is_void(const struct session *session, const struct message *command)
+{
+	return command->kind == MESSAGE_UNSUBSCRIBE &&
+			(session->state == SUSPENDED || (session->suspends && !session->options->cleansession));
+}
+
 static void take_commands(struct session *session)
 {
 	struct message *command;
+	bool needs_fence = false;
 
 	while ((command = queue_take(session->commands))) {
-		carry_out(session, command);
+		if (!is_void(session, command) && leaves_later(session, command)) {
+			command->sequence = session->fence + 1;
+			append(&session->leaving, command);
+			needs_fence = true;
+			continue;
+		}
+		if (!is_void(session, command)) {
+			carry_out(session, command);
+		}
 		message_free(command);
+	}
+	if (needs_fence) {
+		(void)request_fence(session);
 	}
 }
 
@@ -1574,7 +1627,8 @@ void session_free(struct session *session)
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
 	forget_kept(session);
-	while ((message = take_first(&session->stalled)) || (message = take_first(&session->gated))) {
+	while ((message = take_first(&session->stalled)) || (message = take_first(&session->gated)) ||
+			(message = take_first(&session->leaving))) {
 		message_free(message);
 	}
 	free(session->recipients);

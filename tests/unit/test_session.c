@@ -533,6 +533,7 @@ static void test_a_subscription_that_was_not_new(void **state)
 	assert_int_equal(client.packets[2].qos, 2);
 	finish_round();
 	unsubscribe(1, "a");
+	broker_sends_fence(listen_to());
 	step();
 	assert_int_equal(client.packets[3].qos, 1);
 	assert_false(client.packets[3].kept);
@@ -740,10 +741,64 @@ static void test_one_copy_counts_of_overlapping_filters(void **state)
 	receive_message("a", "2", 0, false, 1);
 	/* One that is no longer in force does not count. */
 	unsubscribe(1, "a/+");
+	broker_sends_fence(listen_to());
 	step();
 	finish_round();
 	broker_sends("+/b", "a/b", "1", 1, false);
 	receive_message("a/b", "1", 1, false, 1);
+}
+
+/* A QoS 2 message comes with its PUBREL: who unsubscribes gets those that were sent before. */
+static void test_unsubscribing_from_qos_2(void **state)
+{
+	uint64_t fence;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	subscribe_and_settle(2, "a", 0);
+	unsubscribe(1, "a");
+	unsubscribe(2, "a"); /* not waited for */
+	fence = listen_to();
+	assert_int_not_equal(fence, 0);
+	broker_sends("a", "a", "on its way", 2, false);
+	receive_message("a", "on its way", 2, false, 1);
+	assert_int_equal(client.count, 2);
+	broker_sends_fence(fence);
+	broker_sends("a", "a", "later", 2, false);
+	receive_nothing();
+	step();
+	assert_int_equal(client.packets[2].id, 0);
+	finish_round();
+
+	/* Who subscribes again does not get what was between. */
+	subscribe_and_settle(1, "a", 2);
+	unsubscribe(1, "a");
+	subscribe(1, "a", 2, 0);
+	broker_sends("a", "a", "between", 2, false);
+	receive_nothing();
+
+	/* A lost connection ends the wait. */
+	unsubscribe(1, "a");
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	assert_null(session->leaving.first);
+}
+
+/* When the application has failed, it is not its consumers' end that decides what the broker keeps. */
+static void test_unsubscribing_while_the_session_suspends(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	start();
+	subscribe_and_settle(1, "a", 1);
+	mark("a", "on its way");
+	command(MESSAGE_SUSPEND, 0, "", 0, 0);
+	unsubscribe(1, "a");
+	step();
+	assert_int_equal(client.count, 1);
 }
 
 static void test_consumers_share_in_turn(void **state)
@@ -1080,6 +1135,8 @@ int main(void)
 			session_test(test_copies_are_recognised),
 			session_test(test_marks_whose_copies_do_not_come_are_cleared),
 			session_test(test_one_copy_counts_of_overlapping_filters),
+			session_test(test_unsubscribing_from_qos_2),
+			session_test(test_unsubscribing_while_the_session_suspends),
 			session_test(test_consumers_share_in_turn),
 			session_test(test_what_the_broker_kept),
 			session_test(test_what_the_broker_kept_and_consumers_have),
