@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from mqttasgi._mqtt import check_event, check_filter, check_qos, check_topic, encode_payload
+from mqttasgi._events import check_event
+from mqttasgi._mqtt import check_filter, check_qos, check_topic, encode_payload
 
 GOOD_TOPICS = ["a", "/", "home/kitchen/light", "//", "$SYS/x", "ü/日本", "a b", "x" * 65_535, "/" * 200]
 BAD_TOPICS = ["", "+", "a/+/b", "a/#", "a\x00b", "a\nb", "\x7f", "\ud800", "\ufffe", "x" * 65_536, "/" * 201]
