@@ -595,6 +595,30 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
     assert "topic" not in bridge.text().splitlines()[0]
 
 
+@pytest.mark.parametrize("how", ["killed", "fails"])
+async def test_a_worker_that_is_gone_watches_no_more(
+    bridge: FakeBridge, start: Start, events: list[Any], do: dict[bytes, Any], how: str
+) -> None:
+    runtime = await start(Receives.as_asgi())
+    do[b"connect"] = watch
+    for app_id in (1, 2):
+        runtime.spawn(runtime._by_app_id[0], app_id, f"{__name__}.Receives")
+    await until(lambda: bridge.watchers == [2, 3])
+    if how == "killed":
+        runtime.kill(runtime._by_app_id[0], 1)
+        assert bridge.watchers == [3]
+    else:
+        bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
+    await until(lambda: 2 not in runtime._consumers)
+    assert bridge.watchers == [3]
+    # What was on its way meanwhile is for nobody.
+    bridge.give((2, FakeClientMessage(LAMP), 0))
+    bridge.give((3, FakeClientMessage(LAMP), 0))
+    await until(lambda: not bridge.waiting)
+    await settle()
+    assert [event for event in events if event[0] == "connected"] == [("connected", LAMP)]
+
+
 async def test_watching_cannot_outlive_its_consumer(bridge: FakeBridge, start: Start) -> None:
     late: list[Any] = []
 
