@@ -114,6 +114,10 @@ class Bridge(Protocol):
         """
         ...
 
+    def unwatch_clients(self, consumer: int) -> None:
+        """Queues the end of that, also for one that does not watch."""
+        ...
+
     def log(self, level: int, line: str) -> bool:
         """Queues a line for the broker's log. False: the queue is full and the line lost."""
         ...

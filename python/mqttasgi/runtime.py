@@ -54,6 +54,7 @@ class Consumer:
         "task",
         "topic",
         "waiter",
+        "watches",
     )
 
     def __init__(self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str) -> None:
@@ -69,6 +70,8 @@ class Consumer:
         self.subscriptions: dict[str, int] = {}
         #: Filter -> subscription identifier, of those that have one. The plugin knows nothing of them.
         self.identifiers: dict[str, int] = {}
+        #: It has asked to be told of clients.
+        self.watches = False
         self.waiter: Optional[asyncio.Future[None]] = None
         #: Topic of what was received last; None: it was no message.
         self.topic: Optional[str] = None
@@ -203,6 +206,7 @@ class Consumer:
         if kind == "mqtt.client.watch":
             if self.ended:
                 raise RuntimeError(f"{self} has ended and cannot watch clients")
+            self.watches = True
             await self._runtime.watch_clients(self)
             return
         mqtt = event["mqtt"]
@@ -397,6 +401,9 @@ class Runtime:
         for topic_filter in consumer.subscriptions:
             self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
         consumer.subscriptions.clear()
+        if consumer.watches:
+            consumer.watches = False
+            self.bridge.unwatch_clients(consumer.handle)
 
     def connected(self, consumer: Consumer) -> None:
         """Told once by each consumer, when its connect() has returned."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Optional
 
 from asgiref.testing import ApplicationCommunicator
@@ -49,8 +50,6 @@ class MqttComunicator(ApplicationCommunicator):
 
         #: Filter -> subscription identifier.
         self._identifiers: dict[str, int] = {}
-        #: Set once the consumer has asked to be told of clients.
-        self._watches = asyncio.Event()
 
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             async def completed_receive() -> Event:
@@ -67,6 +66,12 @@ class MqttComunicator(ApplicationCommunicator):
             await application(scope, completed_receive, checked_send)
 
         super().__init__(checked, self.scope)
+
+    @cached_property
+    def _watches(self) -> asyncio.Event:
+        """Set once the consumer has asked to be told of clients."""
+        # Made when it is needed, because Python 3.9 binds it to the loop of that moment.
+        return asyncio.Event()
 
     def _note(self, event: Event) -> Event:
         """Keeps what is needed later of an event that the consumer sends, and returns it as it leaves."""

@@ -146,6 +146,9 @@ class FakeBridge:
         self.watchers.append(consumer)
         self._answer(sequence)
 
+    def unwatch_clients(self, consumer: int) -> None:
+        self.watchers.remove(consumer)
+
     def log(self, level: int, line: str) -> bool:
         self.lines.append((level, line))
         return True
