@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "broker.h"
+#include "clients.h"
 #include "lanes.h"
 #include "marks.h"
 #include "options.h"
@@ -82,6 +83,7 @@ static struct fixture {
 	struct queue *inbound, *outbound;
 	struct session *session;
 	struct lanes *lanes;
+	struct clients *clients;
 	struct broker *broker;
 	unsigned int inbound_notices;
 	long blocks;
@@ -114,8 +116,9 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	f.wakeup = wakeup_new();
 	f.inbound = queue_new(queue_size, f.options.queue_bytes, count_notice, &f.inbound_notices);
 	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
-	f.lanes = lanes_new(f.session, f.inbound);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+	f.lanes = lanes_new(f.session, f.inbound, false);
+	f.clients = clients_new(true, f.session ? f.options.client_id : NULL);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 	assert_non_null(f.broker);
 }
 
@@ -131,6 +134,7 @@ static int tear_down(void **state)
 	(void)state;
 	memset(&fake, 0, sizeof(fake));
 	broker_free(f.broker);
+	clients_free(f.clients);
 	lanes_free(f.lanes);
 	stub_session_reset();
 	queue_free(f.inbound);
@@ -165,12 +169,12 @@ static void client_publishes(const char *topic, const char *payload, uint8_t qos
 	assert_int_equal(broker_on_message(MOSQ_EVT_MESSAGE, &event, f.broker), MOSQ_ERR_SUCCESS);
 }
 
-static void application_subscribes(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+static void application_subscribes(uint64_t consumer, const char *filter, uint8_t options, uint64_t sequence)
 {
 	struct message *message = message_new(MESSAGE_SUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
 
 	message->consumer = consumer;
-	message->qos = qos;
+	message->options = options;
 	message->sequence = sequence;
 	queue_push_control(f.outbound, message);
 }
@@ -358,7 +362,7 @@ static void test_complaints_about_long_topics(void **state)
 	stub.publish_rc = MOSQ_ERR_INVAL;
 	assert_true(application_publishes(topic, "3"));
 	tick();
-	assert_int_equal(stub_broker_logged("it does not accept the topic or QoS"), 1);
+	assert_int_equal(stub_broker_logged("it does not accept the topic, QoS or properties"), 1);
 	receive_message("a", "1");
 }
 
@@ -366,13 +370,15 @@ static void test_no_memory_for_a_message(void **state)
 {
 	(void)state;
 	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0); /* from here on its client is known */
+	receive_message("a", "1");
 	scarce_memory(1, false);
-	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
 	assert_true(scarce_memory_end());
 	receive_nothing();
 	assert_int_equal(stub_broker_logged("no memory"), 1);
-	client_publishes("a", "2", 0);
-	receive_message("a", "2");
+	client_publishes("a", "3", 0);
+	receive_message("a", "3");
 }
 
 /* ---- out ---- */
@@ -400,7 +406,8 @@ static void test_own_publish_goes_to_the_broker_and_comes_in_again(void **state)
 	assert_string_equal(message->topic, "a/b");
 	assert_memory_equal(message->payload, "hello", 5);
 	assert_int_equal(message->qos, 1);
-	assert_false(message->retain); /* live, not one that the broker had kept */
+	assert_true(message->retain); /* as it was published */
+	assert_false(message->is_kept);
 	assert_int_equal(message->recipient_count, 1);
 	done(message);
 	receive_nothing();
@@ -990,7 +997,7 @@ static void run_loop(unsigned int spin_us)
 	broker_free(f.broker);
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
 	f.inbound = queue_new(1000, 1000000, post_inbound, NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 	subscribe(1, "question", 0);
 	assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
 	for (;;) {
@@ -1043,7 +1050,7 @@ static void test_no_memory_at_start(void **state)
 	(void)state;
 	do {
 		scarce_memory(++n, false);
-		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 		failed = scarce_memory_end();
 		assert_int_equal(broker == NULL, failed);
 		broker_free(broker);
@@ -1115,7 +1122,7 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	application_unsubscribes(1, "$share/g/b", 7);
 	tick();
 	receive_answer(7, MOSQ_ERR_SUCCESS);
-	assert_int_equal(stub_session.command_count, 5);
+	assert_int_equal(stub_session.command_count, 6); /* with the author of "2" */
 }
 
 static int asked_for(const char *client_id, int access, const char *topic, const char *payload)

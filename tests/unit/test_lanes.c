@@ -45,7 +45,7 @@ static int set_up(void **state)
 	seconds = 1000;
 	stub_session.marks = marks_new(64);
 	inbound = queue_new(100, 1000000, ignore, NULL);
-	lanes = lanes_new(stub_session_get(), inbound);
+	lanes = lanes_new(stub_session_get(), inbound, false);
 	assert_non_null(lanes);
 	return 0;
 }
@@ -78,6 +78,13 @@ static void receive_nothing(void)
 	assert_null(queue_take(inbound));
 }
 
+static bool leave(const void *connection, const char *topic, uint8_t qos)
+{
+	const struct message_content content = {.topic = topic, .topic_length = strlen(topic)};
+
+	return lanes_leave_to_session(lanes, connection, NULL, &content, qos);
+}
+
 static bool is_marked(const char *topic, const char *payload)
 {
 	return marks_take(stub_session.marks, marks_fingerprint(topic, payload, strlen(payload)));
@@ -89,7 +96,7 @@ static bool command(enum message_kind kind, const char *filter, uint64_t sequenc
 	bool answers;
 
 	message->consumer = 7;
-	message->qos = 1;
+	message->options = 1;
 	message->sequence = sequence;
 	answers = lanes_command(lanes, message, true);
 	message_free(message);
@@ -112,9 +119,9 @@ static void test_without_a_session_everything_is_direct(void **state)
 {
 	(void)state;
 	lanes_free(lanes);
-	lanes = lanes_new(NULL, inbound);
+	lanes = lanes_new(NULL, inbound, false);
 	lanes_open(lanes);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "a", "1", 1);
 	lanes_client_gone(lanes);
@@ -126,12 +133,12 @@ static void test_without_a_session_everything_is_direct(void **state)
 static void test_qos_2_goes_through_the_session_while_it_is_up(void **state)
 {
 	(void)state;
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 	lanes_set_session(lanes, true);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
-	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 1));
+	assert_true(leave(&client, "a", 2));
 	lanes_set_session(lanes, false);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 }
 
 /* So that a later message of the same client, or to the same topic, does not overtake it. */
@@ -141,21 +148,21 @@ static void test_what_follows_a_qos_2_message_is_kept_back_for_a_while(void **st
 
 	(void)state;
 	lanes_set_session(lanes, true);
-	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
-	assert_false(lanes_leave_to_session(lanes, &another, "b", 0));
+	assert_true(leave(&client, "a", 2));
+	assert_false(leave(&another, "b", 0));
 	receive_nothing();
 	seconds += 9;
-	assert_false(lanes_leave_to_session(lanes, &another, "a", 0));
+	assert_false(leave(&another, "a", 0));
 	receive(MESSAGE_HOLD, 1);
 	assert_int_equal(stub.publish_count, 2);
-	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	assert_false(leave(&client, "b", 1));
 	receive_nothing(); /* the fence of this turn is sent behind both */
 	lanes_tick(lanes);
-	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	assert_false(leave(&client, "b", 1));
 	receive(MESSAGE_HOLD, 2);
 	lanes_tick(lanes);
 	seconds += 1;
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
+	assert_false(leave(&client, "a", 1));
 	receive_nothing();
 }
 
@@ -298,7 +305,7 @@ static void test_commands_are_answered_by_the_session_only_while_it_is_up(void *
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 5));
 	assert_int_equal(stub_session.commands[0]->sequence, 0);
 	assert_int_equal(stub_session.commands[0]->consumer, 7);
-	assert_int_equal(stub_session.commands[0]->qos, 1);
+	assert_int_equal(stub_session.commands[0]->options, 1);
 	assert_string_equal(stub_session.commands[0]->topic, "a");
 	lanes_set_session(lanes, true);
 	assert_true(command(MESSAGE_SUBSCRIBE, "a", 6));
@@ -329,7 +336,7 @@ static void test_no_memory(void **state)
 	assert_true(n > 3);
 	message_free(message);
 	scarce_memory(1, false);
-	assert_null(lanes_new(NULL, inbound));
+	assert_null(lanes_new(NULL, inbound, false));
 	(void)scarce_memory_end();
 }
 
