@@ -1,6 +1,7 @@
 /* plugin.c between a stub of Mosquitto and a stub of the interpreter, which says what the test wants. */
 #include "cmocka_all.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,11 +45,43 @@ bool interpreter_join(unsigned int milliseconds)
 	return true;
 }
 
-/* The functions that read properties are in this program, as in a Mosquitto 2.1. */
+/* Functions that read properties are in this program, as in a Mosquitto 2.1, unless they are hidden: then they may be in
+ * the client library. */
+static struct {
+	bool hidden;
+	bool wrong;       /* one of them reads something else */
+	void *library;    /* what mqtt_client_library() returns */
+	unsigned int asked;
+} readers;
+
+void *__real_dlsym(void *handle, const char *name);
+void *__wrap_dlsym(void *handle, const char *name);
+
+static const mosquitto_property *read_zero(const mosquitto_property *list, int identifier, uint8_t *value, bool next)
+{
+	list = mosquitto_property_read_byte(list, identifier, value, next);
+	*value = 0;
+	return list;
+}
+
+void *__wrap_dlsym(void *handle, const char *name)
+{
+	if (readers.hidden && handle == RTLD_DEFAULT && strncmp(name, "mosquitto_property_", 19) == 0) {
+		return NULL;
+	}
+	if (readers.wrong && strcmp(name, "mosquitto_property_read_byte") == 0) {
+		return (void *)(uintptr_t)read_zero;
+	}
+	return __real_dlsym(handle, name);
+}
+
 void *mqtt_client_library(struct text *error)
 {
-	text_addf(error, "there is none");
-	return NULL;
+	readers.asked++;
+	if (!readers.library) {
+		text_addf(error, "there is none");
+	}
+	return readers.library;
 }
 
 static int set_up(void **state)
@@ -57,6 +90,7 @@ static int set_up(void **state)
 	stub_broker_reset();
 	stub_session_reset();
 	memset(&interpreter, 0, sizeof(interpreter));
+	memset(&readers, 0, sizeof(readers));
 	return 0;
 }
 
@@ -138,6 +172,90 @@ static void test_session_on_and_off(void **state)
 	assert_false(listens_to(MOSQ_EVT_ACL_CHECK));
 	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+}
+
+static void start(const char *key, const char *value, void **ret_userdata)
+{
+	set_up(NULL);
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init(key, value, ret_userdata), MOSQ_ERR_SUCCESS);
+}
+
+static void stop(void *userdata)
+{
+	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub.callback_count, 0);
+}
+
+/* On 2.0 the question whether a client may log in is all that tells of it, and to ask it changes who may. */
+static void test_what_is_listened_to(void **state)
+{
+	void *userdata;
+
+	(void)state;
+	start("connect_events", "true", &userdata);
+	assert_true(listens_to(MOSQ_EVT_MESSAGE));
+	assert_true(listens_to(MOSQ_EVT_TICK));
+	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
+	assert_int_equal(listens_to(EVT_CONNECT), IS_2_1);
+	assert_int_equal(listens_to(EVT_CLIENT_OFFLINE), IS_2_1);
+	assert_int_equal(listens_to(MOSQ_EVT_BASIC_AUTH), !IS_2_1);
+	assert_int_equal(stub_broker_logged("allow_anonymous"), !IS_2_1);
+	assert_int_equal(stub.log_count, !IS_2_1);
+	if (!IS_2_1) {
+		assert_int_equal(stub.logs[0].level, MOSQ_LOG_NOTICE);
+	}
+	stop(userdata);
+
+	start("startup_timeout", "60", &userdata);
+	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
+	assert_int_equal(listens_to(EVT_CONNECT), IS_2_1);
+	assert_false(listens_to(MOSQ_EVT_BASIC_AUTH));
+	assert_int_equal(stub.log_count, 0);
+	stop(userdata);
+}
+
+static void test_readers_of_properties(void **state)
+{
+	void *library = dlopen("libmosquitto.so.1", RTLD_NOW), *userdata;
+
+	(void)state;
+	assert_non_null(library);
+	start("session", "off", &userdata);
+	assert_int_equal(readers.asked, 0); /* the broker's own */
+	assert_int_equal(stub.log_count, 0);
+	stop(userdata);
+
+	set_up(NULL);
+	readers.hidden = true;
+	readers.library = library;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
+	assert_int_equal(readers.asked, 1);
+	assert_int_equal(stub.log_count, 0);
+	stop(userdata);
+
+	set_up(NULL);
+	readers.hidden = true;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub_broker_logged("without their MQTT 5 properties: there is none."), 1);
+	assert_int_equal(stub.logs[0].level, MOSQ_LOG_WARNING);
+	stop(userdata);
+
+	set_up(NULL);
+	readers.wrong = true;
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub_broker_logged("of another version than the broker"), 1);
+	stop(userdata);
+	set_up(NULL);
+	dlclose(library);
 }
 
 static void test_session_that_cannot_be(void **state)
@@ -285,6 +403,8 @@ int main(void)
 			cmocka_unit_test_setup(test_version_5_only_when_offered, set_up),
 			cmocka_unit_test_setup(test_start_and_stop, set_up),
 			cmocka_unit_test_setup(test_session_on_and_off, set_up),
+			cmocka_unit_test_setup(test_what_is_listened_to, set_up),
+			cmocka_unit_test_setup(test_readers_of_properties, set_up),
 			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
 			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),
 			cmocka_unit_test_setup(test_session_whose_thread_does_not_start, set_up),
