@@ -184,7 +184,8 @@ static struct message *new_command(
 	message->options = options_asked;
 	message->sequence = sequence;
 	/* Who waits for an answer was told to hold, see lanes.c. */
-	message->code = kind == MESSAGE_SUBSCRIBE && sequence;
+	message->code = kind == MESSAGE_SUBSCRIBE && sequence &&
+			(options_asked & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS;
 	return message;
 }
 
@@ -247,16 +248,24 @@ static uint64_t listen_to(void)
 	return fence;
 }
 
-static void broker_sends(const char *filter, const char *topic, const char *payload, uint8_t qos, bool retain)
+static void broker_sends_with(const char *properties, size_t properties_length, const char *filter, const char *topic,
+		const char *payload, uint8_t qos, bool retain)
 {
 	struct mqtt_client_message event = {.topic = topic,
 			.payload = payload,
 			.payload_length = strlen(payload),
+			.properties = properties,
+			.properties_length = properties_length,
 			.subscription = filter ? find_filter(session, filter)->id : 0,
 			.qos = qos,
 			.retain = retain};
 
 	on_message(session, &event);
+}
+
+static void broker_sends(const char *filter, const char *topic, const char *payload, uint8_t qos, bool retain)
+{
+	broker_sends_with(NULL, 0, filter, topic, payload, qos, retain);
 }
 
 static void broker_sends_fence(uint64_t fence)
@@ -1019,6 +1028,459 @@ static void test_suspending(void **state)
 	assert_int_equal(client.connects, 1);
 }
 
+/* ---- how retained messages are handled (MQTT 5, 3.8.3.1) ---- */
+
+#define NEVER MQTT_SUB_OPT_SEND_RETAIN_NEVER
+#define IF_NEW MQTT_SUB_OPT_SEND_RETAIN_NEW
+#define AS_PUBLISHED MQTT_SUB_OPT_RETAIN_AS_PUBLISHED
+
+static void assert_packet(size_t at, const char *filter, bool kept, bool flags)
+{
+	assert_true(at < client.count);
+	assert_string_equal(client.packets[at].filter, filter);
+	assert_int_not_equal(client.packets[at].id, 0);
+	assert_int_equal(client.packets[at].kept, kept);
+	assert_int_equal(client.packets[at].flags, flags);
+}
+
+/* The next message for consumers, which the test looks at and frees. */
+static struct message *take_message(const char *payload)
+{
+	struct message *message = queue_take(inbound);
+
+	assert_non_null(message);
+	assert_int_equal(message->kind, MESSAGE_PUBLISH);
+	assert_memory_equal(message->payload, payload, strlen(payload));
+	queue_release(inbound, message_size(message));
+	return message;
+}
+
+static void receive_kept(const char *payload, uint64_t consumer)
+{
+	struct message *message = take_message(payload);
+
+	assert_true(message->is_kept);
+	assert_true(message->retain);
+	assert_int_equal(message->recipient_count, 1);
+	assert_int_equal(message->recipients[0].consumer, consumer);
+	message_free(message);
+}
+
+static void receive_live(const char *payload, bool retain, size_t recipients)
+{
+	struct message *message = take_message(payload);
+
+	assert_false(message->is_kept);
+	assert_int_equal(message->retain, retain);
+	assert_int_equal(message->recipient_count, recipients);
+	message_free(message);
+}
+
+static void test_who_wants_no_retained_messages(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 1 | NEVER, 10);
+	step();
+	assert_packet(0, "a", false, false);
+	receive_nothing();
+	broker_acknowledges();
+	broker_sends("a", "a", "kept", 1, true);
+	broker_sends("a", "a", "live", 1, false);
+	receive_message("a", "live", 1, false, 1);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_ANSWER, 10);
+	receive_nothing();
+	step();
+
+	/* With others in one round, it still gets none. */
+	subscribe(1, "b", 1 | NEVER, 11);
+	subscribe(2, "b", 1, 12);
+	step();
+	assert_packet(1, "b", true, false);
+	broker_acknowledges();
+	broker_sends("b", "b", "kept", 1, true);
+	receive_kept("kept", 2);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_ANSWER, 11);
+	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_ANSWER, 12);
+	receive_nothing();
+}
+
+static void test_who_wants_retained_messages_once(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", IF_NEW, 0);
+	step();
+	assert_packet(0, "a", true, false);
+	receive(MESSAGE_HOLD, 1);
+	/* Again, while the first is under way. */
+	subscribe(1, "a", IF_NEW, 5);
+	broker_acknowledges();
+	broker_sends("a", "a", "kept", 0, true);
+	receive_kept("kept", 1);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_RELEASE, 1);
+	step();
+	assert_packet(1, "a", false, false);
+	receive_nothing();
+	finish_round();
+	receive(MESSAGE_ANSWER, 5);
+	receive_nothing();
+	/* And long after. */
+	subscribe(1, "a", IF_NEW, 0);
+	step();
+	assert_packet(2, "a", false, false);
+	finish_round();
+	receive_nothing();
+	/* It is new for another, and when it had left. */
+	subscribe(2, "a", IF_NEW, 0);
+	step();
+	assert_packet(3, "a", true, false);
+	finish_round();
+	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_RELEASE, 2);
+	unsubscribe(1, "a");
+	subscribe(1, "a", IF_NEW, 0);
+	step();
+	assert_packet(4, "a", true, false);
+	finish_round();
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_RELEASE, 1);
+	/* Who always wants them gets them again. */
+	subscribe(1, "a", 0, 0);
+	step();
+	assert_packet(5, "a", true, false);
+}
+
+static void test_a_group_gets_nothing_retained(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "$share/g/a", 1, 0);
+	step();
+	assert_packet(0, "$share/g/a", false, false);
+	receive_nothing();
+}
+
+/* What is asked for again after a lost connection is what was asked for before. */
+static void test_retain_handling_outlives_a_connection(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", NEVER, 0);
+	subscribe(2, "b", IF_NEW, 0);
+	step();
+	receive(MESSAGE_HOLD, 2);
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	receive(MESSAGE_RELEASE, 2);
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, false);
+	prove();
+	assert_int_equal(client.count, 4);
+	assert_packet(2, client.packets[2].filter, strcmp(client.packets[2].filter, "b") == 0, false);
+	assert_packet(3, client.packets[3].filter, strcmp(client.packets[3].filter, "b") == 0, false);
+	receive(MESSAGE_HOLD, 2);
+	receive_nothing();
+}
+
+/* One copy of a message counts, whichever that is: so all filters show the flag, or none. */
+static void test_one_who_wants_the_flag_turns_it_on_for_all(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a/#", 1);
+	assert_packet(0, "a/#", true, false);
+	subscribe(2, "a/+", 1 | NEVER | AS_PUBLISHED, 0);
+	step();
+	assert_int_equal(client.count, 3);
+	assert_packet(1, client.packets[1].filter, false, true);
+	assert_packet(2, client.packets[2].filter, false, true);
+	assert_string_not_equal(client.packets[1].filter, client.packets[2].filter);
+	/* Not yet in force. */
+	broker_sends("a/#", "a/b", "kept", 1, true);
+	receive_nothing();
+	finish_round();
+	receive_nothing(); /* nobody had to wait */
+	broker_sends("a/#", "a/b", "live", 1, true);
+	message = take_message("live");
+	assert_false(message->is_kept);
+	assert_true(message->retain);
+	assert_int_equal(message->recipient_count, 2);
+	assert_int_equal(message->recipients[0].retain_as_published, message->recipients[0].consumer == 2);
+	assert_int_equal(message->recipients[1].retain_as_published, message->recipients[1].consumer == 2);
+	message_free(message);
+	broker_sends("a/+", "a/b", "live", 1, true); /* the other copy */
+	receive_nothing();
+	broker_sends("a/#", "a/b", "plain", 1, false);
+	receive_live("plain", false, 2);
+	/* A copy of the direct lane is one with the flag, too. */
+	mark("a/b", "direct");
+	broker_sends("a/#", "a/b", "direct", 1, true);
+	receive_nothing();
+	/* Whoever comes later, and when who asked is gone. */
+	subscribe_and_settle(3, "c", 1 | NEVER);
+	assert_packet(3, "c", false, true);
+	unsubscribe(2, "a/+");
+	step();
+	finish_round();
+	assert_int_equal(client.packets[4].id, 0);
+	assert_int_equal(client.count, 5);
+}
+
+/* Retained messages have the flag always: while they are fetched it must tell them from live ones. */
+static void test_no_flags_while_retained_messages_are_fetched(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 1 | AS_PUBLISHED, 0);
+	step();
+	assert_packet(0, "a", true, false);
+	receive(MESSAGE_HOLD, 1);
+	broker_acknowledges();
+	broker_sends("a", "a", "kept", 1, true);
+	receive_kept("kept", 1);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_RELEASE, 1);
+	step();
+	assert_int_equal(client.count, 2);
+	assert_packet(1, "a", false, true);
+	receive_nothing();
+	/* Until this is acknowledged no live message has it. */
+	broker_sends("a", "a", "none", 1, true);
+	receive_nothing();
+	finish_round();
+	broker_sends("a", "a", "live", 1, true);
+	receive_live("live", true, 1);
+
+	/* Another one fetches. */
+	subscribe(2, "a", 1, 0);
+	step();
+	assert_packet(2, "a", true, false);
+	receive(MESSAGE_HOLD, 2);
+	broker_sends("a", "a", "before", 1, true);
+	receive_live("before", true, 1);
+	broker_acknowledges();
+	broker_sends("a", "a", "kept", 1, true);
+	receive_kept("kept", 2);
+	broker_sends("a", "a", "live", 1, false);
+	receive_live("live", false, 2);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_RELEASE, 2);
+	step();
+	assert_packet(3, "a", false, true);
+	finish_round();
+	broker_sends("a", "a", "after", 1, true);
+	receive_live("after", true, 2);
+	receive_nothing();
+	assert_int_equal(client.count, 4);
+	assert_null(session->round);
+}
+
+static void test_flags_after_a_lost_connection(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 1 | NEVER | AS_PUBLISHED);
+	assert_packet(0, "a", false, true);
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	clock_ms += RETRY_MS;
+	step();
+	/* The broker has forgotten: what comes has no flag but that of retained messages. */
+	on_connected(session, NULL, false);
+	broker_sends("a", "a", "kept", 1, true);
+	prove();
+	assert_packet(1, "a", false, true);
+	finish_round();
+	receive_nothing();
+	broker_sends("a", "a", "live", 1, true);
+	receive_live("live", true, 1);
+	/* The broker has not. */
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, true);
+	broker_sends("a", "a", "meanwhile", 1, true);
+	prove();
+	receive_live("meanwhile", true, 1);
+	assert_int_equal(client.count, 2);
+}
+
+/* The process before had asked for it as well. */
+static void test_flags_in_what_the_broker_kept(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	subscribe(1, "a", 1 | AS_PUBLISHED, 0);
+	subscribe(2, "b", 1, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	connect_session(true);
+	broker_sends("a", "a", "1", 1, true);
+	broker_sends("b", "b", "2", 1, false);
+	receive_nothing();
+	broker_sends_fence(listen_to());
+	receive_live("1", true, 1);
+	receive_live("2", false, 1);
+	/* And then its retained messages are fetched. */
+	step();
+	receive(MESSAGE_HOLD, client.packets[0].filter[0] == 'a' ? 1 : 2);
+	receive(MESSAGE_HOLD, client.packets[1].filter[0] == 'a' ? 1 : 2);
+	assert_packet(0, client.packets[0].filter, true, false);
+	assert_packet(1, client.packets[1].filter, true, false);
+}
+
+/* ---- who published, and what with ---- */
+
+static void author_is(const char *id, const char *topic, const char *payload)
+{
+	const struct client_description description = {.id = id};
+	struct message *message =
+			message_control(MESSAGE_AUTHOR, 0, marks_fingerprint(topic, payload, strlen(payload)), 0);
+
+	message->client = client_new(&description, NULL);
+	assert_non_null(message->client);
+	give(message);
+}
+
+static void receive_from(const char *id, const char *payload)
+{
+	struct message *message = take_message(payload);
+
+	assert_int_equal(message->client == NULL, id == NULL);
+	if (id) {
+		assert_string_equal(client_description(message->client)->id, id);
+	}
+	message_free(message);
+}
+
+static void test_a_message_gets_its_author(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	author_is("x", "a", "1");
+	broker_sends("a", "a", "1", 2, false);
+	receive_from("x", "1");
+	/* A will of the same content, or what another plugin publishes, has none. */
+	broker_sends("a", "a", "1", 2, false);
+	receive_from(NULL, "1");
+	/* They come in the broker's order. */
+	author_is("x", "a", "2");
+	author_is("y", "a", "3");
+	broker_sends("a", "a", "3", 2, false);
+	broker_sends("a", "a", "2", 2, false);
+	receive_from("y", "3");
+	receive_from("x", "2");
+	/* Two who published the same: nobody. */
+	author_is("x", "a", "4");
+	author_is("y", "a", "4");
+	broker_sends("a", "a", "4", 2, false);
+	broker_sends("a", "a", "4", 2, false);
+	receive_from(NULL, "4");
+	receive_from(NULL, "4");
+	/* The publisher took too long to release it. */
+	author_is("x", "a", "5");
+	clock_ms += LATE_MS;
+	broker_sends("a", "a", "5", 2, false);
+	receive_from(NULL, "5");
+}
+
+/* Who published a retained message the broker does not know any more; what waits for its author is another. */
+static void test_retained_messages_have_no_author(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 2, 0);
+	step();
+	receive(MESSAGE_HOLD, 1);
+	broker_acknowledges();
+	author_is("x", "a", "1");
+	broker_sends("a", "a", "1", 2, true);
+	receive_from(NULL, "1");
+	broker_sends("a", "a", "1", 2, false);
+	receive_from("x", "1");
+	/* Nor has a copy that is none of them. */
+	author_is("x", "a", "2");
+	mark("a", "2");
+	broker_sends("a", "a", "2", 1, false);
+	broker_sends("a", "a", "2", 2, false);
+	receive_from("x", "2");
+	/* Whom nobody hears any more is forgotten. */
+	broker_sends_fence(listen_to());
+	step();
+	author_is("x", "a", "3");
+	unsubscribe(1, "a");
+	broker_sends_fence(listen_to());
+	broker_sends("a", "a", "3", 2, false);
+	receive(MESSAGE_RELEASE, 1);
+	receive_nothing();
+}
+
+static void test_properties_come_with_a_message(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 2, 0);
+	subscribe(2, "$share/g/a", 1, 0);
+	step();
+	receive(MESSAGE_HOLD, 1);
+	broker_acknowledges();
+	broker_sends_with("\x01\x00", 2, "a", "a", "kept", 1, true);
+	broker_sends_with("\x01\x01", 2, "a", "a", "live", 1, false);
+	broker_sends_with("\x02\x00\x00\x00\x01", 5, "$share/g/a", "a", "shared", 1, false);
+	broker_sends("a", "a", "none", 1, false);
+	message = take_message("kept");
+	assert_int_equal(message->properties_length, 2);
+	assert_memory_equal(message->properties, "\x01\x00", 2);
+	message_free(message);
+	message = take_message("live");
+	assert_int_equal(message->properties_length, 2);
+	assert_memory_equal(message->properties, "\x01\x01", 2);
+	message_free(message);
+	message = take_message("shared");
+	assert_int_equal(message->properties_length, 5);
+	assert_memory_equal(message->properties, "\x02\x00\x00\x00\x01", 5);
+	message_free(message);
+	message = take_message("none");
+	assert_int_equal(message->properties_length, 0);
+	message_free(message);
+}
+
+/* Also with what is collected before it is known whom it is for. */
+static void test_properties_and_authors_of_what_the_broker_kept(void **state)
+{
+	struct message *message;
+
+	(void)state;
+	use(false, 3, 1000);
+	subscribe(1, "a", 2, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	connect_session(true);
+	author_is("x", "a", "1");
+	broker_sends_with("\x01\x01", 2, "a", "a", "1", 2, false);
+	receive_nothing();
+	broker_sends_fence(listen_to());
+	message = take_message("1");
+	assert_int_equal(message->properties_length, 2);
+	assert_memory_equal(message->properties, "\x01\x01", 2);
+	assert_string_equal(client_description(message->client)->id, "x");
+	message_free(message);
+	receive_nothing();
+}
+
 static void play(void)
 {
 	start();
@@ -1113,6 +1575,7 @@ static void test_a_life_with_little_memory(void **state)
 			commands[turn][1] = new_command(MESSAGE_SUBSCRIBE, turn, "a/#", 1, 10);
 			commands[turn][2] = new_command(MESSAGE_SUBSCRIBE, 1 + turn, "a/+", 2, 11);
 			commands[turn][3] = new_command(MESSAGE_SUBSCRIBE, 3, "$share/g/a", 1, 12);
+			commands[turn][2]->options |= AS_PUBLISHED;
 			commands[turn][4] = new_command(MESSAGE_UNSUBSCRIBE, turn, "a/#", 0, 0);
 		}
 		scarce_memory(n, false);
@@ -1158,6 +1621,18 @@ int main(void)
 			session_test(test_gates),
 			session_test(test_suspending_waits_for_copies),
 			session_test(test_suspending),
+			session_test(test_who_wants_no_retained_messages),
+			session_test(test_who_wants_retained_messages_once),
+			session_test(test_a_group_gets_nothing_retained),
+			session_test(test_retain_handling_outlives_a_connection),
+			session_test(test_one_who_wants_the_flag_turns_it_on_for_all),
+			session_test(test_no_flags_while_retained_messages_are_fetched),
+			session_test(test_flags_after_a_lost_connection),
+			session_test(test_flags_in_what_the_broker_kept),
+			session_test(test_a_message_gets_its_author),
+			session_test(test_retained_messages_have_no_author),
+			session_test(test_properties_come_with_a_message),
+			session_test(test_properties_and_authors_of_what_the_broker_kept),
 			session_test(test_no_memory),
 			session_test(test_a_life_with_little_memory),
 	};
