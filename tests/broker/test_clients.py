@@ -252,9 +252,7 @@ def test_a_refused_login_under_the_name_of_somebody_present(broker: BrokerFactor
         assert found == identity("lamp", username="lamp")
 
 
-def test_connections_that_never_become_clients(broker: BrokerFactory) -> None:
-    """Refused before or after the broker has asked whether they may come in."""
-    started = start(broker, lines=["max_keepalive 300", "max_connections 20"])
+def test_connections_that_never_become_clients(started: Broker) -> None:
     watching = watch(started)
     before = watching.entries()
     attempts = {
@@ -264,8 +262,6 @@ def test_connections_that_never_become_clients(broker: BrokerFactory) -> None:
         "cut off": connect_packet("refused")[:-3] + DISCONNECT + bytes(1),
         "no connect at all": publish_packet("w/a", b"refused", 1, 1),
         "a web browser": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        # Refused at the last moment: an MQTT 3.1.1 client cannot be told to keep alive more often.
-        "keeps too long": connect_packet("refused", keepalive=3600),
     }
     for name, said in attempts.items():
         answer = shout(started.port, said)
@@ -274,6 +270,17 @@ def test_connections_that_never_become_clients(broker: BrokerFactory) -> None:
     started.client(client_id="lamp").close()
     assert kinds(watching.wait_for_end_of("lamp")) == ["connected", "disconnected"]
     assert "refused" not in repr([*before, *watching.history()])
+
+
+def test_a_client_that_is_refused_at_the_last_moment(broker: BrokerFactory) -> None:
+    """An MQTT 3.1.1 client cannot be told to keep alive more often: newer brokers refuse it, after all other checks."""
+    started = start(broker, lines=["max_keepalive 300"])
+    watching = watch(started)
+    answer = shout(started.port, connect_packet("hopeful", keepalive=3600) + DISCONNECT)
+    assert answer[0] == 0x20
+    started.client(client_id="lamp").close()
+    assert kinds(watching.wait_for_end_of("lamp")) == ["connected", "disconnected"]
+    assert kinds(watching.story("hopeful")) == ([] if answer[3] else ["connected", "disconnected"])
 
 
 def test_the_second_connect_of_a_connection(started: Broker, watching: Recorders) -> None:

@@ -16,7 +16,18 @@ from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
 from support.consumers import CallFailed, Recorders
-from support.packets import PUBACK, PacketClient, packet, string, variable
+from support.packets import (
+    DISCONNECT,
+    PUBACK,
+    PacketClient,
+    connect_packet,
+    packet,
+    publish_packet,
+    release_packet,
+    shout,
+    string,
+    variable,
+)
 from support.processes import wait_until
 from support.properties import check_properties, from_paho, to_paho
 
@@ -426,7 +437,13 @@ def test_the_largest_expiry(recorders: Recorders, client: Client) -> None:
 
 # What a client may not send. Each is the properties of a PUBLISH as they stand in the packet, with their length.
 
-CONTENT_TYPE, SESSION_EXPIRY, USER_PROPERTY, FORMAT = b"\x03", b"\x11", b"\x26", b"\x01"
+FORMAT, CONTENT_TYPE, RESPONSE_TOPIC, SESSION_EXPIRY, USER_PROPERTY = (
+    b"\x01",
+    b"\x03",
+    b"\x08",
+    b"\x11",
+    b"\x26",
+)
 
 
 def measured(properties: bytes) -> bytes:
@@ -448,8 +465,6 @@ MALFORMED = {
     "cut off in a pair": measured(USER_PROPERTY + string("name")),
     "properties beyond the packet": variable(10000) + CONTENT_TYPE + string("text/plain"),
     "a length that does not end": b"\xff\xff\xff\xff\xff",
-    "a format there is not": measured(FORMAT + b"\x02"),
-    "a response topic with a wildcard": measured(b"\x08" + string("a/#")),
 }
 
 
@@ -476,6 +491,35 @@ def test_what_a_client_may_not_publish(
         assert payloads(messages) == [b"before", b"after"], name
         assert messages[0]["properties"] == {}
         check_properties(messages[1]["properties"], EVERY, expiry=False)
+
+
+def test_what_the_broker_lets_through(started: Broker, recorders: Recorders, client: Client) -> None:
+    """Values that MQTT 5 does not allow, though the packet can be read: they come as they are, or not at all, and are
+    refused where a consumer would use them."""
+    recorders.subscribe("p/#")
+    cases = (
+        (FORMAT + b"\x02", {"payload_format_indicator": 2}),
+        (RESPONSE_TOPIC + string("p/#"), {"response_topic": "p/#"}),
+        (RESPONSE_TOPIC + string(""), {"response_topic": ""}),
+    )
+    for encoded, properties in cases:
+        for qos in (0, 1, 2):
+            # A broker that minds closes the connection before the end of what is said.
+            said = connect_packet("odd", protocol=V5)
+            said += publish_packet("p/a", b"odd", qos, min(qos, 1), properties=encoded)
+            shout(started.port, said + (release_packet(1) if qos == 2 else b"") + DISCONNECT)
+            client.publish("p/a", "even", qos=2)
+            messages = recorders.messages()
+            assert payloads(messages) in ([b"odd", b"even"], [b"even"])
+            for message in messages[:-1]:
+                assert message["properties"] == properties
+                for method, arguments in (
+                    ("publish", {"topic": "p/b", "properties": message["properties"]}),
+                    ("reply", {"mqtt_message": message}),
+                ):
+                    with pytest.raises(CallFailed, match="^ValueError: "):
+                        recorders.call(method, payload="x", **arguments)
+    assert recorders.messages() == []
 
 
 def test_a_client_that_sends_a_subscription_identifier(started: Broker, recorders: Recorders) -> None:
