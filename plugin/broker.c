@@ -17,10 +17,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "client.h"
+#include "clients.h"
 #include "lanes.h"
 #include "mosquitto_api.h"
 #include "options.h"
+#include "properties.h"
 #include "queue.h"
+#include "text.h"
 #include "topics.h"
 #include "wakeup.h"
 
@@ -56,10 +60,14 @@ struct broker {
 	struct wakeup *wakeup;
 	struct topics *topics;
 	struct lanes *lanes;
+	struct clients *clients;
+	struct properties_reader reader;
+	bool reads_properties;
+	struct text properties;  /* of the message that is being dealt with */
 	struct spin spin;
 	struct complaint inbound_full;
 	struct complaint publish_refused;
-	bool sends_before_tick;  /* Mosquitto 2.1 */
+	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 };
@@ -130,7 +138,7 @@ bool broker_is_2_1(void)
 }
 
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup, struct lanes *lanes)
+		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients)
 {
 	struct broker *broker = calloc(1, sizeof(*broker));
 
@@ -147,9 +155,10 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->outbound = outbound;
 	broker->wakeup = wakeup;
 	broker->lanes = lanes;
+	broker->clients = clients;
 	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
 	broker->spin.credit = SPIN_CREDIT_MAX;
-	broker->sends_before_tick = broker_is_2_1();
+	broker->is_2_1 = broker_is_2_1();
 	return broker;
 }
 
@@ -159,48 +168,113 @@ void broker_free(struct broker *broker)
 		return;
 	}
 	topics_free(broker->topics);
+	text_free(&broker->properties);
 	free(broker);
 }
 
-/* Hands one message to every consumer that asked for it. Returns whether one did and it went the direct lane. The
- * application publishes it, where client is NULL. */
-static bool route(struct broker *broker, const void *client, const char *topic, const void *payload,
-		size_t payload_length, uint8_t qos)
+void broker_read_properties(struct broker *broker, const struct properties_reader *reader)
 {
-	const struct recipient *recipients;
-	const char *reason = "no memory";
-	struct message *message;
-	size_t count;
-	uint64_t times;
+	broker->reader = *reader;
+	broker->reads_properties = true;
+}
 
-	topics_match(broker->topics, topic, &recipients, &count);
-	if (count == 0) {
-		return false;
-	}
-	if (!client) {
-		lanes_publishes(broker->lanes, topic, payload, payload_length);
-	} else if (lanes_leave_to_session(broker->lanes, client, topic, qos)) {
-		return false;
-	} else {
-		lanes_went_direct(broker->lanes, topic, payload, payload_length, qos);
-	}
-	message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, payload_length, recipients, count);
-	if (message) {
-		message->qos = qos;
-		if (queue_push(broker->inbound, message)) {
-			return true;
-		}
-		message_free(message);
-		reason = "the queue is full";
-	}
-	if (may_complain(&broker->inbound_full, &times)) {
+/* Owns message from here on. Returns whether consumers will get it. */
+static bool hand_over(struct broker *broker, struct message *message)
+{
+	const char *reason = message ? "the queue is full" : "no memory";
+	uint64_t times;
+	bool done = message && queue_push(broker->inbound, message);
+
+	if (!done && may_complain(&broker->inbound_full, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
 				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, topic, reason, broker->options->queue_size,
+				(unsigned long long)times, message ? message->topic : "", reason, broker->options->queue_size,
 				broker->options->queue_bytes);
 	}
-	return false;
+	if (!done) {
+		message_free(message);
+	}
+	return done;
+}
+
+/* Tells those who watch clients. */
+static void tell_of_clients(struct broker *broker)
+{
+	struct message *message;
+
+	while ((message = clients_take(broker->clients))) {
+		(void)hand_over(broker, message);
+	}
+}
+
+/* Hands a client's message to every consumer that asked for it. Returns whether one did and it went the direct lane. */
+static bool route(struct broker *broker, const struct mosquitto_evt_message *event)
+{
+	struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0};
+	const struct recipient *recipients;
+	struct message *message = NULL;
+	struct client *client;
+	size_t count;
+
+	topics_match(broker->topics, event->topic, &recipients, &count);
+	if (count == 0) {
+		return false;
+	}
+	client = clients_publisher(broker->clients, event->client);
+	tell_of_clients(broker);
+	if (lanes_leave_to_session(broker->lanes, event->client, client, &content, event->qos)) {
+		client_release(client);
+		return false;
+	}
+	lanes_went_direct(broker->lanes, event->topic, event->payload, event->payloadlen, event->qos);
+	if (event->properties && broker->reads_properties) {
+		properties_read(&broker->reader, event->properties, &broker->properties);
+		content.properties = broker->properties.data;
+		content.properties_length = broker->properties.length;
+	}
+	if (!broker->properties.failed) {
+		message = message_publish(&content, recipients, count);
+	}
+	broker->properties.length = 0;
+	if (broker->properties.failed || broker->properties.capacity > PROPERTIES_ROOM) {
+		text_free(&broker->properties);
+	}
+	if (!message) {
+		client_release(client);
+	} else {
+		message->client = client;
+		message->qos = event->qos;
+		message->retain = event->retain;
+	}
+	return hand_over(broker, message);
+}
+
+/* Hands what a consumer publishes to all, itself included. */
+static void route_own(struct broker *broker, const struct message *publish)
+{
+	const struct message_content content = {publish->topic, publish->topic_length, publish->payload,
+			publish->payload_length, publish->properties, publish->properties_length};
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+
+	topics_match(broker->topics, publish->topic, &recipients, &count);
+	if (count == 0) {
+		return;
+	}
+	lanes_publishes(broker->lanes, publish->topic, publish->payload, publish->payload_length);
+	message = message_publish(&content, recipients, count);
+	if (message) {
+		message->qos = publish->qos;
+		message->retain = publish->retain;
+		message_leave_out(message, publish->consumer);
+		if (message->recipient_count == 0) {
+			message_free(message);
+			return;
+		}
+	}
+	(void)hand_over(broker, message);
 }
 
 static void answer(struct broker *broker, const struct message *command, int code)
@@ -225,6 +299,7 @@ static void publish(struct broker *broker, const struct message *message)
 	 * mosquitto_broker_publish_copy(), which on 2.0 takes it elsewhere. The extra byte is the NUL that its
 	 * loggers expect. */
 	char *payload = mosquitto_calloc(1, message->payload_length + 1);
+	mosquitto_property *properties = NULL;
 	uint64_t times;
 	int rc = MOSQ_ERR_NOMEM;
 
@@ -232,18 +307,22 @@ static void publish(struct broker *broker, const struct message *message)
 		if (message->payload_length) {
 			memcpy(payload, message->payload, message->payload_length);
 		}
-		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
-				message->retain, NULL);
+		rc = properties_make(message->properties, message->properties_length, &properties);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
-		(void)route(broker, NULL, message->topic, message->payload, message->payload_length, message->qos);
+		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
+				message->retain, properties);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		route_own(broker, message);
 		return;
 	}
 	mosquitto_free(payload);
+	mosquitto_property_free_all(&properties);
 	if (may_complain(&broker->publish_refused, &times)) {
 		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic,
-				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic or QoS");
+				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
 	}
 }
 
@@ -265,7 +344,7 @@ static void subscribe(struct broker *broker, const struct message *message)
 
 	/* Those that share come through the session alone: the broker decides who gets which message. */
 	if (!topics_is_shared(message->topic)) {
-		rc = topics_add(broker->topics, message->consumer, message->topic, message->qos);
+		rc = topics_add(broker->topics, message->consumer, message->topic, message->options);
 	}
 	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message, is_new)) {
 		answer(broker, message, rc);
@@ -283,6 +362,13 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_UNSUBSCRIBE:
 		unsubscribe(broker, message);
+		break;
+	case MESSAGE_WATCH:
+		answer(broker, message, clients_watch(broker->clients, message->consumer));
+		tell_of_clients(broker);
+		break;
+	case MESSAGE_UNWATCH:
+		clients_unwatch(broker->clients, message->consumer);
 		break;
 	case MESSAGE_SETTLED:
 	case MESSAGE_SUSPEND:
@@ -303,6 +389,9 @@ static void carry_out(struct broker *broker, const struct message *message)
 	case MESSAGE_STOPPED:
 		broker->stopped = true;
 		break;
+	case MESSAGE_CONNECT:
+	case MESSAGE_DISCONNECT:
+	case MESSAGE_AUTHOR:
 	case MESSAGE_ANSWER:
 	case MESSAGE_WRITABLE:
 	case MESSAGE_HOLD:
@@ -394,7 +483,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	lanes_open(broker->lanes);
 	(void)drain(broker);
 	lanes_next_message(broker->lanes);
-	if (route(broker, message->client, message->topic, message->payload, message->payloadlen, message->qos)) {
+	if (route(broker, message)) {
 		note_question(broker);
 	}
 	return MOSQ_ERR_SUCCESS;
@@ -409,13 +498,15 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	(void)event_data;
 	lanes_open(broker->lanes);
 	lanes_tick(broker->lanes);
+	clients_settle(broker->clients);
+	tell_of_clients(broker);
 	wait_for_answer(broker);
 	done = drain(broker);
 	wakeup_settle(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
 		done += drain(broker);
 	}
-	if (!queue_is_empty(broker->outbound) || (done && broker->sends_before_tick)) {
+	if (!queue_is_empty(broker->outbound) || (done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}
 	if (broker->spin.budget_ns) {
@@ -431,12 +522,79 @@ static bool is_session(const struct broker *broker, const struct mosquitto *clie
 	return client_id && strcmp(client_id, broker->options->client_id) == 0;
 }
 
+int broker_on_login(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_basic_auth *login = event_data;
+
+	(void)event;
+	clients_logs_in(broker->clients, login->client);
+	return MOSQ_ERR_PLUGIN_DEFER;
+}
+
+int broker_on_connect(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct evt_connect *connect = event_data;
+
+	(void)event;
+	clients_connected(broker->clients, connect->client);
+	tell_of_clients(broker);
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* Mosquitto 2.1 gives one of its own numbers for why a connection ended; those from 128 on are MQTT's. */
+static int reason_code(const struct broker *broker, int reason)
+{
+	if (!broker->is_2_1) {
+		return -1; /* 2.0 always says the same */
+	}
+	switch (reason) {
+	case MOSQ_ERR_SUCCESS:
+		return MQTT_RC_NORMAL_DISCONNECTION;
+	case MOSQ_ERR_MALFORMED_PACKET:
+		return MQTT_RC_MALFORMED_PACKET;
+	case MOSQ_ERR_PROTOCOL:
+	case MOSQ_ERR_DUPLICATE_PROPERTY:
+		return MQTT_RC_PROTOCOL_ERROR;
+	case MOSQ_ERR_AUTH:
+	case MOSQ_ERR_ACL_DENIED:
+		return MQTT_RC_NOT_AUTHORIZED;
+	case MOSQ_ERR_KEEPALIVE:
+		return MQTT_RC_KEEP_ALIVE_TIMEOUT;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE:
+		return MQTT_RC_PACKET_TOO_LARGE;
+	case MOSQ_ERR_QOS_NOT_SUPPORTED:
+		return MQTT_RC_QOS_NOT_SUPPORTED;
+	default:
+		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
+	}
+}
+
+static enum message_fate session_fate(
+		const struct broker *broker, const struct mosquitto *client, int event, int reason)
+{
+	if (reason == MQTT_RC_SESSION_TAKEN_OVER) {
+		return MESSAGE_FATE_UNKNOWN; /* the connection that takes over decides */
+	}
+	if (broker->is_2_1) {
+		return event == MOSQ_EVT_DISCONNECT ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
+	}
+	if (mosquitto_client_protocol_version(client) == 5) {
+		return MESSAGE_FATE_UNKNOWN; /* that is the Session Expiry Interval's, which 2.0 does not show */
+	}
+	return mosquitto_client_clean_session(client) ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
+}
+
 int broker_on_disconnect(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_disconnect *gone = event_data;
+	int reason = reason_code(broker, gone->reason);
 
-	(void)event;
+	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
+	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {
 		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 	} else {

@@ -11,27 +11,35 @@
 #include "message.h"
 
 struct broker;
+struct clients;
 struct lanes;
 struct options;
+struct properties_reader;
 struct queue;
 struct wakeup;
 
 /* Whether this is Mosquitto 2.1 or later. */
 bool broker_is_2_1(void);
 
-/* Borrows all five, which must outlive it. NULL when memory ran out. */
+/* Borrows all six, which must outlive it. NULL when memory ran out. */
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup, struct lanes *lanes);
+		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients);
 
 /* Takes NULL. */
 void broker_free(struct broker *broker);
 
+/* Without this, consumers get clients' live messages without their properties. The reader is copied. */
+void broker_read_properties(struct broker *broker, const struct properties_reader *reader);
+
 /* Callbacks for mosquitto_callback_register(); userdata is the struct broker. All return MOSQ_ERR_SUCCESS whatever
- * happens (an application's trouble is never a client's), but for broker_on_access(): it keeps from the session what went
+ * happens (an application's trouble is never a client's), but for two. broker_on_login() leaves the decision to others,
+ * who on Mosquitto 2.0 then have to take one (see the option connect_events). broker_on_access() keeps from the session what went
  * the direct lane, and is as good as not there for everybody else. It can be so on Mosquitto 2.1 alone, and there only
  * before all other plugins that have a say in access: what an earlier one left undecided counts as granted after it. */
 int broker_on_message(int event, void *event_data, void *userdata);
 int broker_on_tick(int event, void *event_data, void *userdata);
+int broker_on_login(int event, void *event_data, void *userdata);
+int broker_on_connect(int event, void *event_data, void *userdata);
 int broker_on_disconnect(int event, void *event_data, void *userdata);
 int broker_on_access(int event, void *event_data, void *userdata);
 

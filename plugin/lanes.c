@@ -2,8 +2,8 @@
  * What could be overtaken, and what is done about it:
  * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
  *   until a fence, sent behind the will, has come through the session.
- * - a QoS 2 message, which the broker releases at an unknown time: for a while after one was seen, the other messages of
- *   its client, and of others to its topic, are kept back, too, behind a fence of their own. Clients and topics are told
+ * - a QoS 2 message, which the broker releases at an unknown time, and whatever else of a client's is left to the
+ *   session: for a while after one was seen, the other messages of its client, and of others to its topic, are kept back, too, behind a fence of their own. Clients and topics are told
  *   apart by a hash alone; two with one hash share the delay.
  * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
  *   come.
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "client.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -33,6 +34,7 @@
 struct lanes {
 	struct session *session;
 	struct queue *inbound;
+	bool leaves_v5;
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
@@ -54,7 +56,7 @@ struct lanes {
 	size_t published_capacity;
 };
 
-struct lanes *lanes_new(struct session *session, struct queue *inbound)
+struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5)
 {
 	struct lanes *lanes = calloc(1, sizeof(*lanes));
 
@@ -68,6 +70,7 @@ struct lanes *lanes_new(struct session *session, struct queue *inbound)
 	}
 	lanes->session = session;
 	lanes->inbound = inbound;
+	lanes->leaves_v5 = leaves_v5;
 	return lanes;
 }
 
@@ -148,18 +151,33 @@ static time_t *slot_of(struct lanes *lanes, uint64_t hash)
 	return &lanes->slot_until[(hash ^ (hash >> 20)) & (SLOTS - 1)];
 }
 
-bool lanes_leave_to_session(struct lanes *lanes, const void *client, const char *topic, uint8_t qos)
+static void tell_author(struct lanes *lanes, struct client *client, const struct message_content *content)
 {
+	uint64_t fingerprint = marks_fingerprint(content->topic, content->payload, content->payload_length);
+	struct message *author = client ? message_control(MESSAGE_AUTHOR, 0, fingerprint, 0) : NULL;
+
+	/* Without it, consumers do not learn who published. */
+	if (author) {
+		author->client = client_hold(client);
+		session_command(lanes->session, author);
+	}
+}
+
+bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
+		const struct message_content *content, uint8_t qos)
+{
+	bool leaves = qos == 2 || (lanes->leaves_v5 && client && client_description(client)->protocol_version == 5);
 	time_t now, *of_client, *of_topic;
 
-	if (!lanes->is_up || (qos < 2 && !lanes->qos_2_until)) {
+	if (!lanes->is_up || (!leaves && !lanes->qos_2_until)) {
 		return false;
 	}
 	now = now_s();
-	of_client = slot_of(lanes, (uint64_t)(uintptr_t)client >> 4);
-	of_topic = slot_of(lanes, marks_fingerprint(topic, NULL, 0));
-	if (qos == 2) {
+	of_client = slot_of(lanes, (uint64_t)(uintptr_t)connection >> 4);
+	of_topic = slot_of(lanes, marks_fingerprint(content->topic, NULL, 0));
+	if (leaves) {
 		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
+		tell_author(lanes, client, content);
 		return true;
 	}
 	if (now >= lanes->qos_2_until) {
@@ -318,9 +336,17 @@ static void count_share(struct lanes *lanes, const struct message *command)
 	}
 }
 
+/* Whether the broker sends what it has retained (MQTT 5, 3.8.3.1, Retain Handling). */
+static bool brings_retained(const struct message *command, bool is_new)
+{
+	int handling = command->options & TOPICS_RETAIN_HANDLING;
+
+	return !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
+}
+
 bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new)
 {
-	bool shared = topics_is_shared(command->topic);
 	struct message *copy;
 	bool answers;
 
@@ -331,16 +357,17 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 	if (!copy) {
 		return false;
 	}
-	if (shared) {
+	if (topics_is_shared(command->topic)) {
 		count_share(lanes, command);
 	}
 	copy->consumer = command->consumer;
-	copy->qos = command->qos;
+	copy->options = command->options;
 	/* While there is no session the direct lane is all there is to wait for. */
 	copy->sequence = lanes->is_up && command->kind == MESSAGE_SUBSCRIBE ? command->sequence : 0;
 	answers = copy->sequence != 0;
-	if (answers && !shared) {
+	if (answers && brings_retained(command, is_new)) {
 		tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
+		copy->code = 1;
 	}
 	session_command(lanes->session, copy); /* copy is the session's now */
 	return answers;

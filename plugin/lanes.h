@@ -11,13 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct client;
 struct lanes;
 struct message;
+struct message_content;
 struct queue;
 struct session;
 
-/* Borrows session and inbound. NULL when memory ran out. */
-struct lanes *lanes_new(struct session *session, struct queue *inbound);
+/* Borrows session and inbound. leaves_v5: to the session, all that MQTT 5 clients publish. NULL when memory ran out. */
+struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5);
 
 /* Takes NULL. */
 void lanes_free(struct lanes *lanes);
@@ -25,9 +27,10 @@ void lanes_free(struct lanes *lanes);
 /* The listeners are open: the session may connect. To be called again does nothing. */
 void lanes_open(struct lanes *lanes);
 
-/* Whether a client's message, which consumers have subscribed to, is to be left to the session. client is compared
- * only. */
-bool lanes_leave_to_session(struct lanes *lanes, const void *client, const char *topic, uint8_t qos);
+/* Whether a client's message, which consumers have subscribed to, is to be left to the session, which is then told who
+ * published it. connection is compared only; client may be NULL. */
+bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
+		const struct message_content *content, uint8_t qos);
 
 /* A client's message, or one that the application publishes, goes the direct lane. */
 void lanes_went_direct(
@@ -55,7 +58,7 @@ void lanes_set_session(struct lanes *lanes, bool is_up);
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 
 /* Hands a command on to the session; it is copied. Returns whether the session will answer its sequence: then the
- * consumer keeps back what comes the direct lane until the retained messages have come. is_new: of a SUBSCRIBE, whether
+ * consumer keeps back what comes the direct lane until the retained messages, if it gets any, have come. is_new: of a SUBSCRIBE, whether
  * the consumer had not subscribed to the filter. */
 bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new);
 

@@ -12,11 +12,16 @@
 
 #include "topics.h"
 
+struct client;
+
 enum message_kind {
 	/* both ways */
-	MESSAGE_PUBLISH,     /* topic, payload, qos, retain; inbound: recipients, by_session */
+	MESSAGE_PUBLISH,     /* topic, payload, properties, qos, retain; outbound: consumer, who publishes; inbound:
+	                        recipients, client, is_kept, by_session */
 
 	/* to the loop thread */
+	MESSAGE_CONNECT,     /* recipients; client has connected */
+	MESSAGE_DISCONNECT,  /* recipients; client is gone, code: the reason (MQTT 5, 3.14.2.1) or -1, fate */
 	MESSAGE_ANSWER,      /* sequence, code: what became of a SUBSCRIBE or UNSUBSCRIBE */
 	MESSAGE_WRITABLE,    /* the outbound queue was full and has room again */
 	MESSAGE_HOLD,        /* consumer (0: all), code: keep back what comes the direct lane; see session.h */
@@ -24,10 +29,14 @@ enum message_kind {
 	MESSAGE_STOP,        /* end every consumer, then the loop; to the session's thread: end */
 
 	/* from the loop thread to the broker thread, and from there to the session's */
-	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), qos, sequence */
+	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), options, sequence; to the session's thread, code: whether
+	                        MESSAGE_HOLD was said */
 	MESSAGE_UNSUBSCRIBE, /* consumer, topic (the filter), sequence */
+	MESSAGE_WATCH,       /* consumer, sequence: it wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
+	MESSAGE_UNWATCH,     /* consumer: no more */
 	MESSAGE_SETTLED,     /* the consumers of the start have subscribed */
 	MESSAGE_SUSPEND,     /* the application has failed: the broker is to keep what it can for it */
+	MESSAGE_AUTHOR,      /* client, sequence (a fingerprint, see marks.h): who published what the session will bring */
 
 	/* to the broker thread */
 	MESSAGE_LOG,         /* code (MOSQ_LOG_*), topic (the line) */
@@ -36,6 +45,9 @@ enum message_kind {
 	MESSAGE_SESSION,     /* code: whether the session is up */
 	MESSAGE_FENCE,       /* sequence: send it through the session, and mark its place */
 };
+
+/* What becomes of a session (MQTT 5, 4.1) whose client is gone. */
+enum message_fate { MESSAGE_FATE_UNKNOWN, MESSAGE_FATE_ENDS, MESSAGE_FATE_KEPT };
 
 struct message {
 	struct message *next;         /* the queue's */
@@ -49,10 +61,30 @@ struct message {
 	const struct recipient *recipients;
 	const char *topic;            /* NUL-terminated UTF-8 */
 	const void *payload;          /* NULL when empty */
+	const void *properties;       /* see properties.h; NULL when there are none */
+	size_t properties_length;     /* bytes */
+	struct client *client;        /* NULL: not known; it holds a reference */
 	uint8_t qos;
-	bool retain;
-	bool by_session; /* it came through the session */
+	uint8_t options;              /* Subscription Options (MQTT 5, 3.8.3.1) */
+	enum message_fate fate;
+	bool retain;                  /* as it was published */
+	bool is_kept;                 /* the broker had kept it from before the subscription */
+	bool by_session;              /* it came through the session */
 };
+
+/* What a PUBLISH carries. */
+struct message_content {
+	const char *topic;
+	size_t topic_length;
+	const void *payload;
+	size_t payload_length;
+	const void *properties;
+	size_t properties_length;
+};
+
+/* A MESSAGE_PUBLISH. Everything is copied. NULL when memory ran out. */
+struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
+		size_t recipient_count) __attribute__((warn_unused_result));
 
 /* Everything is copied. NULL when memory ran out. */
 struct message *message_new(enum message_kind kind, const char *topic, size_t topic_length, const void *payload,
@@ -62,6 +94,9 @@ struct message *message_new(enum message_kind kind, const char *topic, size_t to
 /* One without topic and payload. NULL when memory ran out. */
 struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
 	__attribute__((warn_unused_result));
+
+/* Takes the recipient that published it out, as far as its subscriptions have No Local (MQTT 5, 3.8.3.1). */
+void message_leave_out(struct message *message, uint64_t publisher);
 
 /* Takes NULL. */
 void message_free(struct message *message);

@@ -13,4 +13,14 @@
 #include <mosquitto_plugin.h>
 #endif
 
+/* Names that the headers of 2.0 do not have. */
+#define EVT_CONNECT 11
+#define EVT_CLIENT_OFFLINE 28 /* its data begins like that of MOSQ_EVT_DISCONNECT */
+
+struct evt_connect {
+	void *future;
+	struct mosquitto *client;
+	void *future2[4];
+};
+
 #endif

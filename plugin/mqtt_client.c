@@ -12,6 +12,8 @@
 
 #include "mosquitto_api.h"
 #include "options.h"
+#include "properties.h"
+#include "topics.h"
 
 /* Seconds without a packet after which the connection is tried with a PINGREQ. */
 #define KEEPALIVE 60
@@ -63,6 +65,7 @@
 
 static struct {
 	void *handle;
+	struct properties_reader reader;
 	FUNCTIONS(MEMBER)
 } library;
 
@@ -74,6 +77,7 @@ struct mqtt_client {
 	bool encrypted;
 	bool accepted;    /* CONNACK came */
 	bool closing;     /* what still comes is not the caller's any more */
+	struct text properties; /* of the message that is being dealt with */
 	char logged[256]; /* the library's last complaint: it knows more than its return codes say */
 	char reason[512];
 };
@@ -105,8 +109,19 @@ static int open_library(struct text *error)
 		return MOSQ_ERR_NOT_FOUND;                                                                                         \
 	}
 	FUNCTIONS(FIND)
+	if (!properties_find_reader(&library.reader, library.handle)) {
+		text_addf(error, "the client library libmosquitto.so.1 is too old: it cannot read properties");
+		(void)dlclose(library.handle);
+		library.handle = NULL;
+		return MOSQ_ERR_NOT_FOUND;
+	}
 	(void)library.mosquitto_lib_init();
 	return MOSQ_ERR_SUCCESS;
+}
+
+void *mqtt_client_library(struct text *error)
+{
+	return open_library(error) ? NULL : library.handle;
 }
 
 /* ---- its callbacks ---- */
@@ -184,7 +199,16 @@ static void on_message(struct mosquitto *mosquitto, void *userdata, const struct
 	}
 	(void)library.mosquitto_property_read_varint(
 			properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &event.subscription, false);
+	properties_read(&library.reader, properties, &client->properties);
+	if (client->properties.length) {
+		event.properties = client->properties.data;
+		event.properties_length = client->properties.length;
+	}
 	client->events->message(client->userdata, &event);
+	client->properties.length = 0;
+	if (client->properties.failed || client->properties.capacity > PROPERTIES_ROOM) {
+		text_free(&client->properties);
+	}
 }
 
 /* ---- a client ---- */
@@ -286,6 +310,7 @@ int mqtt_client_new(const struct options *options, const struct mqtt_client_even
 void mqtt_client_free(struct mqtt_client *client)
 {
 	library.mosquitto_destroy(client->mosquitto);
+	text_free(&client->properties);
 	free(client);
 }
 
@@ -388,15 +413,15 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 }
 
 int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept)
+		struct mqtt_client *client, const char *filter, uint8_t options, uint32_t subscription)
 {
 	mosquitto_property *properties = NULL;
 	int packet = 0, rc;
 
 	rc = library.mosquitto_property_add_varint(&properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, subscription);
 	if (!rc) {
-		rc = library.mosquitto_subscribe_v5(client->mosquitto, &packet, filter, qos,
-				kept ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER, properties);
+		rc = library.mosquitto_subscribe_v5(client->mosquitto, &packet, filter, options & TOPICS_QOS,
+				options & ~TOPICS_QOS, properties);
 	}
 	library.mosquitto_property_free_all(&properties);
 	return rc ? -1 : packet;

@@ -20,6 +20,8 @@ struct mqtt_client_message {
 	const char *topic;
 	const void *payload;
 	size_t payload_length;
+	const void *properties; /* see properties.h; NULL when there are none */
+	size_t properties_length;
 	uint32_t subscription; /* its identifier (MQTT 5, 3.3.2.3.8); 0: none */
 	uint8_t qos;
 	bool retain;
@@ -33,6 +35,10 @@ struct mqtt_client_events {
 	void (*acknowledged)(void *userdata, int packet, int code);
 	void (*message)(void *userdata, const struct mqtt_client_message *message);
 };
+
+/* Opens the library, where it is not open yet, for other functions of it. NULL: it is not installed, or too old, with a
+ * sentence in error. Broker thread. */
+void *mqtt_client_library(struct text *error) __attribute__((warn_unused_result));
 
 /* Makes a client for the listener that options name; nothing is sent. Borrows options, events and userdata.
  * MOSQ_ERR_SUCCESS; MOSQ_ERR_NOT_FOUND: the library is not installed; MOSQ_ERR_INVAL: it cannot do what options ask for;
@@ -61,10 +67,10 @@ bool mqtt_client_wants_to_write(const struct mqtt_client *client);
  * connection has ended; mqtt_client_reason() says why. */
 bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit) __attribute__((warn_unused_result));
 
-/* Each sends a packet; returns its number, which acknowledged() will tell, or -1. kept: whether the broker shall send
- * what it has retained. */
+/* Each sends a packet; returns its number, which acknowledged() will tell, or -1. options are Subscription Options
+ * (MQTT 5, 3.8.3.1). */
 int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept);
+		struct mqtt_client *client, const char *filter, uint8_t options, uint32_t subscription);
 int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter);
 
 /* What went wrong last, as the end of a sentence. */

@@ -55,6 +55,8 @@ static const struct option table[] = {
 	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, 0},
 	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},
 	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, 0},
+	{"message_expiry", "MQTTASGI_MESSAGE_EXPIRY", option_take_boolean, "false", FIELD(message_expiry), NO_RANGE, 0},
+	{"connect_events", "MQTTASGI_CONNECT_EVENTS", option_take_boolean, "false", FIELD(connect_events), NO_RANGE, 0},
 };
 /* clang-format on */
 

@@ -44,6 +44,8 @@ struct options {
 	enum options_session session;
 	enum options_loop loop;
 	unsigned int spin_us; /* 0: never */
+	bool message_expiry;  /* MQTT 5 clients' messages through the session, which knows how long they are valid */
+	bool connect_events;  /* on Mosquitto 2.0, where that changes who may log in */
 
 	/* Of the `.env` file, in its order; also those that the environment has another value of. */
 	struct options_variable *variables;

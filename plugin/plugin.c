@@ -14,11 +14,14 @@
 #include <unistd.h>
 
 #include "broker.h"
+#include "clients.h"
 #include "interpreter.h"
 #include "lanes.h"
 #include "message.h"
 #include "mosquitto_api.h"
+#include "mqtt_client.h"
 #include "options.h"
+#include "properties.h"
 #include "queue.h"
 #include "session.h"
 #include "text.h"
@@ -33,10 +36,7 @@
 /* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
 #define SESSION_JOIN_MS 500
 
-/* MOSQ_EVT_CLIENT_OFFLINE, which the headers of 2.0 do not have; its data begins like that of MOSQ_EVT_DISCONNECT. */
-#define EVT_CLIENT_OFFLINE 28
-
-enum condition { ALWAYS, WITH_SESSION, WITH_SESSION_ON_2_1, WHERE_COPIES_ARE_REFUSED };
+enum condition { ALWAYS, ON_2_1, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
 
 static const struct {
 	int event;
@@ -45,8 +45,10 @@ static const struct {
 } callbacks[] = {
 	{MOSQ_EVT_MESSAGE, broker_on_message, ALWAYS},
 	{MOSQ_EVT_TICK, broker_on_tick, ALWAYS},
-	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, WITH_SESSION},
-	{EVT_CLIENT_OFFLINE, broker_on_disconnect, WITH_SESSION_ON_2_1},
+	{MOSQ_EVT_BASIC_AUTH, broker_on_login, WHERE_LOGINS_TELL},
+	{EVT_CONNECT, broker_on_connect, ON_2_1},
+	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, ALWAYS},
+	{EVT_CLIENT_OFFLINE, broker_on_disconnect, ON_2_1},
 	{MOSQ_EVT_ACL_CHECK, broker_on_access, WHERE_COPIES_ARE_REFUSED},
 };
 #define CALLBACK_COUNT (sizeof(callbacks) / sizeof(callbacks[0]))
@@ -59,6 +61,7 @@ struct plugin {
 	struct queue *outbound;
 	struct session *session; /* NULL: none */
 	struct lanes *lanes;
+	struct clients *clients;
 	struct broker *broker;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
@@ -88,6 +91,7 @@ static void plugin_free(struct plugin *plugin)
 		return;
 	}
 	broker_free(plugin->broker);
+	clients_free(plugin->clients);
 	lanes_free(plugin->lanes);
 	session_free(plugin->session);
 	queue_free(plugin->inbound);
@@ -197,6 +201,28 @@ static int make_queues(struct plugin *plugin)
 	return plugin->inbound && plugin->outbound ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NOMEM;
 }
 
+/* The broker's own functions for reading properties where it has them, else those of the client library. */
+static void find_properties_reader(struct plugin *plugin)
+{
+	struct properties_reader reader;
+	struct text error = {0};
+	void *library = RTLD_DEFAULT;
+	bool found = properties_find_reader(&reader, library);
+
+	if (!found && (library = mqtt_client_library(&error))) {
+		found = properties_find_reader(&reader, library);
+	}
+	if (found && properties_reader_agrees(&reader)) {
+		broker_read_properties(plugin->broker, &reader);
+	} else {
+		broker_log(MOSQ_LOG_WARNING,
+				"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
+				"library to read them; install libmosquitto1 in the version of the broker.",
+				error.data ? error.data : "the client library libmosquitto.so.1 is of another version than the broker");
+	}
+	text_free(&error);
+}
+
 /* Owns options. What went wrong is in the log. */
 static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
 {
@@ -220,15 +246,19 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	if (rc != MOSQ_ERR_SUCCESS) {
 		goto fail;
 	}
-	plugin->lanes = lanes_new(plugin->session, plugin->inbound);
-	if (plugin->lanes) {
-		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes);
+	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
+	plugin->clients =
+			clients_new(broker_is_2_1() || options->connect_events, plugin->session ? options->client_id : NULL);
+	if (plugin->lanes && plugin->clients) {
+		plugin->broker =
+				broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes, plugin->clients);
 	}
 	if (!plugin->broker) {
 		broker_log(MOSQ_LOG_ERR, "No memory for the plugin.");
 		rc = MOSQ_ERR_NOMEM;
 		goto fail;
 	}
+	find_properties_reader(plugin);
 	*ret_plugin = plugin;
 	return MOSQ_ERR_SUCCESS;
 fail:
@@ -259,15 +289,23 @@ static int wait_for_start(struct plugin *plugin)
 static bool applies(const struct plugin *plugin, enum condition condition)
 {
 	switch (condition) {
-	case WITH_SESSION:
-		return plugin->session != NULL;
-	case WITH_SESSION_ON_2_1:
-		return plugin->session && broker_is_2_1();
+	case ON_2_1:
+		return broker_is_2_1();
+	case WHERE_LOGINS_TELL:
+		return plugin->options->connect_events && !broker_is_2_1();
 	case WHERE_COPIES_ARE_REFUSED:
 		return plugin->may_refuse_copies;
 	default:
 		return true;
 	}
+}
+
+/* What registering a callback changes for clients is not to come as a surprise. */
+static void warn_of_logins(void)
+{
+	broker_log(MOSQ_LOG_NOTICE,
+			"connect_events: on this version of Mosquitto, a client that sends a user name is refused unless a password_file "
+			"or another plugin accepts it; allow_anonymous lets in only those that send none.");
 }
 
 static int register_callbacks(struct plugin *plugin)
@@ -285,6 +323,9 @@ static int register_callbacks(struct plugin *plugin)
 			return rc;
 		}
 		plugin->registered[i] = true;
+		if (callbacks[i].condition == WHERE_LOGINS_TELL) {
+			warn_of_logins();
+		}
 	}
 	return MOSQ_ERR_SUCCESS;
 }

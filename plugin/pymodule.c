@@ -1,6 +1,7 @@
 #include "python_api.h"
 
 #include "pymodule.h"
+#include "pymessage.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -13,169 +14,24 @@
 /* Set before the interpreter starts and never changed: a built-in module cannot be handed an argument. */
 static const struct pymodule_context *context;
 
-struct module_state {
-	PyTypeObject *message_type;
-	/* Keys and values of the events, made once. */
-	PyObject *type, *mqtt, *mqtt_msg, *topic, *payload, *qos, *retain;
-};
-
-/* A message that consumers have yet to handle. It counts towards the inbound queue until the last of them has
- * taken it. */
-struct message_object {
-	PyObject_HEAD
-	struct message *message; /* owned */
-	PyObject *topic;         /* str and bytes, made for the first consumer and shared with the others; NULL before */
-	PyObject *payload;
-};
-
-static void message_dealloc(PyObject *self)
-{
-	struct message_object *object = (struct message_object *)self;
-	PyTypeObject *type = Py_TYPE(self);
-
-	if (object->message) {
-		queue_release(context->inbound, message_size(object->message));
-		message_free(object->message);
-	}
-	Py_XDECREF(object->topic);
-	Py_XDECREF(object->payload);
-	type->tp_free(self);
-	Py_DECREF(type);
-}
-
-static bool make_strings(struct message_object *object)
-{
-	const struct message *message = object->message;
-
-	if (!object->topic) {
-		/* The broker lets only UTF-8 through (MQTT 5, 1.5.4), so "replace" is for what cannot happen. */
-		object->topic = PyUnicode_DecodeUTF8(message->topic, (Py_ssize_t)message->topic_length, "replace");
-	}
-	if (!object->payload) {
-		object->payload = PyBytes_FromStringAndSize(message->payload, (Py_ssize_t)message->payload_length);
-	}
-	return object->topic && object->payload;
-}
-
-/* Message.event(qos): a new ASGI event for a consumer that subscribed at qos. New reference. */
-static PyObject *message_event(PyObject *self, PyObject *subscribed)
-{
-	struct message_object *object = (struct message_object *)self;
-	struct module_state *state = PyType_GetModuleState(Py_TYPE(self));
-	PyObject *event = NULL, *mqtt = NULL, *qos = NULL;
-	long level = PyLong_AsLong(subscribed);
-
-	if ((level == -1 && PyErr_Occurred()) || !make_strings(object)) {
-		return NULL;
-	}
-	/* MQTT 5, 3.8.4: the lower of what was published and what was subscribed. */
-	qos = PyLong_FromLong(level < object->message->qos ? level : object->message->qos);
-	mqtt = PyDict_New();
-	event = PyDict_New();
-	if (!qos || !mqtt || !event || PyDict_SetItem(mqtt, state->topic, object->topic) ||
-			PyDict_SetItem(mqtt, state->payload, object->payload) || PyDict_SetItem(mqtt, state->qos, qos) ||
-			PyDict_SetItem(mqtt, state->retain, object->message->retain ? Py_True : Py_False) ||
-			PyDict_SetItem(event, state->type, state->mqtt_msg) || PyDict_SetItem(event, state->mqtt, mqtt)) {
-		Py_CLEAR(event);
-	}
-	Py_XDECREF(qos);
-	Py_XDECREF(mqtt);
-	return event;
-}
-
-static PyObject *message_get_topic(PyObject *self, void *closure)
-{
-	struct message_object *object = (struct message_object *)self;
-
-	(void)closure;
-	if (!make_strings(object)) {
-		return NULL;
-	}
-	return Py_NewRef(object->topic);
-}
-
-static PyObject *message_get_payload(PyObject *self, void *closure)
-{
-	struct message_object *object = (struct message_object *)self;
-
-	(void)closure;
-	if (!make_strings(object)) {
-		return NULL;
-	}
-	return Py_NewRef(object->payload);
-}
-
-static PyObject *message_get_qos(PyObject *self, void *closure)
-{
-	(void)closure;
-	return PyLong_FromLong(((struct message_object *)self)->message->qos);
-}
-
-static PyObject *message_get_retain(PyObject *self, void *closure)
-{
-	(void)closure;
-	return PyBool_FromLong(((struct message_object *)self)->message->retain);
-}
-
-static PyObject *message_get_session(PyObject *self, void *closure)
-{
-	(void)closure;
-	return PyBool_FromLong(((struct message_object *)self)->message->by_session);
-}
-
-static PyMethodDef message_methods[] = {
-	{"event", message_event, METH_O, "The ASGI event for a consumer that subscribed at this QoS."},
-	{NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef message_getset[] = {
-	{"topic", message_get_topic, NULL, "The topic it was published to.", NULL},
-	{"payload", message_get_payload, NULL, "The application message.", NULL},
-	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
-	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
-	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
-	{NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot message_slots[] = {
-	{Py_tp_dealloc, message_dealloc},
-	{Py_tp_methods, message_methods},
-	{Py_tp_getset, message_getset},
-	{0, NULL},
-};
-
-static PyType_Spec message_spec = {
-	.name = "_mqttasgi.Message",
-	.basicsize = sizeof(struct message_object),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.slots = message_slots,
-};
-
 /* ---- taking ---- */
 
-/* Appends (consumer, Message, qos) for each recipient. Owns message from here on. */
-static int append_deliveries(PyObject *list, struct module_state *state, struct message *message)
+/* Appends (consumer, Message, options) for each recipient. Owns message from here on. */
+static int append_deliveries(PyObject *list, struct pymessage_state *state, struct message *message)
 {
-	struct message_object *object = PyObject_New(struct message_object, state->message_type);
-	int rc = 0;
+	PyObject *object = pymessage_new(state, message);
+	int rc = object ? 0 : -1;
 	size_t i;
 
-	if (!object) {
-		queue_release(context->inbound, message_size(message));
-		message_free(message);
-		return -1;
-	}
-	object->message = message;
-	object->topic = NULL;
-	object->payload = NULL;
-	for (i = 0; i < message->recipient_count && rc == 0; i++) {
-		PyObject *delivery = Py_BuildValue("(KOi)", (unsigned long long)message->recipients[i].consumer, object,
-				(int)message->recipients[i].qos);
+	for (i = 0; rc == 0 && i < message->recipient_count; i++) {
+		const struct recipient *recipient = &message->recipients[i];
+		PyObject *delivery = Py_BuildValue("(KOi)", (unsigned long long)recipient->consumer, object,
+				recipient->qos | (recipient->retain_as_published ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0));
 
 		rc = delivery ? PyList_Append(list, delivery) : -1;
 		Py_XDECREF(delivery);
 	}
-	Py_DECREF(object);
+	Py_XDECREF(object);
 	return rc;
 }
 
@@ -191,13 +47,15 @@ static int append_control(PyObject *list, const char *name, const struct message
 	return rc;
 }
 
-static int append(PyObject *list, struct module_state *state, struct message *message)
+static int append(PyObject *list, struct pymessage_state *state, struct message *message)
 {
 	const char *name;
 	int rc;
 
 	switch (message->kind) {
 	case MESSAGE_PUBLISH:
+	case MESSAGE_CONNECT:
+	case MESSAGE_DISCONNECT:
 		return append_deliveries(list, state, message);
 	case MESSAGE_ANSWER:
 		name = "answer";
@@ -222,7 +80,7 @@ static int append(PyObject *list, struct module_state *state, struct message *me
 
 static PyObject *module_take(PyObject *module, PyObject *argument)
 {
-	struct module_state *state = PyModule_GetState(module);
+	struct pymessage_state *state = PyModule_GetState(module);
 	size_t limit = PyLong_AsSize_t(argument), taken;
 	struct message *message;
 	char ignored[64];
@@ -261,31 +119,39 @@ static PyObject *push_control(struct message *message)
 
 static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
+	struct message_content content = {0};
 	struct message *message;
 	Py_buffer payload;
-	const char *topic;
-	Py_ssize_t topic_length;
+	Py_ssize_t topic_length, properties_length;
+	unsigned long long consumer;
+	char *properties;
 	long qos;
 	int retain;
 
 	(void)module;
-	if (count != 4) {
-		PyErr_SetString(PyExc_TypeError, "publish() takes topic, payload, qos and retain");
+	if (count != 6) {
+		PyErr_SetString(PyExc_TypeError, "publish() takes consumer, topic, payload, qos, retain and properties");
 		return NULL;
 	}
-	topic = PyUnicode_AsUTF8AndSize(arguments[0], &topic_length);
-	qos = PyLong_AsLong(arguments[2]);
-	retain = PyObject_IsTrue(arguments[3]);
-	if (!topic || (qos == -1 && PyErr_Occurred()) || retain < 0 ||
-			PyObject_GetBuffer(arguments[1], &payload, PyBUF_SIMPLE)) {
+	consumer = PyLong_AsUnsignedLongLong(arguments[0]);
+	content.topic = PyUnicode_AsUTF8AndSize(arguments[1], &topic_length);
+	qos = PyLong_AsLong(arguments[3]);
+	retain = PyObject_IsTrue(arguments[4]);
+	if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
+			PyObject_GetBuffer(arguments[2], &payload, PyBUF_SIMPLE)) {
 		return NULL;
 	}
-	message = message_new(
-			MESSAGE_PUBLISH, topic, (size_t)topic_length, payload.buf, (size_t)payload.len, NULL, 0);
+	content.topic_length = (size_t)topic_length;
+	content.payload = payload.buf;
+	content.payload_length = (size_t)payload.len;
+	content.properties = properties;
+	content.properties_length = (size_t)properties_length;
+	message = message_publish(&content, NULL, 0);
 	PyBuffer_Release(&payload);
 	if (!message) {
 		return PyErr_NoMemory();
 	}
+	message->consumer = consumer;
 	message->qos = (uint8_t)qos;
 	message->retain = retain != 0;
 	if (queue_push(context->outbound, message)) {
@@ -301,16 +167,16 @@ static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
 	unsigned long long consumer, sequence;
 	const char *filter;
 	Py_ssize_t length;
-	int qos;
+	int options;
 
 	(void)module;
-	if (!PyArg_ParseTuple(arguments, "Ks#iK:subscribe", &consumer, &filter, &length, &qos, &sequence)) {
+	if (!PyArg_ParseTuple(arguments, "Ks#iK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
 		return NULL;
 	}
 	message = message_new(MESSAGE_SUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
 	if (message) {
 		message->consumer = consumer;
-		message->qos = (uint8_t)qos;
+		message->options = (uint8_t)options;
 		message->sequence = sequence;
 	}
 	return push_control(message);
@@ -333,6 +199,28 @@ static PyObject *module_unsubscribe(PyObject *module, PyObject *arguments)
 		message->sequence = sequence;
 	}
 	return push_control(message);
+}
+
+static PyObject *module_watch_clients(PyObject *module, PyObject *arguments)
+{
+	unsigned long long consumer, sequence;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "KK:watch_clients", &consumer, &sequence)) {
+		return NULL;
+	}
+	return push_control(message_control(MESSAGE_WATCH, consumer, sequence, 0));
+}
+
+static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
+{
+	unsigned long long consumer = PyLong_AsUnsignedLongLong(argument);
+
+	(void)module;
+	if (PyErr_Occurred()) {
+		return NULL;
+	}
+	return push_control(message_control(MESSAGE_UNWATCH, consumer, 0, 0));
 }
 
 static bool push_log(int level, const char *line, size_t length)
@@ -428,6 +316,8 @@ static PyMethodDef module_methods[] = {
 			"Queues a PUBLISH; False when the queue is full."},
 	{"subscribe", module_subscribe, METH_VARARGS, "Queues a subscription of a consumer."},
 	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
+	{"watch_clients", module_watch_clients, METH_VARARGS, "Queues that a consumer watches clients."},
+	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
 	{"settled", module_settled, METH_NOARGS, "Says that the consumers of the start have subscribed."},
@@ -438,18 +328,7 @@ static PyMethodDef module_methods[] = {
 
 static int module_execute(PyObject *module)
 {
-	struct module_state *state = PyModule_GetState(module);
-
-	state->message_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &message_spec, NULL);
-	state->type = PyUnicode_InternFromString("type");
-	state->mqtt = PyUnicode_InternFromString("mqtt");
-	state->mqtt_msg = PyUnicode_InternFromString("mqtt.msg");
-	state->topic = PyUnicode_InternFromString("topic");
-	state->payload = PyUnicode_InternFromString("payload");
-	state->qos = PyUnicode_InternFromString("qos");
-	state->retain = PyUnicode_InternFromString("retain");
-	if (!state->message_type || !state->type || !state->mqtt || !state->mqtt_msg || !state->topic ||
-			!state->payload || !state->qos || !state->retain) {
+	if (pymessage_prepare(module, context->inbound)) {
 		return -1;
 	}
 	/* Log levels as the broker numbers them (mosquitto.h). */
@@ -457,29 +336,6 @@ static int module_execute(PyObject *module)
 			PyModule_AddIntConstant(module, "LOG_WARNING", MOSQ_LOG_WARNING) ||
 			PyModule_AddIntConstant(module, "LOG_INFO", MOSQ_LOG_INFO) ||
 			PyModule_AddIntConstant(module, "LOG_DEBUG", MOSQ_LOG_DEBUG);
-}
-
-static int module_traverse(PyObject *module, visitproc visit, void *arg)
-{
-	struct module_state *state = PyModule_GetState(module);
-
-	Py_VISIT(state->message_type);
-	return 0;
-}
-
-static int module_clear(PyObject *module)
-{
-	struct module_state *state = PyModule_GetState(module);
-
-	Py_CLEAR(state->message_type);
-	Py_CLEAR(state->type);
-	Py_CLEAR(state->mqtt);
-	Py_CLEAR(state->mqtt_msg);
-	Py_CLEAR(state->topic);
-	Py_CLEAR(state->payload);
-	Py_CLEAR(state->qos);
-	Py_CLEAR(state->retain);
-	return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -491,11 +347,11 @@ static struct PyModuleDef module_definition = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "_mqttasgi",
 	.m_doc = "The broker that this interpreter runs in.",
-	.m_size = sizeof(struct module_state),
+	.m_size = sizeof(struct pymessage_state),
 	.m_methods = module_methods,
 	.m_slots = module_slots,
-	.m_traverse = module_traverse,
-	.m_clear = module_clear,
+	.m_traverse = pymessage_traverse,
+	.m_clear = pymessage_clear,
 };
 
 static PyObject *module_init(void)

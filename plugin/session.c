@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "authors.h"
+#include "client.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -72,7 +74,9 @@ enum state {
 /* A consumer that waits for the retained messages of a filter, and for its subscription to be in force. */
 struct waiter {
 	struct recipient who;
+	uint8_t options;   /* MQTT 5, 3.8.3.1 */
 	uint64_t sequence; /* 0: nobody waits for an answer */
+	bool fetches;      /* the broker is to send it what it has retained */
 	bool again;        /* it had subscribed to the filter before */
 	bool held;         /* MESSAGE_HOLD was said */
 	bool gone;         /* and has unsubscribed since; only while its round goes on */
@@ -93,7 +97,9 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
-	uint8_t known_qos;    /* at this QoS */
+	uint8_t known_qos;    /* at this QoS, */
+	bool known_flags;     /* and with Retain As Published */
+	bool shows_flags;     /* the broker has acknowledged it so: a RETAIN flag is the publisher's */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
 	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
@@ -125,6 +131,7 @@ struct session {
 	struct queue *outbound;
 	struct queue *commands;
 	struct marks *marks, *late_marks;
+	struct authors *authors; /* the thread's */
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
@@ -156,6 +163,7 @@ struct session {
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	uint8_t qos;             /* the highest that a consumer asked for */
+	bool flags;              /* a consumer asked for Retain As Published */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
@@ -547,6 +555,13 @@ static uint8_t wanted_qos(const struct session *session, const struct filter *fi
 	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
+/* Whether with Retain As Published: all filters, as soon as one consumer wants it, because only one of a message's copies
+ * counts. Not while retained messages are fetched, which would look like live ones. */
+static bool wanted_flags(const struct session *session)
+{
+	return session->flags;
+}
+
 static bool is_served(const struct filter *filter)
 {
 	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
@@ -561,7 +576,7 @@ static void admit(struct session *session, const struct filter *filter, const st
 	for (i = 0; i < waiters->count; i++) {
 		const struct waiter *waiter = &waiters->items[i];
 
-		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->who.qos)) {
+		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->options)) {
 			write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", filter->name);
 		}
 	}
@@ -573,7 +588,8 @@ static bool needs_round(const struct session *session, const struct filter *filt
 	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter) ||
+			filter->known_flags != wanted_flags(session);
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -599,6 +615,7 @@ static void make_due_if_changed(struct session *session, struct filter *filter)
 static void forget_known(struct session *session, struct filter *filter)
 {
 	filter->is_known = false;
+	filter->shows_flags = false;
 	leave_force(session, filter);
 }
 
@@ -635,9 +652,9 @@ static void open_gates(struct session *session, uint64_t number)
 static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
 		const struct recipient *recipients, size_t count)
 {
-	struct message *message =
-			message_new(MESSAGE_PUBLISH, event->topic, strlen(event->topic), event->payload, event->payload_length,
-					recipients, count);
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
+			event->properties, event->properties_length};
+	struct message *message = message_publish(&content, recipients, count);
 
 	if (!message) {
 		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
@@ -649,12 +666,10 @@ static struct message *make_message(struct session *session, const struct mqtt_c
 	return message;
 }
 
-static void deliver(struct session *session, const struct mqtt_client_message *event,
-		const struct recipient *recipients, size_t count)
+/* Takes NULL. */
+static void deliver(struct session *session, struct message *message)
 {
-	struct message *message = count ? make_message(session, event, recipients, count) : NULL;
-
-	if (message && session->gated.first && event->qos < 2) {
+	if (message && session->gated.first && message->qos < 2) {
 		session->brought_more = true;
 		append(&session->gated, message);
 	} else if (message) {
@@ -662,19 +677,29 @@ static void deliver(struct session *session, const struct mqtt_client_message *e
 	}
 }
 
-static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event)
+static void deliver_to_subscribers(
+		struct session *session, const struct mqtt_client_message *event, uint64_t fingerprint)
 {
+	struct client *author = authors_take(session->authors, fingerprint, now_ms());
 	const struct recipient *recipients;
+	struct message *message;
 	size_t count;
 
 	topics_match(session->topics, event->topic, &recipients, &count);
-	deliver(session, event, recipients, count);
+	message = count ? make_message(session, event, recipients, count) : NULL;
+	if (message) {
+		message->client = author;
+	} else {
+		client_release(author);
+	}
+	deliver(session, message);
 }
 
 /* Only to those that subscribed just now; others had it long ago. */
 static void deliver_retained(
 		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
 {
+	struct message *message;
 	size_t count = 0, i;
 
 	if (!filter || filter->fetching.count == 0) {
@@ -691,11 +716,15 @@ static void deliver_retained(
 		session->recipient_capacity = filter->fetching.count;
 	}
 	for (i = 0; i < filter->fetching.count; i++) {
-		if (!filter->fetching.items[i].gone) {
+		if (filter->fetching.items[i].fetches && !filter->fetching.items[i].gone) {
 			session->recipients[count++] = filter->fetching.items[i].who;
 		}
 	}
-	deliver(session, event, session->recipients, count);
+	message = count ? make_message(session, event, session->recipients, count) : NULL;
+	if (message) {
+		message->is_kept = true;
+	}
+	deliver(session, message);
 }
 
 static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
@@ -705,7 +734,7 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 
 	topics_subscribers(session->topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		deliver(session, event, &recipients[filter->turn++ % count], 1);
+		deliver(session, make_message(session, event, &recipients[filter->turn++ % count], 1));
 	}
 }
 
@@ -808,6 +837,7 @@ static void forget_kept(struct session *session)
 static void admit_waiting(struct session *session, struct filter *filter)
 {
 	admit(session, filter, &filter->waiting);
+	filter->shows_flags = wanted_flags(session); /* as of now; what the broker kept says no more */
 }
 
 static void deliver_kept(struct session *session)
@@ -820,11 +850,14 @@ static void deliver_kept(struct session *session)
 			.topic = message->topic,
 			.payload = message->payload,
 			.payload_length = message->payload_length,
+			.properties = message->properties,
+			.properties_length = message->properties_length,
 			.qos = message->qos,
+			.retain = message->retain,
 		};
 
 		if (!marks_take(session->marks, kept->entry.hash) && !marks_take(session->late_marks, kept->entry.hash)) {
-			deliver_to_subscribers(session, &event);
+			deliver_to_subscribers(session, &event, kept->entry.hash);
 		}
 	}
 	forget_kept(session);
@@ -834,6 +867,7 @@ static void deliver_kept(struct session *session)
 
 static bool send_filter(struct session *session, struct filter *filter)
 {
+	bool fetches = false;
 	size_t i;
 
 	filter->leaves = !is_served(filter);
@@ -841,18 +875,22 @@ static bool send_filter(struct session *session, struct filter *filter)
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
 		return filter->packet >= 0;
 	}
-	for (i = 0; i < filter->fetching.count && !filter->is_shared; i++) {
+	for (i = 0; i < filter->fetching.count; i++) {
 		struct waiter *waiter = &filter->fetching.items[i];
 
-		if (!waiter->held) {
+		fetches = fetches || waiter->fetches;
+		if (waiter->fetches && !waiter->held) {
 			waiter->held = true;
 			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
 		}
 	}
 	filter->known_qos = wanted_qos(session, filter);
+	filter->known_flags = wanted_flags(session) && !fetches;
 	filter->is_known = true;
-	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id,
-			filter->fetching.count > 0 && !filter->is_shared);
+	filter->packet = mqtt_client_subscribe(session->client, filter->name,
+			(uint8_t)(filter->known_qos | (filter->known_flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0) |
+					(fetches ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER)),
+			filter->id);
 	return filter->packet >= 0;
 }
 
@@ -1150,6 +1188,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		filter->is_known = false;
 		leave_force(session, filter);
 	} else if (code < 128) {
+		filter->shows_flags = filter->known_flags;
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
 	} else {
@@ -1226,10 +1265,13 @@ static void on_fence(struct session *session, uint64_t fence)
 
 static void on_subscribe(struct session *session, const struct message *command)
 {
-	/* The broker thread has said MESSAGE_HOLD where it left the answer to the session. */
-	struct waiter waiter = {.who = {command->consumer, command->qos},
+	uint8_t qos = command->options & TOPICS_QOS;
+	bool shows_flags = command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED;
+	int handling = command->options & TOPICS_RETAIN_HANDLING;
+	struct waiter waiter = {.who = {command->consumer, qos, (int8_t)qos, shows_flags},
+			.options = command->options,
 			.sequence = command->sequence,
-			.held = command->sequence && !topics_is_shared(command->topic)};
+			.held = command->code != 0};
 	const struct message *leaving;
 	struct filter *filter;
 	int before = -1;
@@ -1247,6 +1289,8 @@ static void on_subscribe(struct session *session, const struct message *command)
 	} else {
 		filter = add_filter(session, command->topic);
 	}
+	waiter.fetches = !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !waiter.again));
 	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		let_go(session, &waiter);
@@ -1255,10 +1299,11 @@ static void on_subscribe(struct session *session, const struct message *command)
 	if (before >= 0) {
 		filter->consumers[before]--;
 	}
-	filter->consumers[command->qos]++;
-	if (session->qos < command->qos) {
-		session->qos = command->qos;
-		if (session->options->cleansession && session->state == RUNNING) {
+	filter->consumers[qos]++;
+	if (session->qos < qos || (shows_flags && !session->flags)) {
+		session->qos = session->qos < qos ? qos : session->qos;
+		session->flags = session->flags || shows_flags;
+		if (session->state == RUNNING) {
 			for_each_filter(session, make_due_if_changed);
 		}
 	}
@@ -1291,6 +1336,9 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_UNSUBSCRIBE:
 		on_unsubscribe(session, command);
+		break;
+	case MESSAGE_AUTHOR:
+		authors_add(session->authors, command->sequence, client_hold(command->client), now_ms());
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
@@ -1354,11 +1402,25 @@ static void take_commands(struct session *session)
 /* ---- what comes ---- */
 
 /* Whether consumers have it from the direct lane. */
-static bool is_copy(struct session *session, const struct mqtt_client_message *event)
+static bool is_copy(struct session *session, const struct mqtt_client_message *event, uint64_t fingerprint)
 {
-	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
-
 	return marks_take(session->marks, fingerprint) || (event->qos == 2 && marks_take(session->late_marks, fingerprint));
+}
+
+static void on_live(struct session *session, const struct mqtt_client_message *event)
+{
+	uint64_t fingerprint;
+
+	if (!is_authoritative(session, event)) {
+		session->brought_copies = true;
+		return;
+	}
+	fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
+	if (is_copy(session, event, fingerprint)) {
+		session->brought_copies = true;
+	} else {
+		deliver_to_subscribers(session, event, fingerprint);
+	}
 }
 
 static void on_message(void *userdata, const struct mqtt_client_message *event)
@@ -1380,16 +1442,14 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		return;
 	}
 	filter = filter_of_id(session, event->subscription);
-	if (event->retain) {
+	if (event->retain && (!filter || !filter->shows_flags)) {
 		deliver_retained(session, event, filter);
 	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);
 	} else if (session->keeps) {
 		keep(session, event);
-	} else if (!is_authoritative(session, event) || is_copy(session, event)) {
-		session->brought_copies = true;
 	} else {
-		deliver_to_subscribers(session, event);
+		on_live(session, event);
 	}
 }
 
@@ -1588,9 +1648,11 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
 	session->late_marks = marks_new(MARKS);
+	session->authors = authors_new(LATE_MS);
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->late_marks || !session->topics || !session->in_force) {
+	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->topics ||
+			!session->in_force) {
 		goto fail;
 	}
 	rc = mqtt_client_new(options, &events, session, &session->client, error);
@@ -1636,6 +1698,7 @@ void session_free(struct session *session)
 	topics_free(session->in_force);
 	marks_free(session->marks);
 	marks_free(session->late_marks);
+	authors_free(session->authors);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {
 		(void)close(session->command_fd);

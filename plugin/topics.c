@@ -16,7 +16,7 @@
  * then the topic's next level leads to at most two children.
  *
  * A consumer met for the first time in a match gets the match's number as its stamp and a place among the
- * recipients; met again, only its QoS may rise. Hence no search and no sorting. The recipients have room
+ * recipients; met again, its QoS may rise and its options add up. Hence no search and no sorting. The recipients have room
  * for all consumers at any time, so a match does not allocate.
  *
  * Which place a subscription has in its list is kept in one table for all of them, keyed by list and
@@ -37,7 +37,7 @@ struct consumer {
 
 struct subscriber {
 	struct consumer *consumer;
-	uint8_t qos;
+	uint8_t options;
 };
 
 struct subscriber_list {
@@ -333,7 +333,7 @@ static int resize_list(struct subscriber_list *list, size_t capacity)
 
 /* Puts consumer at the end of list. */
 static int subscribe(
-		struct topics *topics, struct subscriber_list *list, struct consumer *consumer, uint8_t qos)
+		struct topics *topics, struct subscriber_list *list, struct consumer *consumer, uint8_t options)
 {
 	struct subscription *subscription = calloc(1, sizeof *subscription);
 
@@ -349,7 +349,7 @@ static int subscribe(
 	if (table_insert(&topics->subscriptions, &subscription->entry) != MOSQ_ERR_SUCCESS) {
 		goto fail;
 	}
-	list->items[list->count++] = (struct subscriber){consumer, qos};
+	list->items[list->count++] = (struct subscriber){consumer, options};
 	consumer->subscriptions++;
 	return MOSQ_ERR_SUCCESS;
 fail:
@@ -381,7 +381,7 @@ static void unsubscribe(struct topics *topics, struct subscription *subscription
 	}
 }
 
-int topics_add(struct topics *topics, uint64_t consumer_id, const char *filter, uint8_t qos)
+int topics_add(struct topics *topics, uint64_t consumer_id, const char *filter, uint8_t options)
 {
 	struct consumer *consumer;
 	struct subscription *subscription = NULL;
@@ -401,10 +401,10 @@ int topics_add(struct topics *topics, uint64_t consumer_id, const char *filter, 
 	}
 	subscription = find_subscription(topics, path.list, consumer);
 	if (subscription) {
-		path.list->items[subscription->place].qos = qos;
+		path.list->items[subscription->place].options = options;
 		rc = MOSQ_ERR_SUCCESS;
 	} else {
-		rc = subscribe(topics, path.list, consumer, qos);
+		rc = subscribe(topics, path.list, consumer, options);
 	}
 out:
 	if (rc != MOSQ_ERR_SUCCESS) {
@@ -441,15 +441,26 @@ static void collect(struct topics *topics, const struct subscriber_list *list)
 
 	for (i = 0; i < list->count; i++) {
 		struct consumer *consumer = list->items[i].consumer;
-		uint8_t qos = list->items[i].qos;
+		uint8_t options = list->items[i].options, qos = options & TOPICS_QOS;
+		int8_t own_qos = options & MQTT_SUB_OPT_NO_LOCAL ? -1 : (int8_t)qos;
+		bool retain_as_published = options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED;
+		struct recipient *recipient;
 
 		if (consumer->stamp != topics->match) {
 			consumer->stamp = topics->match;
 			consumer->place = topics->recipient_count++;
-			topics->recipients[consumer->place] = (struct recipient){consumer->id, qos};
-		} else if (topics->recipients[consumer->place].qos < qos) {
-			topics->recipients[consumer->place].qos = qos;
+			topics->recipients[consumer->place] =
+					(struct recipient){consumer->id, qos, own_qos, retain_as_published};
+			continue;
 		}
+		recipient = &topics->recipients[consumer->place];
+		if (recipient->qos < qos) {
+			recipient->qos = qos;
+		}
+		if (recipient->own_qos < own_qos) {
+			recipient->own_qos = own_qos;
+		}
+		recipient->retain_as_published |= retain_as_published;
 	}
 }
 
@@ -515,7 +526,7 @@ int topics_qos(const struct topics *topics, uint64_t consumer_id, const char *fi
 	struct subscription *subscription =
 			path.list && consumer ? find_subscription(topics, path.list, consumer) : NULL;
 
-	return subscription ? path.list->items[subscription->place].qos : -1;
+	return subscription ? path.list->items[subscription->place].options & TOPICS_QOS : -1;
 }
 
 bool topics_is_shared(const char *filter)

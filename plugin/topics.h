@@ -13,11 +13,16 @@
 
 struct topics;
 
-/* One consumer that a message is for, with the QoS it subscribed at (the highest, where several of its
- * filters match). */
+/* Where Subscription Options (MQTT 5, 3.8.3.1; MQTT_SUB_OPT_*) have the QoS, and how retained messages are handled. */
+#define TOPICS_QOS 0x03
+#define TOPICS_RETAIN_HANDLING 0x30
+
+/* One consumer that a message is for. Where several of its filters match, it gets what all of them together give it. */
 struct recipient {
 	uint64_t consumer;
-	uint8_t qos;
+	uint8_t qos;              /* the highest */
+	int8_t own_qos;           /* the same for what it published itself: without filters that have No Local; -1: not at all */
+	bool retain_as_published; /* one of the filters says so */
 };
 
 /* NULL when memory ran out. */
@@ -26,10 +31,11 @@ struct topics *topics_new(void);
 /* Takes NULL. */
 void topics_free(struct topics *topics);
 
-/* Subscribes consumer to filter, or changes the QoS of the subscription it has. filter is copied; it is the
+/* Subscribes consumer to filter, or changes the options of the subscription it has; their Retain Handling is not looked
+ * at. filter is copied; it is the
  * caller's business that it is a valid filter. MOSQ_ERR_INVAL: it has more than TOPICS_LEVELS_MAX levels.
  * MOSQ_ERR_NOMEM. Both leave the trie as it was. */
-int topics_add(struct topics *topics, uint64_t consumer, const char *filter, uint8_t qos)
+int topics_add(struct topics *topics, uint64_t consumer, const char *filter, uint8_t options)
 		__attribute__((warn_unused_result));
 
 /* MOSQ_ERR_NOT_FOUND when there was no such subscription. Nodes that serve nobody are freed. */

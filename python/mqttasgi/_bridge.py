@@ -26,10 +26,15 @@ class Options(TypedDict):
 
 
 class Message(Protocol):
-    """A message of the inbound queue; it counts towards the queue's bound as long as it lives."""
+    """A message of the inbound queue; it counts towards the queue's bound as long as it lives.
+
+    It is a PUBLISH or tells that a client has connected or disconnected.
+    """
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Empty where it is about a client."""
+        ...
 
     @property
     def payload(self) -> bytes: ...
@@ -49,12 +54,15 @@ class Message(Protocol):
         """Whether it came through the session, not the direct lane."""
         ...
 
-    def event(self, qos: int) -> Event:
-        """A new `mqtt.msg` event for a consumer that subscribed at this QoS."""
+    def event(self, options: int) -> Event:
+        """A new event for a consumer, with the options of its delivery: `mqtt.msg`, `mqtt.client.connect` or
+        `mqtt.client.disconnect`, whose reason still lacks its name.
+        """
         ...
 
 
-#: (consumer's handle, message, QoS it subscribed at)
+#: (consumer's handle, message, options of the subscriptions that match: QoS in bits 0 and 1,
+#: retain_as_published in bit 3)
 Delivery = tuple[int, Message, int]
 #: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...), (0, "stop", ...),
 #: (0, "hold", (consumer's handle, 1 for a subscription that was not new)), (0, "release", (handle, ...)) or,
@@ -78,16 +86,36 @@ class Bridge(Protocol):
         """What waits in the inbound queue: at most `limit` messages, each with all its deliveries."""
         ...
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
-        """Queues a PUBLISH. False: the queue is full; "writable" will come when it has room."""
+    def publish(
+        self, consumer: int, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes
+    ) -> bool:
+        """Queues a PUBLISH. False: the queue is full; "writable" will come when it has room.
+
+        `consumer` is the handle of who publishes, for no_local; 0: nobody. `properties` are as on the wire
+        (MQTT 5, 2.2.2.2), without their length in front.
+        """
         ...
 
-    def subscribe(self, consumer: int, topic_filter: str, qos: int, sequence: int) -> None:
-        """Queues a subscription. An "answer" with the sequence comes when it is in force; none for 0."""
+    def subscribe(self, consumer: int, topic_filter: str, options: int, sequence: int) -> None:
+        """Queues a subscription. An "answer" with the sequence comes when it is in force; none for 0.
+
+        `options` is the byte of MQTT 5, 3.8.3.1: QoS in bits 0 and 1, no_local in bit 2, retain_as_published
+        in bit 3, retain_handling in bits 4 and 5.
+        """
         ...
 
     def unsubscribe(self, consumer: int, topic_filter: str, sequence: int) -> None:
         """Queues the end of a subscription, answered like subscribe()."""
+        ...
+
+    def watch_clients(self, consumer: int, sequence: int) -> None:
+        """Queues a consumer's wish to be told of clients that connect and disconnect, answered like
+        subscribe().
+        """
+        ...
+
+    def unwatch_clients(self, consumer: int) -> None:
+        """Queues the end of that, also for one that does not watch."""
         ...
 
     def log(self, level: int, line: str) -> bool:

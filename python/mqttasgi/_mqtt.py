@@ -1,6 +1,7 @@
-"""What MQTT allows in a topic, a filter, a QoS and a payload.
+"""What MQTT allows in a topic, a filter, a QoS and a payload, and which filters match a topic.
 
-The functions raise `ValueError` or `TypeError` with the offending value, and return nothing or what to send.
+The functions that check raise `ValueError` or `TypeError` with the offending value, and return nothing or
+what to send.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import re
 from ._types import Payload
 
 #: MQTT 5, 1.5.4: a string's length in bytes is a two byte integer.
-_MAX_BYTES = 65_535
+MAX_BYTES = 65_535
 #: The broker refuses topics and filters with more separators than this.
 _MAX_SEPARATORS = 200
-#: MQTT 5, 2.1.4: what a Remaining Length can say, less the largest possible topic.
-_MAX_PAYLOAD = 268_435_455 - _MAX_BYTES - 16
+#: MQTT 5, 2.1.4: what a Remaining Length can say, less the largest possible topic. Properties count, too.
+MAX_PAYLOAD = 268_435_455 - MAX_BYTES - 16
 
 # MQTT 5, 1.5.4: U+0000 and surrogates must not, control and non-characters should not occur; the broker
 # refuses them all in what clients send, so consumers are held to the same.
@@ -22,32 +23,26 @@ _FORBIDDEN = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
     chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
 )
 _not_in_topic = re.compile(f"[+#{_FORBIDDEN}]").search
-_not_in_filter = re.compile(f"[{_FORBIDDEN}]").search
+_not_in_text = re.compile(f"[{_FORBIDDEN}]").search
 
 
-def check_topic(topic: str) -> None:
-    """Refuses what is not a topic name to publish to (MQTT 5, 4.7.1 and 4.7.3)."""
+def check_topic(topic: str, what: str = "topic") -> None:
+    """Refuses what is not a topic name to publish to (MQTT 5, 4.7.1 and 4.7.3); `what` errors call it."""
     if not isinstance(topic, str):
-        raise TypeError(f"topic must be a str, not {topic!r}")
+        raise TypeError(f"{what} must be a str, not {topic!r}")
     found = _not_in_topic(topic)
     if found:
         character = found.group()
         if character in "+#":
-            raise ValueError(f"topic {topic!r} contains the wildcard {character!r}, which only filters may")
-        raise ValueError(f"topic {topic!r} contains the character {character!r}, which the broker refuses")
-    _check_length("topic", topic)
+            raise ValueError(f"{what} {topic!r} contains the wildcard {character!r}, which only filters may")
+        raise ValueError(f"{what} {topic!r} contains the character {character!r}, which the broker refuses")
+    _check_levels(what, topic)
 
 
 def check_filter(topic_filter: str) -> None:
     """Refuses what is not a topic filter to subscribe to (MQTT 5, 4.7.1 and 4.7.3)."""
-    if not isinstance(topic_filter, str):
-        raise TypeError(f"filter must be a str, not {topic_filter!r}")
-    found = _not_in_filter(topic_filter)
-    if found:
-        raise ValueError(
-            f"filter {topic_filter!r} contains the character {found.group()!r}, which the broker refuses"
-        )
-    _check_length("filter", topic_filter)
+    check_text("filter", topic_filter)
+    _check_levels("filter", topic_filter)
     levels = topic_filter.split("/")
     if levels[0] == "$share":
         _check_group(topic_filter, levels)
@@ -75,18 +70,60 @@ def _check_group(topic_filter: str, levels: list[str]) -> None:
     raise ValueError(f"filter {topic_filter!r}: {wrong}; a shared subscription is $share/<group>/<filter>")
 
 
+def check_text(what: str, text: str) -> None:
+    """Refuses what is not a UTF-8 string (MQTT 5, 1.5.4); `what` errors call it."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {text!r}")
+    found = _not_in_text(text)
+    if found:
+        raise ValueError(
+            f"{what} {text!r:.120} contains the character {found.group()!r}, which the broker refuses"
+        )
+    _check_length(what, text)
+
+
 def _check_length(what: str, text: str) -> None:
+    # A character has at most four bytes: short texts need no counting.
+    if len(text) > MAX_BYTES // 4 and len(text.encode()) > MAX_BYTES:
+        raise ValueError(f"{what} {text[:40]!r}... is longer than {MAX_BYTES} bytes, the most MQTT can carry")
+
+
+def _check_levels(what: str, text: str) -> None:
     if not text:
         raise ValueError(f"{what} {text!r} is empty")
-    # A character has at most four bytes: short texts need no counting.
-    if len(text) > _MAX_BYTES // 4 and len(text.encode()) > _MAX_BYTES:
-        raise ValueError(
-            f"{what} {text[:40]!r}... is longer than {_MAX_BYTES} bytes, the most MQTT can carry"
-        )
-    if len(text) > _MAX_SEPARATORS and text.count("/") > _MAX_SEPARATORS:
-        raise ValueError(
-            f"{what} {text[:40]!r}... has more than {_MAX_SEPARATORS} separators, which the broker refuses"
-        )
+    # Short texts need a look neither at their length nor at their separators.
+    if len(text) > _MAX_SEPARATORS:
+        _check_length(what, text)
+        if text.count("/") > _MAX_SEPARATORS:
+            raise ValueError(
+                f"{what} {text[:40]!r}... has more than {_MAX_SEPARATORS} separators, which the broker "
+                "refuses"
+            )
+
+
+def topic_matches(topic_filter: str, topic: str) -> bool:
+    """Whether a filter matches a topic (MQTT 5, 4.7), both of which are valid.
+
+    A shared subscription matches by the filter behind its group (MQTT 5, 4.8.2).
+    """
+    if topic_filter.startswith("$share/"):
+        topic_filter = topic_filter.split("/", 2)[2]
+    if topic_filter == topic:
+        return True
+    # MQTT 5, 4.7.2: a wildcard in the first place is not for the broker's own topics.
+    if topic[0] == "$" and topic_filter[0] in "+#":
+        return False
+    wanted = topic_filter.split("/")
+    levels = topic.split("/")
+    if wanted[-1] == "#":
+        # It stands for any number of levels, none included (MQTT 5, 4.7.1.2).
+        del wanted[-1]
+        if len(levels) < len(wanted):
+            return False
+    elif len(levels) != len(wanted):
+        return False
+    # Where there are more levels than are wanted, '#' matches the rest.
+    return all(want in ("+", level) for want, level in zip(wanted, levels))
 
 
 def check_qos(qos: int) -> None:
@@ -95,6 +132,14 @@ def check_qos(qos: int) -> None:
         raise TypeError(f"qos must be 0, 1 or 2, not {qos!r}")
     if qos not in (0, 1, 2):
         raise ValueError(f"qos must be 0, 1 or 2, not {qos!r}")
+
+
+def check_int(what: str, value: int, least: int, most: int) -> None:
+    """Refuses what is not an int of a range; `what` errors call it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be an int, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be from {least} to {most}, not {value!r}")
 
 
 def encode_payload(payload: Payload) -> bytes:
@@ -114,29 +159,6 @@ def encode_payload(payload: Payload) -> bytes:
             "payload must be bytes, bytearray, memoryview, str, int, float or None, "
             f"not {type(payload).__name__}: {payload!r:.80}"
         )
-    if len(encoded) > _MAX_PAYLOAD:
-        raise ValueError(
-            f"payload has {len(encoded)} bytes, MQTT carries at most {_MAX_PAYLOAD} in a message"
-        )
+    if len(encoded) > MAX_PAYLOAD:
+        raise ValueError(f"payload has {len(encoded)} bytes, MQTT carries at most {MAX_PAYLOAD} in a message")
     return encoded
-
-
-def check_event(event: object) -> None:
-    """Refuses what an application must not send, whichever event it is."""
-    if not isinstance(event, dict) or "type" not in event:
-        raise ValueError(f"an event must be a dict with a 'type', not {event!r:.120}")
-    kind = event["type"]
-    if kind == "mqtt.pub":
-        check_topic(event["mqtt"]["topic"])
-        check_qos(event["mqtt"].get("qos", 1))
-        encode_payload(event["mqtt"]["payload"])
-    elif kind == "mqtt.sub":
-        check_filter(event["mqtt"]["topic"])
-        check_qos(event["mqtt"]["qos"])
-    elif kind == "mqtt.usub":
-        check_filter(event["mqtt"]["topic"])
-    elif kind not in ("mqttasgi.worker.spawn", "mqttasgi.worker.kill"):
-        raise ValueError(
-            f"unknown event type {kind!r}; an application may send mqtt.pub, mqtt.sub, mqtt.usub, "
-            "mqttasgi.worker.spawn and mqttasgi.worker.kill"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, MutableMapping
-from typing import Any, Callable, TypedDict, Union
+from typing import Any, Callable, Optional, TypedDict, Union
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -16,6 +16,77 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Payload = Union[bytes, bytearray, memoryview, str, int, float, None]
 
 
+class Properties(TypedDict, total=False):
+    """What accompanies a message (MQTT 5, 3.3.2.3). Only those that are there have a key."""
+
+    #: 1: the payload is UTF-8 text; 0: it is not said what it is (3.3.2.3.2).
+    payload_format_indicator: int
+    #: Seconds that the broker keeps the message for who is offline, 0 to 4,294,967,295; in a received message
+    #: those that are left (3.3.2.3.3).
+    message_expiry_interval: int
+    #: What the payload is, often a MIME type (3.3.2.3.9).
+    content_type: str
+    #: Where an answer is to be published (3.3.2.3.5).
+    response_topic: str
+    #: What tells the requester which request an answer is to (3.3.2.3.6).
+    correlation_data: bytes
+    #: (name, value); a name may occur several times, and the order is kept (3.3.2.3.7).
+    user_property: list[tuple[str, str]]
+    #: In received messages only: the identifiers of the subscriptions that match, in ascending order
+    #: (3.3.2.3.8).
+    subscription_identifier: list[int]
+
+
+class Certificate(TypedDict):
+    """What a client's TLS certificate says."""
+
+    #: Distinguished names as RFC 2253 writes them, such as `CN=lamp,O=Example`.
+    subject: str
+    issuer: str
+    #: The subject's, where it has one.
+    common_name: Optional[str]
+    #: In hexadecimal.
+    serial_number: str
+    #: (type, value), such as `("DNS", "a.example")`.
+    subject_alternative_names: tuple[tuple[str, str], ...]
+    #: In hexadecimal.
+    fingerprint_sha256: str
+    #: Seconds since the epoch, UTC.
+    not_before: int
+    not_after: int
+
+
+class Client(TypedDict):
+    """A client of the broker."""
+
+    #: The client identifier (MQTT 5, 3.1.3.1).
+    id: str
+    #: None where it gave none.
+    username: Optional[str]
+    #: Its IP address; None where the broker does not say.
+    address: Optional[str]
+    #: "mqtt" or "websockets".
+    protocol: str
+    #: 3 for MQTT 3.1, 4 for 3.1.1, 5.
+    protocol_version: int
+    #: None where it has shown none.
+    certificate: Optional[Certificate]
+
+
+class DisconnectReason(TypedDict):
+    """Why and how a connection ended."""
+
+    #: The reason code (MQTT 5, 3.14.2.1); None where the broker does not say, as Mosquitto 2.0.
+    code: Optional[int]
+    #: The specification's name of the code, "unknown" where there is none. "Unspecified error" (0x80) is,
+    #: among others, a connection that was lost without a DISCONNECT.
+    name: str
+    #: True: the session ended with the connection. False: the client is offline, and the broker keeps
+    #: messages for it. None: the broker does not say, or another connection of the client took the session
+    #: over.
+    session_ends: Optional[bool]
+
+
 class MqttMessage(TypedDict):
     """What a consumer's receive() gets: the `mqtt` part of an `mqtt.msg` event."""
 
@@ -25,5 +96,10 @@ class MqttMessage(TypedDict):
     payload: bytes
     #: 0, 1 or 2: the lower of the publisher's QoS and the subscription's (MQTT 5, 3.8.4).
     qos: int
-    #: True only for a message that the broker had kept (MQTT 5, 3.3.1.3).
+    #: True for a message that the broker had kept (MQTT 5, 3.3.1.3), and for one that was published so to a
+    #: subscription with retain_as_published; otherwise False.
     retain: bool
+    #: Empty where the message has none, or came by an older version of MQTT.
+    properties: Properties
+    #: Who published it; None where the broker does not say.
+    client: Optional[Client]

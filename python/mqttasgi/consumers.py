@@ -11,14 +11,23 @@ from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 
 from . import database
-from ._types import Event, MqttMessage, Payload, Receive, Scope, Send
+from ._types import Client, DisconnectReason, Event, MqttMessage, Payload, Properties, Receive, Scope, Send
 from .layers import ConsumerLayer
+
+#: What subscribe() takes besides filter and QoS, where it is not given.
+_SUBSCRIPTION_DEFAULTS = {
+    "no_local": False,
+    "retain_as_published": False,
+    "retain_handling": 0,
+    "subscription_identifier": None,
+}
 
 
 class MqttConsumer(AsyncConsumer):
     """A Channels consumer that subscribes and publishes.
 
-    Override `connect`, `receive` and `disconnect`. Events, the channel layer's included, are handled one at
+    Override `connect`, `receive` and `disconnect`, and where it watches clients, `client_connected` and
+    `client_disconnected`. Events, the channel layer's included, are handled one at
     a time. In `scope` are `app_id` (0 for the master), `instance_type` ("master" or "worker") and, in a
     worker, the `consumer_params` it was spawned with.
     """
@@ -40,34 +49,111 @@ class MqttConsumer(AsyncConsumer):
     async def disconnect(self) -> None:
         """Called last: the broker stops or, in a worker, the master killed it."""
 
+    async def client_connected(self, client: Client) -> None:
+        """Called for each client that connects, after `watch_clients`; a client may do so that is connected
+        already (MQTT 5, 3.1.4).
+        """
+
+    async def client_disconnected(self, client: Client, reason: DisconnectReason) -> None:
+        """Called for each client whose connection ends, after `watch_clients`."""
+
     # ---- to be called ----
 
-    async def publish(self, topic: str, payload: Payload, qos: int = 1, retain: bool = False) -> None:
-        """Publishes a message.
+    async def publish(
+        self,
+        topic: str,
+        payload: Payload,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Optional[Properties] = None,
+    ) -> None:
+        """Publishes a message, with properties for those who receive it by MQTT 5 (3.3.2.3).
 
         Returns once the message is on its way to the broker, and waits for room where too many are. Raises
-        `ValueError` or `TypeError` for a topic, QoS or payload that MQTT does not allow.
+        `ValueError` or `TypeError` for a topic, QoS, payload or property that MQTT does not allow.
         """
-        await self.send(
-            {
-                "type": "mqtt.pub",
-                "mqtt": {"topic": topic, "payload": payload, "qos": qos, "retain": retain},
-            }
-        )
+        mqtt: dict[str, Any] = {"topic": topic, "payload": payload, "qos": qos, "retain": retain}
+        if properties is not None:
+            mqtt["properties"] = properties
+        await self.send({"type": "mqtt.pub", "mqtt": mqtt})
 
-    async def subscribe(self, topic: str, qos: int) -> None:
-        """Subscribes to a topic filter; with a filter it has already, changes the QoS.
+    async def reply(
+        self,
+        mqtt_message: MqttMessage,
+        payload: Payload,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Optional[Properties] = None,
+    ) -> None:
+        """Answers a message: publishes to its `response_topic`, with its `correlation_data` (MQTT 5, 4.10).
+
+        `properties` are added; one that is given both ways is the caller's. Returns and raises as `publish`.
+        Raises `ValueError` when the message has no `response_topic`, and when that, which is its publisher's
+        choice, is not a topic to publish to.
+        """
+        request = mqtt_message.get("properties", {})
+        topic = request.get("response_topic")
+        if topic is None:
+            raise ValueError(
+                f"the message on topic {mqtt_message['topic']!r} has no response_topic to reply to; its "
+                f"properties are {request!r:.120}"
+            )
+        answer: Properties = {}
+        if "correlation_data" in request:
+            answer["correlation_data"] = request["correlation_data"]
+        if properties is not None:
+            answer = {**answer, **properties}
+        await self.publish(topic, payload, qos, retain, answer or None)
+
+    async def subscribe(
+        self,
+        topic: str,
+        qos: int,
+        *,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+        subscription_identifier: Optional[int] = None,
+    ) -> None:
+        """Subscribes to a topic filter; with a filter it has already, changes QoS, options and identifier.
+
+        The options are those of MQTT 5, 3.8.3.1: `no_local` keeps away what this consumer itself publishes,
+        which shared subscriptions cannot; `retain_as_published` leaves `retain` of live messages as their
+        publisher set it; `retain_handling` 0 brings the retained messages at each call, 1 only where the
+        filter is new, 2 never. `subscription_identifier`, 1 to 268,435,455, is in the properties of the
+        messages that match the filter (MQTT 5, 3.8.2.1.2).
 
         Returns once the subscription is in force: whatever is published from then on is received. Raises
-        `ValueError` or `TypeError` for a filter or QoS that MQTT does not allow.
+        `ValueError` or `TypeError` for a filter, QoS, option or identifier that MQTT does not allow.
         """
-        await self.send({"type": "mqtt.sub", "mqtt": {"topic": topic, "qos": qos}})
+        mqtt: dict[str, Any] = {"topic": topic, "qos": qos}
+        given = {
+            "no_local": no_local,
+            "retain_as_published": retain_as_published,
+            "retain_handling": retain_handling,
+            "subscription_identifier": subscription_identifier,
+        }
+        # By identity: 0 is equal to False, but the wrong type for it.
+        mqtt.update(
+            (name, value) for name, value in given.items() if value is not _SUBSCRIPTION_DEFAULTS[name]
+        )
+        await self.send({"type": "mqtt.sub", "mqtt": mqtt})
         self.subscribed_topics.add(topic)
 
     async def unsubscribe(self, topic: str) -> None:
         """Ends the subscription to a filter. Messages already on their way are still received."""
         self.subscribed_topics.discard(topic)
         await self.send({"type": "mqtt.usub", "mqtt": {"topic": topic}})
+
+    async def watch_clients(self) -> None:
+        """Asks to be told of the broker's clients: `client_connected` and `client_disconnected` are called
+        from then on.
+
+        Returns once that is in force. Where the broker tells who connects, the clients that are connected
+        already come first, each as if it had just connected. Mosquitto 2.0 always tells who disconnects, but
+        who connects only with the plugin's option `connect_events true`.
+        """
+        await self.send({"type": "mqtt.client.watch"})
 
     async def spawn_worker(
         self, app_id: Any, consumer_path: str, consumer_params: Optional[dict[str, Any]] = None
@@ -105,6 +191,12 @@ class MqttConsumer(AsyncConsumer):
 
     async def mqtt_msg(self, event: Event) -> None:
         await self.receive(event["mqtt"])
+
+    async def mqtt_client_connect(self, event: Event) -> None:
+        await self.client_connected(event["mqtt"]["client"])
+
+    async def mqtt_client_disconnect(self, event: Event) -> None:
+        await self.client_disconnected(event["mqtt"]["client"], event["mqtt"]["reason"])
 
     async def mqtt_disconnect(self, event: Event) -> None:
         await self.disconnect()

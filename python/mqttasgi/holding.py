@@ -102,7 +102,8 @@ class GeneralHold:
 
 
 def _qos(delivery: Delivery) -> int:
-    return min(delivery[1].qos, delivery[2])
+    # The lowest two bits of the options are the subscription's QoS.
+    return min(delivery[1].qos, delivery[2] & 3)
 
 
 def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) -> None:

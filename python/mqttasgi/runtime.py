@@ -18,7 +18,9 @@ from typing import Any, Optional, Union
 from . import application as applications
 from . import host
 from ._bridge import Bridge, Delivery, Options
-from ._mqtt import check_event, check_qos, check_topic, encode_payload
+from ._events import add_identifiers, check_event, disconnect_reason, keep_identifier, subscription_options
+from ._mqtt import check_qos, check_topic, encode_payload
+from ._properties import encode_properties
 from ._types import Application, Event
 from .holding import ConsumerHold, GeneralHold
 
@@ -44,6 +46,7 @@ class Consumer:
         "connected",
         "ended",
         "handle",
+        "identifiers",
         "instance_type",
         "name",
         "queue",
@@ -51,6 +54,7 @@ class Consumer:
         "task",
         "topic",
         "waiter",
+        "watches",
     )
 
     def __init__(self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str) -> None:
@@ -62,10 +66,14 @@ class Consumer:
         self.name = name
         #: Deliveries and events that wait for receive().
         self.queue: deque[Union[Delivery, Event]] = deque()
-        #: Filter -> QoS.
+        #: Filter -> Subscription Options (MQTT 5, 3.8.3.1).
         self.subscriptions: dict[str, int] = {}
+        #: Filter -> subscription identifier, of those that have one. The plugin knows nothing of them.
+        self.identifiers: dict[str, int] = {}
+        #: It has asked to be told of clients.
+        self.watches = False
         self.waiter: Optional[asyncio.Future[None]] = None
-        #: Topic of the message that was received last.
+        #: Topic of what was received last; None: it was no message.
         self.topic: Optional[str] = None
         self.ended = False
         self._taken = 0
@@ -154,8 +162,15 @@ class Consumer:
         item = self.queue.popleft()
         if isinstance(item, tuple):
             event = item[1].event(item[2])
-            self.topic = event["mqtt"]["topic"]
+            mqtt = event["mqtt"]
+            self.topic = mqtt.get("topic")
+            if self.topic is None:
+                if "reason" in mqtt:
+                    mqtt["reason"] = disconnect_reason(**mqtt["reason"])
+            elif self.identifiers:
+                add_identifiers(mqtt, self.identifiers)
             return event
+        self.topic = None
         return item
 
     async def send(self, event: Event) -> None:
@@ -171,8 +186,10 @@ class Consumer:
             if payload.__class__ is not bytes or len(payload) > 65_535:
                 payload = encode_payload(payload)
             retain = mqtt.get("retain", False)
+            properties = mqtt.get("properties")
+            encoded = b"" if properties is None else encode_properties(properties, payload)
             runtime = self._runtime
-            while not runtime.bridge.publish(topic, payload, qos, retain):
+            while not runtime.bridge.publish(self.handle, topic, payload, qos, retain, encoded):
                 await runtime.until_writable()
             return
         check_event(event)
@@ -186,7 +203,14 @@ class Consumer:
         if kind == "mqttasgi.worker.kill":
             self._runtime.kill(self, **event["command"])
             return
-        topic_filter = event["mqtt"]["topic"]
+        if kind == "mqtt.client.watch":
+            if self.ended:
+                raise RuntimeError(f"{self} has ended and cannot watch clients")
+            self.watches = True
+            await self._runtime.watch_clients(self)
+            return
+        mqtt = event["mqtt"]
+        topic_filter = mqtt["topic"]
         if kind == "mqtt.sub":
             if self.ended:
                 raise RuntimeError(f"{self} has ended and cannot subscribe to {topic_filter!r}")
@@ -195,9 +219,12 @@ class Consumer:
                     f"filter {topic_filter!r}: shared subscriptions need the session, which is turned off; "
                     "set plugin_opt_session full"
                 )
-            self.subscriptions[topic_filter] = event["mqtt"]["qos"]
-            await self._runtime.subscribe(self, topic_filter, event["mqtt"]["qos"])
+            options = subscription_options(mqtt)
+            self.subscriptions[topic_filter] = options
+            keep_identifier(self.identifiers, mqtt)
+            await self._runtime.subscribe(self, topic_filter, options)
         elif self.subscriptions.pop(topic_filter, None) is not None:
+            self.identifiers.pop(topic_filter, None)
             await self._runtime.unsubscribe(self, topic_filter)
 
 
@@ -299,10 +326,10 @@ class Runtime:
         # Several wait for the same word; one that is cancelled must not take it from the others.
         await asyncio.shield(self._writable)
 
-    async def subscribe(self, consumer: Consumer, topic_filter: str, qos: int) -> None:
+    async def subscribe(self, consumer: Consumer, topic_filter: str, options: int) -> None:
         """Returns when the subscription is in force."""
         sequence, future = self._question()
-        self.bridge.subscribe(consumer.handle, topic_filter, qos, sequence)
+        self.bridge.subscribe(consumer.handle, topic_filter, options, sequence)
         if await future:
             raise MemoryError(f"the broker had no memory for a subscription to {topic_filter!r}")
 
@@ -311,6 +338,13 @@ class Runtime:
         sequence, future = self._question()
         self.bridge.unsubscribe(consumer.handle, topic_filter, sequence)
         await future
+
+    async def watch_clients(self, consumer: Consumer) -> None:
+        """Returns when the consumer is told of clients that connect and disconnect."""
+        sequence, future = self._question()
+        self.bridge.watch_clients(consumer.handle, sequence)
+        if await future:
+            raise MemoryError(f"the broker had no memory to tell {consumer} of its clients")
 
     def _question(self) -> tuple[int, asyncio.Future[int]]:
         sequence = next(self._sequences)
@@ -367,6 +401,9 @@ class Runtime:
         for topic_filter in consumer.subscriptions:
             self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
         consumer.subscriptions.clear()
+        if consumer.watches:
+            consumer.watches = False
+            self.bridge.unwatch_clients(consumer.handle)
 
     def connected(self, consumer: Consumer) -> None:
         """Told once by each consumer, when its connect() has returned."""

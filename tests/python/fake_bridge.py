@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import Any, Optional
 
 from mqttasgi._bridge import Options
 
 
 class FakeMessage:
     def __init__(
-        self, topic: str, payload: bytes, qos: int, retain: bool = False, session: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool = False,
+        session: bool = False,
+        properties: Optional[dict[str, Any]] = None,
+        client: Optional[dict[str, Any]] = None,
     ) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
         self.retain = retain
         self.session = session
+        #: The same objects in each event, as the real module might have it.
+        self.properties = properties if properties is not None else {}
+        self.client = client
 
-    def event(self, qos: int) -> dict[str, Any]:
+    def event(self, options: int) -> dict[str, Any]:
         mqtt = {
             "topic": self.topic,
             "payload": self.payload,
-            "qos": min(qos, self.qos),
+            "qos": min(options & 3, self.qos),
             "retain": self.retain,
+            "properties": self.properties,
+            "client": self.client,
         }
         return {"type": "mqtt.msg", "mqtt": mqtt}
+
+
+class FakeClientMessage(FakeMessage):
+    """Tells that a client has connected or, with a reason, disconnected."""
+
+    def __init__(self, client: dict[str, Any], reason: Optional[dict[str, Any]] = None) -> None:
+        super().__init__("", b"", 0, client=client)
+        self.reason = reason
+
+    def event(self, options: int) -> dict[str, Any]:
+        if self.reason is None:
+            return {"type": "mqtt.client.connect", "mqtt": {"client": self.client}}
+        return {"type": "mqtt.client.disconnect", "mqtt": {"client": self.client, "reason": self.reason}}
 
 
 class FakeBridge:
@@ -41,8 +66,12 @@ class FakeBridge:
         #: What publish() accepts before it says that the queue is full.
         self.room = room
         self.published: list[tuple[str, bytes, int, bool]] = []
-        #: (handle, filter) -> QoS.
+        #: (handle of who published, properties), for each of `published`.
+        self.published_with: list[tuple[int, bytes]] = []
+        #: (handle, filter) -> Subscription Options.
         self.subscriptions: dict[tuple[int, str], int] = {}
+        #: Handles.
+        self.watchers: list[int] = []
         self.lines: list[tuple[int, str]] = []
         self.has_started = False
         self.settled_calls = 0
@@ -65,8 +94,9 @@ class FakeBridge:
         handle: int = 1,
         retain: bool = False,
         session: bool = False,
+        properties: Optional[dict[str, Any]] = None,
     ) -> None:
-        self.give((handle, FakeMessage(topic, payload, qos, retain, session or retain), 2))
+        self.give((handle, FakeMessage(topic, payload, qos, retain, session or retain, properties), 2))
 
     def give(self, item: Any) -> None:
         self.waiting.append(item)
@@ -89,10 +119,13 @@ class FakeBridge:
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
+    def publish(
+        self, consumer: int, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes
+    ) -> bool:
         if len(self.published) >= self.room:
             return False
         self.published.append((topic, payload, qos, retain))
+        self.published_with.append((consumer, properties))
         return True
 
     def _answer(self, sequence: int) -> None:
@@ -101,13 +134,20 @@ class FakeBridge:
         elif sequence:
             self.unanswered.append(sequence)
 
-    def subscribe(self, consumer: int, topic_filter: str, qos: int, sequence: int) -> None:
-        self.subscriptions[consumer, topic_filter] = qos
+    def subscribe(self, consumer: int, topic_filter: str, options: int, sequence: int) -> None:
+        self.subscriptions[consumer, topic_filter] = options
         self._answer(sequence)
 
     def unsubscribe(self, consumer: int, topic_filter: str, sequence: int) -> None:
         self.subscriptions.pop((consumer, topic_filter), None)
         self._answer(sequence)
+
+    def watch_clients(self, consumer: int, sequence: int) -> None:
+        self.watchers.append(consumer)
+        self._answer(sequence)
+
+    def unwatch_clients(self, consumer: int) -> None:
+        self.watchers.remove(consumer)
 
     def log(self, level: int, line: str) -> bool:
         self.lines.append((level, line))

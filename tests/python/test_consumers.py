@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group
 from django.db import OperationalError
 
 from mqttasgi import database
+from mqttasgi._types import Client, DisconnectReason
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.testing import MqttCommunicator, MqttComunicator
 
@@ -85,6 +86,355 @@ async def test_what_the_broker_would_refuse_the_communicator_refuses() -> None:
     communicator = MqttComunicator(Wrong.as_asgi(), app_id=1)
     with pytest.raises(ValueError, match="wildcard"):
         await communicator.connect()
+
+
+# ---- properties, replies, options, clients ----
+
+
+class Told(MqttConsumer):
+    """Does what the test says in connect(), and writes down what it is told."""
+
+    channel_layer_alias = "none"
+
+    def __init__(self, act: Any = None) -> None:
+        super().__init__()
+        self.act = act
+        self.told: list[Any] = []
+
+    async def connect(self) -> None:
+        await self.act(self)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        self.told.append(mqtt_message)
+        await self.publish("told", b"")
+
+    async def client_connected(self, client: Client) -> None:
+        self.told.append(client)
+        await self.publish("told", b"")
+
+    async def client_disconnected(self, client: Client, reason: DisconnectReason) -> None:
+        self.told.append((client, reason))
+        await self.publish("told", b"")
+
+
+async def sent_by(act: Any) -> Any:
+    """The first event that a consumer sends whose connect() is `act`; raises what that raises."""
+    communicator = MqttComunicator(Told(act), app_id=1)
+    await communicator.send_input({"type": "mqtt.connect"})
+    sent = asyncio.ensure_future(communicator.output_queue.get())
+    await asyncio.wait([sent, communicator.future], return_when=asyncio.FIRST_COMPLETED)
+    if not sent.done():
+        sent.cancel()
+        communicator.future.result()
+    communicator.stop(exceptions=False)
+    return sent.result()
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"content_type": "text/plain", "user_property": [("a", "1"), ("a", "2")]},
+        {},
+    ],
+)
+async def test_properties_are_in_the_event_where_they_were_given(properties: Any) -> None:
+    assert await sent_by(lambda self: self.publish("a", "b", properties=properties)) == {
+        "type": "mqtt.pub",
+        "mqtt": {"topic": "a", "payload": b"b", "qos": 1, "retain": False, "properties": properties},
+    }
+    without = await sent_by(lambda self: self.publish("a", "b", properties=None))
+    assert "properties" not in without["mqtt"]
+
+
+async def test_a_wrong_property_raises_in_the_consumer() -> None:
+    with pytest.raises(ValueError, match="unknown property 'reply_to'"):
+        await sent_by(lambda self: self.publish("a", "b", properties={"reply_to": "c"}))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        await sent_by(lambda self: self.publish("a", b"\xff", properties={"payload_format_indicator": 1}))
+
+
+async def test_what_was_sent_does_not_change_with_what_the_consumer_has() -> None:
+    pairs = [("a", "1")]
+
+    async def act(self: Any) -> None:
+        properties = {"user_property": pairs, "correlation_data": bytearray(b"x")}
+        await self.publish("a", "", properties=properties)
+        pairs.append(("b", "2"))
+
+    sent = await sent_by(act)
+    assert sent["mqtt"]["properties"] == {"user_property": [("a", "1")], "correlation_data": b"x"}
+
+
+REQUEST: Any = {
+    "topic": "ask",
+    "payload": b"?",
+    "qos": 1,
+    "retain": False,
+    "properties": {"response_topic": "answer/7", "correlation_data": b"7", "content_type": "text/plain"},
+    "client": None,
+}
+
+
+async def test_a_reply_goes_where_the_request_says() -> None:
+    assert await sent_by(lambda self: self.reply(REQUEST, 42)) == {
+        "type": "mqtt.pub",
+        "mqtt": {
+            "topic": "answer/7",
+            "payload": b"42",
+            "qos": 1,
+            "retain": False,
+            # Its other properties are the request's own.
+            "properties": {"correlation_data": b"7"},
+        },
+    }
+
+
+async def test_a_reply_has_the_callers_properties_before_those_of_the_request() -> None:
+    properties = {"correlation_data": b"8", "message_expiry_interval": 5}
+    sent = await sent_by(lambda self: self.reply(REQUEST, b"", 2, True, properties))
+    assert sent["mqtt"] == {
+        "topic": "answer/7",
+        "payload": b"",
+        "qos": 2,
+        "retain": True,
+        "properties": properties,
+    }
+    properties = {"content_type": "a/b"}
+    sent = await sent_by(lambda self: self.reply(REQUEST, b"", properties=properties))
+    assert sent["mqtt"]["properties"] == {"correlation_data": b"7", "content_type": "a/b"}
+    assert properties == {"content_type": "a/b"}
+
+
+async def test_a_reply_to_a_request_without_correlation_data_has_none() -> None:
+    request = {**REQUEST, "properties": {"response_topic": "answer"}}
+    sent = await sent_by(lambda self: self.reply(request, b""))
+    assert "properties" not in sent["mqtt"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({}, "message on topic 'ask' has no response_topic"),
+        ({"correlation_data": b"7"}, "has no response_topic"),
+        # The broker may let a client write what it likes.
+        ({"response_topic": "answer/#"}, "wildcard '#'"),
+    ],
+)
+async def test_where_there_is_nowhere_to_reply_to(properties: Any, said: str) -> None:
+    request = {**REQUEST, "properties": properties}
+    with pytest.raises(ValueError, match=said):
+        await sent_by(lambda self: self.reply(request, b""))
+
+
+async def test_options_are_in_the_event_where_they_are_not_the_default() -> None:
+    defaults = {
+        "no_local": False,
+        "retain_as_published": False,
+        "retain_handling": 0,
+        "subscription_identifier": None,
+    }
+    plain = {"type": "mqtt.sub", "mqtt": {"topic": "a", "qos": 1}}
+    assert await sent_by(lambda self: self.subscribe("a", 1, **defaults)) == plain
+    others = {
+        "no_local": True,
+        "retain_as_published": True,
+        "retain_handling": 2,
+        "subscription_identifier": 268_435_455,
+    }
+    for name, value in others.items():
+        sent = await sent_by(lambda self, given={name: value}: self.subscribe("a", 1, **given))
+        assert sent["mqtt"] == {"topic": "a", "qos": 1, name: value}
+    sent = await sent_by(lambda self: self.subscribe("a", 1, **others))
+    assert sent["mqtt"] == {"topic": "a", "qos": 1, **others}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"no_local": 0}, {"retain_as_published": None}, {"retain_handling": False}, {"retain_handling": 0.0}],
+)
+async def test_a_wrong_type_is_not_taken_for_the_default(given: Any) -> None:
+    with pytest.raises(TypeError, match=next(iter(given))):
+        await sent_by(lambda self: self.subscribe("a", 1, **given))
+
+
+async def test_a_refused_subscription_is_not_among_the_subscribed() -> None:
+    refused = []
+
+    async def act(self: Any) -> None:
+        refused.append(self)
+        await self.subscribe("$share/g/a", 1, no_local=True)
+
+    with pytest.raises(ValueError, match="no_local"):
+        await sent_by(act)
+    assert refused[0].subscribed_topics == set()
+
+
+async def test_a_published_message_has_its_properties_and_its_client() -> None:
+    async def act(self: Any) -> None:
+        await self.subscribe("a", 1)
+
+    consumer = Told(act)
+    communicator = MqttComunicator(consumer, app_id=1)
+    await communicator.connect()
+    await communicator.publish("a", "x", 1)
+    await communicator.publish(
+        "a",
+        "x",
+        1,
+        retain=True,
+        properties={"user_property": [("n", "v")]},
+        client={"id": "lamp", "username": "hall"},
+    )
+    for _ in range(2):
+        await communicator.receive_from()
+    plain = {
+        "topic": "a",
+        "payload": b"x",
+        "qos": 1,
+        "retain": False,
+        "properties": {},
+        "client": None,
+    }
+    assert consumer.told == [
+        plain,
+        {
+            **plain,
+            "retain": True,
+            "properties": {"user_property": [("n", "v")]},
+            "client": {**CLIENT, "id": "lamp", "username": "hall"},
+        },
+    ]
+    await communicator.disconnect()
+
+
+async def test_the_communicator_refuses_what_a_broker_would_of_a_publisher() -> None:
+    communicator = MqttComunicator(MqttConsumer.as_asgi(), app_id=1)
+    with pytest.raises(ValueError, match="subscription_identifier"):
+        await communicator.publish("a", b"", 0, properties={"subscription_identifier": [1]})
+    with pytest.raises(TypeError, match="content_type"):
+        await communicator.publish("a", b"", 0, properties={"content_type": 1})  # type: ignore[typeddict-item]
+    with pytest.raises(ValueError, match="a client has no 'name'; it has id, username"):
+        await communicator.publish("a", b"", 0, client={"name": "lamp"})
+
+
+async def test_the_communicator_gives_messages_their_subscription_identifiers() -> None:
+    async def act(self: Any) -> None:
+        await self.subscribe("a/#", 1, subscription_identifier=7)
+        await self.subscribe("a/+", 1, subscription_identifier=3)
+
+    class Leaves(Told):
+        async def receive(self, mqtt_message: Any) -> None:
+            await super().receive(mqtt_message)
+            await self.unsubscribe("a/+")
+            await self.subscribe("a/#", 1)
+
+    consumer = Leaves(act)
+    communicator = MqttComunicator(consumer, app_id=1)
+    await communicator.connect()
+    await communicator.receive_from()
+    for expected in ([3, 7], None):
+        await communicator.publish("a/b", b"", 0)
+        while (await communicator.receive_from())["type"] != "mqtt.sub":
+            pass
+        assert consumer.told[-1]["properties"].get("subscription_identifier") == expected
+    await communicator.disconnect()
+
+
+CLIENT = {
+    "id": "client",
+    "username": None,
+    "address": "127.0.0.1",
+    "protocol": "mqtt",
+    "protocol_version": 5,
+    "certificate": None,
+}
+
+
+async def watch(self: MqttConsumer) -> None:
+    # Not at once, as when there is something to be looked up first.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await self.watch_clients()
+
+
+async def test_a_consumer_that_watches_is_told_of_clients() -> None:
+    consumer = Told(watch)
+    communicator = MqttComunicator(consumer, app_id=1)
+    assert await communicator.connect() == {"type": "mqtt.client.watch"}
+    certificate = {"common_name": "lamp"}
+    await communicator.client_connected({})
+    await communicator.client_connected({"id": "lamp", "protocol_version": 4, "certificate": certificate})
+    await communicator.client_disconnected({"id": "lamp"})
+    await communicator.client_disconnected({"id": "lamp"}, {"code": 0x80, "session_ends": False})
+    await communicator.client_disconnected({"id": "lamp"}, {"code": None, "session_ends": None})
+    for _ in range(5):
+        await communicator.receive_from()
+    lamp = {**CLIENT, "id": "lamp"}
+    assert consumer.told == [
+        CLIENT,
+        {**lamp, "protocol_version": 4, "certificate": certificate},
+        (lamp, {"code": 0, "name": "Normal disconnection", "session_ends": True}),
+        (lamp, {"code": 0x80, "name": "Unspecified error", "session_ends": False}),
+        (lamp, {"code": None, "name": "unknown", "session_ends": None}),
+    ]
+    await communicator.disconnect()
+
+
+async def test_the_communicator_waits_for_a_consumer_that_is_about_to_watch() -> None:
+    consumer = Told(watch)
+    communicator = MqttComunicator(consumer, app_id=1)
+    await communicator.send_input({"type": "mqtt.connect"})
+    await communicator.client_connected({"id": "lamp"})
+    assert await communicator.receive_from() == {"type": "mqtt.client.watch"}
+    await communicator.receive_from()
+    assert consumer.told == [{**CLIENT, "id": "lamp"}]
+    await communicator.disconnect()
+
+
+async def test_who_has_not_asked_is_not_told_of_clients() -> None:
+    communicator = MqttComunicator(Lights.as_asgi(), app_id=1)
+    await communicator.connect()
+    with pytest.raises(RuntimeError, match="has not called watch_clients"):
+        await communicator.client_connected({}, timeout=0.01)
+    with pytest.raises(RuntimeError, match="has not called watch_clients"):
+        await communicator.client_disconnected({}, timeout=0.01)
+    await communicator.disconnect()
+    # Nor who is gone, which needs no waiting for.
+    with pytest.raises(RuntimeError, match="has not called watch_clients"):
+        await communicator.client_connected({}, timeout=1000)
+
+
+async def test_an_error_before_watching_is_the_consumers_own() -> None:
+    async def act(self: Any) -> None:
+        raise LookupError("as told")
+
+    communicator = MqttComunicator(Told(act), app_id=1)
+    await communicator.send_input({"type": "mqtt.connect"})
+    with pytest.raises(LookupError, match="as told"):
+        await communicator.client_connected({}, timeout=1000)
+
+
+async def test_clients_and_reasons_with_names_that_they_do_not_have() -> None:
+    communicator = MqttComunicator(Told(watch), app_id=1)
+    await communicator.connect()
+    with pytest.raises(ValueError, match="a client has no 'user_name'; it has id, username, address"):
+        await communicator.client_connected({"user_name": "x"})
+    with pytest.raises(ValueError, match="a reason has no 'reason_code'; it has code, name, session_ends"):
+        await communicator.client_disconnected({}, {"reason_code": 4})
+    await communicator.disconnect()
+
+
+async def test_by_default_a_consumer_ignores_clients() -> None:
+    class Ignores(MqttConsumer):
+        async def connect(self) -> None:
+            await self.watch_clients()
+
+    communicator = MqttComunicator(Ignores.as_asgi(), app_id=1)
+    await communicator.connect()
+    await communicator.client_connected({})
+    await communicator.client_disconnected({})
+    await communicator.disconnect()
+    assert await communicator.receive_nothing()
 
 
 async def test_group_messages_reach_a_consumer() -> None:

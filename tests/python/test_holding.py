@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from fake_bridge import FakeMessage
+from fake_bridge import FakeClientMessage, FakeMessage
 
 from mqttasgi.holding import ConsumerHold, GeneralHold
 
@@ -63,6 +63,25 @@ def test_overlapping_filters_bring_a_retained_message_once_at_the_higher_qos() -
         hold.add(kept("1", qos=qos))
     ((_, message, _),) = hold.end(None)
     assert message.qos == 2
+
+
+def test_only_the_qos_of_the_options_counts() -> None:
+    """Bit 3 is retain_as_published, which says nothing of which copy is the better one."""
+    hold = ConsumerHold()
+    hold.add((1, FakeMessage("t", b"1", 2, retain=True, session=True), 8))
+    hold.add((1, FakeMessage("t", b"1", 2, retain=True, session=True), 1))
+    ((_, _, options),) = hold.end(None)
+    assert options == 1
+
+
+def test_word_of_a_client_waits_with_the_messages() -> None:
+    lamp: Any = (1, FakeClientMessage({"id": "lamp"}), 0)
+    hold = ConsumerHold()
+    for delivery in (live("2"), lamp, kept("1"), live("3")):
+        hold.add(delivery)
+    first, second, third, fourth = hold.end(None)
+    assert third is lamp
+    assert names([first, second, fourth]) == ["R t 1", "t 2", "t 3"]
 
 
 def test_a_second_retained_message_of_a_topic_is_dropped_and_its_live_one_stays() -> None:

@@ -6,9 +6,11 @@ import ctypes
 import ctypes.util
 import random
 
+import paho.mqtt.client
 import pytest
 
-from mqttasgi._mqtt import check_event, check_filter, check_qos, check_topic, encode_payload
+from mqttasgi._events import check_event
+from mqttasgi._mqtt import check_filter, check_qos, check_topic, encode_payload, topic_matches
 
 GOOD_TOPICS = ["a", "/", "home/kitchen/light", "//", "$SYS/x", "ü/日本", "a b", "x" * 65_535, "/" * 200]
 BAD_TOPICS = ["", "+", "a/+/b", "a/#", "a\x00b", "a\nb", "\x7f", "\ud800", "\ufffe", "x" * 65_536, "/" * 201]
@@ -126,11 +128,15 @@ def test_events_that_no_application_sends(event: object) -> None:
         check_event(event)
 
 
-def test_the_client_library_agrees_on_what_is_a_topic_and_a_filter() -> None:
-    """libmosquitto checks the same things, in C; the two must not differ on any generated text."""
+def client_library() -> ctypes.CDLL:
     name = ctypes.util.find_library("mosquitto")
     assert name, "libmosquitto is needed for this test: apt-get install libmosquitto-dev"
-    library = ctypes.CDLL(name)
+    return ctypes.CDLL(name)
+
+
+def test_the_client_library_agrees_on_what_is_a_topic_and_a_filter() -> None:
+    """libmosquitto checks the same things, in C; the two must not differ on any generated text."""
+    library = client_library()
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -169,3 +175,71 @@ def test_the_client_library_agrees_on_what_is_a_topic_and_a_filter() -> None:
             # The broker refuses the empty topic (MQTT 5, 4.7.3); the library leaves that to it.
             theirs = bool(raw) and readable and their_check(raw) == 0
             assert ours == theirs, (check.__name__, text)
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "matches"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/c", False),
+        ("a/b", "a/b/c", False),
+        ("a/b/c", "a/b", False),
+        ("+", "a", True),
+        ("+", "a/", False),
+        ("+/+", "/", True),
+        ("a/+", "a", False),
+        ("a/+", "a/", True),
+        ("a/+/c", "a/b/c", True),
+        ("#", "a/b", True),
+        ("#", "/", True),
+        ("a/#", "a", True),
+        ("a/#", "a/", True),
+        ("a/#", "a/b/c", True),
+        ("a/#", "ab", False),
+        ("a/#", "b", False),
+        ("+/#", "a", True),
+        ("a/+/#", "a", False),
+        ("a/+/#", "a/b", True),
+        ("#", "$SYS/a", False),
+        ("+/a", "$SYS/a", False),
+        ("$SYS/#", "$SYS/a", True),
+        ("$SYS/+", "$SYS/a", True),
+        ("a/#", "a/$b", True),
+        ("$share/g/a/+", "a/b", True),
+        ("$share/g/a/+", "g/a/b", False),
+        ("$share/g//", "/", True),
+        ("$share/g/#", "a", True),
+        ("$share/g/#", "$SYS/a", False),
+        ("$share/g/$SYS/#", "$SYS/a", True),
+        ("$shared/#", "$shared/a", True),
+    ],
+)
+def test_which_filters_match_a_topic(topic_filter: str, topic: str, matches: bool) -> None:
+    assert topic_matches(topic_filter, topic) is matches
+
+
+def test_client_libraries_agree_on_which_filters_match() -> None:
+    library = client_library()
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    matching = 0
+    for _ in range(20_000):
+        topic = "/".join(chance.choices(["a", "b", "", "$", "$a"], k=chance.randint(1, 4)))
+        levels = chance.choices(["a", "b", "", "$", "$a", "+"], [4, 2, 1, 1, 1, 6], k=chance.randint(1, 4))
+        if chance.random() < 0.3:
+            levels[-1] = "#"
+        topic_filter = "/".join(levels)
+        if not topic or not topic_filter:
+            continue
+        theirs = ctypes.c_bool()
+        assert (
+            library.mosquitto_topic_matches_sub(topic_filter.encode(), topic.encode(), ctypes.byref(theirs))
+            == 0
+        )
+        ours = topic_matches(topic_filter, topic)
+        assert ours == theirs.value, (topic_filter, topic)
+        assert ours == paho.mqtt.client.topic_matches_sub(topic_filter, topic), (topic_filter, topic)
+        assert topic_matches(f"$share/group/{topic_filter}", topic) == ours
+        matching += ours
+    assert matching > 1000

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/x509.h>
+
 struct stub_broker stub;
 
 /* The stub's own memory is never scarce (scarce_memory.h). */
@@ -24,6 +26,7 @@ void stub_broker_reset(void)
 		__real_free(stub.publishes[i].client_id);
 		__real_free(stub.publishes[i].topic);
 		__real_free(stub.publishes[i].payload);
+		mosquitto_property_free_all(&stub.publishes[i].properties);
 	}
 	for (i = 0; i < stub.log_count; i++) {
 		__real_free(stub.logs[i].line);
@@ -83,7 +86,6 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 {
 	struct stub_publish *publish = &stub.publishes[stub.publish_count];
 
-	assert_null(properties);
 	assert_true(payload_length >= 0 && qos >= 0 && qos <= 2);
 	if (stub.on_publish) {
 		stub.on_publish();
@@ -93,8 +95,10 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 	}
 	if (stub.publish_count == STUB_RECORDS) {
 		mosquitto_free(payload);
+		mosquitto_property_free_all(&properties);
 		return MOSQ_ERR_SUCCESS;
 	}
+	publish->properties = properties;
 	publish->client_id = client_id ? copy(client_id, strlen(client_id)) : NULL;
 	publish->topic = copy(topic, strlen(topic));
 	publish->payload = payload_length ? copy(payload, (size_t)payload_length) : NULL;
@@ -106,10 +110,51 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 	return MOSQ_ERR_SUCCESS;
 }
 
-/* A client is its id here. */
+static const struct stub_client *known(const struct mosquitto *client)
+{
+	const struct stub_client *stub_client = (const void *)client;
+
+	return stub_client && stub_client->mark == STUB_CLIENT_MARK ? stub_client : NULL;
+}
+
 const char *mosquitto_client_id(const struct mosquitto *client)
 {
-	return (const char *)client;
+	return known(client) ? known(client)->id : (const char *)client;
+}
+
+const char *mosquitto_client_username(const struct mosquitto *client)
+{
+	return known(client) ? known(client)->username : NULL;
+}
+
+const char *mosquitto_client_address(const struct mosquitto *client)
+{
+	return known(client) ? known(client)->address : NULL;
+}
+
+int mosquitto_client_protocol(const struct mosquitto *client)
+{
+	return known(client) && known(client)->websockets ? mp_websockets : mp_mqtt;
+}
+
+int mosquitto_client_protocol_version(const struct mosquitto *client)
+{
+	return known(client) ? known(client)->protocol_version : 4;
+}
+
+bool mosquitto_client_clean_session(const struct mosquitto *client)
+{
+	return known(client) && known(client)->clean_session;
+}
+
+void *mosquitto_client_certificate(const struct mosquitto *client)
+{
+	X509 *certificate = known(client) ? known(client)->certificate : NULL;
+
+	if (certificate) {
+		X509_up_ref(certificate);
+	}
+	return certificate;
 }
 
 void mosquitto_log_printf(int level, const char *format, ...)

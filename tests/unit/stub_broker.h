@@ -20,6 +20,18 @@ struct stub_publish {
 	int payload_length;
 	int qos;
 	bool retain;
+	mosquitto_property *properties; /* the client library's; freed with the rest */
+};
+
+/* What the broker knows of a client: a connection here is a pointer to one of these, or, where only its id matters, to
+ * that string. */
+#define STUB_CLIENT_MARK 1
+struct stub_client {
+	char mark; /* STUB_CLIENT_MARK, with which no id begins */
+	const char *id, *username, *address;
+	int protocol_version;
+	bool websockets, clean_session;
+	void *certificate; /* X509 *; each question for it gets a reference */
 };
 
 struct stub_log {

@@ -1,0 +1,144 @@
+"""The properties of a PUBLISH: what MQTT 5 allows in them, and how they look on the wire (3.3.2.3)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Callable
+
+from ._mqtt import MAX_BYTES, MAX_PAYLOAD, check_int, check_text, check_topic
+from ._types import Properties
+
+# Values have the types of `Properties`, but are checked as if they had any: they come from applications.
+
+
+def encode_properties(properties: object, payload: bytes) -> bytes:
+    """The properties as on the wire: identifier and value, one after the other, without the length in front
+    (MQTT 5, 2.2.2.2). User properties come last.
+
+    `properties` is a `Properties` or None, `payload` what they accompany. Raises `TypeError` for a value of a
+    wrong type, and `ValueError` for an unknown name, for a value that MQTT does not allow or the broker
+    refuses, and for a payload that they do not fit.
+    """
+    if properties is None:
+        return b""
+    if not isinstance(properties, dict):
+        raise TypeError(f"properties must be a dict, not {type(properties).__name__}: {properties!r:.80}")
+    for name in properties:
+        if name not in _ENCODERS:
+            _refuse(name, properties[name])
+    encoded = b"".join(encode(properties[name]) for name, encode in _ENCODERS.items() if name in properties)
+    if len(payload) + len(encoded) > MAX_PAYLOAD:
+        raise ValueError(
+            f"payload and properties have {len(payload)} and {len(encoded)} bytes, MQTT carries at most "
+            f"{MAX_PAYLOAD} in a message"
+        )
+    if properties.get("payload_format_indicator") == 1:
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"payload_format_indicator is 1, but the payload {payload[:40]!r}... is not UTF-8: "
+                f"{error.reason} at byte {error.start}"
+            ) from None
+    return encoded
+
+
+def received_properties(properties: object, payload: bytes) -> Properties:
+    """The properties as who receives the message gets them: a copy in the types that `Properties` names.
+
+    Raises like `encode_properties`.
+    """
+    encode_properties(properties, payload)
+    received: Any = dict(properties or {})  # type: ignore[call-overload]
+    if "correlation_data" in received:
+        received["correlation_data"] = bytes(received["correlation_data"])
+    if "user_property" in received:
+        received["user_property"] = [(name, value) for name, value in received["user_property"]]
+    checked: Properties = received
+    return checked
+
+
+def _refuse(name: object, value: object) -> None:
+    if name == "subscription_identifier":
+        raise ValueError(
+            f"subscription_identifier {value!r} cannot be published: the broker gives it to those who "
+            "subscribed with one (MQTT 5, 3.3.4)"
+        )
+    if name == "topic_alias":
+        raise ValueError(
+            f"topic_alias {value!r} cannot be published: an alias is for one connection, and consumers have "
+            "none (MQTT 5, 3.3.2.3.4)"
+        )
+    raise ValueError(f"unknown property {name!r}; a message may have {', '.join(map(str, _ENCODERS))}")
+
+
+# ---- one function for each property ----
+
+
+def _payload_format_indicator(value: Any) -> bytes:
+    check_int("payload_format_indicator", value, 0, 1)
+    return struct.pack("!BB", 0x01, value)
+
+
+def _message_expiry_interval(value: Any) -> bytes:
+    check_int("message_expiry_interval", value, 0, 0xFFFF_FFFF)
+    return struct.pack("!BI", 0x02, value)
+
+
+def _content_type(value: Any) -> bytes:
+    check_text("content_type", value)
+    return b"\x03" + _with_length(value.encode())
+
+
+def _response_topic(value: Any) -> bytes:
+    # The broker refuses to publish an answer to what is no topic.
+    check_topic(value, "response_topic")
+    return b"\x08" + _with_length(value.encode())
+
+
+def _correlation_data(value: Any) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            "correlation_data must be bytes, bytearray or memoryview, not "
+            f"{type(value).__name__}: {value!r:.80}"
+        )
+    data = bytes(value)
+    if len(data) > MAX_BYTES:
+        raise ValueError(
+            f"correlation_data {data[:40]!r}... is longer than {MAX_BYTES} bytes, the most MQTT can carry"
+        )
+    return b"\x09" + _with_length(data)
+
+
+def _user_property(value: Any) -> bytes:
+    if not isinstance(value, (list, tuple)):
+        # A dict is what one thinks of first.
+        raise TypeError(
+            "user_property must be a list of (name, value) pairs, because a name may occur several times, "
+            f"not {type(value).__name__}: {value!r:.80}"
+        )
+    return b"".join(map(_user_pair, value))
+
+
+def _user_pair(pair: Any) -> bytes:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise TypeError(f"user_property must be a list of (name, value) pairs; {pair!r:.80} is not one")
+    name, value = pair
+    check_text("name of a user_property", name)
+    check_text(f"value of user_property {name[:40]!r}", value)
+    return b"\x26" + _with_length(name.encode()) + _with_length(value.encode())
+
+
+def _with_length(data: bytes) -> bytes:
+    return struct.pack("!H", len(data)) + data
+
+
+#: Name -> what checks and encodes the value, in the order on the wire.
+_ENCODERS: dict[object, Callable[[Any], bytes]] = {
+    "payload_format_indicator": _payload_format_indicator,
+    "message_expiry_interval": _message_expiry_interval,
+    "content_type": _content_type,
+    "response_topic": _response_topic,
+    "correlation_data": _correlation_data,
+    "user_property": _user_property,
+}
