@@ -9,7 +9,7 @@
 struct author {
 	struct table_entry entry; /* its hash is the fingerprint */
 	struct author *older, *newer;
-	struct client *client;
+	struct client *client; /* NULL: nobody is to be named */
 	uint64_t ends_at;
 };
 
@@ -93,11 +93,25 @@ void authors_add(struct authors *authors, uint64_t fingerprint, struct client *c
 	authors->newest = author;
 }
 
+/* Several have published this. Which of the messages comes last is no better known than which came first. */
+static void forget_names(struct authors *authors, uint64_t fingerprint)
+{
+	struct table_entry *entry;
+	struct author *author;
+
+	for (entry = table_chain(&authors->table, fingerprint); entry; entry = entry->next) {
+		if (entry->hash == fingerprint) {
+			author = (struct author *)entry; /* its first member */
+			client_release(author->client);
+			author->client = NULL;
+		}
+	}
+}
+
 struct client *authors_take(struct authors *authors, uint64_t fingerprint, uint64_t now)
 {
 	struct author *oldest = NULL, *author;
 	struct table_entry *entry;
-	struct client *client;
 	bool is_known = true;
 
 	forget_old(authors, now);
@@ -106,15 +120,13 @@ struct client *authors_take(struct authors *authors, uint64_t fingerprint, uint6
 			continue;
 		}
 		author = (struct author *)entry; /* its first member */
-		is_known = is_known && (!oldest || client_is_same(author->client, oldest->client));
+		is_known = is_known && author->client && (!oldest || client_is_same(author->client, oldest->client));
 		if (!oldest || author->ends_at <= oldest->ends_at) {
 			oldest = author;
 		}
 	}
-	client = oldest ? remove_author(authors, oldest) : NULL;
 	if (!is_known) {
-		client_release(client);
-		client = NULL;
+		forget_names(authors, fingerprint);
 	}
-	return client;
+	return oldest ? remove_author(authors, oldest) : NULL;
 }

@@ -1,8 +1,7 @@
 /* Bytes → subscriptions that come and go, and topics; topics.c must agree with a list.
  *
- * Each line of the input is `+cqfilter` (consumer c subscribes to filter at QoS q), `-cqfilter` (it leaves)
- * or
- * `=topic`. */
+ * Each line of the input is `+cofilter` (consumer c subscribes to filter with options o), `-cofilter` (it
+ * leaves) or `=topic`. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +36,7 @@ static int is_filter(const char *text)
 static void run_line(struct topics *topics, struct naive *naive, const char *line)
 {
 	uint64_t consumer;
-	uint8_t qos;
+	uint8_t options;
 
 	if (*line == '=') {
 		require(naive_agrees(naive, topics, line + 1), "the list finds something else");
@@ -47,13 +46,16 @@ static void run_line(struct topics *topics, struct naive *naive, const char *lin
 		return;
 	}
 	consumer = (unsigned char)line[1];
-	qos = (uint8_t)((unsigned char)line[2] % 3);
+	options = (uint8_t)((unsigned char)line[2] & 0x3f);
+	if ((options & TOPICS_QOS) == 3) {
+		options--; /* which is no QoS */
+	}
 	if (*line == '-') {
 		require(naive_remove(naive, consumer, line + 3) ==
 						(topics_remove(topics, consumer, line + 3) == MOSQ_ERR_SUCCESS),
 				"one knows the subscription, the other does not");
-	} else if (naive_add(naive, consumer, line + 3, qos)) {
-		require(topics_add(topics, consumer, line + 3, qos) == MOSQ_ERR_SUCCESS, "not added");
+	} else if (naive_add(naive, consumer, line + 3, options)) {
+		require(topics_add(topics, consumer, line + 3, options) == MOSQ_ERR_SUCCESS, "not added");
 	}
 }
 

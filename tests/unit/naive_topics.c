@@ -43,7 +43,7 @@ static struct naive_subscription *find(struct naive *naive, uint64_t consumer, c
 	return NULL;
 }
 
-bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8_t qos)
+bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8_t options)
 {
 	struct naive_subscription *item = find(naive, consumer, filter);
 
@@ -55,7 +55,7 @@ bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8
 		item->consumer = consumer;
 		strcpy(item->filter, filter);
 	}
-	item->qos = qos;
+	item->options = options;
 	return true;
 }
 
@@ -70,37 +70,51 @@ bool naive_remove(struct naive *naive, uint64_t consumer, const char *filter)
 	return true;
 }
 
-/* The QoS consumer hears topic at; -1 where it does not. */
-static int qos_of(const struct naive *naive, uint64_t consumer, const char *topic)
+/* What consumer gets of a message on topic, by all its filters. False: nothing. */
+static bool gets(const struct naive *naive, uint64_t consumer, const char *topic, struct recipient *ret_recipient)
 {
-	int qos = -1;
+	struct recipient gets = {.consumer = consumer, .own_qos = -1};
+	bool found = false;
 	size_t i;
 
 	for (i = 0; i < naive->count; i++) {
 		const struct naive_subscription *item = &naive->items[i];
+		int qos = item->options % 4;                  /* bits 0 and 1 */
+		bool no_local = item->options / 4 % 2;        /* bit 2 */
+		bool as_published = item->options / 8 % 2;    /* bit 3 */
 
-		if (item->consumer == consumer && item->qos > qos && naive_matches(item->filter, topic)) {
-			qos = item->qos;
+		if (item->consumer != consumer || !naive_matches(item->filter, topic)) {
+			continue;
 		}
+		found = true;
+		gets.qos = (uint8_t)(qos > gets.qos ? qos : gets.qos);
+		if (!no_local && qos > gets.own_qos) {
+			gets.own_qos = (int8_t)qos;
+		}
+		gets.retain_as_published = gets.retain_as_published || as_published;
 	}
-	return qos;
+	*ret_recipient = gets;
+	return found;
 }
 
 bool naive_agrees(const struct naive *naive, struct topics *topics, const char *topic)
 {
 	const struct recipient *recipients;
+	struct recipient own;
 	size_t count, i, j, expected = 0;
 
 	topics_match(topics, topic, &recipients, &count);
 	for (i = 0; i < count; i++) {
-		if (qos_of(naive, recipients[i].consumer, topic) != recipients[i].qos) {
+		if (!gets(naive, recipients[i].consumer, topic, &own) || own.qos != recipients[i].qos ||
+				own.own_qos != recipients[i].own_qos ||
+				own.retain_as_published != recipients[i].retain_as_published) {
 			return false;
 		}
 	}
 	for (i = 0; i < naive->count; i++) {
 		for (j = 0; j < i && naive->items[j].consumer != naive->items[i].consumer; j++) {
 		}
-		expected += j == i && qos_of(naive, naive->items[i].consumer, topic) >= 0;
+		expected += j == i && gets(naive, naive->items[i].consumer, topic, &own);
 	}
 	/* The count alone would miss a consumer found twice and another not at all. */
 	for (i = 0; i < count; i++) {

@@ -13,7 +13,7 @@
 struct naive_subscription {
 	uint64_t consumer;
 	char filter[64];
-	uint8_t qos;
+	uint8_t options;
 };
 
 struct naive {
@@ -25,10 +25,10 @@ struct naive {
 bool naive_matches(const char *filter, const char *topic);
 
 /* False when there is no more room. */
-bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8_t qos);
+bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8_t options);
 bool naive_remove(struct naive *naive, uint64_t consumer, const char *filter);
 
-/* Whether topics finds for topic just what the list finds. */
+/* Whether topics finds for topic just what the list finds, and what each consumer asked for in its options. */
 bool naive_agrees(const struct naive *naive, struct topics *topics, const char *topic);
 
 #endif

@@ -102,15 +102,16 @@ static void compare_with_list(unsigned int steps)
 
 	for (i = 0; i < steps; i++) {
 		uint64_t consumer = below(8);
-		uint8_t qos = (uint8_t)below(3);
+		/* QoS, No Local, Retain As Published; how retained messages are handled is not asked here. */
+		uint8_t options = (uint8_t)(below(3) | below(4) << 2 | below(3) << 4);
 		bool known = true;
 
 		/* Growing and shrinking in turn, so that the list is seen full and empty. */
 		generate(text, true);
 		if (below(100) < ((i / 500) % 2 ? 20u : 60u)) {
 			if (naive.count < NAIVE_MAX) {
-				naive_add(&naive, consumer, text, qos);
-				known = topics_add(topics, consumer, text, qos) == MOSQ_ERR_SUCCESS;
+				naive_add(&naive, consumer, text, options);
+				known = topics_add(topics, consumer, text, options) == MOSQ_ERR_SUCCESS;
 			}
 		} else if (naive.count > 0) {
 			if (below(4) > 0) {

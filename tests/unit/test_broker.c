@@ -1,5 +1,6 @@
 #include "cmocka_all.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -12,9 +13,12 @@
 #include <unistd.h>
 
 #include "broker.h"
+#include "client.h"
+#include "clients.h"
 #include "lanes.h"
 #include "marks.h"
 #include "options.h"
+#include "properties.h"
 #include "queue.h"
 #include "scarce_memory.h"
 #include "stub_broker.h"
@@ -82,6 +86,7 @@ static struct fixture {
 	struct queue *inbound, *outbound;
 	struct session *session;
 	struct lanes *lanes;
+	struct clients *clients;
 	struct broker *broker;
 	unsigned int inbound_notices;
 	long blocks;
@@ -114,8 +119,9 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	f.wakeup = wakeup_new();
 	f.inbound = queue_new(queue_size, f.options.queue_bytes, count_notice, &f.inbound_notices);
 	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
-	f.lanes = lanes_new(f.session, f.inbound);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+	f.lanes = lanes_new(f.session, f.inbound, false);
+	f.clients = clients_new(true, f.session ? f.options.client_id : NULL);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 	assert_non_null(f.broker);
 }
 
@@ -131,6 +137,7 @@ static int tear_down(void **state)
 	(void)state;
 	memset(&fake, 0, sizeof(fake));
 	broker_free(f.broker);
+	clients_free(f.clients);
 	lanes_free(f.lanes);
 	stub_session_reset();
 	queue_free(f.inbound);
@@ -165,12 +172,46 @@ static void client_publishes(const char *topic, const char *payload, uint8_t qos
 	assert_int_equal(broker_on_message(MOSQ_EVT_MESSAGE, &event, f.broker), MOSQ_ERR_SUCCESS);
 }
 
-static void application_subscribes(uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+static struct stub_client make_client(const char *id, int protocol_version)
+{
+	return (struct stub_client){.mark = STUB_CLIENT_MARK, .id = id, .username = "user", .protocol_version = protocol_version};
+}
+
+static void client_publishes_more(
+		const struct stub_client *client, const char *topic, bool retain, const void *properties, size_t length)
+{
+	mosquitto_property *list = NULL;
+	struct mosquitto_evt_message event = {.client = (struct mosquitto *)(uintptr_t)client,
+			.topic = (char *)(uintptr_t)topic,
+			.payload = (char *)(uintptr_t)"payload",
+			.payloadlen = 7,
+			.qos = 1,
+			.retain = retain};
+
+	assert_int_equal(properties_make(properties, length, &list), MOSQ_ERR_SUCCESS);
+	event.properties = list;
+	assert_int_equal(broker_on_message(MOSQ_EVT_MESSAGE, &event, f.broker), MOSQ_ERR_SUCCESS);
+	mosquitto_property_free_all(&list);
+}
+
+void __real_free(void *block);
+
+static void read_properties(void)
+{
+	struct properties_reader reader;
+
+	assert_true(properties_find_reader(&reader, RTLD_DEFAULT));
+	reader.release = __real_free; /* what the library allocates was not counted */
+	assert_true(properties_reader_agrees(&reader));
+	broker_read_properties(f.broker, &reader);
+}
+
+static void application_subscribes(uint64_t consumer, const char *filter, uint8_t options, uint64_t sequence)
 {
 	struct message *message = message_new(MESSAGE_SUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
 
 	message->consumer = consumer;
-	message->qos = qos;
+	message->options = options;
 	message->sequence = sequence;
 	queue_push_control(f.outbound, message);
 }
@@ -184,10 +225,14 @@ static void application_unsubscribes(uint64_t consumer, const char *filter, uint
 	queue_push_control(f.outbound, message);
 }
 
-static bool application_publishes(const char *topic, const char *payload)
+static bool application_publishes_as(uint64_t consumer, const char *topic, const char *payload, const void *properties,
+		size_t properties_length)
 {
-	struct message *message = message_new(MESSAGE_PUBLISH, topic, strlen(topic), payload, strlen(payload), NULL, 0);
+	const struct message_content content = {
+			topic, strlen(topic), payload, strlen(payload), properties, properties_length};
+	struct message *message = message_publish(&content, NULL, 0);
 
+	message->consumer = consumer;
 	message->qos = 1;
 	message->retain = true;
 	if (queue_push(f.outbound, message)) {
@@ -195,6 +240,16 @@ static bool application_publishes(const char *topic, const char *payload)
 	}
 	message_free(message);
 	return false;
+}
+
+static bool application_publishes(const char *topic, const char *payload)
+{
+	return application_publishes_as(0, topic, payload, NULL, 0);
+}
+
+static void application_says_of(enum message_kind kind, uint64_t consumer, uint64_t sequence)
+{
+	queue_push_control(f.outbound, message_control(kind, consumer, sequence, 0));
 }
 
 static void application_says(enum message_kind kind)
@@ -220,7 +275,7 @@ static struct message *receive(enum message_kind kind)
 
 static void done(struct message *message)
 {
-	if (message->kind == MESSAGE_PUBLISH) {
+	if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT || message->kind == MESSAGE_DISCONNECT) {
 		queue_release(f.inbound, message_size(message));
 	}
 	message_free(message);
@@ -358,7 +413,7 @@ static void test_complaints_about_long_topics(void **state)
 	stub.publish_rc = MOSQ_ERR_INVAL;
 	assert_true(application_publishes(topic, "3"));
 	tick();
-	assert_int_equal(stub_broker_logged("it does not accept the topic or QoS"), 1);
+	assert_int_equal(stub_broker_logged("it does not accept the topic, QoS or properties"), 1);
 	receive_message("a", "1");
 }
 
@@ -366,13 +421,15 @@ static void test_no_memory_for_a_message(void **state)
 {
 	(void)state;
 	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0); /* from here on its client is known */
+	receive_message("a", "1");
 	scarce_memory(1, false);
-	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
 	assert_true(scarce_memory_end());
 	receive_nothing();
 	assert_int_equal(stub_broker_logged("no memory"), 1);
-	client_publishes("a", "2", 0);
-	receive_message("a", "2");
+	client_publishes("a", "3", 0);
+	receive_message("a", "3");
 }
 
 /* ---- out ---- */
@@ -400,7 +457,8 @@ static void test_own_publish_goes_to_the_broker_and_comes_in_again(void **state)
 	assert_string_equal(message->topic, "a/b");
 	assert_memory_equal(message->payload, "hello", 5);
 	assert_int_equal(message->qos, 1);
-	assert_false(message->retain); /* live, not one that the broker had kept */
+	assert_true(message->retain); /* as it was published */
+	assert_false(message->is_kept);
 	assert_int_equal(message->recipient_count, 1);
 	done(message);
 	receive_nothing();
@@ -990,7 +1048,7 @@ static void run_loop(unsigned int spin_us)
 	broker_free(f.broker);
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
 	f.inbound = queue_new(1000, 1000000, post_inbound, NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 	subscribe(1, "question", 0);
 	assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
 	for (;;) {
@@ -1043,7 +1101,7 @@ static void test_no_memory_at_start(void **state)
 	(void)state;
 	do {
 		scarce_memory(++n, false);
-		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes);
+		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
 		failed = scarce_memory_end();
 		assert_int_equal(broker == NULL, failed);
 		broker_free(broker);
@@ -1115,7 +1173,7 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	application_unsubscribes(1, "$share/g/b", 7);
 	tick();
 	receive_answer(7, MOSQ_ERR_SUCCESS);
-	assert_int_equal(stub_session.command_count, 5);
+	assert_int_equal(stub_session.command_count, 6); /* with the author of "2" */
 }
 
 static int asked_for(const char *client_id, int access, const char *topic, const char *payload)
@@ -1157,6 +1215,452 @@ static void test_copies_are_kept_from_the_session_alone(void **state)
 	marks_free(marks);
 }
 
+/* ---- what comes with a message ---- */
+
+static void test_a_message_has_its_properties_and_its_client(void **state)
+{
+	static const char properties[] = {MQTT_PROP_CONTENT_TYPE, 0, 1, 't', MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 1, 'v'};
+	struct stub_client a = make_client("a", 5), b = make_client("b", 4);
+	struct message *message;
+
+	(void)state;
+	read_properties();
+	subscribe(1, "a", 0);
+	client_publishes_more(&a, "a", true, properties, sizeof(properties));
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->properties_length, sizeof(properties));
+	assert_memory_equal(message->properties, properties, sizeof(properties));
+	assert_true(message->retain);
+	assert_false(message->is_kept);
+	assert_false(message->by_session);
+	assert_string_equal(client_description(message->client)->id, "a");
+	assert_int_equal(client_description(message->client)->protocol_version, 5);
+	done(message);
+	/* Nothing of it is left for the next. */
+	client_publishes_more(&b, "a", false, NULL, 0);
+	message = receive(MESSAGE_PUBLISH);
+	assert_null(message->properties);
+	assert_int_equal(message->properties_length, 0);
+	assert_false(message->retain);
+	assert_string_equal(client_description(message->client)->id, "b");
+	done(message);
+	receive_nothing();
+}
+
+static void test_without_a_reader_there_are_no_properties(void **state)
+{
+	struct stub_client a = make_client("a", 5);
+	struct message *message;
+
+	(void)state;
+	subscribe(1, "a", 0);
+	client_publishes_more(&a, "a", false, "\x01\x01", 2);
+	message = receive(MESSAGE_PUBLISH);
+	assert_null(message->properties);
+	assert_string_equal(client_description(message->client)->id, "a");
+	done(message);
+}
+
+/* The buffer is kept for the next message, unless it is a large one. */
+static void test_large_properties(void **state)
+{
+	enum { large = 65000, pairs = 3 };
+	struct stub_client a = make_client("a", 5);
+	char *properties = malloc(pairs * (large + 6));
+	struct message *message;
+	long blocks;
+	int i;
+
+	(void)state;
+	assert_non_null(properties);
+	read_properties();
+	subscribe(1, "a", 0);
+	client_publishes_more(&a, "a", false, NULL, 0);
+	done(receive(MESSAGE_PUBLISH));
+	blocks = scarce_memory_blocks();
+	for (i = 0; i < pairs; i++) {
+		char *at = properties + i * (large + 6);
+
+		memcpy(at, (char[]){MQTT_PROP_USER_PROPERTY, 0, 1, (char)('a' + i), (char)(large >> 8), (char)(large & 0xff)}, 6);
+		memset(at + 6, 'x', large);
+	}
+	client_publishes_more(&a, "a", false, properties, pairs * (large + 6));
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->properties_length, pairs * (large + 6));
+	assert_memory_equal(message->properties, properties, message->properties_length);
+	done(message);
+	assert_int_equal(scarce_memory_blocks(), blocks);
+	client_publishes_more(&a, "a", false, "\x01\x01", 2);
+	done(receive(MESSAGE_PUBLISH));
+	assert_int_equal(scarce_memory_blocks(), blocks + 1);
+	free(properties);
+}
+
+/* Not half of it, and not without its properties. */
+static void test_no_memory_for_properties(void **state)
+{
+	struct stub_client a = make_client("a", 5);
+	struct message *message;
+	unsigned long n;
+	bool failed = true;
+	size_t lost = 0;
+
+	(void)state;
+	read_properties();
+	fake.seconds = 1000;
+	subscribe(1, "a", 0);
+	client_publishes_more(&a, "a", false, NULL, 0); /* its client is known from here on */
+	done(receive(MESSAGE_PUBLISH));
+	for (n = 1; failed; n++) {
+		mosquitto_property *list = NULL;
+		struct mosquitto_evt_message event = {.client = (struct mosquitto *)&a, .topic = (char *)(uintptr_t)"a"};
+
+		assert_int_equal(properties_make("\x02\x00\x00\x00\x01\x01\x01", 7, &list), MOSQ_ERR_SUCCESS);
+		event.properties = list;
+		fake.seconds++;
+		scarce_memory(n, false);
+		assert_int_equal(broker_on_message(MOSQ_EVT_MESSAGE, &event, f.broker), MOSQ_ERR_SUCCESS);
+		failed = scarce_memory_end();
+		mosquitto_property_free_all(&list);
+		if (!failed) {
+			message = receive(MESSAGE_PUBLISH);
+			assert_int_equal(message->properties_length, 7);
+			done(message);
+		}
+		receive_nothing();
+		lost += failed;
+	}
+	assert_int_equal(lost, 2); /* the buffer's and the message's */
+	assert_int_equal(stub_broker_logged("no memory"), lost);
+}
+
+static void test_own_publish_has_properties(void **state)
+{
+	static const char properties[] = {MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1, MQTT_PROP_RESPONSE_TOPIC, 0, 1, 'r'};
+	struct message *message;
+	char *text = NULL;
+
+	(void)state;
+	subscribe(1, "a", 0);
+	assert_true(application_publishes_as(2, "a", "hello", properties, sizeof(properties)));
+	tick();
+	assert_int_equal(stub.publish_count, 1);
+	assert_non_null(stub.publishes[0].properties);
+	assert_non_null(
+			mosquitto_property_read_string(stub.publishes[0].properties, MQTT_PROP_RESPONSE_TOPIC, &text, false));
+	assert_string_equal(text, "r");
+	__real_free(text);
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->properties_length, sizeof(properties));
+	assert_memory_equal(message->properties, properties, sizeof(properties));
+	assert_null(message->client); /* no client published it */
+	done(message);
+	assert_true(application_publishes_as(2, "a", "hello", NULL, 0));
+	tick();
+	assert_null(stub.publishes[1].properties);
+	done(receive(MESSAGE_PUBLISH));
+}
+
+static void test_properties_that_the_broker_refuses(void **state)
+{
+	(void)state;
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	assert_true(application_publishes_as(2, "a", "hello", "\x01\x01\x03\x00\x01\xff", 6));
+	tick();
+	assert_int_equal(stub.publish_count, 0);
+	assert_int_equal(stub.blocks, 0);
+	receive_nothing();
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("it does not accept the topic, QoS or properties"), 1);
+	/* The list was well, the topic is not. */
+	fake.seconds++;
+	stub.publish_rc = MOSQ_ERR_INVAL;
+	assert_true(application_publishes_as(2, "a", "hello", "\x01\x01", 2));
+	tick();
+	assert_int_equal(stub.blocks, 0);
+	assert_int_equal(stub_broker_logged("it does not accept the topic, QoS or properties"), 2);
+	receive_nothing();
+	assert_int_equal(queue_count(f.outbound), 0);
+}
+
+static void test_no_memory_for_own_properties(void **state)
+{
+	(void)state;
+	fake.seconds = 1000;
+	assert_true(application_publishes_as(2, "a", "hello", "\x03\x00\x01t", 4));
+	scarce_memory(1, false);
+	tick();
+	assert_true(scarce_memory_end());
+	assert_int_equal(stub.publish_count, 0);
+	assert_int_equal(stub.blocks, 0);
+	assert_int_equal(stub_broker_logged("no memory"), 1);
+}
+
+static void test_own_publish_with_no_local(void **state)
+{
+	struct message *message;
+	struct marks *marks;
+
+	(void)state;
+	use_with_session();
+	marks = marks_new(8);
+	stub_session.marks = marks;
+	tick();
+	done(receive(MESSAGE_HOLD));
+	subscribe(1, "a/b", 1 | MQTT_SUB_OPT_NO_LOCAL);
+	/* It alone: nobody gets it. The session has subscribed all the same, so its copy is expected. */
+	assert_true(application_publishes_as(1, "a/b", "1", NULL, 0));
+	tick();
+	assert_int_equal(stub.publish_count, 1);
+	receive_nothing();
+	assert_true(marks_take(marks, marks_fingerprint("a/b", "1", 1)));
+	assert_int_equal(queue_count(f.inbound), 0);
+	/* What others publish it gets, */
+	assert_true(application_publishes_as(2, "a/b", "2", NULL, 0));
+	tick();
+	receive_message("a/b", "2");
+	/* and others what it does. */
+	subscribe(2, "a/b", 1);
+	assert_true(application_publishes_as(1, "a/b", "3", NULL, 0));
+	tick();
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->recipient_count, 1);
+	assert_int_equal(message->recipients[0].consumer, 2);
+	done(message);
+	/* By another filter it does get it, at that one's QoS. */
+	subscribe(1, "a/+", 0);
+	assert_true(application_publishes_as(1, "a/b", "4", NULL, 0));
+	tick();
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->recipient_count, 2);
+	assert_int_equal(message->recipients[message->recipients[0].consumer != 1].qos, 0);
+	done(message);
+	/* No Local is about what the consumer published, not about a client. */
+	client_publishes("a/b", "5", 1);
+	message = receive(MESSAGE_PUBLISH);
+	assert_int_equal(message->recipient_count, 2);
+	assert_int_equal(message->recipients[message->recipients[0].consumer != 1].qos, 1);
+	done(message);
+	stub_session.marks = NULL;
+	marks_free(marks);
+}
+
+/* ---- clients ---- */
+
+static void client_connects(const struct stub_client *client)
+{
+	struct evt_connect event = {.client = (struct mosquitto *)(uintptr_t)client};
+
+	assert_int_equal(broker_on_connect(EVT_CONNECT, &event, f.broker), MOSQ_ERR_SUCCESS);
+}
+
+static void client_logs_in(const struct stub_client *client)
+{
+	struct mosquitto_evt_basic_auth event = {.client = (struct mosquitto *)(uintptr_t)client};
+
+	/* Whether it may is for others to say. */
+	assert_int_equal(broker_on_login(MOSQ_EVT_BASIC_AUTH, &event, f.broker), MOSQ_ERR_PLUGIN_DEFER);
+}
+
+static void client_goes(const struct stub_client *client, int event_kind, int reason)
+{
+	struct mosquitto_evt_disconnect event = {.client = (struct mosquitto *)(uintptr_t)client, .reason = reason};
+
+	assert_int_equal(broker_on_disconnect(event_kind, &event, f.broker), MOSQ_ERR_SUCCESS);
+}
+
+static void told(enum message_kind kind, const char *id)
+{
+	struct message *message = receive(kind);
+
+	assert_string_equal(client_description(message->client)->id, id);
+	assert_int_equal(message->recipient_count, 1);
+	assert_int_equal(message->recipients[0].consumer, 1);
+	done(message);
+}
+
+static void watch_clients(void)
+{
+	application_says_of(MESSAGE_WATCH, 1, 33);
+	tick();
+	receive_answer(33, MOSQ_ERR_SUCCESS);
+}
+
+static void test_consumers_are_told_of_clients(void **state)
+{
+	struct stub_client a = make_client("a", 4), b = make_client("b", 4);
+
+	(void)state;
+	client_connects(&a);
+	receive_nothing();
+	watch_clients();
+	told(MESSAGE_CONNECT, "a"); /* after the answer */
+	client_connects(&b);
+	told(MESSAGE_CONNECT, "b");
+	client_goes(&a, MOSQ_EVT_DISCONNECT, 0);
+	told(MESSAGE_DISCONNECT, "a");
+	application_says_of(MESSAGE_UNWATCH, 1, 0);
+	tick();
+	client_goes(&b, MOSQ_EVT_DISCONNECT, 0);
+	receive_nothing();
+}
+
+static void test_logins_settle_with_the_tick(void **state)
+{
+	struct stub_client a = make_client("a", 4), b = make_client("b", 4), refused = make_client("c", 4);
+
+	(void)state;
+	subscribe(1, "a", 0);
+	watch_clients();
+	client_logs_in(&a);
+	client_logs_in(&b);
+	client_logs_in(&refused);
+	receive_nothing();
+	/* Who publishes before is announced before. */
+	client_publishes_more(&b, "a", false, NULL, 0);
+	told(MESSAGE_CONNECT, "b");
+	receive_message("a", "payload");
+	refused.id = NULL;
+	client_goes(&refused, MOSQ_EVT_DISCONNECT, -1);
+	receive_nothing();
+	tick();
+	told(MESSAGE_CONNECT, "a");
+	receive_nothing();
+	tick();
+	receive_nothing();
+}
+
+static void assert_goes_with(struct stub_client *client, int event, int reason, int code, enum message_fate fate)
+{
+	struct message *message;
+
+	client_connects(client);
+	told(MESSAGE_CONNECT, client->id);
+	client_goes(client, event, reason);
+	message = receive(MESSAGE_DISCONNECT);
+	assert_int_equal(message->code, code);
+	assert_int_equal(message->fate, fate);
+	done(message);
+}
+
+static void test_why_and_what_becomes_of_the_session(void **state)
+{
+	struct stub_client v4 = make_client("v4", 4), v5 = make_client("v5", 5), v3 = make_client("v3", 3);
+
+	(void)state;
+	watch_clients();
+	if (!TICK_BEFORE_POLL) {
+		/* 2.0 tells no reason, and the session only by Clean Session, which MQTT 5 has no more. */
+		assert_goes_with(&v4, MOSQ_EVT_DISCONNECT, -1, -1, MESSAGE_FATE_KEPT);
+		assert_goes_with(&v5, MOSQ_EVT_DISCONNECT, -1, -1, MESSAGE_FATE_UNKNOWN);
+		v5.clean_session = v4.clean_session = v3.clean_session = true;
+		assert_goes_with(&v4, MOSQ_EVT_DISCONNECT, 0, -1, MESSAGE_FATE_ENDS);
+		assert_goes_with(&v3, MOSQ_EVT_DISCONNECT, -1, -1, MESSAGE_FATE_ENDS);
+		assert_goes_with(&v5, MOSQ_EVT_DISCONNECT, -1, -1, MESSAGE_FATE_UNKNOWN);
+		return;
+	}
+	/* On 2.1 the event says it. */
+	v4.clean_session = true;
+	assert_goes_with(&v4, EVT_CLIENT_OFFLINE, 0, 0, MESSAGE_FATE_KEPT);
+	assert_goes_with(&v5, EVT_CLIENT_OFFLINE, 0, 0, MESSAGE_FATE_KEPT);
+	v4.clean_session = false;
+	assert_goes_with(&v4, MOSQ_EVT_DISCONNECT, 0, 0, MESSAGE_FATE_ENDS);
+	assert_goes_with(&v5, MOSQ_EVT_DISCONNECT, MOSQ_ERR_CONN_LOST, MQTT_RC_UNSPECIFIED, MESSAGE_FATE_ENDS);
+	/* Another connection has it now. */
+	assert_goes_with(&v4, MOSQ_EVT_DISCONNECT, MQTT_RC_SESSION_TAKEN_OVER, MQTT_RC_SESSION_TAKEN_OVER,
+			MESSAGE_FATE_UNKNOWN);
+	assert_goes_with(&v5, EVT_CLIENT_OFFLINE, MQTT_RC_SESSION_TAKEN_OVER, MQTT_RC_SESSION_TAKEN_OVER,
+			MESSAGE_FATE_UNKNOWN);
+}
+
+static void test_reason_codes(void **state)
+{
+	static const int cases[][2] = {
+			{MOSQ_ERR_SUCCESS, MQTT_RC_NORMAL_DISCONNECTION},
+			{MOSQ_ERR_MALFORMED_PACKET, MQTT_RC_MALFORMED_PACKET},
+			{MOSQ_ERR_PROTOCOL, MQTT_RC_PROTOCOL_ERROR},
+			{MOSQ_ERR_DUPLICATE_PROPERTY, MQTT_RC_PROTOCOL_ERROR},
+			{MOSQ_ERR_AUTH, MQTT_RC_NOT_AUTHORIZED},
+			{MOSQ_ERR_ACL_DENIED, MQTT_RC_NOT_AUTHORIZED},
+			{MOSQ_ERR_KEEPALIVE, MQTT_RC_KEEP_ALIVE_TIMEOUT},
+			{MOSQ_ERR_OVERSIZE_PACKET, MQTT_RC_PACKET_TOO_LARGE},
+			{MOSQ_ERR_PAYLOAD_SIZE, MQTT_RC_PACKET_TOO_LARGE},
+			{MOSQ_ERR_QOS_NOT_SUPPORTED, MQTT_RC_QOS_NOT_SUPPORTED},
+			{MOSQ_ERR_CONN_LOST, MQTT_RC_UNSPECIFIED},
+			{MOSQ_ERR_ERRNO, MQTT_RC_UNSPECIFIED},
+			{MOSQ_ERR_NOMEM, MQTT_RC_UNSPECIFIED},
+			{-4, MQTT_RC_UNSPECIFIED},
+			{127, MQTT_RC_UNSPECIFIED},
+			{128, MQTT_RC_UNSPECIFIED},
+			{MQTT_RC_ADMINISTRATIVE_ACTION, MQTT_RC_ADMINISTRATIVE_ACTION},
+			{255, 255},
+			{256, MQTT_RC_UNSPECIFIED},
+	};
+	struct stub_client a = make_client("a", 4);
+	size_t i;
+
+	(void)state;
+	watch_clients();
+	a.clean_session = true;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_goes_with(
+				&a, MOSQ_EVT_DISCONNECT, cases[i][0], TICK_BEFORE_POLL ? cases[i][1] : -1, MESSAGE_FATE_ENDS);
+	}
+}
+
+static void test_a_full_queue_drops_clients_events(void **state)
+{
+	struct stub_client a = make_client("a", 4), b = make_client("b", 4);
+
+	(void)state;
+	use(1, 0);
+	fake.seconds = 1000;
+	watch_clients();
+	client_connects(&a);
+	assert_int_equal(stub.log_count, 0);
+	client_connects(&b);
+	client_goes(&a, MOSQ_EVT_DISCONNECT, 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("the queue is full"), 1);
+	assert_int_equal(stub.logs[0].level, MOSQ_LOG_WARNING);
+	told(MESSAGE_CONNECT, "a");
+	receive_nothing();
+	client_goes(&b, MOSQ_EVT_DISCONNECT, 0);
+	told(MESSAGE_DISCONNECT, "b");
+	assert_int_equal(queue_count(f.inbound), 0);
+	assert_int_equal(queue_bytes(f.inbound), 0);
+}
+
+static void test_no_memory_to_watch(void **state)
+{
+	struct stub_client a = make_client("a", 4);
+	unsigned long n;
+	bool failed = true;
+	struct message *message;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		application_says_of(MESSAGE_WATCH, n, 100 + n);
+		scarce_memory(n, false);
+		tick();
+		failed = scarce_memory_end();
+		message = queue_take(f.inbound);
+		if (message) {
+			assert_int_equal(message->kind, MESSAGE_ANSWER);
+			assert_int_equal(message->sequence, 100 + n);
+			assert_int_equal(message->code, n == 1 ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
+			done(message);
+		} else {
+			assert_int_equal(n, 2);
+		}
+	}
+	client_connects(&a);
+	message = receive(MESSAGE_CONNECT);
+	assert_int_equal(message->recipient_count, 2);
+	done(message);
+}
+
 #define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1194,6 +1698,20 @@ int main(void)
 			broker_test(test_every_answer_wakes_the_broker),
 			broker_test(test_the_session_gets_what_is_not_direct),
 			broker_test(test_copies_are_kept_from_the_session_alone),
+			broker_test(test_a_message_has_its_properties_and_its_client),
+			broker_test(test_without_a_reader_there_are_no_properties),
+			broker_test(test_large_properties),
+			broker_test(test_no_memory_for_properties),
+			broker_test(test_own_publish_has_properties),
+			broker_test(test_properties_that_the_broker_refuses),
+			broker_test(test_no_memory_for_own_properties),
+			broker_test(test_own_publish_with_no_local),
+			broker_test(test_consumers_are_told_of_clients),
+			broker_test(test_logins_settle_with_the_tick),
+			broker_test(test_why_and_what_becomes_of_the_session),
+			broker_test(test_reason_codes),
+			broker_test(test_a_full_queue_drops_clients_events),
+			broker_test(test_no_memory_to_watch),
 			broker_test(test_no_memory_at_start),
 	};
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "client.h"
 #include "lanes.h"
 #include "marks.h"
 #include "message.h"
@@ -45,7 +46,7 @@ static int set_up(void **state)
 	seconds = 1000;
 	stub_session.marks = marks_new(64);
 	inbound = queue_new(100, 1000000, ignore, NULL);
-	lanes = lanes_new(stub_session_get(), inbound);
+	lanes = lanes_new(stub_session_get(), inbound, false);
 	assert_non_null(lanes);
 	return 0;
 }
@@ -78,22 +79,52 @@ static void receive_nothing(void)
 	assert_null(queue_take(inbound));
 }
 
+static bool leave(const void *connection, const char *topic, uint8_t qos)
+{
+	const struct message_content content = {.topic = topic, .topic_length = strlen(topic)};
+
+	return lanes_leave_to_session(lanes, connection, NULL, &content, qos);
+}
+
 static bool is_marked(const char *topic, const char *payload)
 {
 	return marks_take(stub_session.marks, marks_fingerprint(topic, payload, strlen(payload)));
 }
 
-static bool command(enum message_kind kind, const char *filter, uint64_t sequence)
+static bool command_with(
+		enum message_kind kind, const char *filter, uint64_t sequence, uint8_t options, bool is_new)
 {
 	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
 	bool answers;
 
 	message->consumer = 7;
-	message->qos = 1;
+	message->options = options;
 	message->sequence = sequence;
-	answers = lanes_command(lanes, message, true);
+	answers = lanes_command(lanes, message, is_new);
 	message_free(message);
 	return answers;
+}
+
+static bool command(enum message_kind kind, const char *filter, uint64_t sequence)
+{
+	return command_with(kind, filter, sequence, 1, true);
+}
+
+static struct client *connect_with(int protocol_version)
+{
+	const struct client_description description = {.id = "somebody", .protocol_version = protocol_version};
+	struct client *made = client_new(&description, NULL);
+
+	assert_non_null(made);
+	return made;
+}
+
+static bool leave_of(struct client *publisher, const char *topic, const char *payload, uint8_t qos)
+{
+	const struct message_content content = {
+			.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
+
+	return lanes_leave_to_session(lanes, &client, publisher, &content, qos);
 }
 
 static void test_opening_holds_back_and_tells_the_session_once(void **state)
@@ -112,9 +143,9 @@ static void test_without_a_session_everything_is_direct(void **state)
 {
 	(void)state;
 	lanes_free(lanes);
-	lanes = lanes_new(NULL, inbound);
+	lanes = lanes_new(NULL, inbound, false);
 	lanes_open(lanes);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "a", "1", 1);
 	lanes_client_gone(lanes);
@@ -126,12 +157,12 @@ static void test_without_a_session_everything_is_direct(void **state)
 static void test_qos_2_goes_through_the_session_while_it_is_up(void **state)
 {
 	(void)state;
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 	lanes_set_session(lanes, true);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
-	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 1));
+	assert_true(leave(&client, "a", 2));
 	lanes_set_session(lanes, false);
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 2));
+	assert_false(leave(&client, "a", 2));
 }
 
 /* So that a later message of the same client, or to the same topic, does not overtake it. */
@@ -141,21 +172,21 @@ static void test_what_follows_a_qos_2_message_is_kept_back_for_a_while(void **st
 
 	(void)state;
 	lanes_set_session(lanes, true);
-	assert_true(lanes_leave_to_session(lanes, &client, "a", 2));
-	assert_false(lanes_leave_to_session(lanes, &another, "b", 0));
+	assert_true(leave(&client, "a", 2));
+	assert_false(leave(&another, "b", 0));
 	receive_nothing();
 	seconds += 9;
-	assert_false(lanes_leave_to_session(lanes, &another, "a", 0));
+	assert_false(leave(&another, "a", 0));
 	receive(MESSAGE_HOLD, 1);
 	assert_int_equal(stub.publish_count, 2);
-	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	assert_false(leave(&client, "b", 1));
 	receive_nothing(); /* the fence of this turn is sent behind both */
 	lanes_tick(lanes);
-	assert_false(lanes_leave_to_session(lanes, &client, "b", 1));
+	assert_false(leave(&client, "b", 1));
 	receive(MESSAGE_HOLD, 2);
 	lanes_tick(lanes);
 	seconds += 1;
-	assert_false(lanes_leave_to_session(lanes, &client, "a", 1));
+	assert_false(leave(&client, "a", 1));
 	receive_nothing();
 }
 
@@ -298,7 +329,7 @@ static void test_commands_are_answered_by_the_session_only_while_it_is_up(void *
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 5));
 	assert_int_equal(stub_session.commands[0]->sequence, 0);
 	assert_int_equal(stub_session.commands[0]->consumer, 7);
-	assert_int_equal(stub_session.commands[0]->qos, 1);
+	assert_int_equal(stub_session.commands[0]->options, 1);
 	assert_string_equal(stub_session.commands[0]->topic, "a");
 	lanes_set_session(lanes, true);
 	assert_true(command(MESSAGE_SUBSCRIBE, "a", 6));
@@ -306,6 +337,119 @@ static void test_commands_are_answered_by_the_session_only_while_it_is_up(void *
 	assert_false(command(MESSAGE_UNSUBSCRIBE, "a", 7));
 	assert_false(command(MESSAGE_SETTLED, "", 0));
 	assert_int_equal(stub_session.command_count, 4);
+}
+
+/* Retain Handling: who gets nothing that was retained need not keep anything back. */
+static void test_only_who_gets_retained_messages_keeps_back(void **state)
+{
+	static const struct {
+		uint8_t handling;
+		bool is_new, holds;
+	} cases[] = {
+			{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true, true},
+			{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, false, true},
+			{MQTT_SUB_OPT_SEND_RETAIN_NEW, true, true},
+			{MQTT_SUB_OPT_SEND_RETAIN_NEW, false, false},
+			{MQTT_SUB_OPT_SEND_RETAIN_NEVER, true, false},
+			{MQTT_SUB_OPT_SEND_RETAIN_NEVER, false, false},
+	};
+	const struct message *copy;
+	struct message *hold;
+	size_t i;
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint8_t options = (uint8_t)(2 | MQTT_SUB_OPT_NO_LOCAL | cases[i].handling);
+
+		assert_true(command_with(MESSAGE_SUBSCRIBE, "a", 5, options, cases[i].is_new));
+		copy = stub_session.commands[stub_session.command_count - 1];
+		assert_int_equal(copy->options, options);
+		assert_int_equal(copy->sequence, 5);
+		assert_int_equal(copy->code, cases[i].holds);
+		hold = queue_take(inbound);
+		assert_int_equal(hold != NULL, cases[i].holds);
+		if (hold) {
+			assert_int_equal(hold->kind, MESSAGE_HOLD);
+			assert_int_equal(hold->consumer, 7);
+			assert_int_equal(hold->code, !cases[i].is_new);
+			message_free(hold);
+		}
+		receive_nothing();
+		/* Nobody waits for an answer, so the session says it. */
+		assert_false(command_with(MESSAGE_SUBSCRIBE, "a", 0, options, cases[i].is_new));
+		assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+		receive_nothing();
+	}
+	/* A group gets none (MQTT 5, 4.8.2). */
+	assert_true(command_with(MESSAGE_SUBSCRIBE, "$share/g/a", 5, MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true));
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+	receive_nothing();
+}
+
+/* What a client of MQTT 5 publishes with a Message Expiry Interval may wait with the broker. */
+static void test_what_mqtt_5_clients_publish_may_be_left(void **state)
+{
+	struct client *v5 = connect_with(5), *v4 = connect_with(4);
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	assert_false(leave_of(v5, "a", "1", 0));
+	assert_false(leave_of(v5, "a", "1", 1));
+	lanes_free(lanes);
+	lanes = lanes_new(stub_session_get(), inbound, true);
+	assert_false(leave_of(v5, "a", "1", 0)); /* there is no session yet */
+	lanes_set_session(lanes, true);
+	assert_false(leave_of(v4, "a", "1", 1));
+	assert_false(leave_of(NULL, "a", "1", 1)); /* unknown for want of memory */
+	receive_nothing();
+	assert_true(leave_of(v5, "a", "1", 0));
+	assert_true(leave_of(v5, "a", "1", 1));
+	assert_true(leave_of(v4, "a", "1", 2));
+	receive_nothing();
+	/* And what others publish to that topic must not overtake it. */
+	assert_false(leave_of(v4, "a", "1", 1));
+	receive(MESSAGE_HOLD, 1);
+	client_release(v5);
+	client_release(v4);
+}
+
+static void test_the_session_is_told_who_published(void **state)
+{
+	struct client *publisher = connect_with(4);
+	const struct message *author;
+
+	(void)state;
+	assert_false(leave_of(publisher, "a", "payload", 2)); /* goes direct */
+	assert_int_equal(stub_session.command_count, 0);
+	lanes_set_session(lanes, true);
+	assert_true(leave_of(publisher, "a", "payload", 2));
+	assert_int_equal(stub_session.command_count, 1);
+	author = stub_session.commands[0];
+	assert_int_equal(author->kind, MESSAGE_AUTHOR);
+	assert_true(author->sequence == marks_fingerprint("a", "payload", 7));
+	assert_ptr_equal(author->client, publisher);
+	client_release(publisher);
+	assert_string_equal(client_description(author->client)->id, "somebody"); /* a reference of its own */
+	assert_false(leave_of(author->client, "a", "payload", 1));
+	assert_int_equal(stub_session.command_count, 1);
+	receive(MESSAGE_HOLD, 1);
+	/* Unknown. */
+	assert_true(leave_of(NULL, "a", "payload", 2));
+	assert_int_equal(stub_session.command_count, 1);
+}
+
+static void test_no_memory_for_an_author(void **state)
+{
+	struct client *publisher = connect_with(4);
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	scarce_memory(1, false);
+	assert_true(leave_of(publisher, "a", "1", 2));
+	assert_true(scarce_memory_end());
+	assert_int_equal(stub_session.command_count, 0);
+	client_release(publisher);
 }
 
 static void test_no_memory(void **state)
@@ -329,7 +473,7 @@ static void test_no_memory(void **state)
 	assert_true(n > 3);
 	message_free(message);
 	scarce_memory(1, false);
-	assert_null(lanes_new(NULL, inbound));
+	assert_null(lanes_new(NULL, inbound, false));
 	(void)scarce_memory_end();
 }
 
@@ -350,6 +494,10 @@ int main(void)
 			lanes_test(test_no_marks_once_the_session_has_given_up),
 			lanes_test(test_a_fence_is_marked_and_sent),
 			lanes_test(test_commands_are_answered_by_the_session_only_while_it_is_up),
+			lanes_test(test_only_who_gets_retained_messages_keeps_back),
+			lanes_test(test_what_mqtt_5_clients_publish_may_be_left),
+			lanes_test(test_the_session_is_told_who_published),
+			lanes_test(test_no_memory_for_an_author),
 			lanes_test(test_no_memory),
 	};
 

@@ -14,7 +14,7 @@ struct packet {
 	char filter[64];
 	uint32_t id;  /* 0: UNSUBSCRIBE */
 	uint8_t qos;
-	bool kept;
+	bool kept, flags; /* sends what is retained; Retain As Published */
 	int number;
 };
 
@@ -83,26 +83,30 @@ const char *mqtt_client_reason(const struct mqtt_client *unused)
 	return client.reason ? client.reason : "no reason";
 }
 
-static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
+static int add_packet(const char *filter, uint32_t id, uint8_t packet_options)
 {
 	struct packet *packet = &client.packets[client.count++];
 
 	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
-	*packet = (struct packet){.id = id, .qos = qos, .kept = kept, .number = (int)client.count};
+	*packet = (struct packet){.id = id,
+			.qos = packet_options & TOPICS_QOS,
+			.kept = id && (packet_options & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS,
+			.flags = packet_options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED,
+			.number = (int)client.count};
 	(void)snprintf(packet->filter, sizeof(packet->filter), "%s", filter);
 	return packet->number;
 }
 
-int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t qos, uint32_t id, bool kept)
+int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t packet_options, uint32_t id)
 {
 	(void)unused;
-	return add_packet(filter, id, qos, kept);
+	return add_packet(filter, id, packet_options);
 }
 
 int mqtt_client_unsubscribe(struct mqtt_client *unused, const char *filter)
 {
 	(void)unused;
-	return add_packet(filter, 0, 0, false);
+	return add_packet(filter, 0, 0);
 }
 
 /* ---- time ---- */
@@ -172,13 +176,15 @@ static void use(bool cleansession, unsigned int retries, size_t queue_size)
 }
 
 static struct message *new_command(
-		enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+		enum message_kind kind, uint64_t consumer, const char *filter, uint8_t options_asked, uint64_t sequence)
 {
 	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
 
 	message->consumer = consumer;
-	message->qos = qos;
+	message->options = options_asked;
 	message->sequence = sequence;
+	/* Who waits for an answer was told to hold, see lanes.c. */
+	message->code = kind == MESSAGE_SUBSCRIBE && sequence;
 	return message;
 }
 
@@ -243,8 +249,12 @@ static uint64_t listen_to(void)
 
 static void broker_sends(const char *filter, const char *topic, const char *payload, uint8_t qos, bool retain)
 {
-	struct mqtt_client_message event = {topic, payload, strlen(payload),
-			filter ? find_filter(session, filter)->id : 0, qos, retain};
+	struct mqtt_client_message event = {.topic = topic,
+			.payload = payload,
+			.payload_length = strlen(payload),
+			.subscription = filter ? find_filter(session, filter)->id : 0,
+			.qos = qos,
+			.retain = retain};
 
 	on_message(session, &event);
 }
@@ -1058,8 +1068,10 @@ static void test_no_memory(void **state)
 /* Three connections, in which one allocation fails. */
 static void live(struct message *const commands[3][5])
 {
-	static const struct mqtt_client_message kept = {"a/b", "kept", 4, 1, 1, true};
-	static const struct mqtt_client_message live_message = {"a/b", "live", 4, 1, 1, false};
+	static const struct mqtt_client_message kept = {
+			.topic = "a/b", .payload = "kept", .payload_length = 4, .subscription = 1, .qos = 1, .retain = true};
+	static const struct mqtt_client_message live_message = {
+			.topic = "a/b", .payload = "live", .payload_length = 4, .subscription = 1, .qos = 1};
 	uint64_t fence;
 	size_t turn, i;
 

@@ -171,12 +171,11 @@ static int send_packet(uint32_t subscription)
 }
 
 int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept)
+		struct mqtt_client *client, const char *filter, uint8_t subscription_options, uint32_t subscription)
 {
 	(void)client;
 	(void)filter;
-	(void)qos;
-	(void)kept;
+	(void)subscription_options;
 	return send_packet(subscription);
 }
 
@@ -287,6 +286,7 @@ static void command(enum message_kind kind, uint64_t consumer, const char *filte
 
 	message->consumer = consumer;
 	message->sequence = sequence;
+	message->code = kind == MESSAGE_SUBSCRIBE && sequence; /* it was told to hold */
 	session_command(session, message);
 }
 

@@ -104,6 +104,79 @@ static void test_each_consumer_once_with_the_highest_qos(void **state)
 	topics_free(topics);
 }
 
+#define NO_LOCAL MQTT_SUB_OPT_NO_LOCAL
+#define AS_PUBLISHED MQTT_SUB_OPT_RETAIN_AS_PUBLISHED
+
+/* The only recipient of topic. */
+static void assert_gets(struct topics *topics, const char *topic, uint8_t qos, int own_qos, bool as_published)
+{
+	const struct recipient *recipients;
+
+	assert_int_equal(match(topics, topic, &recipients), 1);
+	assert_int_equal(recipients[0].qos, qos);
+	assert_int_equal(recipients[0].own_qos, own_qos);
+	assert_int_equal(recipients[0].retain_as_published, as_published);
+}
+
+static void test_options_of_overlapping_filters_add_up(void **state)
+{
+	struct topics *topics = topics_new();
+	const struct recipient *recipients;
+	size_t count;
+
+	(void)state;
+	add(topics, 1, "a/b", 2 | NO_LOCAL);
+	assert_gets(topics, "a/b", 2, -1, false);
+	add(topics, 1, "a/+", 1);
+	assert_gets(topics, "a/b", 2, 1, false);
+	assert_gets(topics, "a/x", 1, 1, false);
+	add(topics, 1, "a/#", AS_PUBLISHED);
+	assert_gets(topics, "a/b", 2, 1, true);
+	assert_gets(topics, "a", 0, 0, true);
+	/* Each time it is asked, in whatever order the filters are found. */
+	assert_gets(topics, "a/b", 2, 1, true);
+	assert_int_equal(topics_remove(topics, 1, "a/+"), MOSQ_ERR_SUCCESS);
+	assert_gets(topics, "a/b", 2, 0, true);
+	add(topics, 1, "a/#", NO_LOCAL | AS_PUBLISHED | MQTT_SUB_OPT_SEND_RETAIN_NEVER);
+	assert_gets(topics, "a/b", 2, -1, true);
+	add(topics, 1, "a/b", 1);
+	assert_gets(topics, "a/b", 1, 1, true);
+	add(topics, 1, "a/#", 0);
+	assert_gets(topics, "a/b", 1, 1, false);
+
+	/* What others ask for is theirs. */
+	add(topics, 2, "#", 2 | NO_LOCAL | AS_PUBLISHED);
+	assert_int_equal(match(topics, "a/b", &recipients), 2);
+	assert_int_equal(recipients[0].consumer + recipients[1].consumer, 3);
+	assert_int_equal(recipients[0].own_qos + recipients[1].own_qos, 0);
+	assert_int_equal(recipients[0].retain_as_published + recipients[1].retain_as_published, 1);
+	/* And of one filter, its own alone. */
+	topics_subscribers(topics, "a/#", &recipients, &count);
+	assert_int_equal(count, 1);
+	assert_int_equal(recipients[0].qos, 0);
+	assert_int_equal(recipients[0].own_qos, 0);
+	topics_subscribers(topics, "#", &recipients, &count);
+	assert_int_equal(count, 1);
+	assert_int_equal(recipients[0].own_qos, -1);
+	topics_subscribers(topics, "a", &recipients, &count);
+	assert_int_equal(count, 0);
+	topics_free(topics);
+}
+
+static void test_the_qos_of_a_subscription(void **state)
+{
+	struct topics *topics = topics_new();
+
+	(void)state;
+	add(topics, 1, "a/+", 2 | NO_LOCAL | AS_PUBLISHED | MQTT_SUB_OPT_SEND_RETAIN_NEVER);
+	add(topics, 1, "a/b", 0);
+	assert_int_equal(topics_qos(topics, 1, "a/+"), 2);
+	assert_int_equal(topics_qos(topics, 1, "a/b"), 0);
+	assert_int_equal(topics_qos(topics, 1, "a/c"), -1);
+	assert_int_equal(topics_qos(topics, 2, "a/b"), -1);
+	topics_free(topics);
+}
+
 static void test_adding_again_changes_the_qos(void **state)
 {
 	struct topics *topics = topics_new();
@@ -240,13 +313,14 @@ static void test_scarce_memory(void **state)
 		for (step = 0; step < 400; step++) {
 			const char *filter = filters[(step * 7 + step / 15) % filter_count];
 			uint64_t consumer = step * 5 % 13;
+			uint8_t options = (uint8_t)(step % 3 | step % 4 << 2);
 
 			if (step % 100 < 70) {
 				long blocks = scarce_memory_blocks();
-				int rc = topics_add(topics, consumer, filter, (uint8_t)(step % 3));
+				int rc = topics_add(topics, consumer, filter, options);
 
 				if (rc == MOSQ_ERR_SUCCESS) {
-					naive_add(&naive, consumer, filter, (uint8_t)(step % 3));
+					naive_add(&naive, consumer, filter, options);
 				} else {
 					assert_int_equal(rc, MOSQ_ERR_NOMEM);
 					assert_int_equal(scarce_memory_blocks(), blocks);
@@ -271,6 +345,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(test_matching),
 			cmocka_unit_test(test_each_consumer_once_with_the_highest_qos),
+			cmocka_unit_test(test_options_of_overlapping_filters_add_up),
+			cmocka_unit_test(test_the_qos_of_a_subscription),
 			cmocka_unit_test(test_adding_again_changes_the_qos),
 			cmocka_unit_test(test_removing),
 			cmocka_unit_test(test_many_levels),
