@@ -593,6 +593,7 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	const struct mosquitto_evt_disconnect *gone = event_data;
 	int reason = reason_code(broker, gone->reason);
 
+	lanes_client_goes(broker->lanes, gone->client);
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
 	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {

@@ -1,5 +1,6 @@
 /* DESIGN
  * What could be overtaken, and what is done about it:
+ * - what a client left to the session before it went, by the event that it is gone, which is held back, too.
  * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
  *   until a fence, sent behind the will, has come through the session.
  * - a QoS 2 message, which the broker releases at an unknown time, and whatever else of a client's is left to the
@@ -151,6 +152,11 @@ static time_t *slot_of(struct lanes *lanes, uint64_t hash)
 	return &lanes->slot_until[(hash ^ (hash >> 20)) & (SLOTS - 1)];
 }
 
+static time_t *slot_of_client(struct lanes *lanes, const void *connection)
+{
+	return slot_of(lanes, (uint64_t)(uintptr_t)connection >> 4);
+}
+
 static void tell_author(struct lanes *lanes, struct client *client, const struct message_content *content)
 {
 	uint64_t fingerprint = marks_fingerprint(content->topic, content->payload, content->payload_length);
@@ -173,7 +179,7 @@ bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct 
 		return false;
 	}
 	now = now_s();
-	of_client = slot_of(lanes, (uint64_t)(uintptr_t)connection >> 4);
+	of_client = slot_of_client(lanes, connection);
 	of_topic = slot_of(lanes, marks_fingerprint(content->topic, NULL, 0));
 	if (leaves) {
 		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
@@ -291,6 +297,13 @@ void lanes_tick(struct lanes *lanes)
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	lanes->topic = NULL;
 	lanes->published_count = 0;
+}
+
+void lanes_client_goes(struct lanes *lanes, const void *connection)
+{
+	if (lanes->is_up && lanes->qos_2_until && now_s() < *slot_of_client(lanes, connection)) {
+		hold(lanes);
+	}
 }
 
 void lanes_client_gone(struct lanes *lanes)

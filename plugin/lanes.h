@@ -48,6 +48,10 @@ bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, 
 void lanes_next_message(struct lanes *lanes);
 void lanes_tick(struct lanes *lanes);
 
+/* Consumers are about to be told that a client is gone: not before they have what it published, which may be with the
+ * session. connection is compared only. */
+void lanes_client_goes(struct lanes *lanes, const void *connection);
+
 /* A client is gone, and its will may be on its way to the session. */
 void lanes_client_gone(struct lanes *lanes);
 

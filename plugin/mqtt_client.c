@@ -204,6 +204,7 @@ static void on_message(struct mosquitto *mosquitto, void *userdata, const struct
 		event.properties = client->properties.data;
 		event.properties_length = client->properties.length;
 	}
+	event.is_incomplete = client->properties.failed;
 	client->events->message(client->userdata, &event);
 	client->properties.length = 0;
 	if (client->properties.failed || client->properties.capacity > PROPERTIES_ROOM) {

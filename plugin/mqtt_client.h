@@ -22,6 +22,7 @@ struct mqtt_client_message {
 	size_t payload_length;
 	const void *properties; /* see properties.h; NULL when there are none */
 	size_t properties_length;
+	bool is_incomplete;     /* memory ran out for its properties */
 	uint32_t subscription; /* its identifier (MQTT 5, 3.3.2.3.8); 0: none */
 	uint8_t qos;
 	bool retain;

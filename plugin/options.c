@@ -378,6 +378,14 @@ static void check_certificate(struct loader *loader)
 	}
 }
 
+static void check_message_expiry(struct loader *loader)
+{
+	if (loader->options->message_expiry && loader->options->session == OPTIONS_SESSION_OFF) {
+		begin_sentence_about(loader, row_of("message_expiry"));
+		text_addf(&loader->errors, "needs the session, which option session turns off");
+	}
+}
+
 /* ---- keys ---- */
 
 #define KEY_MAX 32 /* longer ones resemble no key of ours */
@@ -531,6 +539,7 @@ static void load(struct loader *loader)
 	check_application(loader);
 	check_address(loader);
 	check_certificate(loader);
+	check_message_expiry(loader);
 	check_keys(loader);
 	make_client_id(loader);
 	keep_variables(loader);

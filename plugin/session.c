@@ -654,7 +654,7 @@ static struct message *make_message(struct session *session, const struct mqtt_c
 {
 	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
 			event->properties, event->properties_length};
-	struct message *message = message_publish(&content, recipients, count);
+	struct message *message = event->is_incomplete ? NULL : message_publish(&content, recipients, count);
 
 	if (!message) {
 		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);

@@ -107,6 +107,49 @@ def print_comparison(settings: Settings, rounds: dict[str, list[report.Round]]) 
     )
 
 
+BUILDS_COLUMNS = (
+    ("p50_us", "p50 us", 0),
+    ("p99_us", "p99 us", 0),
+    ("answered_per_s", "messages/s", 0),
+    ("cpu_us_per_message", "CPU us/message", 2),
+)
+
+
+def builds(settings: Settings) -> Result:
+    """Two builds of the plugin in turn, each with every contender that is in the plugin."""
+    result: Result = {"failed": {}}
+    if settings.against is None or not settings.against.is_file():
+        raise Failure("builds: --against names the plugin of the other build, which must be there.")
+    both = {"plugin": settings, "against": replace(settings, plugin=settings.against)}
+    for contender in usable(settings, result):
+        rounds: dict[str, list[report.Round]] = {name: [] for name in both}
+        for turn in range(settings.rounds):
+            # A B, B A, …: nobody is always the first.
+            for name in list(both)[:: 1 if turn % 2 == 0 else -1]:
+                rounds[name].append(echo_round(both[name], contender))
+            progress(
+                f"{contender.name}, round {turn + 1}/{settings.rounds}: "
+                + "; ".join(
+                    f"{name} p50 {figures[-1]['p50_us']:.0f} us, {figures[-1]['answered_per_s']:.0f} messages/s"
+                    for name, figures in rounds.items()
+                    if figures[-1] is not None
+                )
+            )
+        result[contender.name] = rounds
+        rows = [
+            [name, *(report.ranged(figures, key, digits) for key, _, digits in BUILDS_COLUMNS)]
+            for name, figures in rounds.items()
+        ]
+        ratios = [report.ratios(rounds["plugin"], rounds["against"], key) for key, _, _ in BUILDS_COLUMNS]
+        rows.append(["plugin / against", *map(report.spread, ratios)])
+        print(
+            f"\n{contender.name}, QoS {settings.qos}, {settings.rounds} rounds: medians (least–most), ratios "
+            f"within a round.\nplugin  {settings.plugin}\nagainst {settings.against}\n"
+        )
+        print(report.table(["build", *(head for _, head, _ in BUILDS_COLUMNS)], rows), end="\n\n")
+    return result
+
+
 def many(settings: Settings) -> Result:
     """Few workers against many: what spawning one costs, and whether a message to one of them takes longer."""
     rows: list[list[str]] = []

@@ -20,6 +20,7 @@ class Settings:
     """Immutable; every module takes what it needs from here."""
 
     plugin: Path
+    against: Path | None  # builds: the plugin of the other build
     mosquitto: str
     python: str  # interpreter that the virtual environments are made with: the plugin's
     cc: str

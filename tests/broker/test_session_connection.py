@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import pytest
 
 from conftest import BrokerFactory
-from support.broker import Broker, BrokerFailed, mosquitto_version
-from support.certificates import Authority, trust_folder
+from support.broker import Broker, BrokerFailed, mosquitto_version, passwords
+from support.certificates import Authority, TlsListener, trust_folder
 from support.client import Client
 from support.consumers import CallFailed, Consumers, Heard, Writer
 from support.listeners import FakeListener, Proxy
@@ -87,14 +86,6 @@ def test_unix_socket(broker: BrokerFactory, tmp_path: Path) -> None:
     check_session(started, str(path))
 
 
-def passwords(folder: Path, **users: str) -> str:
-    """A configuration line that allows these users, with these passwords."""
-    file = folder / "passwords"
-    file.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
-    subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
-    return f"password_file {file}"
-
-
 def test_user_and_password(broker: BrokerFactory, tmp_path: Path) -> None:
     started = start(
         broker,
@@ -111,29 +102,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
-class Tls:
-    """A port and the lines of a listener that speaks TLS."""
-
-    def __init__(self, authority: Authority, name: str = "server", *lines: str, **arguments: str) -> None:
-        self.port = free_port()
-        certificate = authority.issue(name, **arguments)
-        self.lines = [
-            f"listener {self.port} 127.0.0.1",
-            f"certfile {certificate.cert}",
-            f"keyfile {certificate.key}",
-            *lines,
-        ]
-
-
 def test_tls(broker: BrokerFactory, authority: Authority) -> None:
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
     check_session(started, tls.port)
 
 
 def test_tls_with_a_client_certificate(broker: BrokerFactory, authority: Authority) -> None:
     required = ("require_certificate true", f"cafile {authority.cert}", "use_identity_as_username true")
-    tls = Tls(authority, "server", *required)
+    tls = TlsListener(authority, "server", *required)
     hub = authority.issue("hub")
     options = {"port": tls.port, "cacert": authority.cert, "cert": hub.cert, "key": hub.key}
     started = start(broker, lines=tls.lines, options=options)
@@ -142,7 +119,7 @@ def test_tls_with_a_client_certificate(broker: BrokerFactory, authority: Authori
 
 
 def test_tls_with_a_user_and_password(broker: BrokerFactory, authority: Authority, tmp_path: Path) -> None:
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     started = start(
         broker,
         anonymous=False,
@@ -156,7 +133,7 @@ def test_tls_with_the_systems_authorities(
     broker: BrokerFactory, authority: Authority, tmp_path: Path
 ) -> None:
     """OpenSSL takes the place of the system's folder from the environment."""
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     folder = trust_folder(tmp_path / "trusted", authority.cert)
     started = start(
         broker,
@@ -180,7 +157,7 @@ def test_websockets(broker: BrokerFactory) -> None:
 
 @pytest.mark.skipif(mosquitto_version() < (2, 1), reason="libmosquitto speaks websockets since 2.1")
 def test_websockets_with_tls(broker: BrokerFactory, authority: Authority) -> None:
-    tls = Tls(authority, "server", *WEBSOCKETS)
+    tls = TlsListener(authority, "server", *WEBSOCKETS)
     options = {"port": tls.port, "transport": "websockets", "cacert": authority.cert}
     started = start(broker, lines=tls.lines, options=options)
     check_session(started, tls.port)
@@ -205,7 +182,7 @@ def test_a_file_that_is_no_certificate(
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense\n")
     hub = authority.issue("hub")
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     options = {"port": tls.port, "cacert": authority.cert, "cert": hub.cert, "key": hub.key, key: nonsense}
     try:
         started = start(broker, lines=tls.lines, options=options)
@@ -338,28 +315,28 @@ def test_no_password_where_one_is_needed(broker: BrokerFactory, tmp_path: Path) 
 def test_a_certificate_of_somebody_elses_authority(
     broker: BrokerFactory, authority: Authority, tmp_path: Path
 ) -> None:
-    tls = Tls(Authority(tmp_path, "stranger"))
+    tls = TlsListener(Authority(tmp_path, "stranger"))
     started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
     assert "certificate" in complaint(started)
     check_direct_lane(started)
 
 
 def test_an_authority_that_the_system_does_not_know(broker: BrokerFactory, authority: Authority) -> None:
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     started = start(broker, lines=tls.lines, options={"port": tls.port, "use_ssl": True})
     assert "certificate" in complaint(started)
     check_direct_lane(started)
 
 
 def test_a_certificate_for_another_host(broker: BrokerFactory, authority: Authority) -> None:
-    tls = Tls(authority, "elsewhere", hosts="DNS:elsewhere.example")
+    tls = TlsListener(authority, "elsewhere", hosts="DNS:elsewhere.example")
     started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
     complaint(started)
     check_direct_lane(started)
 
 
 def test_no_client_certificate_where_one_is_needed(broker: BrokerFactory, authority: Authority) -> None:
-    tls = Tls(authority, "server", "require_certificate true", f"cafile {authority.cert}")
+    tls = TlsListener(authority, "server", "require_certificate true", f"cafile {authority.cert}")
     started = start(broker, lines=tls.lines, options={"port": tls.port, "cacert": authority.cert})
     complaint(started)
     check_direct_lane(started)
@@ -367,7 +344,7 @@ def test_no_client_certificate_where_one_is_needed(broker: BrokerFactory, author
 
 @pytest.mark.parametrize("speaks", ["session", "listener"])
 def test_only_one_of_the_two_speaks_tls(broker: BrokerFactory, authority: Authority, speaks: str) -> None:
-    tls = Tls(authority)
+    tls = TlsListener(authority)
     if speaks == "session":
         started = start(broker, options={"cacert": authority.cert})
     else:
@@ -463,7 +440,7 @@ class Behind:
                 broker, start=False, lines=lines, options={"port": self.proxy.port, **options}
             )
         else:
-            tls = Tls(authority)
+            tls = TlsListener(authority)
             self.proxy = Proxy(tls.port)
             options.update(port=self.proxy.port, cacert=authority.cert)
             self.broker = start(broker, start=False, lines=[*tls.lines, *lines], options=options)

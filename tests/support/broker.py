@@ -62,6 +62,14 @@ def mosquitto_version() -> tuple[int, int, int]:
     return int(found[1]), int(found[2]), int(found[3])
 
 
+def passwords(folder: Path, **users: str) -> str:
+    """Return a configuration line that lets these users in, with these passwords."""
+    file = folder / "passwords"
+    file.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
+    subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
+    return f"password_file {file}"
+
+
 def sanitizer_environment() -> dict[str, str]:
     """Return what a program that loads the sanitized plugin needs: the run-time library comes before all others."""
     if not SANITIZER:

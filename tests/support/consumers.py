@@ -1,7 +1,8 @@
-"""The consumers of `apps.listener`, by remote control."""
+"""The consumers of `apps.listener` and `apps.recorder`, by remote control."""
 
 from __future__ import annotations
 
+import ast
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,8 @@ class CallFailed(Exception):
 class Consumers:
     """The master and its workers, by their app_id."""
 
+    consumer_path = "apps.listener.Listener"
+
     def __init__(self, broker: Broker, **arguments: Any) -> None:
         """Arguments are those of `Client`."""
         self.client = broker.client(**arguments)
@@ -47,9 +50,9 @@ class Consumers:
         """
         self._number += 1
         command = {"number": self._number, "arguments": arguments}
-        self.client.publish(f"do/{to}/{method}", json.dumps(command), qos=over)
+        self.client.publish(f"do/{to}/{method}", self.encode(command), qos=over)
         while True:
-            answer = json.loads(self.client.wait_for("did", timeout=20).payload)
+            answer = self.decode(self.client.wait_for("did", timeout=20).payload.decode())
             if answer["number"] == self._number:
                 break
         if "error" in answer:
@@ -60,14 +63,12 @@ class Consumers:
         """Start workers, and return when they can be called."""
         for app_id in app_ids:
             before = self._words_of(app_id)
-            self.call(
-                "spawn_worker", app_id=app_id, consumer_path="apps.listener.Listener", consumer_params={}
-            )
+            self.call("spawn_worker", app_id=app_id, consumer_path=self.consumer_path, consumer_params={})
             wait_until(lambda: self._words_of(app_id) > before, 5, f"worker {app_id}'s word")  # noqa: B023
 
-    def subscribe(self, topic: str, qos: int = 2, to: int = 0) -> None:
+    def subscribe(self, topic: str, qos: int = 2, to: int = 0, **options: Any) -> None:
         """Let a consumer subscribe, and return when its `subscribe()` has."""
-        self.call("subscribe", to, topic=topic, qos=qos)
+        self.call("subscribe", to, topic=topic, qos=qos, **options)
 
     def unsubscribe(self, topic: str, to: int = 0) -> None:
         """Let a consumer unsubscribe."""
@@ -82,9 +83,87 @@ class Consumers:
         self.call("nothing", to, over=2)
         return [Heard(*message) for message in self.call("report", to)]
 
+    @staticmethod
+    def encode(command: Any) -> str:
+        return json.dumps(command)
+
+    @staticmethod
+    def decode(answer: str) -> Any:
+        return json.loads(answer)
+
     def _words_of(self, app_id: int) -> int:
         word = str(app_id).encode()
         return sum(m.topic == "ready" and m.payload == word for m in self.client.messages)
+
+
+class Recorders(Consumers):
+    """The consumers of `apps.recorder`: what they got comes as they got it, whole messages and client events.
+
+    An entry is a tuple: `("message", mqtt_message)`, `("connected", client)` or `("disconnected", client, reason)`.
+    """
+
+    consumer_path = "apps.recorder.Recorder"
+
+    def __init__(self, broker: Broker, **arguments: Any) -> None:
+        super().__init__(broker, **arguments)
+        self._history: dict[int, list[tuple[Any, ...]]] = {}
+
+    def entries(self, to: int = 0) -> list[tuple[Any, ...]]:
+        """Return what a consumer has got since the last call; as complete as what `heard()` returns."""
+        self.call("nothing", to, over=2)
+        new = self.call("report", to)
+        self._history.setdefault(to, []).extend(new)
+        return list(new)
+
+    def messages(self, to: int = 0) -> list[dict[str, Any]]:
+        """Return the messages among the new entries."""
+        return [entry[1] for entry in self.entries(to) if entry[0] == "message"]
+
+    def history(self, to: int = 0) -> list[tuple[Any, ...]]:
+        """Return what a consumer has got since the beginning."""
+        self.entries(to)
+        return self._history[to]
+
+    def story(self, client_id: str, to: int = 0) -> list[tuple[Any, ...]]:
+        """Return the part of the history that is about one client: its messages, its coming and going."""
+        return [entry for entry in self.history(to) if _client_id(entry) == client_id]
+
+    def wait_for_end_of(self, client_id: str, to: int = 0, times: int = 1) -> list[tuple[Any, ...]]:
+        """Return a client's story, as soon as it has gone so many times."""
+        story: list[tuple[Any, ...]] = []
+
+        def gone() -> bool:
+            story[:] = self.story(client_id, to)
+            return sum(entry[0] == "disconnected" for entry in story) >= times
+
+        wait_until(gone, 15, f"the end of {client_id!r}", lambda: f"its story: {story}")
+        return story
+
+    @staticmethod
+    def encode(command: Any) -> str:
+        return repr(command)
+
+    @staticmethod
+    def decode(answer: str) -> Any:
+        return ast.literal_eval(answer)
+
+
+def _client_id(entry: tuple[Any, ...]) -> str | None:
+    client = entry[1]["client"] if entry[0] == "message" else entry[1]
+    return None if client is None else client["id"]
+
+
+def identity(client_id: str, protocol_version: int = 5, **other: Any) -> dict[str, Any]:
+    """Return what a consumer is told about a client: of the plain listener and without a name, where not said else."""
+    return {
+        "id": client_id,
+        "username": None,
+        "address": "127.0.0.1",
+        "protocol": "mqtt",
+        "protocol_version": protocol_version,
+        "certificate": None,
+        **other,
+    }
 
 
 class Writer:

@@ -126,6 +126,8 @@ static void test_defaults(void **state)
 	assert_int_equal(options->session, OPTIONS_SESSION_FULL);
 	assert_int_equal(options->loop, OPTIONS_LOOP_AUTO);
 	assert_int_equal(options->spin_us, 100);
+	assert_false(options->message_expiry);
+	assert_false(options->connect_events);
 	assert_int_equal(options->variable_count, 0);
 }
 
@@ -155,7 +157,7 @@ static void test_every_option_from_lines(void **state)
 			"key", "pem", "cacert", "pem", "use_ssl", "ON", "transport", "websockets", "retries", "0",
 			"python_path", "/:/tmp", "virtualenv", folder, "env_file", "env", "queue_size", "1",
 			"queue_bytes", "3k", "startup_timeout", "0.25", "session", "off", "loop", "uvloop", "spin",
-			"1000");
+			"1000", "connect_events", "true");
 	assert_string_equal(options->host, "::1");
 	assert_int_equal(options->port, 65535);
 	assert_string_equal(options->username, "u v");
@@ -176,7 +178,10 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->session, OPTIONS_SESSION_OFF);
 	assert_int_equal(options->loop, OPTIONS_LOOP_UVLOOP);
 	assert_int_equal(options->spin_us, 1000);
+	assert_true(options->connect_events);
 	assert_int_equal(options->variable_count, 1);
+	assert_loads(APP, "message_expiry", "true");
+	assert_true(options->message_expiry);
 }
 
 static void test_precedence(void **state)
@@ -384,6 +389,8 @@ static void test_paths(void **state)
 	write_file("pem", "");
 	assert_fails("option cert: needs option key too", APP, "cert", "pem");
 	assert_fails("option key: needs option cert too", APP, "key", "pem");
+	assert_fails("option message_expiry: needs the session, which option session turns off", APP, "message_expiry", "true",
+			"session", "off");
 	assert_fails("option cacert: \"none\" cannot be read: No such file or directory", APP, "cacert", "none");
 	assert_fails("option cacert: \".\" cannot be read: Is a directory", APP, "cacert", ".");
 	assert_fails(

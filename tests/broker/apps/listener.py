@@ -28,7 +28,7 @@ class Listener(MqttConsumer):
     async def receive(self, mqtt_message: Any) -> None:
         topic, payload = mqtt_message["topic"], mqtt_message["payload"]
         if topic.startswith(f"do/{self.app_id}/"):
-            await self.do(topic.rpartition("/")[2], json.loads(payload))
+            await self.do(topic.rpartition("/")[2], self.decode(payload.decode()))
         else:
             self.messages.append(
                 (topic, payload.decode(errors="replace"), mqtt_message["qos"], mqtt_message["retain"])
@@ -42,7 +42,15 @@ class Listener(MqttConsumer):
             answer["result"] = await getattr(self, method)(**command["arguments"])
         except Exception as error:
             answer["error"] = f"{type(error).__name__}: {error}"
-        await self.publish("did", json.dumps(answer), qos=1)
+        await self.publish("did", self.encode(answer), qos=1)
+
+    @staticmethod
+    def decode(command: str) -> Any:
+        return json.loads(command)
+
+    @staticmethod
+    def encode(answer: Any) -> str:
+        return json.dumps(answer)
 
     async def nothing(self) -> None:
         """To be behind something else."""
