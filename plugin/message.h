@@ -29,7 +29,7 @@ enum message_kind {
 	MESSAGE_STOP,        /* end every consumer, then the loop; to the session's thread: end */
 
 	/* from the loop thread to the broker thread, and from there to the session's */
-	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), options, sequence; to the session's thread, code: whether
+	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), options, subscription, sequence; to the session's thread, code: whether
 	                        MESSAGE_HOLD was said */
 	MESSAGE_UNSUBSCRIBE, /* consumer, topic (the filter), sequence */
 	MESSAGE_WATCH,       /* consumer, sequence: it wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
@@ -66,6 +66,7 @@ struct message {
 	struct client *client;        /* NULL: not known; it holds a reference */
 	uint8_t qos;
 	uint8_t options;              /* Subscription Options (MQTT 5, 3.8.3.1) */
+	uint32_t subscription;        /* its identifier (MQTT 5, 3.8.2.1.2); 0: none */
 	enum message_fate fate;
 	bool retain;                  /* as it was published */
 	bool is_kept;                 /* the broker had kept it from before the subscription */

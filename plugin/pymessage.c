@@ -281,7 +281,7 @@ static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_o
 static PyObject *message_event(PyObject *self, PyObject *subscribed)
 {
 	struct pymessage_state *state = PyType_GetModuleState(Py_TYPE(self));
-	unsigned long options = PyLong_AsUnsignedLong(subscribed);
+	unsigned long long options = PyLong_AsUnsignedLongLong(subscribed);
 	PyObject *event, *mqtt;
 	enum name type;
 
@@ -290,7 +290,7 @@ static PyObject *message_event(PyObject *self, PyObject *subscribed)
 	}
 	event = PyDict_New();
 	mqtt = PyDict_New();
-	if (!event || !mqtt || !fill(state, mqtt, (struct message_object *)self, (unsigned int)options, &type) ||
+	if (!event || !mqtt || !fill(state, mqtt, (struct message_object *)self, (unsigned int)(options & 0xff), &type) ||
 			PyDict_SetItem(event, state->names[NAME_TYPE], state->names[type]) ||
 			PyDict_SetItem(event, state->names[NAME_MQTT], mqtt)) {
 		Py_CLEAR(event);

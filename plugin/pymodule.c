@@ -16,6 +16,14 @@ static const struct pymodule_context *context;
 
 /* ---- taking ---- */
 
+/* What Python wants to know of a recipient: Subscription Options, and from bit 8 on the identifier of the subscription
+ * that a retained message comes for. */
+static unsigned long long options_of(const struct recipient *recipient)
+{
+	return (unsigned long long)recipient->subscription << 8 | recipient->qos |
+			(recipient->retain_as_published ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0U);
+}
+
 /* Appends (consumer, Message, options) for each recipient. Owns message from here on. */
 static int append_deliveries(PyObject *list, struct pymessage_state *state, struct message *message)
 {
@@ -25,8 +33,7 @@ static int append_deliveries(PyObject *list, struct pymessage_state *state, stru
 
 	for (i = 0; rc == 0 && i < message->recipient_count; i++) {
 		const struct recipient *recipient = &message->recipients[i];
-		PyObject *delivery = Py_BuildValue("(KOi)", (unsigned long long)recipient->consumer, object,
-				recipient->qos | (recipient->retain_as_published ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0));
+		PyObject *delivery = Py_BuildValue("(KOK)", (unsigned long long)recipient->consumer, object, options_of(recipient));
 
 		rc = delivery ? PyList_Append(list, delivery) : -1;
 		Py_XDECREF(delivery);
@@ -167,16 +174,17 @@ static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
 	unsigned long long consumer, sequence;
 	const char *filter;
 	Py_ssize_t length;
-	int options;
+	unsigned long long options;
 
 	(void)module;
-	if (!PyArg_ParseTuple(arguments, "Ks#iK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
+	if (!PyArg_ParseTuple(arguments, "Ks#KK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
 		return NULL;
 	}
 	message = message_new(MESSAGE_SUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
 	if (message) {
 		message->consumer = consumer;
 		message->options = (uint8_t)options;
+		message->subscription = (uint32_t)(options >> 8);
 		message->sequence = sequence;
 	}
 	return push_control(message);

@@ -99,11 +99,12 @@ struct filter {
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
 	uint8_t known_qos;    /* at this QoS, */
 	bool known_flags;     /* and with Retain As Published */
-	bool shows_flags;     /* the broker has acknowledged it so: a RETAIN flag is the publisher's */
+	bool shows_flags;     /* the broker has acknowledged that: a RETAIN flag is the publisher's */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
 	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
 	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
+	int flags_packet;     /* of a second SUBSCRIBE, for the flags alone; -1: there is none */
 	size_t turn;          /* which of the consumers that share gets the next message */
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
@@ -556,7 +557,7 @@ static uint8_t wanted_qos(const struct session *session, const struct filter *fi
 }
 
 /* Whether with Retain As Published: all filters, as soon as one consumer wants it, because only one of a message's copies
- * counts. Not while retained messages are fetched, which would look like live ones. */
+ * counts. */
 static bool wanted_flags(const struct session *session)
 {
 	return session->flags;
@@ -865,11 +866,21 @@ static void deliver_kept(struct session *session)
 
 /* ---- rounds ---- */
 
-static bool send_filter(struct session *session, struct filter *filter)
+static int send_subscribe(struct session *session, const struct filter *filter, bool flags, bool fetches)
+{
+	return mqtt_client_subscribe(session->client, filter->name,
+			(uint8_t)(filter->known_qos | (flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0) |
+					(fetches ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER)),
+			filter->id);
+}
+
+/* Returns how many packets it was. */
+static size_t send_filter(struct session *session, struct filter *filter)
 {
 	bool fetches = false;
 	size_t i;
 
+	filter->flags_packet = -1;
 	filter->leaves = !is_served(filter);
 	if (filter->leaves) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
@@ -885,13 +896,14 @@ static bool send_filter(struct session *session, struct filter *filter)
 		}
 	}
 	filter->known_qos = wanted_qos(session, filter);
-	filter->known_flags = wanted_flags(session) && !fetches;
+	filter->known_flags = wanted_flags(session);
 	filter->is_known = true;
-	filter->packet = mqtt_client_subscribe(session->client, filter->name,
-			(uint8_t)(filter->known_qos | (filter->known_flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0) |
-					(fetches ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER)),
-			filter->id);
-	return filter->packet >= 0;
+	filter->packet = send_subscribe(session, filter, filter->known_flags && !fetches, fetches);
+	/* With Retain As Published, retained messages would look like live ones. They come between the two acknowledgements. */
+	if (filter->known_flags && fetches) {
+		filter->flags_packet = send_subscribe(session, filter, true, false);
+	}
+	return (size_t)(filter->packet >= 0) + (filter->flags_packet >= 0);
 }
 
 static void begin_round(struct session *session)
@@ -1177,21 +1189,23 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	struct filter *filter = session->unacknowledged;
 
 	/* They come in the order in which they were asked for. */
-	while (filter && filter->packet != packet) {
+	while (filter && filter->packet != packet && filter->flags_packet != packet) {
 		filter = filter->next;
 	}
 	if (!filter || !session->acknowledgements) {
 		return;
 	}
-	session->unacknowledged = filter->next;
+	session->unacknowledged = filter->packet == packet && filter->flags_packet >= 0 ? filter : filter->next;
 	if (filter->leaves) {
 		filter->is_known = false;
 		leave_force(session, filter);
 	} else if (code < 128) {
-		filter->shows_flags = filter->known_flags;
+		filter->shows_flags = filter->known_flags && (filter->flags_packet < 0 || filter->flags_packet == packet);
 		enter_force(session, filter);
-		admit(session, filter, &filter->fetching);
-	} else {
+		if (filter->packet == packet) {
+			admit(session, filter, &filter->fetching);
+		}
+	} else if (filter->packet == packet) {
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
 				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
@@ -1268,7 +1282,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 	uint8_t qos = command->options & TOPICS_QOS;
 	bool shows_flags = command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED;
 	int handling = command->options & TOPICS_RETAIN_HANDLING;
-	struct waiter waiter = {.who = {command->consumer, qos, (int8_t)qos, shows_flags},
+	struct waiter waiter = {.who = {command->consumer, command->subscription, qos, (int8_t)qos, shows_flags},
 			.options = command->options,
 			.sequence = command->sequence,
 			.held = command->code != 0};

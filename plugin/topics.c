@@ -450,7 +450,7 @@ static void collect(struct topics *topics, const struct subscriber_list *list)
 			consumer->stamp = topics->match;
 			consumer->place = topics->recipient_count++;
 			topics->recipients[consumer->place] =
-					(struct recipient){consumer->id, qos, own_qos, retain_as_published};
+					(struct recipient){consumer->id, 0, qos, own_qos, retain_as_published};
 			continue;
 		}
 		recipient = &topics->recipients[consumer->place];

@@ -20,6 +20,7 @@ struct topics;
 /* One consumer that a message is for. Where several of its filters match, it gets what all of them together give it. */
 struct recipient {
 	uint64_t consumer;
+	uint32_t subscription;    /* for a retained message alone: the identifier of the one it comes for; 0: none */
 	uint8_t qos;              /* the highest */
 	int8_t own_qos;           /* the same for what it published itself: without filters that have No Local; -1: not at all */
 	bool retain_as_published; /* one of the filters says so */

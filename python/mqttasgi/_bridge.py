@@ -62,7 +62,7 @@ class Message(Protocol):
 
 
 #: (consumer's handle, message, options of the subscriptions that match: QoS in bits 0 and 1,
-#: retain_as_published in bit 3)
+#: retain_as_published in bit 3; for a retained message from bit 8 on the identifier of its subscription)
 Delivery = tuple[int, Message, int]
 #: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...), (0, "stop", ...),
 #: (0, "hold", (consumer's handle, 1 for a subscription that was not new)), (0, "release", (handle, ...)) or,
@@ -100,7 +100,7 @@ class Bridge(Protocol):
         """Queues a subscription. An "answer" with the sequence comes when it is in force; none for 0.
 
         `options` is the byte of MQTT 5, 3.8.3.1: QoS in bits 0 and 1, no_local in bit 2, retain_as_published
-        in bit 3, retain_handling in bits 4 and 5.
+        in bit 3, retain_handling in bits 4 and 5; from bit 8 on the subscription identifier, 0 for none.
         """
         ...
 

@@ -120,16 +120,19 @@ def keep_identifier(identifiers: dict[str, int], mqtt: Mapping[str, Any]) -> Non
         identifiers[mqtt["topic"]] = identifier
 
 
-def add_identifiers(mqtt: dict[str, Any], identifiers: Mapping[str, int]) -> None:
-    """Adds `subscription_identifier` to the properties of a received message, where there are any.
+def matching_identifiers(topic: str, identifiers: Mapping[str, int]) -> list[int]:
+    """Those of a consumer's identifiers, by filter, that a live message on this topic comes with.
 
-    `identifiers` are a consumer's, by filter. It gets a message once, so all that match are in it; filters of
-    the same identifier each count (MQTT 5, 3.3.4).
+    The consumer gets it once, so they are those of all filters that match; filters of the same identifier each
+    count (MQTT 5, 3.3.4).
     """
-    topic = mqtt["topic"]
-    found = sorted(
+    return sorted(
         identifier for topic_filter, identifier in identifiers.items() if topic_matches(topic_filter, topic)
     )
+
+
+def add_identifiers(mqtt: dict[str, Any], found: list[int]) -> None:
+    """Adds `subscription_identifier` to the properties of a received message, where there are any."""
     if found:
         # Not into the dict itself, which other consumers may have as well.
         mqtt["properties"] = {**mqtt["properties"], "subscription_identifier": found}

@@ -18,7 +18,14 @@ from typing import Any, Optional, Union
 from . import application as applications
 from . import host
 from ._bridge import Bridge, Delivery, Options
-from ._events import add_identifiers, check_event, disconnect_reason, keep_identifier, subscription_options
+from ._events import (
+    add_identifiers,
+    check_event,
+    disconnect_reason,
+    keep_identifier,
+    matching_identifiers,
+    subscription_options,
+)
 from ._mqtt import check_qos, check_topic, encode_payload
 from ._properties import encode_properties
 from ._types import Application, Event
@@ -168,10 +175,17 @@ class Consumer:
                 if "reason" in mqtt:
                     mqtt["reason"] = disconnect_reason(**mqtt["reason"])
             elif self.identifiers:
-                add_identifiers(mqtt, self.identifiers)
+                add_identifiers(mqtt, self._identifiers_of(item))
             return event
         self.topic = None
         return item
+
+    def _identifiers_of(self, delivery: Delivery) -> list[int]:
+        """A retained message comes for one subscription, whose identifier is in the options."""
+        _, message, options = delivery
+        if message.retain:
+            return [options >> 8] if options >> 8 else []
+        return matching_identifiers(message.topic, self.identifiers)
 
     async def send(self, event: Event) -> None:
         """ASGI's `send`. Raises in the application what is wrong with the event."""
@@ -222,7 +236,8 @@ class Consumer:
             options = subscription_options(mqtt)
             self.subscriptions[topic_filter] = options
             keep_identifier(self.identifiers, mqtt)
-            await self._runtime.subscribe(self, topic_filter, options)
+            identifier = self.identifiers.get(topic_filter, 0)
+            await self._runtime.subscribe(self, topic_filter, options | identifier << 8)
         elif self.subscriptions.pop(topic_filter, None) is not None:
             self.identifiers.pop(topic_filter, None)
             await self._runtime.unsubscribe(self, topic_filter)

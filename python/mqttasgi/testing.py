@@ -10,7 +10,13 @@ from typing import Any, Optional
 from asgiref.testing import ApplicationCommunicator
 
 from . import database
-from ._events import add_identifiers, check_event, disconnect_reason, keep_identifier
+from ._events import (
+    add_identifiers,
+    check_event,
+    disconnect_reason,
+    keep_identifier,
+    matching_identifiers,
+)
 from ._mqtt import encode_payload
 from ._properties import received_properties
 from ._types import Application, Client, DisconnectReason, Event, Payload, Properties, Receive, Scope, Send
@@ -55,7 +61,8 @@ class MqttComunicator(ApplicationCommunicator):
             async def completed_receive() -> Event:
                 event = await receive()
                 if event["type"] == "mqtt.msg" and self._identifiers:
-                    add_identifiers(event["mqtt"], self._identifiers)
+                    mqtt = event["mqtt"]
+                    add_identifiers(mqtt, matching_identifiers(mqtt["topic"], self._identifiers))
                 return event
 
             async def checked_send(event: Event) -> None:

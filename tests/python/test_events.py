@@ -15,6 +15,7 @@ from mqttasgi._events import (
     check_event,
     disconnect_reason,
     keep_identifier,
+    matching_identifiers,
     subscription_options,
 )
 
@@ -146,7 +147,7 @@ def test_who_shares_cannot_leave_out_his_own() -> None:
 
 def with_identifiers(topic: str, identifiers: dict[str, int]) -> Any:
     mqtt = {"topic": topic, "properties": {"content_type": "x"}}
-    add_identifiers(mqtt, identifiers)
+    add_identifiers(mqtt, matching_identifiers(topic, identifiers))
     return mqtt["properties"]
 
 
@@ -167,7 +168,7 @@ def test_no_filter_no_identifier() -> None:
 def test_the_properties_of_others_are_left_alone() -> None:
     shared: dict[str, Any] = {}
     mqtt = {"topic": "a", "properties": shared}
-    add_identifiers(mqtt, {"a": 1})
+    add_identifiers(mqtt, [1])
     assert mqtt["properties"] == {"subscription_identifier": [1]}
     assert shared == {}
 

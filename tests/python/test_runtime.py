@@ -457,7 +457,7 @@ async def test_subscription_options_reach_the_broker_as_their_byte(
 
     do[b"connect"] = connect
     await start(Receives.as_asgi())
-    assert bridge.subscriptions == {(1, "a"): 2, (1, "b"): 0b10_11_01, (1, "c"): 0b01_00_00}
+    assert bridge.subscriptions == {(1, "a"): 2, (1, "b"): 0b10_11_01, (1, "c"): 9 << 8 | 0b01_00_00}
 
 
 async def test_messages_have_their_properties_and_the_identifiers_of_the_subscriptions(
@@ -496,6 +496,23 @@ async def test_messages_have_their_properties_and_the_identifiers_of_the_subscri
     assert all(event["properties"]["content_type"] == "x" for event in events if event["topic"] != "b")
     assert events[0]["client"] is None
     assert theirs == {"content_type": "x"}
+
+
+async def test_a_retained_message_has_the_identifier_of_the_subscription_that_it_comes_for(
+    bridge: FakeBridge, start: Start, events: list[Any], do: dict[bytes, Any]
+) -> None:
+    async def connect(self: Any) -> None:
+        await self.subscribe("a/#", 1, subscription_identifier=8)
+        await self.subscribe("a/+", 1, subscription_identifier=2)
+        await self.subscribe("+/b", 1)
+
+    do[b"connect"] = connect
+    await start(Receives.as_asgi())
+    kept = FakeMessage("a/b", b"kept", 1, retain=True)
+    bridge.give((1, kept, 8 << 8 | 1))
+    bridge.give((1, kept, 1))
+    await until(lambda: len(events) == 2)
+    assert [event["properties"] for event in events] == [{"subscription_identifier": [8]}, {}]
 
 
 # ---- clients ----
