@@ -270,6 +270,11 @@ static void test_an_address_is_used_again(void **state)
 	assert_int_not_equal(told(MESSAGE_CONNECT, "third"), number);
 	publishes(&a);
 	told_nothing();
+	/* Then it is one connection all the same. */
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "third");
+	is_gone(&a);
+	told_nothing();
 }
 
 /* ---- 2.0: whether a client was let in shows later ---- */
