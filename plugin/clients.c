@@ -25,6 +25,7 @@ struct connection {
 	struct connection *next_asking;
 	const struct mosquitto *mosquitto;
 	struct client *client; /* NULL: not described yet */
+	bool began_clean;      /* Clean Session, or Clean Start, as it was asked for */
 	bool asks;             /* to be let in */
 	bool is_announced;     /* those who watch were told, or would have been */
 	char *offline_id;      /* of a client that is gone, and may be told of again; NULL: it is connected */
@@ -80,6 +81,7 @@ static struct connection *add(struct clients *clients, const struct mosquitto *m
 		return NULL;
 	}
 	connection->mosquitto = mosquitto;
+	connection->began_clean = mosquitto_client_clean_session(mosquitto);
 	connection->entry.hash = hash_address(mosquitto);
 	if (table_insert(&clients->connections, &connection->entry)) {
 		free(connection);
@@ -399,6 +401,13 @@ void clients_disconnected(
 	if (connection) {
 		forget(clients, connection);
 	}
+}
+
+bool clients_began_clean(const struct clients *clients, const struct mosquitto *mosquitto)
+{
+	const struct connection *connection = find(clients, mosquitto);
+
+	return connection && !connection->offline_id && connection->began_clean;
 }
 
 /* ---- consumers ---- */

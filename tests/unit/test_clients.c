@@ -503,6 +503,18 @@ static void test_the_address_of_a_client_that_did_not_come_back(void **state)
 	(void)told(MESSAGE_DISCONNECT, "another");
 }
 
+static void test_which_began_clean(void **state)
+{
+	(void)state;
+	assert_false(clients_began_clean(clients, of(&a))); /* not known */
+	connects(&a);
+	assert_true(clients_began_clean(clients, of(&a)));
+	b.clean_session = false;
+	logs_in(&b);
+	b.clean_session = true;
+	assert_false(clients_began_clean(clients, of(&b)));
+}
+
 /* ---- who publishes ---- */
 
 static void test_a_description_serves_until_the_end(void **state)
@@ -838,6 +850,7 @@ int main(void)
 			clients_test(test_without_connects_there_are_disconnects),
 			clients_test(test_a_client_that_comes_back_does_not_go_again),
 			clients_test(test_the_address_of_a_client_that_did_not_come_back),
+			clients_test(test_which_began_clean),
 			clients_test(test_a_description_serves_until_the_end),
 			clients_test(test_another_name_is_another_description),
 			clients_test(test_a_certificate_expires),
