@@ -584,7 +584,12 @@ static enum message_fate session_fate(
 	if (mosquitto_client_protocol_version(client) == 5) {
 		return MESSAGE_FATE_UNKNOWN; /* that is the Session Expiry Interval's, which 2.0 does not show */
 	}
-	return mosquitto_client_clean_session(client) ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
+	if (!mosquitto_client_clean_session(client)) {
+		return MESSAGE_FATE_KEPT;
+	}
+	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
+	return clients_began_clean(broker->clients, client) || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS
+																								  : MESSAGE_FATE_UNKNOWN;
 }
 
 int broker_on_disconnect(int event, void *event_data, void *userdata)

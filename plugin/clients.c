@@ -3,7 +3,10 @@
  * allocations and, with a certificate, some 50 µs of OpenSSL's time, and that description serves until it is gone.
  *
  * On Mosquitto 2.0, which has no event for a client that was let in, an entry is made when the broker asks whether it may
- * log in. One that was refused is gone, without its id, before the broker's turn ends. */
+ * log in. One that was refused is gone, without its id, before the broker's turn ends.
+ *
+ * And it tells a second time that a client is gone whose session it kept: when that connects again, of the connection
+ * that ended long ago. Where this cannot be told from the rest by what was announced, the address is kept until then. */
 #include "clients.h"
 
 #include <stdlib.h>
@@ -15,14 +18,17 @@
 #include "client.h"
 #include "mosquitto_api.h"
 #include "table.h"
+#include "text.h"
 
 struct connection {
 	struct table_entry entry;
 	struct connection *next_asking;
 	const struct mosquitto *mosquitto;
 	struct client *client; /* NULL: not described yet */
+	bool began_clean;      /* Clean Session, or Clean Start, as it was asked for */
 	bool asks;             /* to be let in */
 	bool is_announced;     /* those who watch were told, or would have been */
+	char *offline_id;      /* of a client that is gone, and may be told of again; NULL: it is connected */
 };
 
 struct clients {
@@ -75,6 +81,7 @@ static struct connection *add(struct clients *clients, const struct mosquitto *m
 		return NULL;
 	}
 	connection->mosquitto = mosquitto;
+	connection->began_clean = mosquitto_client_clean_session(mosquitto);
 	connection->entry.hash = hash_address(mosquitto);
 	if (table_insert(&clients->connections, &connection->entry)) {
 		free(connection);
@@ -105,7 +112,20 @@ static void forget(struct clients *clients, struct connection *connection)
 	}
 	table_remove(&clients->connections, &connection->entry);
 	client_release(connection->client);
+	free(connection->offline_id);
 	free(connection);
+}
+
+/* Like find(), and what is kept of a connection that had the address before is forgotten. */
+static struct connection *find_connected(struct clients *clients, const struct mosquitto *mosquitto)
+{
+	struct connection *connection = find(clients, mosquitto);
+
+	if (connection && connection->offline_id) {
+		forget(clients, connection);
+		connection = NULL;
+	}
+	return connection;
 }
 
 /* ---- descriptions ---- */
@@ -218,6 +238,7 @@ void clients_free(struct clients *clients)
 		for (entry = clients->connections.buckets[i]; entry; entry = next) {
 			next = entry->next;
 			client_release(((struct connection *)entry)->client);
+			free(((struct connection *)entry)->offline_id);
 			free(entry);
 		}
 	}
@@ -242,7 +263,7 @@ struct client *clients_publisher(struct clients *clients, const struct mosquitto
 	struct client *client;
 
 	if (!connection || connection->mosquitto != mosquitto) {
-		connection = find(clients, mosquitto);
+		connection = find_connected(clients, mosquitto);
 		if (!connection) {
 			connection = add(clients, mosquitto);
 		}
@@ -261,7 +282,7 @@ struct client *clients_publisher(struct clients *clients, const struct mosquitto
 
 void clients_logs_in(struct clients *clients, const struct mosquitto *mosquitto)
 {
-	struct connection *connection = is_session(clients, mosquitto) ? NULL : find(clients, mosquitto);
+	struct connection *connection = is_session(clients, mosquitto) ? NULL : find_connected(clients, mosquitto);
 
 	if (!connection && !is_session(clients, mosquitto)) {
 		connection = add(clients, mosquitto);
@@ -310,6 +331,54 @@ void clients_connected(struct clients *clients, const struct mosquitto *mosquitt
 	}
 }
 
+/* Whether the end of this connection was told before: when it is told again, the broker has another for the client, and
+ * says of this one that its session is not kept. */
+static bool was_gone(const struct connection *connection)
+{
+	return connection && connection->offline_id && mosquitto_client_clean_session(connection->mosquitto) &&
+			is_same_text(connection->offline_id, mosquitto_client_id(connection->mosquitto));
+}
+
+/* Without memory for it the client's end may be told twice. */
+static void keep_offline(struct clients *clients, struct connection *connection)
+{
+	const char *id = mosquitto_client_id(connection->mosquitto);
+
+	client_release(connection->client);
+	connection->client = NULL;
+	connection->offline_id = text_copy(id, strlen(id));
+	if (clients->last == connection) {
+		clients->last = NULL;
+	}
+	if (!connection->offline_id) {
+		forget(clients, connection);
+	}
+}
+
+/* Of a connection that was not announced. Connection is NULL where nothing is known of it. */
+static void end_unannounced(struct clients *clients, struct connection *connection, const struct mosquitto *mosquitto,
+		int reason, enum message_fate fate)
+{
+	bool is_told_again = was_gone(connection);
+
+	if (connection && connection->offline_id) {
+		forget(clients, connection);
+		connection = NULL;
+	}
+	if (!connection && !is_told_again) {
+		connection = add(clients, mosquitto);
+	}
+	if (!connection) {
+		return;
+	}
+	put_event(clients, MESSAGE_DISCONNECT, connection, clients->watchers, clients->watcher_count, reason, fate);
+	if (mosquitto_client_clean_session(mosquitto)) {
+		forget(clients, connection);
+	} else {
+		keep_offline(clients, connection);
+	}
+}
+
 void clients_disconnected(
 		struct clients *clients, const struct mosquitto *mosquitto, int reason, enum message_fate fate)
 {
@@ -317,7 +386,10 @@ void clients_disconnected(
 
 	if (!mosquitto_client_id(mosquitto) || is_session(clients, mosquitto)) {
 		/* Not let in, or nobody. */
-	} else if (clients->tells_connects) {
+	} else if (!clients->tells_connects) {
+		end_unannounced(clients, connection, mosquitto, reason, fate);
+		return;
+	} else {
 		/* In the turn in which it was let in: it was, for it has its id. */
 		if (connection && connection->asks) {
 			announce(clients, connection);
@@ -325,17 +397,17 @@ void clients_disconnected(
 		if (connection && connection->is_announced) {
 			put_event(clients, MESSAGE_DISCONNECT, connection, clients->watchers, clients->watcher_count, reason, fate);
 		}
-	} else if (clients->watcher_count) {
-		if (!connection) {
-			connection = add(clients, mosquitto);
-		}
-		if (connection) {
-			put_event(clients, MESSAGE_DISCONNECT, connection, clients->watchers, clients->watcher_count, reason, fate);
-		}
 	}
 	if (connection) {
 		forget(clients, connection);
 	}
+}
+
+bool clients_began_clean(const struct clients *clients, const struct mosquitto *mosquitto)
+{
+	const struct connection *connection = find(clients, mosquitto);
+
+	return connection && !connection->offline_id && connection->began_clean;
 }
 
 /* ---- consumers ---- */

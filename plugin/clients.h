@@ -38,6 +38,10 @@ void clients_connected(struct clients *clients, const struct mosquitto *connecti
 void clients_disconnected(
 		struct clients *clients, const struct mosquitto *connection, int reason, enum message_fate fate);
 
+/* Whether the client is known to have asked for a clean session when it connected. What Mosquitto 2.0 says of that at its
+ * end is no longer so where another connection takes it over. */
+bool clients_began_clean(const struct clients *clients, const struct mosquitto *connection);
+
 /* A consumer wants to be told, first of all who is connected now. MOSQ_ERR_NOMEM: it will not be. */
 int clients_watch(struct clients *clients, uint64_t consumer) __attribute__((warn_unused_result));
 void clients_unwatch(struct clients *clients, uint64_t consumer);

@@ -147,6 +147,11 @@ bool mosquitto_client_clean_session(const struct mosquitto *client)
 	return known(client) && known(client)->clean_session;
 }
 
+int mosquitto_client_sub_count(const struct mosquitto *client)
+{
+	return known(client) ? known(client)->sub_count : 0;
+}
+
 void *mosquitto_client_certificate(const struct mosquitto *client)
 {
 	X509 *certificate = known(client) ? known(client)->certificate : NULL;

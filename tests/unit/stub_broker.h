@@ -29,7 +29,7 @@ struct stub_publish {
 struct stub_client {
 	char mark; /* STUB_CLIENT_MARK, with which no id begins */
 	const char *id, *username, *address;
-	int protocol_version;
+	int protocol_version, sub_count;
 	bool websockets, clean_session;
 	void *certificate; /* X509 *; each question for it gets a reference */
 };

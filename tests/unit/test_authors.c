@@ -188,6 +188,15 @@ static void test_collisions_in_the_table(void **state)
 	comes_from(5, "a", 5);
 	comes_from(5 | (uint64_t)3 << 40, "d", 5);
 	comes_from(5 | (uint64_t)1 << 40, "b", 5);
+	/* What nobody is named for is not what is beside it. */
+	publish(5 | (uint64_t)1 << 40, "c", 6);
+	publish(5, "a", 6);
+	publish(5, "b", 6);
+	publish(5 | (uint64_t)2 << 40, "d", 6);
+	comes_from(5, NULL, 7);
+	comes_from(5 | (uint64_t)1 << 40, "c", 7);
+	comes_from(5 | (uint64_t)2 << 40, "d", 7);
+	comes_from(5, NULL, 7);
 }
 
 static void test_there_is_a_bound(void **state)

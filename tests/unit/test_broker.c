@@ -1574,6 +1574,49 @@ static void test_why_and_what_becomes_of_the_session(void **state)
 			MESSAGE_FATE_UNKNOWN);
 }
 
+/* When another connection takes a client over, 2.0 says that its session is not kept, whether it goes on or not. */
+static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
+{
+	struct stub_client client = make_client("a", 4);
+	struct message *message;
+
+	(void)state;
+	watch_clients();
+	client_connects(&client);
+	told(MESSAGE_CONNECT, "a");
+	client.clean_session = true;
+	client_goes(&client, MOSQ_EVT_DISCONNECT, TICK_BEFORE_POLL ? MQTT_RC_SESSION_TAKEN_OVER : -1);
+	message = receive(MESSAGE_DISCONNECT);
+	assert_int_equal(message->fate, MESSAGE_FATE_UNKNOWN);
+	done(message);
+	if (TICK_BEFORE_POLL) {
+		return;
+	}
+	/* Without connect_events, a client is known that has published, */
+	clients_free(f.clients);
+	broker_free(f.broker);
+	f.clients = clients_new(false, NULL);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
+	watch_clients();
+	subscribe(1, "a", 0);
+	client_publishes_more(&client, "a", false, NULL, 0);
+	receive_message("a", "payload");
+	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
+	message = receive(MESSAGE_DISCONNECT);
+	assert_int_equal(message->fate, MESSAGE_FATE_ENDS);
+	done(message);
+	/* or that still has its subscriptions, which go with its session. */
+	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
+	message = receive(MESSAGE_DISCONNECT);
+	assert_int_equal(message->fate, MESSAGE_FATE_UNKNOWN);
+	done(message);
+	client.sub_count = 1;
+	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
+	message = receive(MESSAGE_DISCONNECT);
+	assert_int_equal(message->fate, MESSAGE_FATE_ENDS);
+	done(message);
+}
+
 static void test_reason_codes(void **state)
 {
 	static const int cases[][2] = {
@@ -1709,6 +1752,7 @@ int main(void)
 			broker_test(test_consumers_are_told_of_clients),
 			broker_test(test_logins_settle_with_the_tick),
 			broker_test(test_why_and_what_becomes_of_the_session),
+			broker_test(test_what_becomes_of_a_session_that_is_taken_over),
 			broker_test(test_reason_codes),
 			broker_test(test_a_full_queue_drops_clients_events),
 			broker_test(test_no_memory_to_watch),

@@ -270,6 +270,11 @@ static void test_an_address_is_used_again(void **state)
 	assert_int_not_equal(told(MESSAGE_CONNECT, "third"), number);
 	publishes(&a);
 	told_nothing();
+	/* Then it is one connection all the same. */
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "third");
+	is_gone(&a);
+	told_nothing();
 }
 
 /* ---- 2.0: whether a client was let in shows later ---- */
@@ -430,6 +435,84 @@ static void test_without_connects_there_are_disconnects(void **state)
 	publishes(&a);
 	watch(2);
 	told_nothing();
+}
+
+/* ---- 2.0 tells twice that a client is gone whose session it kept: when it connects again, too ---- */
+
+static void comes_back(struct stub_client *client)
+{
+	client->clean_session = true; /* so that its session is not kept any longer: another connection has it */
+	clients_disconnected(clients, of(client), -1, MESSAGE_FATE_UNKNOWN);
+}
+
+static void test_a_client_that_comes_back_does_not_go_again(void **state)
+{
+	struct stub_client second = make_client("a");
+
+	(void)state;
+	use(false);
+	a.clean_session = second.clean_session = b.clean_session = false;
+	is_gone(&b); /* before anybody watched */
+	watch(1);
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "a");
+	comes_back(&a);
+	told_nothing();
+	comes_back(&b);
+	told_nothing();
+	/* The connection that it came back with ends, once. */
+	is_gone(&second);
+	(void)told(MESSAGE_DISCONNECT, "a");
+	comes_back(&second);
+	told_nothing();
+	/* One that is taken over while it is there ends then. */
+	a.clean_session = false;
+	publishes(&a);
+	comes_back(&a);
+	(void)told(MESSAGE_DISCONNECT, "a");
+}
+
+/* The session ended without a word, and the next connection has the address. */
+static void test_the_address_of_a_client_that_did_not_come_back(void **state)
+{
+	struct client *client;
+
+	(void)state;
+	use(false);
+	watch(1);
+	a.clean_session = false;
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "a");
+	a = make_client("another");
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "another");
+
+	a.clean_session = false;
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "another");
+	client = clients_publisher(clients, of(&a));
+	client_release(client);
+	comes_back(&a);
+	(void)told(MESSAGE_DISCONNECT, "another");
+
+	/* The same client, whose new session is kept as well. */
+	a.clean_session = false;
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "another");
+	is_gone(&a);
+	(void)told(MESSAGE_DISCONNECT, "another");
+}
+
+static void test_which_began_clean(void **state)
+{
+	(void)state;
+	assert_false(clients_began_clean(clients, of(&a))); /* not known */
+	connects(&a);
+	assert_true(clients_began_clean(clients, of(&a)));
+	b.clean_session = false;
+	logs_in(&b);
+	b.clean_session = true;
+	assert_false(clients_began_clean(clients, of(&b)));
 }
 
 /* ---- who publishes ---- */
@@ -687,6 +770,29 @@ static void test_no_memory(void **state)
 	assert_true(n > 15);
 }
 
+/* Then it may be told twice. */
+static void test_no_memory_for_who_may_come_back(void **state)
+{
+	unsigned long n;
+	bool failed = true;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		use(false);
+		a.clean_session = false;
+		scarce_memory(n, false);
+		is_gone(&a);
+		failed = scarce_memory_end();
+		watch(1);
+		comes_back(&a);
+		if (failed) {
+			(void)told(MESSAGE_DISCONNECT, "a");
+		}
+		told_nothing();
+	}
+	assert_int_equal(n, 5); /* entry, table, id, none */
+}
+
 static void test_no_memory_to_watch(void **state)
 {
 	(void)state;
@@ -742,6 +848,9 @@ int main(void)
 			clients_test(test_taken_over_order_on_2_0),
 			clients_test(test_who_publishes_is_announced_first),
 			clients_test(test_without_connects_there_are_disconnects),
+			clients_test(test_a_client_that_comes_back_does_not_go_again),
+			clients_test(test_the_address_of_a_client_that_did_not_come_back),
+			clients_test(test_which_began_clean),
 			clients_test(test_a_description_serves_until_the_end),
 			clients_test(test_another_name_is_another_description),
 			clients_test(test_a_certificate_expires),
@@ -751,6 +860,7 @@ int main(void)
 			clients_test(test_events_that_nobody_takes),
 			clients_test(test_nobody_is_described_for_nobody),
 			clients_test(test_no_memory),
+			clients_test(test_no_memory_for_who_may_come_back),
 			clients_test(test_no_memory_to_watch),
 			clients_test(test_no_memory_for_a_publisher),
 	};

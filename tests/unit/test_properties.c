@@ -524,11 +524,30 @@ static void test_no_memory_to_read(void **state)
 		assert_int_equal(scarce_memory_blocks(), blocks);
 	}
 	assert_true(n > 2);
-	reading.no_memory = true;
-	properties_read(&reader, list, &bytes);
-	assert_true(bytes.failed);
-	text_free(&bytes);
 	mosquitto_property_free_all(&list);
+}
+
+/* What one of the reader's functions does not return for want of memory is not left out in silence. */
+static void test_no_memory_for_a_value(void **state)
+{
+	static const size_t ends_of[] = {3, 4, 5, 6}; /* two strings, data, a pair */
+	mosquitto_property *list;
+	struct text bytes;
+	size_t i;
+
+	(void)state;
+	reading.no_memory = true;
+	for (i = 0; i < sizeof(ends_of) / sizeof(ends_of[0]); i++) {
+		size_t end = ends[ends_of[i]], start = ends[ends_of[i] - 1];
+
+		list = NULL;
+		bytes = (struct text){0};
+		assert_int_equal(make(all + start, end - start, &list), MOSQ_ERR_SUCCESS);
+		properties_read(&reader, list, &bytes);
+		assert_true(bytes.failed);
+		text_free(&bytes);
+		mosquitto_property_free_all(&list);
+	}
 }
 
 static void test_no_memory_to_try_a_reader(void **state)
@@ -572,6 +591,7 @@ int main(void)
 			properties_test(test_finding_a_reader),
 			properties_test(test_no_memory_to_make),
 			properties_test(test_no_memory_to_read),
+			properties_test(test_no_memory_for_a_value),
 			properties_test(test_no_memory_to_try_a_reader),
 	};
 
