@@ -10,6 +10,7 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
+from support.consumers import identity
 from support.processes import wait_until
 
 
@@ -110,6 +111,8 @@ def test_what_is_published_after_subscribe_returned_is_received(client: Client) 
             "payload": str(number),
             "qos": 1,
             "retain": False,
+            "properties": {},
+            "client": identity(client.client_id),
         }
 
 
