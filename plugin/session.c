@@ -59,8 +59,8 @@
 #define READ_MAX 64
 /* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
 #define SEEN_MAX 16
-/* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. */
-#define IDENTIFIER_MAX 268435455U
+/* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. The lowest is for what send_subscribe() says. */
+#define IDENTIFIER_MAX 134217727U
 
 enum state {
 	WAITING,    /* for the start, or for the next try */
@@ -97,14 +97,12 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
-	uint8_t known_qos;    /* at this QoS, */
-	bool known_flags;     /* and with Retain As Published */
-	bool shows_flags;     /* the broker has acknowledged that: a RETAIN flag is the publisher's */
+	uint8_t known_qos;    /* at this QoS */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
 	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
 	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
-	int flags_packet;     /* of a second SUBSCRIBE, for the flags alone; -1: there is none */
+	int live_packet;      /* of the SUBSCRIBE after one that fetches; -1: there is none */
 	size_t turn;          /* which of the consumers that share gets the next message */
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
@@ -164,7 +162,6 @@ struct session {
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	uint8_t qos;             /* the highest that a consumer asked for */
-	bool flags;              /* a consumer asked for Retain As Published */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
@@ -556,13 +553,6 @@ static uint8_t wanted_qos(const struct session *session, const struct filter *fi
 	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
-/* Whether with Retain As Published: all filters, as soon as one consumer wants it, because only one of a message's copies
- * counts. */
-static bool wanted_flags(const struct session *session)
-{
-	return session->flags;
-}
-
 static bool is_served(const struct filter *filter)
 {
 	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
@@ -589,8 +579,7 @@ static bool needs_round(const struct session *session, const struct filter *filt
 	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter) ||
-			filter->known_flags != wanted_flags(session);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter);
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -616,7 +605,6 @@ static void make_due_if_changed(struct session *session, struct filter *filter)
 static void forget_known(struct session *session, struct filter *filter)
 {
 	filter->is_known = false;
-	filter->shows_flags = false;
 	leave_force(session, filter);
 }
 
@@ -838,7 +826,6 @@ static void forget_kept(struct session *session)
 static void admit_waiting(struct session *session, struct filter *filter)
 {
 	admit(session, filter, &filter->waiting);
-	filter->shows_flags = wanted_flags(session); /* as of now; what the broker kept says no more */
 }
 
 static void deliver_kept(struct session *session)
@@ -866,12 +853,15 @@ static void deliver_kept(struct session *session)
 
 /* ---- rounds ---- */
 
-static int send_subscribe(struct session *session, const struct filter *filter, bool flags, bool fetches)
+/* Always with Retain As Published, because only one of a message's copies counts, and Mosquitto 2.0 does not let it be
+ * changed later. What the broker has retained it sends with the identifier of this very SUBSCRIBE, an odd one; the even
+ * one that follows is for what is live. */
+static int send_subscribe(struct session *session, const struct filter *filter, bool fetches)
 {
 	return mqtt_client_subscribe(session->client, filter->name,
-			(uint8_t)(filter->known_qos | (flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0) |
+			(uint8_t)(filter->known_qos | MQTT_SUB_OPT_RETAIN_AS_PUBLISHED |
 					(fetches ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER)),
-			filter->id);
+			filter->id << 1 | fetches);
 }
 
 /* Returns how many packets it was. */
@@ -880,7 +870,7 @@ static size_t send_filter(struct session *session, struct filter *filter)
 	bool fetches = false;
 	size_t i;
 
-	filter->flags_packet = -1;
+	filter->live_packet = -1;
 	filter->leaves = !is_served(filter);
 	if (filter->leaves) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
@@ -896,14 +886,12 @@ static size_t send_filter(struct session *session, struct filter *filter)
 		}
 	}
 	filter->known_qos = wanted_qos(session, filter);
-	filter->known_flags = wanted_flags(session);
 	filter->is_known = true;
-	filter->packet = send_subscribe(session, filter, filter->known_flags && !fetches, fetches);
-	/* With Retain As Published, retained messages would look like live ones. They come between the two acknowledgements. */
-	if (filter->known_flags && fetches) {
-		filter->flags_packet = send_subscribe(session, filter, true, false);
+	filter->packet = send_subscribe(session, filter, fetches);
+	if (fetches) {
+		filter->live_packet = send_subscribe(session, filter, false);
 	}
-	return (size_t)(filter->packet >= 0) + (filter->flags_packet >= 0);
+	return (size_t)(filter->packet >= 0) + (filter->live_packet >= 0);
 }
 
 static void begin_round(struct session *session)
@@ -1189,23 +1177,22 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	struct filter *filter = session->unacknowledged;
 
 	/* They come in the order in which they were asked for. */
-	while (filter && filter->packet != packet && filter->flags_packet != packet) {
+	while (filter && filter->packet != packet && filter->live_packet != packet) {
 		filter = filter->next;
 	}
 	if (!filter || !session->acknowledgements) {
 		return;
 	}
-	session->unacknowledged = filter->packet == packet && filter->flags_packet >= 0 ? filter : filter->next;
+	session->unacknowledged = filter->packet == packet && filter->live_packet >= 0 ? filter : filter->next;
 	if (filter->leaves) {
 		filter->is_known = false;
 		leave_force(session, filter);
+	} else if (filter->packet != packet) {
+		/* The first one has said it. */
 	} else if (code < 128) {
-		filter->shows_flags = filter->known_flags && (filter->flags_packet < 0 || filter->flags_packet == packet);
 		enter_force(session, filter);
-		if (filter->packet == packet) {
-			admit(session, filter, &filter->fetching);
-		}
-	} else if (filter->packet == packet) {
+		admit(session, filter, &filter->fetching);
+	} else {
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
 				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
@@ -1280,9 +1267,9 @@ static void on_fence(struct session *session, uint64_t fence)
 static void on_subscribe(struct session *session, const struct message *command)
 {
 	uint8_t qos = command->options & TOPICS_QOS;
-	bool shows_flags = command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED;
 	int handling = command->options & TOPICS_RETAIN_HANDLING;
-	struct waiter waiter = {.who = {command->consumer, command->subscription, qos, (int8_t)qos, shows_flags},
+	struct waiter waiter = {.who = {command->consumer, command->subscription, qos, (int8_t)qos,
+					(command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
 			.options = command->options,
 			.sequence = command->sequence,
 			.held = command->code != 0};
@@ -1314,10 +1301,9 @@ static void on_subscribe(struct session *session, const struct message *command)
 		filter->consumers[before]--;
 	}
 	filter->consumers[qos]++;
-	if (session->qos < qos || (shows_flags && !session->flags)) {
-		session->qos = session->qos < qos ? qos : session->qos;
-		session->flags = session->flags || shows_flags;
-		if (session->state == RUNNING) {
+	if (session->qos < qos) {
+		session->qos = qos;
+		if (session->options->cleansession && session->state == RUNNING) {
 			for_each_filter(session, make_due_if_changed);
 		}
 	}
@@ -1437,33 +1423,36 @@ static void on_live(struct session *session, const struct mqtt_client_message *e
 	}
 }
 
-static void on_message(void *userdata, const struct mqtt_client_message *event)
+static void on_message(void *userdata, const struct mqtt_client_message *received)
 {
 	struct session *session = userdata;
+	struct mqtt_client_message event = *received;
+	bool is_fetched = event.retain && (event.subscription & 1);
 	struct filter *filter;
 
+	event.subscription >>= 1;
 	/* Who unsubscribed before the broker sent this does not get it. */
 	take_commands(session);
 	if (session->state != PROVING && session->state != RUNNING) {
 		return; /* of a session that is about to be ended */
 	}
-	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, number_in(event));
+	if (!event.subscription && strcmp(event.topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, number_in(&event));
 		return;
 	}
-	if (!event->subscription && strcmp(event->topic, SESSION_GATE_TOPIC) == 0) {
-		close_gate(session, number_in(event));
+	if (!event.subscription && strcmp(event.topic, SESSION_GATE_TOPIC) == 0) {
+		close_gate(session, number_in(&event));
 		return;
 	}
-	filter = filter_of_id(session, event->subscription);
-	if (event->retain && (!filter || !filter->shows_flags)) {
-		deliver_retained(session, event, filter);
+	filter = filter_of_id(session, event.subscription);
+	if (is_fetched) {
+		deliver_retained(session, &event, filter);
 	} else if (filter && filter->is_shared) {
-		deliver_shared(session, filter, event);
+		deliver_shared(session, filter, &event);
 	} else if (session->keeps) {
-		keep(session, event);
+		keep(session, &event);
 	} else {
-		on_live(session, event);
+		on_live(session, &event);
 	}
 }
 
