@@ -13,7 +13,6 @@
 #include "mosquitto_api.h"
 #include "options.h"
 #include "properties.h"
-#include "topics.h"
 
 /* Seconds without a packet after which the connection is tried with a PINGREQ. */
 #define KEEPALIVE 60
@@ -192,13 +191,16 @@ static void on_message(struct mosquitto *mosquitto, void *userdata, const struct
 		.qos = (uint8_t)message->qos,
 		.retain = message->retain,
 	};
+	uint32_t identifier = 0;
 
 	(void)mosquitto;
 	if (client->closing) {
 		return;
 	}
 	(void)library.mosquitto_property_read_varint(
-			properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &event.subscription, false);
+			properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &identifier, false);
+	event.subscription = identifier >> 1;
+	event.is_kept = event.retain && (identifier & 1U);
 	properties_read(&library.reader, properties, &client->properties);
 	if (client->properties.length) {
 		event.properties = client->properties.data;
@@ -413,19 +415,34 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 	return rc == MOSQ_ERR_SUCCESS;
 }
 
-int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t options, uint32_t subscription)
+static int send_subscribe(
+		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t identifier, int retain_handling)
 {
 	mosquitto_property *properties = NULL;
 	int packet = 0, rc;
 
-	rc = library.mosquitto_property_add_varint(&properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, subscription);
+	rc = library.mosquitto_property_add_varint(&properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, identifier);
 	if (!rc) {
-		rc = library.mosquitto_subscribe_v5(client->mosquitto, &packet, filter, options & TOPICS_QOS,
-				options & ~TOPICS_QOS, properties);
+		rc = library.mosquitto_subscribe_v5(client->mosquitto, &packet, filter, qos,
+				MQTT_SUB_OPT_RETAIN_AS_PUBLISHED | retain_handling, properties);
 	}
 	library.mosquitto_property_free_all(&properties);
 	return rc ? -1 : packet;
+}
+
+/* With Retain As Published, a live message may have the RETAIN flag, too. So what the broker has retained is asked for with
+ * an identifier of its own, an odd one (MQTT 5, 3.8.2.1.2), which each message keeps whenever it comes; a second SUBSCRIBE
+ * sets the even one, for what is live. Between the two, a live message with the flag counts as retained. To turn the flag
+ * on and off instead is no way: Mosquitto 2.0 leaves that as it was first asked for. */
+int mqtt_client_subscribe(
+		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept)
+{
+	uint32_t identifier = subscription << 1;
+
+	if (kept && send_subscribe(client, filter, qos, identifier | 1U, MQTT_SUB_OPT_SEND_RETAIN_ALWAYS) < 0) {
+		return -1;
+	}
+	return send_subscribe(client, filter, qos, identifier, MQTT_SUB_OPT_SEND_RETAIN_NEVER);
 }
 
 int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter)

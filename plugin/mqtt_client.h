@@ -23,9 +23,10 @@ struct mqtt_client_message {
 	const void *properties; /* see properties.h; NULL when there are none */
 	size_t properties_length;
 	bool is_incomplete;     /* memory ran out for its properties */
-	uint32_t subscription; /* its identifier (MQTT 5, 3.3.2.3.8); 0: none */
+	uint32_t subscription; /* which mqtt_client_subscribe() it comes for; 0: none */
 	uint8_t qos;
-	bool retain;
+	bool retain;           /* as it was published (MQTT 5, 3.3.1.3) */
+	bool is_kept;          /* the broker had retained it */
 };
 
 /* Called from mqtt_client_handle(). What they are given is valid until they return. */
@@ -68,10 +69,11 @@ bool mqtt_client_wants_to_write(const struct mqtt_client *client);
  * connection has ended; mqtt_client_reason() says why. */
 bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit) __attribute__((warn_unused_result));
 
-/* Each sends a packet; returns its number, which acknowledged() will tell, or -1. options are Subscription Options
- * (MQTT 5, 3.8.3.1). */
+/* Returns the number of a packet, which acknowledged() will tell, or -1. kept: the broker is to send what it has retained,
+ * which comes before that. subscription is from 1 to MQTT_CLIENT_SUBSCRIPTION_MAX. */
+#define MQTT_CLIENT_SUBSCRIPTION_MAX 134217727U
 int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t options, uint32_t subscription);
+		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept);
 int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter);
 
 /* What went wrong last, as the end of a sentence. */

@@ -59,8 +59,6 @@
 #define READ_MAX 64
 /* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
 #define SEEN_MAX 16
-/* MQTT 5, 3.8.2.1.2: a subscription identifier has 28 bits and is not 0. The lowest is for what send_subscribe() says. */
-#define IDENTIFIER_MAX 134217727U
 
 enum state {
 	WAITING,    /* for the start, or for the next try */
@@ -102,7 +100,6 @@ struct filter {
 	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
 	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
-	int live_packet;      /* of the SUBSCRIBE after one that fetches; -1: there is none */
 	size_t turn;          /* which of the consumers that share gets the next message */
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
@@ -478,7 +475,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 	size_t length = strlen(name);
 	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
 	uint64_t hash = hash_name(name);
-	uint32_t id = (uint32_t)(hash % IDENTIFIER_MAX) + 1;
+	uint32_t id = (uint32_t)(hash % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
 
 	if (!filter) {
 		return NULL;
@@ -487,7 +484,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 	filter->is_shared = topics_is_shared(name);
 	/* Made from the name: messages that the broker kept over a restart have the identifier of then. */
 	while (filter_of_id(session, id)) {
-		id = id % IDENTIFIER_MAX + 1;
+		id = id % MQTT_CLIENT_SUBSCRIPTION_MAX + 1;
 	}
 	filter->id = id;
 	filter->by_name.hash = hash;
@@ -853,24 +850,11 @@ static void deliver_kept(struct session *session)
 
 /* ---- rounds ---- */
 
-/* Always with Retain As Published, because only one of a message's copies counts, and Mosquitto 2.0 does not let it be
- * changed later. What the broker has retained it sends with the identifier of this very SUBSCRIBE, an odd one; the even
- * one that follows is for what is live. */
-static int send_subscribe(struct session *session, const struct filter *filter, bool fetches)
-{
-	return mqtt_client_subscribe(session->client, filter->name,
-			(uint8_t)(filter->known_qos | MQTT_SUB_OPT_RETAIN_AS_PUBLISHED |
-					(fetches ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER)),
-			filter->id << 1 | fetches);
-}
-
-/* Returns how many packets it was. */
-static size_t send_filter(struct session *session, struct filter *filter)
+static bool send_filter(struct session *session, struct filter *filter)
 {
 	bool fetches = false;
 	size_t i;
 
-	filter->live_packet = -1;
 	filter->leaves = !is_served(filter);
 	if (filter->leaves) {
 		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
@@ -887,11 +871,8 @@ static size_t send_filter(struct session *session, struct filter *filter)
 	}
 	filter->known_qos = wanted_qos(session, filter);
 	filter->is_known = true;
-	filter->packet = send_subscribe(session, filter, fetches);
-	if (fetches) {
-		filter->live_packet = send_subscribe(session, filter, false);
-	}
-	return (size_t)(filter->packet >= 0) + (filter->live_packet >= 0);
+	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id, fetches);
+	return filter->packet >= 0;
 }
 
 static void begin_round(struct session *session)
@@ -1177,18 +1158,16 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	struct filter *filter = session->unacknowledged;
 
 	/* They come in the order in which they were asked for. */
-	while (filter && filter->packet != packet && filter->live_packet != packet) {
+	while (filter && filter->packet != packet) {
 		filter = filter->next;
 	}
 	if (!filter || !session->acknowledgements) {
 		return;
 	}
-	session->unacknowledged = filter->packet == packet && filter->live_packet >= 0 ? filter : filter->next;
+	session->unacknowledged = filter->next;
 	if (filter->leaves) {
 		filter->is_known = false;
 		leave_force(session, filter);
-	} else if (filter->packet != packet) {
-		/* The first one has said it. */
 	} else if (code < 128) {
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
@@ -1423,36 +1402,33 @@ static void on_live(struct session *session, const struct mqtt_client_message *e
 	}
 }
 
-static void on_message(void *userdata, const struct mqtt_client_message *received)
+static void on_message(void *userdata, const struct mqtt_client_message *event)
 {
 	struct session *session = userdata;
-	struct mqtt_client_message event = *received;
-	bool is_fetched = event.retain && (event.subscription & 1);
 	struct filter *filter;
 
-	event.subscription >>= 1;
 	/* Who unsubscribed before the broker sent this does not get it. */
 	take_commands(session);
 	if (session->state != PROVING && session->state != RUNNING) {
 		return; /* of a session that is about to be ended */
 	}
-	if (!event.subscription && strcmp(event.topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, number_in(&event));
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, number_in(event));
 		return;
 	}
-	if (!event.subscription && strcmp(event.topic, SESSION_GATE_TOPIC) == 0) {
-		close_gate(session, number_in(&event));
+	if (!event->subscription && strcmp(event->topic, SESSION_GATE_TOPIC) == 0) {
+		close_gate(session, number_in(event));
 		return;
 	}
-	filter = filter_of_id(session, event.subscription);
-	if (is_fetched) {
-		deliver_retained(session, &event, filter);
+	filter = filter_of_id(session, event->subscription);
+	if (event->is_kept) {
+		deliver_retained(session, event, filter);
 	} else if (filter && filter->is_shared) {
-		deliver_shared(session, filter, &event);
+		deliver_shared(session, filter, event);
 	} else if (session->keeps) {
-		keep(session, &event);
+		keep(session, event);
 	} else {
-		on_live(session, &event);
+		on_live(session, event);
 	}
 }
 

@@ -14,7 +14,7 @@ struct packet {
 	char filter[64];
 	uint32_t id;  /* 0: UNSUBSCRIBE */
 	uint8_t qos;
-	bool kept, flags; /* sends what is retained; Retain As Published */
+	bool kept; /* sends what is retained */
 	int number;
 };
 
@@ -83,30 +83,29 @@ const char *mqtt_client_reason(const struct mqtt_client *unused)
 	return client.reason ? client.reason : "no reason";
 }
 
-static int add_packet(const char *filter, uint32_t id, uint8_t packet_options)
+static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
 {
 	struct packet *packet = &client.packets[client.count++];
 
 	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
 	*packet = (struct packet){.id = id,
-			.qos = packet_options & TOPICS_QOS,
-			.kept = id && (packet_options & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS,
-			.flags = packet_options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED,
+			.qos = qos,
+			.kept = kept,
 			.number = (int)client.count};
 	(void)snprintf(packet->filter, sizeof(packet->filter), "%s", filter);
 	return packet->number;
 }
 
-int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t packet_options, uint32_t id)
+int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t qos, uint32_t id, bool kept)
 {
 	(void)unused;
-	return add_packet(filter, id, packet_options);
+	return add_packet(filter, id, qos, kept);
 }
 
 int mqtt_client_unsubscribe(struct mqtt_client *unused, const char *filter)
 {
 	(void)unused;
-	return add_packet(filter, 0, 0);
+	return add_packet(filter, 0, 0, false);
 }
 
 /* ---- time ---- */
@@ -258,7 +257,8 @@ static void broker_sends_with(const char *properties, size_t properties_length, 
 			.properties_length = properties_length,
 			.subscription = filter ? find_filter(session, filter)->id : 0,
 			.qos = qos,
-			.retain = retain};
+			.retain = retain,
+			.is_kept = retain};
 
 	on_message(session, &event);
 }
@@ -900,7 +900,7 @@ static void test_identifiers_are_the_same_in_another_process(void **state)
 	subscribe(9, "another", 1, 0);
 	subscribe(1, "home/+/state", 1, 0);
 	assert_int_equal(find_filter(session, "home/+/state")->id, id);
-	assert_in_range(id, 1, IDENTIFIER_MAX);
+	assert_in_range(id, 1, MQTT_CLIENT_SUBSCRIPTION_MAX);
 }
 
 static void test_a_full_inbound_queue_loses_nothing(void **state)
@@ -1034,13 +1034,25 @@ static void test_suspending(void **state)
 #define IF_NEW MQTT_SUB_OPT_SEND_RETAIN_NEW
 #define AS_PUBLISHED MQTT_SUB_OPT_RETAIN_AS_PUBLISHED
 
-static void assert_packet(size_t at, const char *filter, bool kept, bool flags)
+/* A live message that was published with the RETAIN flag. */
+static void broker_sends_flagged(const char *filter, const char *topic, const char *payload, uint8_t qos)
+{
+	const struct mqtt_client_message event = {.topic = topic,
+			.payload = payload,
+			.payload_length = strlen(payload),
+			.subscription = find_filter(session, filter)->id,
+			.qos = qos,
+			.retain = true};
+
+	on_message(session, &event);
+}
+
+static void assert_packet(size_t at, const char *filter, bool kept)
 {
 	assert_true(at < client.count);
 	assert_string_equal(client.packets[at].filter, filter);
 	assert_int_not_equal(client.packets[at].id, 0);
 	assert_int_equal(client.packets[at].kept, kept);
-	assert_int_equal(client.packets[at].flags, flags);
 }
 
 /* The next message for consumers, which the test looks at and frees. */
@@ -1082,7 +1094,7 @@ static void test_who_wants_no_retained_messages(void **state)
 	start();
 	subscribe(1, "a", 1 | NEVER, 10);
 	step();
-	assert_packet(0, "a", false, false);
+	assert_packet(0, "a", false);
 	receive_nothing();
 	broker_acknowledges();
 	broker_sends("a", "a", "kept", 1, true);
@@ -1097,7 +1109,7 @@ static void test_who_wants_no_retained_messages(void **state)
 	subscribe(1, "b", 1 | NEVER, 11);
 	subscribe(2, "b", 1, 12);
 	step();
-	assert_packet(1, "b", true, false);
+	assert_packet(1, "b", true);
 	broker_acknowledges();
 	broker_sends("b", "b", "kept", 1, true);
 	receive_kept("kept", 2);
@@ -1114,7 +1126,7 @@ static void test_who_wants_retained_messages_once(void **state)
 	start();
 	subscribe(1, "a", IF_NEW, 0);
 	step();
-	assert_packet(0, "a", true, false);
+	assert_packet(0, "a", true);
 	receive(MESSAGE_HOLD, 1);
 	/* Again, while the first is under way. */
 	subscribe(1, "a", IF_NEW, 5);
@@ -1124,7 +1136,7 @@ static void test_who_wants_retained_messages_once(void **state)
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_RELEASE, 1);
 	step();
-	assert_packet(1, "a", false, false);
+	assert_packet(1, "a", false);
 	receive_nothing();
 	finish_round();
 	receive(MESSAGE_ANSWER, 5);
@@ -1132,27 +1144,27 @@ static void test_who_wants_retained_messages_once(void **state)
 	/* And long after. */
 	subscribe(1, "a", IF_NEW, 0);
 	step();
-	assert_packet(2, "a", false, false);
+	assert_packet(2, "a", false);
 	finish_round();
 	receive_nothing();
 	/* It is new for another, and when it had left. */
 	subscribe(2, "a", IF_NEW, 0);
 	step();
-	assert_packet(3, "a", true, false);
+	assert_packet(3, "a", true);
 	finish_round();
 	receive(MESSAGE_HOLD, 2);
 	receive(MESSAGE_RELEASE, 2);
 	unsubscribe(1, "a");
 	subscribe(1, "a", IF_NEW, 0);
 	step();
-	assert_packet(4, "a", true, false);
+	assert_packet(4, "a", true);
 	finish_round();
 	receive(MESSAGE_HOLD, 1);
 	receive(MESSAGE_RELEASE, 1);
 	/* Who always wants them gets them again. */
 	subscribe(1, "a", 0, 0);
 	step();
-	assert_packet(5, "a", true, false);
+	assert_packet(5, "a", true);
 }
 
 static void test_a_group_gets_nothing_retained(void **state)
@@ -1161,7 +1173,7 @@ static void test_a_group_gets_nothing_retained(void **state)
 	start();
 	subscribe(1, "$share/g/a", 1, 0);
 	step();
-	assert_packet(0, "$share/g/a", false, false);
+	assert_packet(0, "$share/g/a", false);
 	receive_nothing();
 }
 
@@ -1183,33 +1195,21 @@ static void test_retain_handling_outlives_a_connection(void **state)
 	on_connected(session, NULL, false);
 	prove();
 	assert_int_equal(client.count, 4);
-	assert_packet(2, client.packets[2].filter, strcmp(client.packets[2].filter, "b") == 0, false);
-	assert_packet(3, client.packets[3].filter, strcmp(client.packets[3].filter, "b") == 0, false);
+	assert_packet(2, client.packets[2].filter, strcmp(client.packets[2].filter, "b") == 0);
+	assert_packet(3, client.packets[3].filter, strcmp(client.packets[3].filter, "b") == 0);
 	receive(MESSAGE_HOLD, 2);
 	receive_nothing();
 }
 
-/* One copy of a message counts, whichever that is: so all filters show the flag, or none. */
-static void test_one_who_wants_the_flag_turns_it_on_for_all(void **state)
+static void test_live_messages_keep_their_flag(void **state)
 {
 	struct message *message;
 
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a/#", 1);
-	assert_packet(0, "a/#", true, false);
-	subscribe(2, "a/+", 1 | NEVER | AS_PUBLISHED, 0);
-	step();
-	assert_int_equal(client.count, 3);
-	assert_packet(1, client.packets[1].filter, false, true);
-	assert_packet(2, client.packets[2].filter, false, true);
-	assert_string_not_equal(client.packets[1].filter, client.packets[2].filter);
-	/* Not yet in force. */
-	broker_sends("a/#", "a/b", "kept", 1, true);
-	receive_nothing();
-	finish_round();
-	receive_nothing(); /* nobody had to wait */
-	broker_sends("a/#", "a/b", "live", 1, true);
+	subscribe_and_settle(2, "a/+", 1 | NEVER | AS_PUBLISHED);
+	broker_sends_flagged("a/#", "a/b", "live", 1);
 	message = take_message("live");
 	assert_false(message->is_kept);
 	assert_true(message->retain);
@@ -1217,107 +1217,39 @@ static void test_one_who_wants_the_flag_turns_it_on_for_all(void **state)
 	assert_int_equal(message->recipients[0].retain_as_published, message->recipients[0].consumer == 2);
 	assert_int_equal(message->recipients[1].retain_as_published, message->recipients[1].consumer == 2);
 	message_free(message);
-	broker_sends("a/+", "a/b", "live", 1, true); /* the other copy */
+	broker_sends_flagged("a/+", "a/b", "live", 1); /* the other copy */
 	receive_nothing();
 	broker_sends("a/#", "a/b", "plain", 1, false);
 	receive_live("plain", false, 2);
 	/* A copy of the direct lane is one with the flag, too. */
 	mark("a/b", "direct");
-	broker_sends("a/#", "a/b", "direct", 1, true);
+	broker_sends_flagged("a/#", "a/b", "direct", 1);
 	receive_nothing();
-	/* Whoever comes later, and when who asked is gone. */
-	subscribe_and_settle(3, "c", 1 | NEVER);
-	assert_packet(3, "c", false, true);
-	unsubscribe(2, "a/+");
-	step();
-	finish_round();
-	assert_int_equal(client.packets[4].id, 0);
-	assert_int_equal(client.count, 5);
 }
 
-/* Retained messages have the flag always: while they are fetched it must tell them from live ones. */
-static void test_no_flags_while_retained_messages_are_fetched(void **state)
+static void test_live_messages_are_no_retained_ones(void **state)
 {
 	(void)state;
 	start();
-	subscribe(1, "a", 1 | AS_PUBLISHED, 0);
-	step();
-	assert_packet(0, "a", true, false);
-	receive(MESSAGE_HOLD, 1);
-	broker_acknowledges();
-	broker_sends("a", "a", "kept", 1, true);
-	receive_kept("kept", 1);
-	broker_sends_fence(listen_to());
-	receive(MESSAGE_RELEASE, 1);
-	step();
-	assert_int_equal(client.count, 2);
-	assert_packet(1, "a", false, true);
-	receive_nothing();
-	/* Until this is acknowledged no live message has it. */
-	broker_sends("a", "a", "none", 1, true);
-	receive_nothing();
-	finish_round();
-	broker_sends("a", "a", "live", 1, true);
-	receive_live("live", true, 1);
-
-	/* Another one fetches. */
+	subscribe_and_settle(1, "a", 1 | NEVER);
+	/* While another one fetches. */
 	subscribe(2, "a", 1, 0);
 	step();
-	assert_packet(2, "a", true, false);
 	receive(MESSAGE_HOLD, 2);
-	broker_sends("a", "a", "before", 1, true);
+	broker_sends_flagged("a", "a", "before", 1);
 	receive_live("before", true, 1);
-	broker_acknowledges();
 	broker_sends("a", "a", "kept", 1, true);
 	receive_kept("kept", 2);
-	broker_sends("a", "a", "live", 1, false);
-	receive_live("live", false, 2);
+	broker_acknowledges();
+	broker_sends_flagged("a", "a", "live", 1);
+	receive_live("live", true, 2);
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_RELEASE, 2);
-	step();
-	assert_packet(3, "a", false, true);
-	finish_round();
-	broker_sends("a", "a", "after", 1, true);
-	receive_live("after", true, 2);
+	/* One that was fetched for somebody who is done. */
+	broker_sends("a", "a", "late", 1, true);
 	receive_nothing();
-	assert_int_equal(client.count, 4);
-	assert_null(session->round);
 }
 
-static void test_flags_after_a_lost_connection(void **state)
-{
-	(void)state;
-	start();
-	subscribe_and_settle(1, "a", 1 | NEVER | AS_PUBLISHED);
-	assert_packet(0, "a", false, true);
-	client.reason = "gone";
-	use_connection(session);
-	client.reason = NULL;
-	clock_ms += RETRY_MS;
-	step();
-	/* The broker has forgotten: what comes has no flag but that of retained messages. */
-	on_connected(session, NULL, false);
-	broker_sends("a", "a", "kept", 1, true);
-	prove();
-	assert_packet(1, "a", false, true);
-	finish_round();
-	receive_nothing();
-	broker_sends("a", "a", "live", 1, true);
-	receive_live("live", true, 1);
-	/* The broker has not. */
-	client.reason = "gone";
-	use_connection(session);
-	client.reason = NULL;
-	clock_ms += RETRY_MS;
-	step();
-	on_connected(session, NULL, true);
-	broker_sends("a", "a", "meanwhile", 1, true);
-	prove();
-	receive_live("meanwhile", true, 1);
-	assert_int_equal(client.count, 2);
-}
-
-/* The process before had asked for it as well. */
 static void test_flags_in_what_the_broker_kept(void **state)
 {
 	(void)state;
@@ -1326,18 +1258,14 @@ static void test_flags_in_what_the_broker_kept(void **state)
 	subscribe(2, "b", 1, 0);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
 	connect_session(true);
-	broker_sends("a", "a", "1", 1, true);
+	broker_sends_flagged("a", "a", "1", 1);
 	broker_sends("b", "b", "2", 1, false);
+	broker_sends("b", "b", "fetched by the process before", 1, true);
 	receive_nothing();
 	broker_sends_fence(listen_to());
 	receive_live("1", true, 1);
 	receive_live("2", false, 1);
-	/* And then its retained messages are fetched. */
-	step();
-	receive(MESSAGE_HOLD, client.packets[0].filter[0] == 'a' ? 1 : 2);
-	receive(MESSAGE_HOLD, client.packets[1].filter[0] == 'a' ? 1 : 2);
-	assert_packet(0, client.packets[0].filter, true, false);
-	assert_packet(1, client.packets[1].filter, true, false);
+	receive_nothing();
 }
 
 /* ---- who published, and what with ---- */
@@ -1625,9 +1553,8 @@ int main(void)
 			session_test(test_who_wants_retained_messages_once),
 			session_test(test_a_group_gets_nothing_retained),
 			session_test(test_retain_handling_outlives_a_connection),
-			session_test(test_one_who_wants_the_flag_turns_it_on_for_all),
-			session_test(test_no_flags_while_retained_messages_are_fetched),
-			session_test(test_flags_after_a_lost_connection),
+			session_test(test_live_messages_keep_their_flag),
+			session_test(test_live_messages_are_no_retained_ones),
 			session_test(test_flags_in_what_the_broker_kept),
 			session_test(test_a_message_gets_its_author),
 			session_test(test_retained_messages_have_no_author),
