@@ -123,8 +123,8 @@ def keep_identifier(identifiers: dict[str, int], mqtt: Mapping[str, Any]) -> Non
 def matching_identifiers(topic: str, identifiers: Mapping[str, int]) -> list[int]:
     """Those of a consumer's identifiers, by filter, that a live message on this topic comes with.
 
-    The consumer gets it once, so they are those of all filters that match; filters of the same identifier each
-    count (MQTT 5, 3.3.4).
+    The consumer gets it once, so they are those of all filters that match; filters of the same identifier
+    each count (MQTT 5, 3.3.4).
     """
     return sorted(
         identifier for topic_filter, identifier in identifiers.items() if topic_matches(topic_filter, topic)

@@ -681,7 +681,7 @@ async def test_plain_applications_have_it_all_too(bridge: FakeBridge, start: Sta
 
     await start(application)
     assert bridge.watchers == [1]
-    assert bridge.subscriptions == {(1, "a"): 5}
+    assert bridge.subscriptions == {(1, "a"): 3 << 8 | 5}
     assert bridge.published_with == [(1, b"\x02\x00\x00\x00\x01")]
     bridge.give((1, FakeClientMessage(LAMP), 0))
     bridge.deliver("a", b"1")
