@@ -3,7 +3,7 @@
  * allocations and, with a certificate, some 50 µs of OpenSSL's time, and that description serves until it is gone.
  *
  * On Mosquitto 2.0, which has no event for a client that was let in, an entry is made when the broker asks whether it may
- * log in. One that was refused is gone, without its id, before the broker's turn ends.
+ * log in. One that was refused is gone before the broker's turn ends; on some versions without its id.
  *
  * And it tells a second time that a client is gone whose session it kept: when that connects again, of the connection
  * that ended long ago. Where this cannot be told from the rest by what was announced, the address is kept until then. */
@@ -379,6 +379,21 @@ static void end_unannounced(struct clients *clients, struct connection *connecti
 	}
 }
 
+/* Whether a client that asked in this turn, and is gone in this turn, had been let in: then because another asks under its
+ * name. */
+static bool is_taken_over(const struct clients *clients, const struct connection *connection)
+{
+	const char *id = mosquitto_client_id(connection->mosquitto);
+	const struct connection *other;
+
+	for (other = clients->asking; other; other = other->next_asking) {
+		if (other != connection && is_same_text(id, mosquitto_client_id(other->mosquitto))) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void clients_disconnected(
 		struct clients *clients, const struct mosquitto *mosquitto, int reason, enum message_fate fate)
 {
@@ -390,8 +405,7 @@ void clients_disconnected(
 		end_unannounced(clients, connection, mosquitto, reason, fate);
 		return;
 	} else {
-		/* In the turn in which it was let in: it was, for it has its id. */
-		if (connection && connection->asks) {
+		if (connection && connection->asks && is_taken_over(clients, connection)) {
 			announce(clients, connection);
 		}
 		if (connection && connection->is_announced) {

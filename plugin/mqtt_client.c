@@ -200,7 +200,7 @@ static void on_message(struct mosquitto *mosquitto, void *userdata, const struct
 	(void)library.mosquitto_property_read_varint(
 			properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &identifier, false);
 	event.subscription = identifier >> 1;
-	event.is_kept = event.retain && (identifier & 1U);
+	event.is_fetched = event.retain && (identifier & 1U);
 	properties_read(&library.reader, properties, &client->properties);
 	if (client->properties.length) {
 		event.properties = client->properties.data;
@@ -416,15 +416,15 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 }
 
 static int send_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t identifier, int retain_handling)
+		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t identifier, int subscription_options)
 {
 	mosquitto_property *properties = NULL;
 	int packet = 0, rc;
 
 	rc = library.mosquitto_property_add_varint(&properties, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, identifier);
 	if (!rc) {
-		rc = library.mosquitto_subscribe_v5(client->mosquitto, &packet, filter, qos,
-				MQTT_SUB_OPT_RETAIN_AS_PUBLISHED | retain_handling, properties);
+		rc = library.mosquitto_subscribe_v5(
+				client->mosquitto, &packet, filter, qos, subscription_options, properties);
 	}
 	library.mosquitto_property_free_all(&properties);
 	return rc ? -1 : packet;
@@ -432,17 +432,23 @@ static int send_subscribe(
 
 /* With Retain As Published, a live message may have the RETAIN flag, too. So what the broker has retained is asked for with
  * an identifier of its own, an odd one (MQTT 5, 3.8.2.1.2), which each message keeps whenever it comes; a second SUBSCRIBE
- * sets the even one, for what is live. Between the two, a live message with the flag counts as retained. To turn the flag
- * on and off instead is no way: Mosquitto 2.0 leaves that as it was first asked for. */
-int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept)
+ * sets the even one, for what is live. Between the two, a live message with the flag counts as retained, which is why it
+ * is not done where nobody wants the flag. To turn the option off meanwhile is no way: Mosquitto 2.0 does not change it in
+ * a subscription that it has, neither off nor on. */
+int mqtt_client_subscribe(struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription,
+		bool kept, bool flags)
 {
+	int as_published = flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0;
+	int handling = kept ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER;
 	uint32_t identifier = subscription << 1;
 
-	if (kept && send_subscribe(client, filter, qos, identifier | 1U, MQTT_SUB_OPT_SEND_RETAIN_ALWAYS) < 0) {
-		return -1;
+	if (kept && flags) {
+		if (send_subscribe(client, filter, qos, identifier | 1U, as_published | handling) < 0) {
+			return -1;
+		}
+		handling = MQTT_SUB_OPT_SEND_RETAIN_NEVER;
 	}
-	return send_subscribe(client, filter, qos, identifier, MQTT_SUB_OPT_SEND_RETAIN_NEVER);
+	return send_subscribe(client, filter, qos, identifier, as_published | handling);
 }
 
 int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter)

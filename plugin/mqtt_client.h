@@ -26,7 +26,7 @@ struct mqtt_client_message {
 	uint32_t subscription; /* which mqtt_client_subscribe() it comes for; 0: none */
 	uint8_t qos;
 	bool retain;           /* as it was published (MQTT 5, 3.3.1.3) */
-	bool is_kept;          /* the broker had retained it */
+	bool is_fetched;       /* certain to be one that the broker had retained */
 };
 
 /* Called from mqtt_client_handle(). What they are given is valid until they return. */
@@ -69,11 +69,12 @@ bool mqtt_client_wants_to_write(const struct mqtt_client *client);
  * connection has ended; mqtt_client_reason() says why. */
 bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit) __attribute__((warn_unused_result));
 
-/* Returns the number of a packet, which acknowledged() will tell, or -1. kept: the broker is to send what it has retained,
- * which comes before that. subscription is from 1 to MQTT_CLIENT_SUBSCRIPTION_MAX. */
+/* Returns the number of a packet, which acknowledged() will tell, or -1. kept: the broker is to send what it has retained.
+ * flags: a live message keeps the RETAIN flag it was published with (MQTT 5, 3.8.3.1); then retained ones come before the
+ * acknowledgement, and is_fetched tells them from live ones. subscription is from 1 to MQTT_CLIENT_SUBSCRIPTION_MAX. */
 #define MQTT_CLIENT_SUBSCRIPTION_MAX 134217727U
-int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept);
+int mqtt_client_subscribe(struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription,
+		bool kept, bool flags);
 int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter);
 
 /* What went wrong last, as the end of a sentence. */

@@ -95,7 +95,9 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
-	uint8_t known_qos;    /* at this QoS */
+	uint8_t known_qos;    /* at this QoS, */
+	bool known_flags;     /* and with Retain As Published */
+	bool shows_flags;     /* the broker has acknowledged that: a live message may have the RETAIN flag */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
 	size_t consumers[3];  /* at each QoS */
 	uint32_t id;
@@ -159,6 +161,7 @@ struct session {
 	size_t acknowledgements; /* that the round waits for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	uint8_t qos;             /* the highest that a consumer asked for */
+	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
@@ -576,7 +579,8 @@ static bool needs_round(const struct session *session, const struct filter *filt
 	if (!is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter);
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter) ||
+			filter->known_flags != session->flags;
 }
 
 static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
@@ -602,6 +606,7 @@ static void make_due_if_changed(struct session *session, struct filter *filter)
 static void forget_known(struct session *session, struct filter *filter)
 {
 	filter->is_known = false;
+	filter->shows_flags = false;
 	leave_force(session, filter);
 }
 
@@ -823,6 +828,7 @@ static void forget_kept(struct session *session)
 static void admit_waiting(struct session *session, struct filter *filter)
 {
 	admit(session, filter, &filter->waiting);
+	filter->shows_flags = session->flags; /* as of now; what the broker kept says no more */
 }
 
 static void deliver_kept(struct session *session)
@@ -870,8 +876,10 @@ static bool send_filter(struct session *session, struct filter *filter)
 		}
 	}
 	filter->known_qos = wanted_qos(session, filter);
+	filter->known_flags = session->flags;
 	filter->is_known = true;
-	filter->packet = mqtt_client_subscribe(session->client, filter->name, filter->known_qos, filter->id, fetches);
+	filter->packet = mqtt_client_subscribe(
+			session->client, filter->name, filter->known_qos, filter->id, fetches, filter->known_flags);
 	return filter->packet >= 0;
 }
 
@@ -1169,6 +1177,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		filter->is_known = false;
 		leave_force(session, filter);
 	} else if (code < 128) {
+		filter->shows_flags = filter->known_flags;
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
 	} else {
@@ -1280,9 +1289,10 @@ static void on_subscribe(struct session *session, const struct message *command)
 		filter->consumers[before]--;
 	}
 	filter->consumers[qos]++;
-	if (session->qos < qos) {
-		session->qos = qos;
-		if (session->options->cleansession && session->state == RUNNING) {
+	if (session->qos < qos || session->flags < waiter.who.retain_as_published) {
+		session->qos = session->qos < qos ? qos : session->qos;
+		session->flags = session->flags || waiter.who.retain_as_published;
+		if (session->state == RUNNING) {
 			for_each_filter(session, make_due_if_changed);
 		}
 	}
@@ -1421,7 +1431,7 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 		return;
 	}
 	filter = filter_of_id(session, event->subscription);
-	if (event->is_kept) {
+	if (event->is_fetched || (event->retain && (!filter || !filter->shows_flags))) {
 		deliver_retained(session, event, filter);
 	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);

@@ -136,7 +136,9 @@ static unsigned char *copy_of(const void *bytes, size_t length)
 	unsigned char *copy = malloc(length ? length : 1);
 
 	assert_non_null(copy);
-	memcpy(copy, bytes, length);
+	if (length) {
+		memcpy(copy, bytes, length);
+	}
 	return copy;
 }
 

@@ -141,7 +141,6 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 			message.payload_length = strlen(event.text);
 			message.subscription = event.subscription;
 			message.retain = event.retain;
-			message.is_kept = event.retain;
 			message.qos = event.subscription ? 0 : 2;
 			client->events->message(client->userdata, &message);
 			break;
@@ -172,8 +171,9 @@ static int send_packet(uint32_t subscription)
 }
 
 int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept)
+		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept, bool flags)
 {
+	(void)flags;
 	(void)client;
 	(void)filter;
 	(void)qos;
