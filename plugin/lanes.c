@@ -4,8 +4,8 @@
  * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
  *   until a fence, sent behind the will, has come through the session.
  * - a QoS 2 message, which the broker releases at an unknown time, and whatever else of a client's is left to the
- *   session: for a while after one was seen, the other messages of its client, and of others to its topic, are kept back, too, behind a fence of their own. Clients and topics are told
- *   apart by a hash alone; two with one hash share the delay.
+ *   session: for a while after one was seen, the other messages of its client, and of others to its topic, are kept back,
+ *   too, behind a fence of their own. Clients and topics are told apart by a hash alone; two with one hash share the delay.
  * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
  *   come.
  * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */

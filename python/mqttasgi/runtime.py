@@ -75,7 +75,7 @@ class Consumer:
         self.queue: deque[Union[Delivery, Event]] = deque()
         #: Filter -> Subscription Options (MQTT 5, 3.8.3.1).
         self.subscriptions: dict[str, int] = {}
-        #: Filter -> subscription identifier, of those that have one. The plugin knows nothing of them.
+        #: Filter -> subscription identifier, of those that have one; for what comes live.
         self.identifiers: dict[str, int] = {}
         #: It has asked to be told of clients.
         self.watches = False
