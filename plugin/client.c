@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "certificate.h"
+#include "text.h"
 
 struct client {
 	struct client_description description;
@@ -80,11 +81,6 @@ const struct client_description *client_description(const struct client *client)
 	return &client->description;
 }
 
-static bool is_equal(const char *text, const char *other)
-{
-	return text && other ? strcmp(text, other) == 0 : text == other;
-}
-
 bool client_is_current(const struct client *client)
 {
 	return !client->certificate || is_valid(client->certificate) == (client->description.certificate != NULL);
@@ -94,6 +90,6 @@ bool client_is_same(const struct client *client, const struct client *other)
 {
 	const struct client_description *a = &client->description, *b = &other->description;
 
-	return is_equal(a->id, b->id) && is_equal(a->username, b->username) && !a->certificate == !b->certificate &&
-			(!a->certificate || is_equal(a->certificate->fingerprint, b->certificate->fingerprint));
+	return text_equal(a->id, b->id) && text_equal(a->username, b->username) && !a->certificate == !b->certificate &&
+			(!a->certificate || text_equal(a->certificate->fingerprint, b->certificate->fingerprint));
 }

@@ -139,11 +139,6 @@ static struct certificate *read_certificate(const struct mosquitto *mosquitto)
 	return certificate;
 }
 
-static bool is_same_text(const char *text, const char *other)
-{
-	return text && other ? strcmp(text, other) == 0 : text == other;
-}
-
 /* Whether what is known of a connection holds: a plugin may change a username, a certificate expires. */
 static bool is_current(const struct connection *connection)
 {
@@ -153,8 +148,8 @@ static bool is_current(const struct connection *connection)
 		return false;
 	}
 	known = client_description(connection->client);
-	return is_same_text(known->id, mosquitto_client_id(connection->mosquitto)) &&
-			is_same_text(known->username, mosquitto_client_username(connection->mosquitto)) &&
+	return text_equal(known->id, mosquitto_client_id(connection->mosquitto)) &&
+			text_equal(known->username, mosquitto_client_username(connection->mosquitto)) &&
 			client_is_current(connection->client);
 }
 
@@ -254,7 +249,7 @@ void clients_free(struct clients *clients)
 
 static bool is_session(const struct clients *clients, const struct mosquitto *mosquitto)
 {
-	return clients->session_id && is_same_text(clients->session_id, mosquitto_client_id(mosquitto));
+	return clients->session_id && text_equal(clients->session_id, mosquitto_client_id(mosquitto));
 }
 
 struct client *clients_publisher(struct clients *clients, const struct mosquitto *mosquitto)
@@ -336,7 +331,7 @@ void clients_connected(struct clients *clients, const struct mosquitto *mosquitt
 static bool was_gone(const struct connection *connection)
 {
 	return connection && connection->offline_id && mosquitto_client_clean_session(connection->mosquitto) &&
-			is_same_text(connection->offline_id, mosquitto_client_id(connection->mosquitto));
+			text_equal(connection->offline_id, mosquitto_client_id(connection->mosquitto));
 }
 
 /* Without memory for it the client's end may be told twice. */
@@ -387,7 +382,7 @@ static bool is_taken_over(const struct clients *clients, const struct connection
 	const struct connection *other;
 
 	for (other = clients->asking; other; other = other->next_asking) {
-		if (other != connection && is_same_text(id, mosquitto_client_id(other->mosquitto))) {
+		if (other != connection && text_equal(id, mosquitto_client_id(other->mosquitto))) {
 			return true;
 		}
 	}

@@ -144,3 +144,8 @@ char *text_copy(const char *bytes, size_t length)
 	}
 	return copy;
 }
+
+bool text_equal(const char *text, const char *other)
+{
+	return text && other ? strcmp(text, other) == 0 : text == other;
+}

@@ -29,6 +29,9 @@ void text_add_quoted(struct text *text, const char *value);
 char *text_take(struct text *text) __attribute__((warn_unused_result));
 void text_free(struct text *text);
 
+/* Whether both are NULL, or the same string. */
+bool text_equal(const char *text, const char *other);
+
 /* Copy of a part of a string; NULL when memory ran out. */
 char *text_copy(const char *bytes, size_t length) __attribute__((warn_unused_result));
 
