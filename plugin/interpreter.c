@@ -16,6 +16,9 @@
 #include "queue.h"
 #include "thread.h"
 
+/* For the command and for what(1): which plugin a file is, without loading it. */
+__attribute__((used)) static const char identification[] = "@(#)mqttasgi_plugin " MQTTASGI_VERSION " Python " PY_VERSION;
+
 static pthread_t thread;
 static bool thread_runs;
 

@@ -286,6 +286,18 @@ static int wait_for_start(struct plugin *plugin)
 	return MOSQ_ERR_UNKNOWN;
 }
 
+/* The application was imported and no consumer of it started. Returned to the broker, which stops at what is not
+ * success. */
+static int end_check(const struct plugin *plugin)
+{
+	broker_log(MOSQ_LOG_NOTICE,
+			"Check passed: the options are right and the application %s can be imported. The broker ends here, before it "
+			"opens a listener.",
+			plugin->options->application);
+	(void)interpreter_join(JOIN_MS);
+	return MOSQ_ERR_UNKNOWN;
+}
+
 static bool applies(const struct plugin *plugin, enum condition condition)
 {
 	switch (condition) {
@@ -414,6 +426,9 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		return rc;
 	}
 	rc = wait_for_start(plugin);
+	if (rc == MOSQ_ERR_SUCCESS && options->check) {
+		rc = end_check(plugin);
+	}
 	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = start_session(plugin);
 	}

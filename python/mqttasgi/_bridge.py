@@ -21,6 +21,8 @@ class Options(TypedDict):
     verbosity: int
     #: Whether there is to be a session.
     session: bool
+    #: Whether to import the application and end.
+    check: bool
     #: The variables of the `.env` file.
     variables: list[tuple[str, str]]
 

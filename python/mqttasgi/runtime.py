@@ -551,7 +551,9 @@ def run() -> None:
     runtime = Runtime(bridge, loop, options["session"])
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
-    if application is not None:
+    if application is not None and options["check"]:
+        bridge.started()
+    elif application is not None:
         loop.call_soon(runtime.start, options["application"], application)
         _run_for_ever(runtime)
     _close(loop)

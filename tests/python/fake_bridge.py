@@ -170,5 +170,6 @@ class FakeBridge:
             "loop": "asyncio",
             "verbosity": 0,
             "session": True,
+            "check": False,
             "variables": [],
         }

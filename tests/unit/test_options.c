@@ -128,6 +128,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options->spin_us, 100);
 	assert_false(options->message_expiry);
 	assert_false(options->connect_events);
+	assert_false(options->check);
 	assert_int_equal(options->variable_count, 0);
 }
 
@@ -180,8 +181,9 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->spin_us, 1000);
 	assert_true(options->connect_events);
 	assert_int_equal(options->variable_count, 1);
-	assert_loads(APP, "message_expiry", "true");
+	assert_loads(APP, "message_expiry", "true", "check", "true");
 	assert_true(options->message_expiry);
+	assert_true(options->check);
 }
 
 static void test_precedence(void **state)

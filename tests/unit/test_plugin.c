@@ -217,6 +217,28 @@ static void test_what_is_listened_to(void **state)
 	stop(userdata);
 }
 
+/* The application is imported, and the broker told to stop, with a line that says that this is no failure. */
+static void test_check(void **state)
+{
+	void *userdata = NULL;
+
+	(void)state;
+	set_up(NULL);
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STARTED;
+	assert_int_not_equal(init("check", "true", &userdata), MOSQ_ERR_SUCCESS);
+	assert_null(userdata);
+	assert_int_equal(stub.callback_count, 0);
+	assert_false(stub_session.started);
+	assert_true(stub_broker_logged("Check passed"));
+
+	set_up(NULL);
+	interpreter.says = true;
+	interpreter.kind = MESSAGE_STOPPED;
+	assert_int_not_equal(init("check", "true", &userdata), MOSQ_ERR_SUCCESS);
+	assert_false(stub_broker_logged("Check passed"));
+}
+
 static void test_readers_of_properties(void **state)
 {
 	void *library = dlopen("libmosquitto.so.1", RTLD_NOW), *userdata;
@@ -404,6 +426,7 @@ int main(void)
 			cmocka_unit_test_setup(test_start_and_stop, set_up),
 			cmocka_unit_test_setup(test_session_on_and_off, set_up),
 			cmocka_unit_test_setup(test_what_is_listened_to, set_up),
+			cmocka_unit_test_setup(test_check, set_up),
 			cmocka_unit_test_setup(test_readers_of_properties, set_up),
 			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
 			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),
