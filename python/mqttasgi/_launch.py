@@ -1,0 +1,364 @@
+"""Finds the programs, writes the private files, and becomes the broker."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn, Optional
+
+from . import __version__
+from ._configuration import Places, check_port, has_login, lines, text_of
+from ._options import Settings, UsageError
+
+_PLUGIN = "mqttasgi_plugin.so"
+
+
+class LaunchError(Exception):
+    """The broker cannot be started; the text is a sentence for who tried."""
+
+
+# ---- what is installed ----
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin's file, and what it says of itself; `version` and `python` are None where it says nothing."""
+
+    path: str
+    version: Optional[str]
+    python: Optional[str]
+
+
+def find_plugin() -> Plugin:
+    """Return the plugin: `MQTTASGI_PLUGIN`, or the first beside this package or in the usual folders.
+
+    Raises:
+        LaunchError: There is none.
+    """
+    named = os.environ.get("MQTTASGI_PLUGIN")
+    if named:
+        candidates = [Path(named).expanduser().absolute()]
+    else:
+        # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi.
+        package = Path(__file__).absolute().parent
+        folders = [package.parent, package.parent.parent, Path("/usr/lib"), Path("/usr/local/lib")]
+        multiarch = sysconfig.get_config_var("MULTIARCH")
+        if multiarch:
+            folders += [Path("/usr/lib") / multiarch, Path("/usr/local/lib") / multiarch]
+        candidates = [folder / _PLUGIN for folder in folders]
+    for path in candidates:
+        if path.is_file():
+            return _identify(path)
+    if named:
+        raise LaunchError(f"environment variable MQTTASGI_PLUGIN: there is no file {named}")
+    raise LaunchError(
+        f"{_PLUGIN} is in none of {', '.join(str(path.parent) for path in candidates)}; install it (cmake "
+        "--install) or say where it is in the environment variable MQTTASGI_PLUGIN"
+    )
+
+
+def _identify(path: Path) -> Plugin:
+    try:
+        found = re.search(rb"@\(#\)mqttasgi_plugin (\S+) Python ([0-9.]+)", path.read_bytes())
+    except OSError as error:
+        raise LaunchError(f"{path} cannot be read: {error.strerror}") from None
+    return Plugin(str(path), found[1].decode() if found else None, found[2].decode() if found else None)
+
+
+def find_program(name: str, variable: Optional[str] = None) -> str:
+    """Return the path of one of Mosquitto's programs, which Debian keeps out of users' PATH.
+
+    Raises:
+        LaunchError: It is not installed.
+    """
+    named = os.environ.get(variable) if variable else None
+    found = shutil.which(
+        named or name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
+    )
+    if not found:
+        raise LaunchError(f"the program {named or name} is not installed: apt-get install mosquitto")
+    return found
+
+
+def find_mosquitto() -> str:
+    """Return the broker: `MQTTASGI_MOSQUITTO`, or the installed one."""
+    return find_program("mosquitto", "MQTTASGI_MOSQUITTO")
+
+
+def mosquitto_version(program: str) -> str:
+    """Return what it says its version is, such as "2.0.11"."""
+    text = subprocess.run([program, "-h"], capture_output=True, text=True).stdout
+    found = re.search(r"version (\d[\w.]*)", text)
+    return found[1] if found else "unknown"
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def versions() -> list[tuple[str, str]]:
+    """Return what is installed, for people: names, and versions with places."""
+    try:
+        plugin = find_plugin()
+        about_plugin = (
+            f"{plugin.version or 'unknown'} for Python {plugin.python or 'unknown'} ({plugin.path})"
+        )
+    except LaunchError as error:
+        about_plugin = f"not found: {error}"
+    try:
+        program = find_mosquitto()
+        about_mosquitto = f"{mosquitto_version(program)} ({program})"
+    except LaunchError as error:
+        about_mosquitto = f"not found: {error}"
+    return [
+        ("mqttasgi", f"{__version__} ({Path(__file__).absolute().parent})"),
+        ("plugin", about_plugin),
+        ("Mosquitto", about_mosquitto),
+        ("Python", f"{sys.version.split()[0]} ({sys.executable})"),
+        ("Django", _version_of("django")),
+        ("Channels", _version_of("channels")),
+    ]
+
+
+def _check_python(plugin: Plugin) -> None:
+    """The virtual environment's packages are for its own Python, which must be the plugin's."""
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if plugin.python and sys.prefix != sys.base_prefix and plugin.python.rpartition(".")[0] != here:
+        raise LaunchError(
+            f"{plugin.path} was built with Python {plugin.python}, and this virtual environment "
+            f"({sys.prefix}) is for Python {here}; make one with the plugin's Python, or build the "
+            "plugin with this one"
+        )
+
+
+# ---- the configuration ----
+
+
+def printed(settings: Settings, project: Path) -> str:
+    """Return the configuration for a system service.
+
+    Raises:
+        UsageError, LaunchError: As when starting it.
+    """
+    places = Places(find_plugin().path, "/run/mosquitto", "/etc/mosquitto/mqttasgi.passwd", str(project))
+    made = lines(settings, places, as_root=True)
+    if not has_login(settings):
+        return text_of(made)
+    return (
+        f"# Make the password file first:  mosquitto_passwd -c {places.passwords} {settings.username}\n"
+        "# This file has the password too: let only root and the broker's user read it.\n\n" + text_of(made)
+    )
+
+
+class PrivateFolder:
+    """The folder of one broker: configuration, password file and unix socket. Only its user can look in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.owner = _owner(settings)
+        self.path = Path(tempfile.mkdtemp(prefix="mqttasgi-", dir=self._parent()))
+
+    def write(self, settings: Settings, project: Path, *, check: bool = False) -> str:
+        """Write everything, and return the configuration's path."""
+        plugin = find_plugin()
+        _check_python(plugin)
+        passwords = self.path / "passwords"
+        if has_login(settings):
+            self._write_passwords(settings, passwords)
+        places = Places(plugin.path, str(self.path), str(passwords), str(project))
+        made = lines(settings, places, as_root=os.geteuid() == 0, check=check)
+        configuration = self.path / "mosquitto.conf"
+        self._write(configuration, text_of(made))
+        if self.owner:
+            for path in (self.path, *self.path.iterdir()):
+                os.chown(path, *self.owner)
+        return str(configuration)
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_at_end(self) -> None:
+        """Let it be removed when this process, whatever program it runs by then, has ended, however it ends.
+
+        A shell waits for that: the other end of its standard input is open as long as the process lives.
+        """
+        ours, theirs = os.pipe()
+        command = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"'
+        first = os.fork()
+        if first == 0:
+            # Of its own session, so that Ctrl-C is not for it; nobody's child, so that nobody need wait.
+            os.setsid()
+            if os.fork() == 0:
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(ours, 0)
+                os.dup2(nowhere, 1)
+                os.dup2(nowhere, 2)
+                os.closerange(3, 1024)
+                os.chdir("/")
+                os.execv("/bin/sh", ["sh", "-c", command, "mqttasgi-cleaner", str(self.path)])
+            os._exit(0)
+        os.waitpid(first, 0)
+        os.close(ours)
+        os.set_inheritable(theirs, True)
+
+    def _parent(self) -> Optional[str]:
+        # Of this user and in memory; another user could not enter it.
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return runtime if runtime and os.access(runtime, os.W_OK) and not self.owner else None
+
+    def _write(self, path: Path, text: str) -> None:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def _write_passwords(self, settings: Settings, path: Path) -> None:
+        # Hashed by Mosquitto's own program, in place: on its command line others could read the password.
+        self._write(path, f"{settings.username}:{settings.password}\n")
+        done = subprocess.run(
+            [find_program("mosquitto_passwd"), "-U", str(path)], capture_output=True, text=True, cwd=self.path
+        )
+        if done.returncode:
+            raise LaunchError(f"mosquitto_passwd failed: {(done.stderr or done.stdout).strip()}")
+
+
+def _owner(settings: Settings) -> Optional[tuple[int, int]]:
+    """Who the broker becomes when root starts it; None where it stays who it is."""
+    if os.geteuid() != 0:
+        return None
+    name = settings.user or "mosquitto"
+    if name == "root":
+        return None
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        if settings.user:
+            raise settings.complain("user", f'there is no user "{name}" on this machine') from None
+        return None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _make_persistence(settings: Settings) -> None:
+    if not settings.persistence:
+        return
+    try:
+        os.makedirs(settings.persistence, exist_ok=True)
+        owner = _owner(settings)
+        if owner:
+            os.chown(settings.persistence, *owner)
+    except OSError as error:
+        raise settings.complain(
+            "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
+        ) from None
+    if not _owner(settings) and not os.access(settings.persistence, os.W_OK):
+        raise settings.complain("persistence", f"this user may not write to {settings.persistence}")
+
+
+# ---- start and check ----
+
+
+def start(settings: Settings, project: Path) -> NoReturn:
+    """Become the broker: this process goes on as Mosquitto, with its signals, its exit status and its log.
+
+    Raises:
+        UsageError, LaunchError: It cannot be started.
+    """
+    mosquitto = find_mosquitto()
+    check_port(settings)
+    _make_persistence(settings)
+    folder = PrivateFolder(settings)
+    try:
+        configuration = folder.write(settings, project)
+        folder.remove_at_end()
+    except BaseException:
+        folder.remove()
+        raise
+    _warn(settings)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(mosquitto, [mosquitto, "-c", configuration])
+
+
+def _warn(settings: Settings) -> None:
+    for name in settings.sources:
+        if (
+            name == "host"
+            and settings.host in ("0.0.0.0", "::")
+            and not has_login(settings)
+            and not settings.cacert
+        ):
+            print(
+                f"mqttasgi: everyone who reaches port {settings.port} of this machine can publish and "
+                "subscribe; username and password (-U and -P) change that.",
+                file=sys.stderr,
+            )
+
+
+def check(settings: Settings, project: Path) -> bool:
+    """Print what can be said before the broker is started, and return whether it would start.
+
+    The application is imported where it would run, in the broker; none of its consumers is started.
+
+    Raises:
+        UsageError, LaunchError: As when starting it.
+    """
+    mosquitto = find_mosquitto()
+    _report(True, "options")
+    folder = PrivateFolder(settings)
+    try:
+        configuration = folder.write(settings, project, check=True)
+        good = True
+        version = mosquitto_version(mosquitto)
+        if _number_of(version) >= (2, 1):
+            tested = _run([mosquitto, "-c", configuration, "--test-config"])
+            good = tested.returncode == 0
+            _report(good, f"configuration, tested by Mosquitto {version}", tested.stdout)
+        if good:
+            ran = _run([mosquitto, "-c", configuration])
+            good = "Check passed:" in ran.stdout
+            _report(good, f"application {settings.application}, imported by Mosquitto {version}", ran.stdout)
+    finally:
+        folder.remove()
+    try:
+        check_port(settings)
+    except UsageError as error:
+        print(f"note    {error}")
+    return good
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def _report(good: bool, what: str, output: str = "") -> None:
+    print(f"{'ok' if good else 'FAILED':<8}{what}")
+    if good:
+        return
+    for line in output.splitlines():
+        # Without the time, and without what a broker says that ends.
+        text = re.sub(r"^\d{4}-\d\d-\d\dT[\d:]+: ", "", line)
+        if not re.match(
+            r"mosquitto version|Config loaded|Error: Plugin |Loading plugin|Error: Could not init", text
+        ):
+            print(f"        {text}")
+
+
+def _number_of(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

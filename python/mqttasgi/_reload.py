@@ -1,0 +1,87 @@
+"""Starts the broker again whenever the application's code changes, for development."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Optional
+
+from ._launch import LaunchError
+
+#: How long a broker may take to end before it is killed, in seconds.
+_PATIENCE = 15
+
+
+def run(command: Sequence[str], folders: Sequence[str]) -> int:
+    """Run `command`, and again after each change below `folders`, until SIGINT or SIGTERM.
+
+    Returns:
+        The exit status of the last run; 0 where it was ended from here.
+
+    Raises:
+        LaunchError: watchfiles is not installed.
+    """
+    try:
+        from watchfiles import Change, DefaultFilter, watch
+    except ImportError:
+        raise LaunchError("--reload needs the Python package watchfiles: pip install watchfiles") from None
+
+    class Sources(DefaultFilter):
+        """Python files and `.env`, outside of virtual environments."""
+
+        def __call__(self, change: Change, path: str) -> bool:
+            named = path.endswith(".py") or Path(path).name == ".env"
+            return named and "site-packages" not in Path(path).parts and super().__call__(change, path)
+
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: Optional[FrameType]) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    _say(f"watching {', '.join(folders)}")
+    process = subprocess.Popen(command)
+    told = False
+    # It returns now and then with nothing, to let us see whether the broker has ended by itself.
+    for changes in watch(
+        *folders,
+        watch_filter=Sources(),
+        stop_event=stop,
+        yield_on_timeout=True,
+        rust_timeout=250,
+        raise_interrupt=False,
+        ignore_permission_denied=True,
+    ):
+        if stop.is_set():
+            break
+        if changes:
+            _say(
+                f"{', '.join(sorted({os.path.relpath(path) for _, path in changes}))} changed, starting again"
+            )
+            _end(process)
+            process, told = subprocess.Popen(command), False
+        elif process.poll() is not None and not told:
+            told = True
+            _say(f"the broker has ended with status {process.returncode}; the next change starts it again")
+    return _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _say(text: str) -> None:
+    print(f"mqttasgi: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+# PYTHON_ARGCOMPLETE_OK
+"""The command `mqttasgi`: a broker with an application in it, from one line.
+
+Exit status: the broker's own, or 0 and 1 from `--check`, or 2 with one sentence where it was used wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from . import _launch, _options, _reload
+from ._configuration import is_elsewhere
+from ._options import EXTRAS, PARAMETERS, PYTHON_PATH, UsageError
+
+
+def main(
+    arguments: Optional[Sequence[str]] = None,
+    *,
+    prog: str = "mqttasgi",
+    application: Optional[str] = None,
+    project: Optional[str] = None,
+) -> int:
+    """Do what the command line asks for. Does not return where it becomes the broker.
+
+    Args:
+        arguments: Without the program's name; those of this process where None.
+        prog: How the command is called, for its texts.
+        application: The default of the application.
+        project: The project's folder; where this process is where None.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words, prog, application, Path(project or os.getcwd()))
+    except (UsageError, _launch.LaunchError) as error:
+        print(f"{prog}: {error}.", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever reads what --help and --print-config print has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(words: list[str], prog: str, application: Optional[str], project: Path) -> int:
+    parser = _options.parser(prog)
+    _complete(parser)
+    found = parser.parse_args(words)
+    if found.action == "help":
+        parser.print_help()
+        return 0
+    if found.action == "version":
+        for name, version in _launch.versions():
+            print(f"{name:<12}{version}")
+        return 0
+    settings = _options.resolve(found, os.environ, project, application)
+    is_elsewhere(settings)  # a host that does not exist, before anything else is said
+    if found.action == "print-config":
+        sys.stdout.write(_launch.printed(settings, project))
+        return 0
+    if found.action == "check":
+        return 0 if _launch.check(settings, project) else 1
+    if found.action == "reload":
+        again = [word for word in words if word != "--reload"]
+        code = "import sys; from mqttasgi.cli import main; sys.exit(main(sys.argv[2:], prog=sys.argv[1]))"
+        command = [sys.executable, "-c", code, prog, *again]
+        if not found.application and application:
+            command.append(application)
+        folders = os.environ.get(PYTHON_PATH, str(project)).split(":")
+        os.environ[PYTHON_PATH] = ":".join(folders)
+        return _reload.run(command, folders)
+    _launch.start(settings, project)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Completion in bash: `eval "$(register-python-argcomplete mqttasgi)"`."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+        from argcomplete.completers import ChoicesCompleter, DirectoriesCompleter, FilesCompleter
+    except ImportError:
+        return
+    choices = {"BOOL": ("true", "false"), "0-2": ("0", "1", "2"), "TRANSPORT": ("tcp", "websockets")}
+    kinds = {option.name: option.metavar for option in (*PARAMETERS, *EXTRAS)}
+    for action in parser._actions:
+        completer: Any = None
+        kind = kinds.get(action.dest, "")
+        if kind in choices:
+            completer = ChoicesCompleter(choices[kind])
+        elif kind == "FILE":
+            completer = FilesCompleter()
+        elif kind == "FOLDER":
+            completer = DirectoriesCompleter()
+        elif action.dest == "application":
+            completer = ChoicesCompleter(_applications())
+        action.completer = completer  # type: ignore[attr-defined]
+    argcomplete.autocomplete(parser)
+
+
+def _applications() -> list[str]:
+    """What a project's `asgi.py` usually holds."""
+    return sorted(f"{path.parent.name}.asgi:application" for path in Path().glob("*/asgi.py"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""`manage.py mqttasgi`: the command `mqttasgi` with the project's `ASGI_APPLICATION`.
+
+`mqttasgi` must be in `INSTALLED_APPS`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Optional
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, handle_default_options
+
+from ... import cli
+
+
+class Command(BaseCommand):
+    help = "Starts Mosquitto with this project's ASGI application inside; takes the options of mqttasgi."
+    # The broker imports the project by itself.
+    requires_system_checks: list[str] = []  # noqa: RUF012
+    stealth_options = ("arguments",)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Called by `manage.py`. The options are those of `mqttasgi`, whose -v and --version are its own."""
+        words = self._without_djangos(argv[2:])
+        sys.exit(self._main(words, f"{os.path.basename(argv[0])} {argv[1]}"))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Called by `call_command("mqttasgi", arguments=[...])`."""
+        status = self._main(list(options.get("arguments") or []), "mqttasgi")
+        if status:
+            raise CommandError("mqttasgi failed; the lines above say why", returncode=status)
+
+    def _main(self, words: list[str], prog: str) -> int:
+        return cli.main(words, prog=prog, application=self._application(), project=sys.path[0] or None)
+
+    @staticmethod
+    def _application() -> Optional[str]:
+        """`ASGI_APPLICATION` names a module's attribute with a dot."""
+        module, _, name = (getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")
+        return f"{module}:{name}" if module else None
+
+    def _without_djangos(self, words: list[str]) -> list[str]:
+        """Takes out what every management command has and `mqttasgi` has not."""
+        import argparse
+
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--settings")
+        parser.add_argument("--pythonpath")
+        parser.add_argument(
+            "--traceback", "--no-color", "--force-color", "--skip-checks", action="store_true"
+        )
+        known, rest = parser.parse_known_args(words)
+        handle_default_options(known)
+        return rest
