@@ -144,7 +144,8 @@ def check_port(settings: Settings) -> None:
                 raise settings.complain(
                     "port",
                     f"{settings.port} at {settings.host} is taken, by another broker perhaps. This command "
-                    "is a broker itself: stop the other, take another port (-p), or mirror it (--bridge)",
+                    "is a broker itself: stop the other, take another port (-p), or mirror the other "
+                    "(--bridge true)",
                 ) from None
             if error.errno == errno.EACCES:
                 raise settings.complain(
