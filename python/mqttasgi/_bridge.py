@@ -21,6 +21,8 @@ class Options(TypedDict):
     verbosity: int
     #: Whether there is to be a session.
     session: bool
+    #: How often in a row a consumer that fails is started again; 0: for ever.
+    retries: int
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.

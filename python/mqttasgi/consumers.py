@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Any, Callable, Optional
 
@@ -13,6 +14,11 @@ from channels.layers import get_channel_layer
 from . import database
 from ._types import Client, DisconnectReason, Event, MqttMessage, Payload, Properties, Receive, Scope, Send
 from .layers import ConsumerLayer
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the disconnect() of a consumer which has failed may take.
+LEAVE_TIMEOUT = 5.0
 
 #: What subscribe() takes besides filter and QoS, where it is not given.
 _SUBSCRIPTION_DEFAULTS = {
@@ -47,7 +53,7 @@ class MqttConsumer(AsyncConsumer):
         """Called for each message that matches a subscription, in the order in which the broker took them."""
 
     async def disconnect(self) -> None:
-        """Called last: the broker stops or, in a worker, the master killed it."""
+        """Called last: the broker stops, the master killed this worker, or another method raised."""
 
     async def client_connected(self, client: Client) -> None:
         """Called for each client that connects, after `watch_clients`; a client may do so that is connected
@@ -199,6 +205,7 @@ class MqttConsumer(AsyncConsumer):
         await self.client_disconnected(event["mqtt"]["client"], event["mqtt"]["reason"])
 
     async def mqtt_disconnect(self, event: Event) -> None:
+        self._leaving = True
         await self.disconnect()
         raise StopConsumer
 
@@ -232,14 +239,41 @@ class MqttConsumer(AsyncConsumer):
         self.scope = scope
         self.base_send = send
         self._one_at_a_time = asyncio.Lock()
+        self._leaving = False
         layer = get_channel_layer(self.channel_layer_alias)
-        if layer is None:
-            self.channel_layer = None
-            await self._handle_events(receive)
-        else:
-            self.channel_layer = ConsumerLayer(layer)
-            self.channel_name = await layer.new_channel()
-            await self._handle_both(receive, self.channel_layer)
+        try:
+            if layer is None:
+                self.channel_layer = None
+                await self._handle_events(receive)
+            else:
+                self.channel_layer = ConsumerLayer(layer)
+                self.channel_name = await layer.new_channel()
+                await self._handle_both(receive, self.channel_layer)
+        except Exception:
+            await self._leave()
+            raise
+
+    async def _leave(self) -> None:
+        """Lets a consumer that has failed disconnect, if it can."""
+        if self._leaving:
+            return
+        send = self.base_send
+
+        async def send_the_rest(event: Event) -> None:
+            # Subscriptions stay in force for the one that takes this one's place.
+            if event.get("type") != "mqtt.usub":
+                await send(event)
+
+        self.base_send = send_the_rest
+        try:
+            await asyncio.wait_for(self.disconnect(), LEAVE_TIMEOUT)
+        except Exception as error:
+            logger.warning(
+                "%s failed, and so did its disconnect(): %s: %s",
+                type(self).__name__,
+                type(error).__name__,
+                error,
+            )
 
     async def _handle_events(self, receive: Receive) -> None:
         try:

@@ -35,6 +35,10 @@ from .holding import ConsumerHold, GeneralHold
 TAKE_MAX = 256
 #: Events that one consumer may take without the others getting a turn.
 TURN = 32
+#: Seconds before a consumer that failed is restarted: at first, and at most after doubling with each failure.
+RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
+#: Seconds without a failure after which earlier ones do not count any more.
+HEALTHY_AFTER = 60.0
 #: Seconds that consumers have for their disconnect() when the broker stops.
 SHUTDOWN_TIMEOUT = 4.0
 
@@ -43,30 +47,49 @@ DISCONNECT: Event = {"type": "mqtt.disconnect", "mqtt": {}}
 
 
 class Consumer:
-    """One running instance of an ASGI application. Loop thread only."""
+    """One running instance of an ASGI application, or one that is about to. Loop thread only."""
 
     __slots__ = (
         "_hold",
         "_runtime",
         "_taken",
         "app_id",
+        "application",
         "connected",
+        "connected_at",
+        "counted",
         "ended",
+        "failures",
         "handle",
         "identifiers",
         "instance_type",
         "name",
+        "parameters",
         "queue",
+        "restart",
+        "stale",
         "subscriptions",
         "task",
         "topic",
         "waiter",
         "watches",
+        "watches_stale",
     )
 
-    def __init__(self, runtime: Runtime, handle: int, app_id: Any, instance_type: str, name: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        handle: int,
+        app_id: Any,
+        instance_type: str,
+        name: str,
+        application: Application,
+        parameters: Optional[dict[str, Any]],
+    ) -> None:
         self._runtime = runtime
-        #: What the plugin knows this consumer by; never used twice.
+        self.application = application
+        self.parameters = parameters
+        #: What the plugin knows this consumer by; one that takes a failed one's place takes its handle too.
         self.handle = handle
         self.app_id = app_id
         self.instance_type = instance_type
@@ -79,6 +102,8 @@ class Consumer:
         self.identifiers: dict[str, int] = {}
         #: It has asked to be told of clients.
         self.watches = False
+        #: The one that failed before it had, and this one has not.
+        self.watches_stale = False
         self.waiter: Optional[asyncio.Future[None]] = None
         #: Topic of what was received last; None: it was no message.
         self.topic: Optional[str] = None
@@ -88,23 +113,58 @@ class Consumer:
         self._hold: Optional[ConsumerHold] = None
         #: The application has asked for its second event: connect() has returned.
         self.connected = False
+        #: When that was, by the loop's clock.
+        self.connected_at = 0.0
+        #: Its first connect() is not waited for any more.
+        self.counted = False
+        #: How often it has failed in a row.
+        self.failures = 0
+        #: Filters of the one that failed before it, which end if connect() does not subscribe to them again.
+        self.stale: set[str] = set()
+        #: What starts it later; None: it has been started.
+        self.restart: Optional[asyncio.TimerHandle] = None
         self.task: asyncio.Task[None]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.instance_type}, app_id {self.app_id!r})"
 
-    def start(self, application: Application, parameters: Optional[dict[str, Any]]) -> None:
+    def start(self) -> None:
         """Runs the application, beginning with `mqtt.connect`."""
+        self.restart = None
         scope = {
-            **(parameters or {}),
+            **(self.parameters or {}),
             "type": "mqtt",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "app_id": self.app_id,
             "instance_type": self.instance_type,
         }
-        self.queue.append(dict(CONNECT))
-        self.task = asyncio.ensure_future(_run(application, scope, self))
+        self.queue.appendleft(dict(CONNECT))
+        self.task = asyncio.ensure_future(_run(self.application, scope, self))
         self.task.add_done_callback(lambda _: self._runtime.ended(self))
+
+    def successor(self) -> Consumer:
+        """Returns one that takes the place of this one, which has failed: what waits is for it, and
+        subscriptions stay in force until its connect() has returned.
+        """
+        other = Consumer(
+            self._runtime,
+            self.handle,
+            self.app_id,
+            self.instance_type,
+            self.name,
+            self.application,
+            self.parameters,
+        )
+        other.queue, self.queue = self.queue, deque()
+        other._hold, self._hold = self._hold, None
+        other.subscriptions, self.subscriptions = self.subscriptions, {}
+        other.identifiers, self.identifiers = self.identifiers, {}
+        other.watches, self.watches = self.watches, False
+        other.stale = set(other.subscriptions)
+        other.watches_stale = other.watches
+        other.failures = self.failures
+        other.counted = self.counted
+        return other
 
     def feed(self, item: Union[Delivery, Event]) -> None:
         """Puts something into the consumer's own queue, or behind what that waits for."""
@@ -160,6 +220,7 @@ class Consumer:
         self._taken += 1
         if not self.connected and self._taken == 2:
             self.connected = True
+            self.connected_at = self._runtime.loop.time()
             self._runtime.connected(self)
         if self._taken % TURN == 0 and self.queue:
             await asyncio.sleep(0)
@@ -221,6 +282,7 @@ class Consumer:
             if self.ended:
                 raise RuntimeError(f"{self} has ended and cannot watch clients")
             self.watches = True
+            self.watches_stale = False
             await self._runtime.watch_clients(self)
             return
         mqtt = event["mqtt"]
@@ -235,12 +297,18 @@ class Consumer:
                 )
             options = subscription_options(mqtt)
             self.subscriptions[topic_filter] = options
+            self.stale.discard(topic_filter)
             keep_identifier(self.identifiers, mqtt)
             identifier = self.identifiers.get(topic_filter, 0)
             await self._runtime.subscribe(self, topic_filter, options | identifier << 8)
         elif self.subscriptions.pop(topic_filter, None) is not None:
             self.identifiers.pop(topic_filter, None)
             await self._runtime.unsubscribe(self, topic_filter)
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds before a consumer that has failed so often in a row is started again."""
+    return min(RESTART_DELAY_MAX, RESTART_DELAY * 2 ** min(failures - 1, 30))
 
 
 async def _run(application: Application, scope: dict[str, Any], consumer: Consumer) -> None:
@@ -250,10 +318,18 @@ async def _run(application: Application, scope: dict[str, Any], consumer: Consum
 class Runtime:
     """All consumers of this process. Loop thread only."""
 
-    def __init__(self, bridge: Bridge, loop: asyncio.AbstractEventLoop, has_session: bool = True) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        loop: asyncio.AbstractEventLoop,
+        has_session: bool = True,
+        retries: int = 3,
+    ) -> None:
         self.bridge = bridge
         self.loop = loop
         self.has_session = has_session
+        #: How often in a row a consumer that fails is started again; 0: for ever.
+        self.retries = retries
         self.stopped = False
         self._started = False
         self._settled = False
@@ -276,8 +352,7 @@ class Runtime:
     def start(self, path: str, application: Application) -> None:
         """Starts the master and begins to take messages."""
         self.loop.add_reader(self.bridge.fileno(), self._take)
-        master = self._add(0, "master", path)
-        master.start(application, None)
+        self._add(0, "master", path, application, None).start()
 
     def _take(self) -> None:
         items = self.bridge.take(TAKE_MAX)
@@ -381,7 +456,7 @@ class Runtime:
                 f"app_id {app_id!r} is taken by {self._by_app_id[app_id]}; a worker needs one of its own"
             )
         application = applications.load(consumer_path)
-        self._add(app_id, "worker", consumer_path).start(application, consumer_params)
+        self._add(app_id, "worker", consumer_path, application, consumer_params).start()
 
     def kill(self, parent: Consumer, app_id: Any) -> None:
         """Tells a worker to disconnect, after the messages it already has."""
@@ -389,6 +464,9 @@ class Runtime:
         worker = self._by_app_id.get(app_id)
         if worker is None or worker.instance_type == "master":
             raise ValueError(f"there is no worker with app_id {app_id!r} to kill")
+        if worker.restart is not None:
+            self._forget(worker)
+            return
         del self._by_app_id[app_id]
         self._end_subscriptions(worker)
         if self.general_hold is not None:
@@ -405,8 +483,15 @@ class Runtime:
 
     # ---- consumers' beginning and end ----
 
-    def _add(self, app_id: Any, instance_type: str, name: str) -> Consumer:
-        consumer = Consumer(self, next(self._handles), app_id, instance_type, name)
+    def _add(
+        self,
+        app_id: Any,
+        instance_type: str,
+        name: str,
+        application: Application,
+        parameters: Optional[dict[str, Any]],
+    ) -> Consumer:
+        consumer = Consumer(self, next(self._handles), app_id, instance_type, name, application, parameters)
         self._connecting += 1
         self._consumers[consumer.handle] = consumer
         self._by_app_id[app_id] = consumer
@@ -422,29 +507,58 @@ class Runtime:
 
     def connected(self, consumer: Consumer) -> None:
         """Told once by each consumer, when its connect() has returned."""
-        if consumer.instance_type == "master":
+        if consumer.instance_type == "master" and not self._started:
             self._started = True
             self.bridge.started()
-        self._count_connected()
+        for topic_filter in consumer.stale:
+            del consumer.subscriptions[topic_filter]
+            consumer.identifiers.pop(topic_filter, None)
+            self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
+        consumer.stale.clear()
+        if consumer.watches_stale:
+            consumer.watches = consumer.watches_stale = False
+            self.bridge.unwatch_clients(consumer.handle)
+        if consumer.failures:
+            self.bridge.log(self.bridge.LOG_WARNING, f"Consumer {consumer} runs again.")
+        self._count_connected(consumer)
 
-    def _count_connected(self) -> None:
+    def _count_connected(self, consumer: Consumer) -> None:
+        if consumer.counted:
+            return
+        consumer.counted = True
         self._connecting -= 1
         if self._started and not self._connecting and not self._settled:
             self._settled = True
             self.bridge.settled()
 
     def ended(self, consumer: Consumer) -> None:
-        """Forgets a consumer whose application has returned or raised."""
+        """Forgets a consumer whose application has returned, or restarts one that has raised."""
         consumer.ended = True
-        error = None if consumer.task.cancelled() else consumer.task.exception()
-        if (
-            error is not None
-            and consumer.instance_type == "master"
-            and consumer.connected
-            and not self._stopping
-        ):
-            # Before its subscriptions end: the broker is to keep messages for them.
-            self.bridge.suspend()
+        error: Optional[BaseException]
+        if consumer.task.cancelled():
+            # By the application: what is cancelled from here ends with the loop.
+            error = None if self._stopping else asyncio.CancelledError("its task was cancelled")
+        else:
+            error = consumer.task.exception()
+        if error is not None:
+            where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
+            self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
+            if self._is_restarted(consumer):
+                return
+            if consumer.instance_type == "master" and self._started and not self._stopping:
+                # Before its subscriptions end: the broker is to keep messages for them.
+                self.bridge.suspend()
+        self._forget(consumer)
+        if not self._started and consumer.instance_type == "master" and not self.stopped:
+            if error is None:
+                self.log(f"Consumer {consumer} returned before its connect() had been handled.")
+            self._finish()
+
+    def _forget(self, consumer: Consumer) -> None:
+        """Ends everything that is kept for a consumer."""
+        consumer.ended = True
+        if consumer.restart is not None:
+            consumer.restart.cancel()
         self._end_subscriptions(consumer)
         del self._consumers[consumer.handle]
         consumer.forget()
@@ -452,20 +566,41 @@ class Runtime:
             self.general_hold.take(consumer.handle)
         if self._by_app_id.get(consumer.app_id) is consumer:
             del self._by_app_id[consumer.app_id]
-        if error is not None:
-            where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
-            self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
-        if not consumer.connected and not self.stopped:
-            self._count_connected()
-            if consumer.instance_type == "master":
-                if error is None:
-                    self.log(f"Consumer {consumer} returned before its connect() had been handled.")
-                self._finish()
+        if not self.stopped:
+            self._count_connected(consumer)
+
+    def _is_restarted(self, consumer: Consumer) -> bool:
+        """Sees to it that a consumer which has failed is started again, if it is to be."""
+        if self._stopping or self.stopped or self._by_app_id.get(consumer.app_id) is not consumer:
+            return False
+        if consumer.instance_type == "master" and not self._started:
+            return False  # the broker does not start without it
+        if consumer.connected and self.loop.time() - consumer.connected_at >= HEALTHY_AFTER:
+            consumer.failures = 0
+        consumer.failures += 1
+        if self.retries and consumer.failures > self.retries:
+            self.log(
+                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. Restart the "
+                "broker when it is mended; plugin_opt_retries says how often it is tried, 0 for ever."
+            )
+            return False
+        successor = consumer.successor()
+        self._consumers[consumer.handle] = successor
+        self._by_app_id[consumer.app_id] = successor
+        if not successor.counted:
+            self._count_connected(successor)
+        delay = restart_delay(successor.failures)
+        self.log(f"Consumer {consumer} is restarted in {delay:g} s.")
+        successor.restart = self.loop.call_later(delay, successor.start)
+        return True
 
     # ---- the end ----
 
     async def _stop(self) -> None:
         """Lets every consumer disconnect, for a bounded time."""
+        for consumer in list(self._consumers.values()):
+            if consumer.restart is not None:
+                self._forget(consumer)
         consumers = list(self._consumers.values())
         self._release(0, sys.maxsize)
         for consumer in consumers:
@@ -548,7 +683,7 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
-    runtime = Runtime(bridge, loop, options["session"])
+    runtime = Runtime(bridge, loop, options["session"], options["retries"])
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
     if application is not None and options["check"]:

@@ -170,6 +170,7 @@ class FakeBridge:
             "loop": "asyncio",
             "verbosity": 0,
             "session": True,
+            "retries": 3,
             "check": False,
             "variables": [],
         }
