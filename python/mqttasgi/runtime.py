@@ -65,6 +65,7 @@ class Consumer:
         "instance_type",
         "name",
         "parameters",
+        "parent",
         "queue",
         "restart",
         "stale",
@@ -73,7 +74,6 @@ class Consumer:
         "topic",
         "waiter",
         "watches",
-        "watches_stale",
     )
 
     def __init__(
@@ -89,6 +89,8 @@ class Consumer:
         self._runtime = runtime
         self.application = application
         self.parameters = parameters
+        #: The master that has spawned this worker; None: it is the master.
+        self.parent: Optional[Consumer] = None
         #: What the plugin knows this consumer by; one that takes a failed one's place takes its handle too.
         self.handle = handle
         self.app_id = app_id
@@ -102,8 +104,6 @@ class Consumer:
         self.identifiers: dict[str, int] = {}
         #: It has asked to be told of clients.
         self.watches = False
-        #: The one that failed before it had, and this one has not.
-        self.watches_stale = False
         self.waiter: Optional[asyncio.Future[None]] = None
         #: Topic of what was received last; None: it was no message.
         self.topic: Optional[str] = None
@@ -159,9 +159,8 @@ class Consumer:
         other._hold, self._hold = self._hold, None
         other.subscriptions, self.subscriptions = self.subscriptions, {}
         other.identifiers, self.identifiers = self.identifiers, {}
-        other.watches, self.watches = self.watches, False
         other.stale = set(other.subscriptions)
-        other.watches_stale = other.watches
+        other.parent = self.parent
         other.failures = self.failures
         other.counted = self.counted
         return other
@@ -282,7 +281,6 @@ class Consumer:
             if self.ended:
                 raise RuntimeError(f"{self} has ended and cannot watch clients")
             self.watches = True
-            self.watches_stale = False
             await self._runtime.watch_clients(self)
             return
         mqtt = event["mqtt"]
@@ -308,7 +306,7 @@ class Consumer:
 
 def restart_delay(failures: int) -> float:
     """Seconds before a consumer that has failed so often in a row is started again."""
-    return min(RESTART_DELAY_MAX, RESTART_DELAY * 2 ** min(failures - 1, 30))
+    return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
 
 
 async def _run(application: Application, scope: dict[str, Any], consumer: Consumer) -> None:
@@ -451,12 +449,20 @@ class Runtime:
     ) -> None:
         """Starts a worker."""
         self._check_is_master(parent, "spawn", app_id)
-        if app_id in self._by_app_id:
-            raise ValueError(
-                f"app_id {app_id!r} is taken by {self._by_app_id[app_id]}; a worker needs one of its own"
-            )
+        other = self._by_app_id.get(app_id)
+        if other is not None:
+            # A master that was restarted finds its predecessor's workers, and may say anew what they are.
+            if other.parent is None or other.parent is parent:
+                raise ValueError(f"app_id {app_id!r} is taken by {other}; a worker needs one of its own")
+            if (other.name, other.parameters or {}) == (consumer_path, consumer_params or {}):
+                other.parent = parent
+                return
         application = applications.load(consumer_path)
-        self._add(app_id, "worker", consumer_path, application, consumer_params).start()
+        if other is not None:
+            self.kill(parent, app_id)
+        worker = self._add(app_id, "worker", consumer_path, application, consumer_params)
+        worker.parent = parent
+        worker.start()
 
     def kill(self, parent: Consumer, app_id: Any) -> None:
         """Tells a worker to disconnect, after the messages it already has."""
@@ -515,9 +521,6 @@ class Runtime:
             consumer.identifiers.pop(topic_filter, None)
             self.bridge.unsubscribe(consumer.handle, topic_filter, 0)
         consumer.stale.clear()
-        if consumer.watches_stale:
-            consumer.watches = consumer.watches_stale = False
-            self.bridge.unwatch_clients(consumer.handle)
         if consumer.failures:
             self.bridge.log(self.bridge.LOG_WARNING, f"Consumer {consumer} runs again.")
         self._count_connected(consumer)
@@ -537,7 +540,9 @@ class Runtime:
         error: Optional[BaseException]
         if consumer.task.cancelled():
             # By the application: what is cancelled from here ends with the loop.
-            error = None if self._stopping else asyncio.CancelledError("its task was cancelled")
+            error = (
+                None if self._stopping or self.stopped else asyncio.CancelledError("its task was cancelled")
+            )
         else:
             error = consumer.task.exception()
         if error is not None:
@@ -580,10 +585,13 @@ class Runtime:
         consumer.failures += 1
         if self.retries and consumer.failures > self.retries:
             self.log(
-                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. Restart the "
-                "broker when it is mended; plugin_opt_retries says how often it is tried, 0 for ever."
+                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. Restart "
+                "the broker when it is mended; plugin_opt_retries says how often it is tried, 0 for ever."
             )
             return False
+        if consumer.watches:
+            # One that watches anew is told of all who are there.
+            self.bridge.unwatch_clients(consumer.handle)
         successor = consumer.successor()
         self._consumers[consumer.handle] = successor
         self._by_app_id[consumer.app_id] = successor

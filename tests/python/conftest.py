@@ -1,8 +1,19 @@
-"""Django for the tests that need no broker: no project, an in-memory database and channel layer."""
+"""For the tests that need no broker: Django without a project, and a runtime with a bridge made of Python."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
+import pytest_asyncio
 from django.conf import settings
+from fake_bridge import FakeBridge
+
+if TYPE_CHECKING:
+    from running import Start
 
 
 def pytest_configure() -> None:
@@ -24,3 +35,47 @@ def no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
     from mqttasgi import database
 
     monkeypatch.setattr(database, "_connection_open", False)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consumers that fail are restarted in the next turn of the loop."""
+    from mqttasgi import runtime as runtime_module
+
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 0)
+
+
+@pytest.fixture
+def bridge() -> Any:
+    bridge = FakeBridge()
+    yield bridge
+    bridge.close()
+
+
+@pytest_asyncio.fixture
+async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
+    """Starts runtimes, and ends them with the test."""
+    from running import LoopThatStays, until
+
+    from mqttasgi import runtime as runtime_module
+
+    loop = asyncio.get_running_loop()
+    runtimes = []
+
+    async def start_it(application: Any, has_session: bool = True, retries: int = 3) -> Any:
+        runtime = runtime_module.Runtime(bridge, loop, has_session, retries)
+        runtimes.append(runtime)
+        runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
+        runtime.start("tests:application", application)
+        await until(lambda: bridge.has_started or runtime.stopped)
+        return runtime
+
+    yield start_it
+    loop.remove_reader(bridge.fileno())
+    for runtime in runtimes:
+        runtime.stopped = True
+        # Those that wait to be restarted have none yet.
+        tasks = [consumer.task for consumer in runtime._consumers.values() if consumer.restart is None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -143,7 +143,8 @@ class FakeBridge:
         self._answer(sequence)
 
     def watch_clients(self, consumer: int, sequence: int) -> None:
-        self.watchers.append(consumer)
+        if consumer not in self.watchers:
+            self.watchers.append(consumer)
         self._answer(sequence)
 
     def unwatch_clients(self, consumer: int) -> None:

@@ -5,75 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Callable
 
 import pytest
-import pytest_asyncio
 from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
+from running import Start, settle, until
 
 from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import Runtime
-
-Start = Callable[..., Awaitable[Runtime]]
 
 #: Everybody's handle in "hold" and "release".
 ALL = 0
-
-
-async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
-    """Lets the loop run until the condition holds."""
-
-    async def poll() -> None:
-        while not condition():
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(poll(), timeout)
-
-
-@pytest.fixture
-def bridge() -> Any:
-    bridge = FakeBridge()
-    yield bridge
-    bridge.close()
-
-
-@pytest_asyncio.fixture
-async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
-    """Starts a runtime with an application and waits until its connect() has returned."""
-    loop = asyncio.get_running_loop()
-    runtimes = []
-
-    async def start_it(application: Any, has_session: bool = True) -> Runtime:
-        runtime = Runtime(bridge, loop, has_session)
-        runtimes.append(runtime)
-        runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
-        runtime.start("tests:application", application)
-        await until(lambda: bridge.has_started or runtime.stopped)
-        return runtime
-
-    yield start_it
-    loop.remove_reader(bridge.fileno())
-    for runtime in runtimes:
-        tasks = [consumer.task for consumer in runtime._consumers.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class LoopThatStays:
-    """The test's loop, which the runtime must not stop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    def stop(self) -> None:
-        pass
 
 
 class Echo(MqttConsumer):
@@ -187,13 +130,15 @@ async def test_who_may_spawn_and_kill_what(bridge: FakeBridge, start: Start) -> 
             runtime.kill(master, nobody)
 
 
-async def test_a_worker_that_raises_ends_alone_with_a_traceback(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi())
+async def test_a_worker_that_is_given_up_ends_alone(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
-    bridge.deliver("device/1", b"raise", handle=2)
+    for _ in range(2):
+        bridge.deliver("device/1", b"raise", handle=2)
     await until(lambda: 1 not in runtime._by_app_id)
     assert bridge.subscriptions == {(3, "device/2"): 1}
     text = bridge.text()
+    assert "Worker (worker, app_id 1) has failed 2 times in a row and is given up." in text
     assert "Worker (worker, app_id 1) ended with an error handling a message on topic 'device/1'" in text
     assert "RuntimeError: as told" in text
     bridge.deliver("device/2", b"fine", handle=3)
@@ -605,9 +550,9 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
         bridge.give((1, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
     else:
         bridge.control("stop")
-    await until(lambda: not runtime._consumers)
+    await until(lambda: "RuntimeError: as told" in bridge.text())
+    assert runtime._started
     assert events[0]["topic"] == "a"
-    assert "RuntimeError: as told" in bridge.text()
     assert "ended with an error:" in bridge.text()
     assert "topic" not in bridge.text().splitlines()[0]
 
@@ -616,7 +561,7 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
 async def test_a_worker_that_is_gone_watches_no_more(
     bridge: FakeBridge, start: Start, events: list[Any], do: dict[bytes, Any], how: str
 ) -> None:
-    runtime = await start(Receives.as_asgi())
+    runtime = await start(Receives.as_asgi(), retries=1)
     do[b"connect"] = watch
     for app_id in (1, 2):
         runtime.spawn(runtime._by_app_id[0], app_id, f"{__name__}.Receives")
@@ -625,7 +570,8 @@ async def test_a_worker_that_is_gone_watches_no_more(
         runtime.kill(runtime._by_app_id[0], 1)
         assert bridge.watchers == [3]
     else:
-        bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
+        for _ in range(2):
+            bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
     await until(lambda: 2 not in runtime._consumers)
     assert bridge.watchers == [3]
     # What was on its way meanwhile is for nobody.
@@ -715,12 +661,6 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
     monkeypatch.setattr(Hears, "heard", heard, raising=False)
     return heard
-
-
-async def settle() -> None:
-    """Lets everything happen that can."""
-    for _ in range(30):
-        await asyncio.sleep(0)
 
 
 def say(bridge: FakeBridge, *words: str, handle: int = 1, topic: str = "t") -> None:
@@ -921,11 +861,12 @@ async def test_a_worker_that_fails_while_held_keeps_no_message(
     bridge: FakeBridge, start: Start, holds: list[int]
 ) -> None:
     """Messages count towards the queue's bound while they live, and a traceback is kept until a collection."""
-    runtime = await start(Master.as_asgi())
+    runtime = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
     gc.disable()
     try:
-        bridge.deliver("device/1", b"raise", handle=2)
+        for _ in range(2):
+            bridge.deliver("device/1", b"raise", handle=2)
         for handle in holds:
             bridge.control("hold", handle, 1)
         messages = [FakeMessage("device/1", b"x", 0) for _ in range(3)]
@@ -1052,8 +993,9 @@ class Fails(MqttConsumer):
 async def test_suspended_when_the_master_fails_before_its_subscriptions_end(
     bridge: FakeBridge, start: Start
 ) -> None:
-    await start(Fails.as_asgi())
-    bridge.deliver("a", b"fail")
+    await start(Fails.as_asgi(), retries=1)
+    for _ in range(2):
+        bridge.deliver("a", b"fail")
     await until(lambda: not bridge.subscriptions)
     assert bridge.suspend_calls == 1
     assert bridge.subscriptions_at_suspend == {(1, "a"): 1}
@@ -1085,8 +1027,9 @@ async def test_neither_when_the_master_fails_before_it_connected(bridge: FakeBri
 
 
 async def test_a_worker_that_fails_suspends_nothing(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi())
+    runtime = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
-    bridge.deliver("device/1", b"raise", handle=2)
+    for _ in range(2):
+        bridge.deliver("device/1", b"raise", handle=2)
     await until(lambda: 1 not in runtime._by_app_id)
     assert bridge.suspend_calls == 0

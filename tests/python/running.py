@@ -1,0 +1,41 @@
+"""What the tests of the runtime share beside fixtures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Callable
+
+from mqttasgi.runtime import Runtime
+
+#: Starts a runtime with an application and waits until its connect() has returned.
+Start = Callable[..., Awaitable[Runtime]]
+
+
+async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
+    """Lets the loop run until the condition holds."""
+
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(poll(), timeout)
+
+
+async def settle() -> None:
+    """Lets everything happen that can."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class LoopThatStays:
+    """The test's loop, which the runtime must not stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def stop(self) -> None:
+        pass

@@ -1,0 +1,276 @@
+"""Consumers that fail are started again, with what they had."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable
+
+import pytest
+from fake_bridge import FakeBridge
+from running import Start, settle, until
+
+from mqttasgi import runtime as runtime_module
+from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime import Runtime, restart_delay
+
+
+class Fragile(MqttConsumer):
+    """Subscribes to what the test says, and fails when a message says so."""
+
+    channel_layer_alias = "none"
+    filters: tuple[str, ...] = ("in/#",)
+    runs: list[Fragile] = []  # noqa: RUF012
+    says: list[str] = []  # noqa: RUF012
+
+    async def connect(self) -> None:
+        self.runs.append(self)
+        for topic_filter in self.filters:
+            await self.subscribe(topic_filter, 1)
+        self.says.append(f"connected {len(self.runs)}")
+
+    async def receive(self, mqtt_message: Any) -> None:
+        payload = mqtt_message["payload"].decode()
+        self.says.append(payload)
+        if payload == "raise":
+            raise LookupError("there is no lamp")
+        if payload == "cancel":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def disconnect(self) -> None:
+        self.says.append("disconnected")
+        await self.unsubscribe("in/#")
+
+
+@pytest.fixture(autouse=True)
+def forgets() -> None:
+    Fragile.runs, Fragile.says, Fragile.filters = [], [], ("in/#",)
+
+
+def feed(bridge: FakeBridge, *payloads: str, handle: int = 1) -> None:
+    for payload in payloads:
+        bridge.deliver("in/x", payload.encode(), handle=handle)
+
+
+def fails(number: int, bridge: FakeBridge) -> Callable[[], bool]:
+    return lambda: bridge.text().count("ended with an error") == number
+
+
+async def test_a_fresh_instance_handles_what_waits(bridge: FakeBridge, start: Start) -> None:
+    await start(Fragile.as_asgi())
+    feed(bridge, "1", "raise", "2", "3")
+    await until(lambda: "3" in Fragile.says)
+    assert Fragile.says == ["connected 1", "1", "raise", "disconnected", "connected 2", "2", "3"]
+    assert Fragile.runs[0] is not Fragile.runs[1]
+    assert bridge.subscriptions == {(1, "in/#"): 1}
+    text = bridge.text()
+    assert "(master, app_id 0) ended with an error handling a message on topic 'in/x'" in text
+    assert "LookupError: there is no lamp" in text
+    assert "is restarted in 0 s." in text
+    assert "runs again." in text
+    assert bridge.suspend_calls == 0
+
+
+async def test_what_comes_meanwhile_is_kept(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where disconnect() unsubscribes, as it is told to in every example."""
+    runtime = await start(Fragile.as_asgi())
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    feed(bridge, "raise")
+    await until(fails(1, bridge))
+    await settle()
+    assert bridge.subscriptions == {(1, "in/#"): 1}
+    feed(bridge, *map(str, range(100)))
+    await until(lambda: not bridge.waiting)
+    waiting = runtime._consumers[1]
+    assert waiting.restart is not None
+    waiting.restart.cancel()
+    waiting.start()
+    await until(lambda: "99" in Fragile.says)
+    assert Fragile.says[4:] == list(map(str, range(100)))
+
+
+async def test_subscriptions_that_are_not_made_again_end(bridge: FakeBridge, start: Start) -> None:
+    Fragile.filters = ("in/#", "old")
+    runtime = await start(Fragile.as_asgi())
+    Fragile.filters = ("new", "in/#")
+    feed(bridge, "raise")
+    await until(lambda: "connected 2" in Fragile.says)
+    await settle()
+    assert set(bridge.subscriptions) == {(1, "in/#"), (1, "new")}
+    assert set(runtime._consumers[1].subscriptions) == {"in/#", "new"}
+
+
+async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Fragile.as_asgi(), retries=2)
+    feed(bridge, "raise", "raise", "1", "raise", "2")
+    await until(lambda: "is given up" in bridge.text())
+    await settle()
+    assert "has failed 3 times in a row" in bridge.text()
+    assert len(Fragile.runs) == 3
+    assert "2" not in Fragile.says
+    assert bridge.subscriptions == {}
+    assert bridge.suspend_calls == 1
+    assert not runtime.stopped
+
+
+async def test_for_ever(bridge: FakeBridge, start: Start) -> None:
+    await start(Fragile.as_asgi(), retries=0)
+    feed(bridge, *["raise"] * 50, "alive")
+    await until(lambda: "alive" in Fragile.says)
+    assert len(Fragile.runs) == 51
+
+
+async def test_a_minute_of_health_forgives(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await start(Fragile.as_asgi(), retries=1)
+    monkeypatch.setattr(runtime_module, "HEALTHY_AFTER", 0)
+    feed(bridge, *["raise"] * 5, "alive")
+    await until(lambda: "alive" in Fragile.says)
+    monkeypatch.setattr(runtime_module, "HEALTHY_AFTER", 3600)
+    feed(bridge, "raise", "raise")
+    await until(lambda: "is given up" in bridge.text())
+
+
+def test_the_delay_doubles_to_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 1.0)
+    assert [restart_delay(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert restart_delay(10**6) == 30
+
+
+async def test_a_cancelled_consumer_is_one_that_failed(bridge: FakeBridge, start: Start) -> None:
+    await start(Fragile.as_asgi())
+    feed(bridge, "cancel", "after")
+    await until(lambda: "after" in Fragile.says)
+    assert "was cancelled" in bridge.text()
+
+
+async def test_a_worker_is_restarted_with_its_parameters(bridge: FakeBridge, start: Start) -> None:
+    runtime = await start(Fragile.as_asgi())
+    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile", {"room": "hall"})
+    await until(lambda: len(Fragile.runs) == 2)
+    feed(bridge, "raise", "worked", handle=2)
+    await until(lambda: "worked" in Fragile.says)
+    scope = Fragile.runs[-1].scope
+    assert (scope["app_id"], scope["instance_type"], scope["room"]) == (7, "worker", "hall")
+    assert "(worker, app_id 7) ended with an error" in bridge.text()
+
+
+async def waiting_worker(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Runtime:
+    runtime: Runtime = await start(Fragile.as_asgi())
+    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
+    await until(lambda: len(Fragile.runs) == 2)
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    feed(bridge, "raise", handle=2)
+    await until(fails(1, bridge))
+    return runtime
+
+
+async def test_a_worker_can_be_killed_while_it_waits(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = await waiting_worker(bridge, start, monkeypatch)
+    with pytest.raises(ValueError, match="is taken"):
+        runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
+    runtime.kill(runtime._by_app_id[0], 7)
+    assert set(bridge.subscriptions) == {(1, "in/#")}
+    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
+    await until(lambda: len(Fragile.runs) == 3)
+    assert set(bridge.subscriptions) == {(1, "in/#"), (3, "in/#")}
+
+
+async def test_the_end_does_not_wait_for_it(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = await waiting_worker(bridge, start, monkeypatch)
+    bridge.control("stop")
+    await until(lambda: runtime.stopped)
+    assert bridge.subscriptions == {}
+    assert Fragile.says.count("disconnected") == 2
+
+
+async def test_what_is_left_of_a_failed_one_gets_nothing(bridge: FakeBridge, start: Start) -> None:
+    """A task that it has left running neither takes messages nor subscribes."""
+    thieves: list[asyncio.Task[Any]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "mqtt.sub", "mqtt": {"topic": "in/#", "qos": 1}})
+        first = not thieves
+        if first:
+
+            async def steal() -> Any:
+                return await receive()
+
+            thieves.append(asyncio.ensure_future(steal()))
+            await asyncio.sleep(0)
+            raise LookupError("there is no lamp")
+        Fragile.says.append((await receive())["mqtt"]["payload"].decode())
+        with pytest.raises(RuntimeError, match="has ended"):
+            await old_send({"type": "mqtt.sub", "mqtt": {"topic": "x", "qos": 1}})
+        Fragile.says.append("done")
+        await receive()
+
+    sends: list[Any] = []
+
+    async def remembering(scope: Any, receive: Any, send: Any) -> None:
+        sends.append(send)
+        await application(scope, receive, send)
+
+    async def old_send(event: Any) -> None:
+        await sends[0](event)
+
+    await start(remembering)
+    feed(bridge, "mine")
+    await until(lambda: "done" in Fragile.says)
+    assert Fragile.says == ["mine", "done"]
+    assert not thieves[0].done()
+    thieves[0].cancel()
+
+
+class Spawns(Fragile):
+    """Spawns a worker as the documentation's masters do, with the parameters that the test says."""
+
+    parameters: dict[str, Any] = {}  # noqa: RUF012
+
+    async def connect(self) -> None:
+        await super().connect()
+        await self.spawn_worker(7, f"{__name__}.Fragile", self.parameters)
+
+
+async def test_a_master_finds_its_workers_again(
+    bridge: FakeBridge,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connect() spawns them as before: who is there goes on, with other parameters anew."""
+    runtime = await start(Spawns.as_asgi())
+    await until(lambda: len(Fragile.runs) == 2)
+    feed(bridge, "raise")
+    await until(lambda: len(Fragile.runs) == 3)
+    feed(bridge, "still there", handle=2)
+    await until(lambda: "still there" in Fragile.says)
+    with pytest.raises(ValueError, match="is taken"):
+        runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile", {})
+    monkeypatch.setattr(Spawns, "parameters", {"room": "hall"})
+    feed(bridge, "raise")
+    await until(lambda: len(Fragile.runs) == 5)
+    assert Fragile.runs[-1].scope["room"] == "hall"
+    assert set(bridge.subscriptions) == {(1, "in/#"), (3, "in/#")}
+    assert "is given up" not in bridge.text()
