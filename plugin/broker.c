@@ -70,6 +70,7 @@ struct broker {
 	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
+	bool suspends, is_suspended; /* see broker_suspend() */
 };
 
 static uint64_t now_ns(void)
@@ -218,7 +219,7 @@ static bool route(struct broker *broker, const struct mosquitto_evt_message *eve
 	size_t count;
 
 	topics_match(broker->topics, event->topic, &recipients, &count);
-	if (count == 0) {
+	if (count == 0 || broker->is_suspended) {
 		return false;
 	}
 	client = clients_publisher(broker->clients, event->client);
@@ -260,7 +261,7 @@ static void route_own(struct broker *broker, const struct message *publish)
 	size_t count;
 
 	topics_match(broker->topics, publish->topic, &recipients, &count);
-	if (count == 0) {
+	if (count == 0 || broker->is_suspended) {
 		return;
 	}
 	lanes_publishes(broker->lanes, publish->topic, publish->payload, publish->payload_length);
@@ -376,6 +377,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_SESSION:
 		lanes_set_session(broker->lanes, message->code != 0);
+		broker->is_suspended = broker->suspends && message->code == 0;
 		break;
 	case MESSAGE_FENCE:
 		lanes_fence(broker->lanes, message->sequence);
@@ -603,6 +605,7 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {
 		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
+		broker->is_suspended = broker->suspends;
 	} else {
 		lanes_client_gone(broker->lanes);
 	}
@@ -629,6 +632,24 @@ int broker_on_access(int event, void *event_data, void *userdata)
 		return MOSQ_ERR_ACL_DENIED;
 	}
 	return PLUGIN_IGNORE;
+}
+
+void broker_suspend(struct broker *broker)
+{
+	struct message *suspend;
+
+	if (broker->options->cleansession || !lanes_has_session(broker->lanes) ||
+			!(suspend = message_control(MESSAGE_SUSPEND, 0, 0, 1))) {
+		return;
+	}
+	broker->suspends = true;
+	(void)lanes_command(broker->lanes, suspend, false);
+	message_free(suspend);
+}
+
+bool broker_is_suspending(const struct broker *broker)
+{
+	return broker->suspends && !broker->is_suspended;
 }
 
 bool broker_has_stopped(const struct broker *broker)

@@ -43,6 +43,12 @@ int broker_on_connect(int event, void *event_data, void *userdata);
 int broker_on_disconnect(int event, void *event_data, void *userdata);
 int broker_on_access(int event, void *event_data, void *userdata);
 
+/* Before the application ends: where cleansession is false, lets the session end while it keeps its subscriptions. From
+ * that moment on, which broker_is_suspending() waits for, what clients publish is not for the application any more but
+ * waits in the broker for its next start. */
+void broker_suspend(struct broker *broker);
+bool broker_is_suspending(const struct broker *broker);
+
 /* Does what the application asks for until it says kind (MESSAGE_STARTED or MESSAGE_STOPPED) or the time is over.
  * MESSAGE_STOPPED ends every wait. Returns whether kind came. */
 bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds);

@@ -321,6 +321,11 @@ void lanes_set_session(struct lanes *lanes, bool is_up)
 	lanes->is_up = is_up;
 }
 
+bool lanes_has_session(const struct lanes *lanes)
+{
+	return lanes->is_up;
+}
+
 void lanes_fence(struct lanes *lanes, uint64_t fence)
 {
 	struct marks *marks = session_marks(lanes->session, false), *late = session_marks(lanes->session, true);

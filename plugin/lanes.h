@@ -58,6 +58,8 @@ void lanes_client_gone(struct lanes *lanes);
 /* The session is up, or no longer. */
 void lanes_set_session(struct lanes *lanes, bool is_up);
 
+bool lanes_has_session(const struct lanes *lanes);
+
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 

@@ -41,6 +41,7 @@ struct options {
 	size_t queue_size;    /* messages, each direction */
 	size_t queue_bytes;   /* bytes of topics and payloads, each direction */
 	unsigned int startup_timeout_ms;
+	unsigned int shutdown_timeout_ms; /* for consumers' disconnect() */
 	enum options_session session;
 	enum options_loop loop;
 	unsigned int spin_us; /* 0: never */

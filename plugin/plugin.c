@@ -3,7 +3,8 @@
  * Start: options, queues, session, loop thread, wait until the master consumer's connect() has returned, callbacks. The
  *        broker opens its listeners after that, so no client meets a half-started application; the session connects at
  *        the first event.
- * Stop:  callbacks off, session ends, consumers disconnect, loop thread ends. */
+ * Stop:  SIGTERM or SIGINT is kept, consumers disconnect while the broker serves on, the loop thread ends, the broker gets
+ *        its signal; then callbacks off, session ends. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,10 +12,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker.h"
 #include "clients.h"
+#include "goodbye.h"
 #include "interpreter.h"
 #include "lanes.h"
 #include "message.h"
@@ -29,14 +32,22 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* How long consumers have for their disconnect() when the broker stops. */
-#define SHUTDOWN_MS 5000
+/* How long the session has to end before the application is asked to. */
+#define SUSPEND_MS 500
+/* Ticks between the application's end and the broker's: 2.1 sends what a tick has published after the next poll. */
+#define LAST_TICKS 2
 /* How long the loop thread has for its last instructions after it said that it ended. */
 #define JOIN_MS 1000
 /* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
 #define SESSION_JOIN_MS 500
 
+/* RUNNING until a signal comes, SUSPENDING until the session has ended where it is to be kept, LEAVING until the
+ * application has ended or its time is over, GONE after that. */
+enum stage { RUNNING, SUSPENDING, LEAVING, GONE };
+
 enum condition { ALWAYS, ON_2_1, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
+
+static int on_tick(int event, void *event_data, void *userdata);
 
 static const struct {
 	int event;
@@ -44,7 +55,7 @@ static const struct {
 	enum condition condition;
 } callbacks[] = {
 	{MOSQ_EVT_MESSAGE, broker_on_message, ALWAYS},
-	{MOSQ_EVT_TICK, broker_on_tick, ALWAYS},
+	{MOSQ_EVT_TICK, on_tick, ALWAYS},
 	{MOSQ_EVT_BASIC_AUTH, broker_on_login, WHERE_LOGINS_TELL},
 	{EVT_CONNECT, broker_on_connect, ON_2_1},
 	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, ALWAYS},
@@ -67,6 +78,9 @@ struct plugin {
 	int notify_fd; /* the other end of context.inbound_fd */
 	bool may_refuse_copies;
 	bool registered[CALLBACK_COUNT];
+	enum stage stage;
+	uint64_t until_ns;       /* when SUSPENDING or LEAVING ends at the latest */
+	unsigned int last_ticks; /* how many have passed since */
 };
 
 static void notify_loop_thread(void *userdata)
@@ -329,8 +343,8 @@ static int register_callbacks(struct plugin *plugin)
 		if (!applies(plugin, callbacks[i].condition)) {
 			continue;
 		}
-		rc = mosquitto_callback_register(
-				plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL, plugin->broker);
+		rc = mosquitto_callback_register(plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL,
+				callbacks[i].callback == on_tick ? (void *)plugin : (void *)plugin->broker);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			return rc;
 		}
@@ -368,25 +382,93 @@ static int start_session(struct plugin *plugin)
 
 /* ---- stop ---- */
 
-/* Ends the application. What it used is left to the end of the process: threads that it started may outlive it and
- * still write to the log. */
-static void plugin_stop(struct plugin *plugin)
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void ask_application_to_stop(struct plugin *plugin)
 {
 	struct message *stop = message_control(MESSAGE_STOP, 0, 0, 0);
 
+	if (stop) {
+		queue_push_control(plugin->inbound, stop);
+	}
+}
+
+static void say_that_it_did_not_end(const struct plugin *plugin)
+{
+	broker_log(MOSQ_LOG_WARNING, "The application did not end within shutdown_timeout (%g s); the broker ends without it.",
+			plugin->options->shutdown_timeout_ms / 1000.0);
+}
+
+static void enter(struct plugin *plugin, enum stage stage, unsigned int milliseconds)
+{
+	plugin->stage = stage;
+	plugin->until_ns = now_ns() + milliseconds * (uint64_t)1000000U;
+}
+
+/* In each tick: the broker's loop goes on until the application has ended, and gets its signal then. */
+static void take_leave(struct plugin *plugin)
+{
+	goodbye_take_signals();
+	if (!goodbye_is_asked_for()) {
+		return;
+	}
+	if (plugin->stage == RUNNING) {
+		broker_suspend(plugin->broker);
+		enter(plugin, SUSPENDING, SUSPEND_MS);
+	}
+	if (plugin->stage == SUSPENDING && (!broker_is_suspending(plugin->broker) || now_ns() >= plugin->until_ns)) {
+		ask_application_to_stop(plugin);
+		enter(plugin, LEAVING, plugin->options->shutdown_timeout_ms);
+	}
+	if (plugin->stage == LEAVING && broker_has_stopped(plugin->broker)) {
+		plugin->stage = GONE;
+	} else if (plugin->stage == LEAVING && now_ns() >= plugin->until_ns) {
+		say_that_it_did_not_end(plugin);
+		plugin->stage = GONE;
+	}
+	if (plugin->stage == GONE && ++plugin->last_ticks > LAST_TICKS) {
+		goodbye_pass_on();
+		return;
+	}
+	wakeup_insist(plugin->wakeup);
+}
+
+static int on_tick(int event, void *event_data, void *userdata)
+{
+	struct plugin *plugin = userdata;
+	int rc = broker_on_tick(event, event_data, plugin->broker);
+
+	take_leave(plugin);
+	return rc;
+}
+
+/* Ends what is left. What the application used is left to the end of the process: threads that it started may outlive
+ * it and still write to the log. */
+static void plugin_stop(struct plugin *plugin)
+{
 	unregister_callbacks(plugin);
+	goodbye_pass_on();
 	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
 	 * cleansession is false. */
 	lanes_set_session(plugin->lanes, false);
 	if (plugin->session) {
 		(void)session_stop(plugin->session, SESSION_JOIN_MS);
 	}
-	if (stop) {
-		queue_push_control(plugin->inbound, stop);
+	if (plugin->stage == RUNNING) {
+		/* The broker ends for another reason. */
+		ask_application_to_stop(plugin);
+		if (!broker_wait(plugin->broker, MESSAGE_STOPPED, plugin->options->shutdown_timeout_ms)) {
+			say_that_it_did_not_end(plugin);
+		}
 	}
-	if (!broker_wait(plugin->broker, MESSAGE_STOPPED, SHUTDOWN_MS) || !interpreter_join(JOIN_MS)) {
-		broker_log(MOSQ_LOG_WARNING, "The application did not end within %d seconds; the broker ends without it.",
-				SHUTDOWN_MS / 1000);
+	if (broker_has_stopped(plugin->broker)) {
+		(void)interpreter_join(JOIN_MS);
 	}
 }
 

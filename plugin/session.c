@@ -145,7 +145,7 @@ struct session {
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
-	bool settled, suspends, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool keeps;         /* what comes, until it is known which filters are in force */
 	bool refused;       /* CONNACK said no */
 	char lost[512];     /* why the connection was lost, as long as it is not in the log */
@@ -1313,8 +1313,8 @@ static void suspend(struct session *session)
 	tell_is_up(session, false);
 	session->state = SUSPENDED;
 	write_log(session, MOSQ_LOG_NOTICE,
-			"The application has failed: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
-			session->options->client_id);
+			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
+			session->application_ends ? "ends" : "has failed", session->options->client_id);
 }
 
 static void carry_out(struct session *session, const struct message *command)
@@ -1338,6 +1338,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_SUSPEND:
 		session->suspends = true;
+		session->application_ends = command->code != 0;
 		session->suspends_at = now_ms() + SUSPEND_MS;
 		break;
 	default:

@@ -23,6 +23,8 @@ class Options(TypedDict):
     session: bool
     #: How often in a row a consumer that fails is started again; 0: for ever.
     retries: int
+    #: Seconds that consumers have for their disconnect() when the broker stops.
+    shutdown_timeout: float
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.

@@ -39,8 +39,6 @@ TURN = 32
 RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
 #: Seconds without a failure after which earlier ones do not count any more.
 HEALTHY_AFTER = 60.0
-#: Seconds that consumers have for their disconnect() when the broker stops.
-SHUTDOWN_TIMEOUT = 4.0
 
 CONNECT: Event = {"type": "mqtt.connect", "mqtt": {}}
 DISCONNECT: Event = {"type": "mqtt.disconnect", "mqtt": {}}
@@ -322,12 +320,15 @@ class Runtime:
         loop: asyncio.AbstractEventLoop,
         has_session: bool = True,
         retries: int = 3,
+        shutdown_timeout: float = 5.0,
     ) -> None:
         self.bridge = bridge
         self.loop = loop
         self.has_session = has_session
         #: How often in a row a consumer that fails is started again; 0: for ever.
         self.retries = retries
+        #: Seconds that consumers have for their disconnect(); the rest is for the log.
+        self.farewell = 0.8 * shutdown_timeout
         self.stopped = False
         self._started = False
         self._settled = False
@@ -615,12 +616,12 @@ class Runtime:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))
         if consumers:
-            _, late = await asyncio.wait([consumer.task for consumer in consumers], timeout=SHUTDOWN_TIMEOUT)
+            _, late = await asyncio.wait([consumer.task for consumer in consumers], timeout=self.farewell)
             for consumer in consumers:
                 if consumer.task in late:
                     self.log(
                         f"Consumer {consumer} did not finish its disconnect() within "
-                        f"{SHUTDOWN_TIMEOUT:g} seconds and is cancelled."
+                        f"{self.farewell:g} seconds and is cancelled."
                     )
                     consumer.task.cancel()
         self._finish()
@@ -691,7 +692,7 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
-    runtime = Runtime(bridge, loop, options["session"], options["retries"])
+    runtime = Runtime(bridge, loop, options["session"], options["retries"], options["shutdown_timeout"])
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
     if application is not None and options["check"]:

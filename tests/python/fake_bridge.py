@@ -172,6 +172,7 @@ class FakeBridge:
             "verbosity": 0,
             "session": True,
             "retries": 3,
+            "shutdown_timeout": 5.0,
             "check": False,
             "variables": [],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Awaitable
 from typing import Any, Callable
 
 import pytest
@@ -12,7 +13,6 @@ from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
 from running import Start, settle, until
 
-from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
 
 #: Everybody's handle in "hold" and "release".
@@ -247,16 +247,14 @@ async def test_stop_lets_every_consumer_disconnect(bridge: FakeBridge, start: St
     assert bridge.subscriptions == {}
 
 
-async def test_stop_does_not_wait_for_a_consumer_that_hangs(
-    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtime_module, "SHUTDOWN_TIMEOUT", 0.05)
+async def test_stop_does_not_wait_for_a_consumer_that_hangs(bridge: FakeBridge, start: Start) -> None:
 
     class Hanging(Echo):
         async def disconnect(self) -> None:
             await asyncio.Event().wait()
 
     runtime = await start(Hanging.as_asgi())
+    runtime.farewell = 0.05
     bridge.control("stop")
     await until(lambda: runtime.stopped)
     assert "did not finish its disconnect()" in bridge.text()
