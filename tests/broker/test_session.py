@@ -698,7 +698,7 @@ class Kept:
         self.broker = start(
             broker,
             persistence=True,
-            options={"cleansession": clean},
+            options={"cleansession": clean, "retries": 1},
             environment={"TEST_SUBSCRIPTIONS": str(self.file)},
             expect_traceback="RuntimeError: as told",
         )
@@ -709,12 +709,14 @@ class Kept:
         self.file.write_text(json.dumps(filters))
 
     def fail(self) -> None:
-        """Let the master end with an error, and return when the plugin has drawn its conclusions."""
+        """Let the master fail until it is given up, and return when the plugin has drawn its conclusions."""
         since = len(self.broker.log())
         with self.broker.client() as client:
             client.publish("do/0/fail", "{}", qos=1)
+            self.broker.wait_for_log("runs again", since=since)
+            client.publish("do/0/fail", "{}", qos=1)
         if self.clean:
-            self.broker.wait_for_log("RuntimeError: as told", since=since)
+            self.broker.wait_for_log("is given up", since=since)
         else:
             self.broker.wait_for_log("The application has failed: the broker keeps", since=since)
 

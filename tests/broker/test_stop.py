@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import BrokerFactory
+from support.broker import Broker
+from support.packets import PUBACK, PacketClient
 from support.processes import SANITIZER
 
 
@@ -25,6 +31,84 @@ def test_the_broker_stops_whatever_disconnect_does(broker: BrokerFactory, end: s
     assert "mqttasgi: apps: disconnecting" in log
     assert ("did not finish its disconnect()" in log) == (end == "hangs")
     assert ("did not end within" in log) == (end == "blocks")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_last_words_reach_subscribers_and_persistence(broker: BrokerFactory, number: int) -> None:
+    started = broker("apps.ending:application", environment={"TEST_END": "says goodbye"}, persistence=True)
+    client = started.client()
+    client.subscribe("state", qos=1)
+    assert client.wait_for("state").payload == b"online"
+    client.subscribe("last words", qos=2)
+    os.kill(started.pid, number)
+    assert client.wait_for("state").payload == b"offline"
+    # QoS 2 takes two more packets each way, for which the broker does not wait.
+    words = [int(message.payload) for message in client.messages if message.topic == "last words"]
+    assert [word for word in words if word % 3 < 2] == [word for word in range(12) if word % 3 < 2]
+    assert started.wait() == 0
+    started.start()
+    client = started.client()
+    client.subscribe("state", qos=1)
+    assert client.wait_for("state").retain
+
+
+def test_the_broker_serves_on_while_consumers_disconnect(broker: BrokerFactory) -> None:
+    started = broker(
+        "apps.ending:application", environment={"TEST_END": "hangs"}, options={"shutdown_timeout": 3600}
+    )
+    client = started.client()
+    client.subscribe("#", qos=1)
+    os.kill(started.pid, signal.SIGTERM)
+    while client.wait_for("state").payload != b"offline":
+        pass
+    client.publish("mine", b"1", qos=1)
+    assert client.wait_for("mine").payload == b"1"
+    started.client().publish("mine", b"2", qos=2)
+    assert client.wait_for("mine").payload == b"2"
+    # A second signal is meant.
+    os.kill(started.pid, signal.SIGTERM)
+    assert started.wait() == 0
+    assert "did not end within" not in started.log()
+
+
+def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory) -> None:
+    """Where cleansession is false: before the stop, or after the restart."""
+    started = broker(
+        "apps.numbers:application",
+        options={"cleansession": False, "client_id": "numbers"},
+        persistence=True,
+    )
+    taken: list[int] = []
+    numbers = itertools.count()
+    for _ in range(4):
+        started.wait_for_log("Session with the listener", since=len(started.log()) if taken else 0)
+        since = len(started.log())
+        publish_until_the_end(started, numbers, taken)
+        assert started.wait() == 0
+        assert "The application ends: the broker keeps" in started.log()[since:]
+        started.start()
+    client = started.client()
+    client.subscribe("number", qos=1)
+    client.publish("number", "last", qos=1)
+    started.wait_for_log("numbers: last$")
+    heard = [int(found) for found in re.findall(r"numbers: (\d+)$", started.log(), re.MULTILINE)]
+    assert heard == sorted(set(heard))
+    assert set(taken) <= set(heard)
+
+
+def publish_until_the_end(started: Broker, numbers: Iterator[int], taken: list[int]) -> None:
+    """Publish at QoS 1, stop the broker in the midst of it, and keep the numbers that it has taken."""
+    with PacketClient(started.port, "counts") as client:
+        for sent in itertools.count():
+            if sent == 200:
+                os.kill(started.pid, signal.SIGTERM)
+            number = next(numbers)
+            try:
+                client.publish("number", str(number).encode(), 1, sent % 65535 + 1)
+                client.expect(PUBACK, sent % 65535 + 1)
+            except ConnectionError:
+                return
+            taken.append(number)
 
 
 @pytest.mark.parametrize("path", ["apps.remote:Fragile", "apps.remote.Fragile"])

@@ -246,6 +246,12 @@ class Broker:
             ) from None
         return self._reap()
 
+    def wait(self, timeout: float = 20) -> int:
+        """Wait for an end that something else brings about, and return the exit status."""
+        assert self._process is not None
+        self._process.wait(timeout * PATIENCE)
+        return self._reap()
+
     def kill(self) -> None:
         """Send SIGKILL and wait for the end: a crash, as far as everybody else can see."""
         self._kill()

@@ -12,12 +12,18 @@ from mqttasgi.consumers import MqttConsumer
 class Ending(MqttConsumer):
     async def connect(self) -> None:
         logging.getLogger("apps").warning("connected")
+        if os.environ["TEST_END"] != "says goodbye":
+            return
+        await self.publish("state", b"online", qos=1, retain=True)
         if os.environ["TEST_END"] == "thread":
             threading.Thread(target=time.sleep, args=(3600,)).start()
 
     async def disconnect(self) -> None:
         logging.getLogger("apps").warning("disconnecting")
         how = os.environ["TEST_END"]
+        for number in range(12):
+            await self.publish("last words", str(number), qos=number % 3)
+        await self.publish("state", b"offline", qos=1, retain=True)
         if how == "raises":
             raise LookupError("at the end")
         if how == "hangs":
