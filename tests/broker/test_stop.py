@@ -80,12 +80,13 @@ def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory
     )
     taken: list[int] = []
     numbers = itertools.count()
+    since = 0
     for _ in range(4):
-        started.wait_for_log("Session with the listener", since=len(started.log()) if taken else 0)
-        since = len(started.log())
+        started.wait_for_log("Session with the listener", since=since)
         publish_until_the_end(started, numbers, taken)
         assert started.wait() == 0
         assert "The application ends: the broker keeps" in started.log()[since:]
+        since = len(started.log())
         started.start()
     client = started.client()
     client.subscribe("number", qos=1)
