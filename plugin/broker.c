@@ -219,7 +219,7 @@ static bool route(struct broker *broker, const struct mosquitto_evt_message *eve
 	size_t count;
 
 	topics_match(broker->topics, event->topic, &recipients, &count);
-	if (count == 0 || broker->is_suspended) {
+	if (count == 0 || broker->suspends) {
 		return false;
 	}
 	client = clients_publisher(broker->clients, event->client);
@@ -261,7 +261,7 @@ static void route_own(struct broker *broker, const struct message *publish)
 	size_t count;
 
 	topics_match(broker->topics, publish->topic, &recipients, &count);
-	if (count == 0 || broker->is_suspended) {
+	if (count == 0 || broker->suspends) {
 		return;
 	}
 	lanes_publishes(broker->lanes, publish->topic, publish->payload, publish->payload_length);

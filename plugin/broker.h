@@ -43,9 +43,9 @@ int broker_on_connect(int event, void *event_data, void *userdata);
 int broker_on_disconnect(int event, void *event_data, void *userdata);
 int broker_on_access(int event, void *event_data, void *userdata);
 
-/* Before the application ends: where cleansession is false, lets the session end while it keeps its subscriptions. From
- * that moment on, which broker_is_suspending() waits for, what clients publish is not for the application any more but
- * waits in the broker for its next start. */
+/* Before the application ends: where cleansession is false, lets the session end while it keeps its subscriptions. Until
+ * then, which is as long as broker_is_suspending() says so, it brings everything, nothing goes the direct lane; after that
+ * what clients publish waits in the broker for the application's next start. So each message is handled once. */
 void broker_suspend(struct broker *broker);
 bool broker_is_suspending(const struct broker *broker);
 
