@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from . import _launch, _options, _reload
-from ._configuration import is_elsewhere
-from ._options import EXTRAS, PARAMETERS, PYTHON_PATH, UsageError
+from ._configuration import is_elsewhere, python_path
+from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError
 
 
 def main(
@@ -74,9 +74,12 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
         command = [sys.executable, "-c", code, prog, *again]
         if not found.application and application:
             command.append(application)
-        folders = os.environ.get(PYTHON_PATH, str(project)).split(":")
-        os.environ[PYTHON_PATH] = ":".join(folders)
-        return _reload.run(command, folders)
+        folders = python_path(settings, str(project))
+        if not settings.plugin_options.get("python_path"):
+            os.environ[PYTHON_PATH] = ":".join(folders)
+        if settings.env_file and not settings.plugin_options.get("env_file"):
+            os.environ[ENV_FILE] = settings.env_file
+        return _reload.run(command, folders, settings.env_file)
     _launch.start(settings, project)
 
 
