@@ -45,6 +45,21 @@ def _text(value: str) -> str:
     return value
 
 
+def _login(value: str) -> str:
+    if _text(value) != value.strip():
+        raise ValueError("begins or ends with a blank, which mosquitto.conf cannot hold")
+    if len(value.encode()) > 65535:
+        raise ValueError("is longer than the 65535 bytes that MQTT can carry")
+    return value
+
+
+def _user_name(value: str) -> str:
+    # A line of the password file is name:hash, and a comment where it begins with #.
+    if ":" in _login(value) or value.startswith("#"):
+        raise ValueError("has a colon or begins with #, which a password file cannot hold")
+    return value
+
+
 def _number(minimum: int, maximum: int) -> Callable[[str], int]:
     def take(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value.strip()) or not minimum <= int(value) <= maximum:
@@ -62,9 +77,9 @@ def _truth(value: str) -> bool:
 
 
 def _transport(value: str) -> str:
-    if value.strip() not in ("tcp", "websockets"):
+    if value.strip().lower() not in ("tcp", "websockets"):
         raise ValueError("is neither tcp nor websockets")
-    return value.strip()
+    return value.strip().lower()
 
 
 def _file(value: str) -> str:
@@ -148,7 +163,7 @@ PARAMETERS = (
         ("-U", "--username"),
         "MQTT_USERNAME",
         None,
-        _text,
+        _user_name,
         "NAME",
         "clients must log in as this user (with another machine: we do)",
     ),
@@ -157,7 +172,7 @@ PARAMETERS = (
         ("-P", "--password"),
         "MQTT_PASSWORD",
         None,
-        _text,
+        _login,
         "PASSWORD",
         "that user's password; the environment or the .env file keeps it out of the list of processes",
         secret=True,
@@ -433,8 +448,8 @@ def resolve(
         UsageError: A value makes no sense, or two do not go together.
     """
     settings = Settings()
-    path = environment.get(ENV_FILE) or _plugin_options(arguments.plugin_options).get("env_file")
-    settings.variables = _read_dotenv(settings, path, folder)
+    settings.plugin_options = _plugin_options(arguments.plugin_options)
+    settings.variables = _read_dotenv(settings, environment, folder)
     for option in OPTIONS:
         text, source = _find(option, arguments, environment, settings)
         if text is None:
@@ -450,7 +465,6 @@ def resolve(
             raise settings.complain(option.name, f"{shown}{error}") from None
         setattr(settings, option.name, value)
     settings.application = settings.application or application or ""
-    settings.plugin_options = _plugin_options(arguments.plugin_options)
     check_together(settings)
     return settings
 
@@ -471,13 +485,23 @@ def _find(
     return None, ""
 
 
-def _read_dotenv(settings: Settings, path: Optional[str], folder: Path) -> Mapping[str, Optional[str]]:
+def _read_dotenv(
+    settings: Settings, environment: Mapping[str, str], folder: Path
+) -> Mapping[str, Optional[str]]:
     try:
         from dotenv import dotenv_values
     except ImportError:
         raise UsageError("python-dotenv is not installed in this Python: pip install python-dotenv") from None
-    file = Path(path).expanduser().absolute() if path else folder / ".env"
-    if not path and not file.is_file():
+    given = settings.plugin_options
+    path = given.get("env_file") or environment.get(ENV_FILE)
+    if path:
+        file: Optional[Path] = Path(path).expanduser().absolute()
+    else:
+        # The plugin would find those beside the code, too.
+        code = (given.get("python_path") or environment.get(PYTHON_PATH) or "").split(":")
+        places = (place.absolute() / ".env" for place in (folder, *map(Path, filter(None, code))))
+        file = next((place for place in places if place.is_file()), None)
+    if file is None:
         return {}
     settings.env_file = str(file)
     # It warns of lines that it passes over; the plugin names the first of them, and stops.
@@ -502,6 +526,8 @@ def _plugin_options(texts: Sequence[str]) -> dict[str, str]:
         if key in taken:
             flag = taken[key].flags[-1] if taken[key].flags else "the last argument"
             raise UsageError(f"argument -o/--option: {key} is set with {flag}")
+        if key == "check":
+            raise UsageError("argument -o/--option: check is done with --check")
         if key in found:
             raise UsageError(f"argument -o/--option: {key} is given twice")
         try:
@@ -522,10 +548,6 @@ def check_together(settings: Settings) -> None:
         raise settings.complain(has, f"a certificate and its key belong together; {lacks} is missing")
     if settings.password is not None and settings.username is None:
         raise settings.complain("password", "there is no username that it belongs to")
-    if settings.username is not None and ":" in settings.username:
-        raise settings.complain(
-            "username", f"{_quote(settings.username)} has a colon, which a password file cannot hold"
-        )
     if settings.host.startswith("/"):
         _check_socket(settings)
     elif "/" in settings.host or " " in settings.host:
@@ -546,6 +568,11 @@ def _check_socket(settings: Settings) -> None:
     if settings.bridge:
         raise settings.complain(
             "bridge", "Mosquitto cannot mirror a broker through a unix socket; name its host and port"
+        )
+    if re.search(r"\s", settings.host):
+        raise settings.complain(
+            "host",
+            f"{_quote(settings.host)} has a blank, which mosquitto.conf has no place for in an address",
         )
     if len(os.fsencode(settings.host)) > 107:
         raise settings.complain("host", f"{_quote(settings.host)} is too long for a unix socket's path")
