@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ._options import PYTHON_PATH, VIRTUALENV, Settings
+from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
 
 #: The heading of `--include`'s lines.
 INCLUDED_FROM = "from {}"
@@ -123,11 +123,11 @@ def _is_here(settings: Settings) -> bool:
     except (socket.gaierror, UnicodeError) as error:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
             return False
-        raise settings.complain(
-            "host",
-            f'there is no host "{settings.host}"; name localhost, an address of this machine, or another '
-            "machine",
-        ) from None
+        name, colon, port = settings.host.rpartition(":")
+        hint = "name localhost, an address of this machine, or another machine"
+        if colon and name and port.isdecimal():
+            hint = f"the port is an option of its own: -H {name} -p {port}"
+        raise settings.complain("host", f'there is no host "{settings.host}"; {hint}') from None
     return any(_can_bind(family, address) for family, _, _, _, address in found)
 
 
@@ -294,8 +294,7 @@ def _check_certificate(settings: Settings) -> None:
             raise settings.complain("key", f"{settings.key} is not the key of {settings.cert}") from None
         raise settings.complain(
             "cert",
-            f"{settings.cert} and {settings.key} are not a certificate and its key in PEM form "
-            f"({error.reason})",
+            f"{settings.cert} and {settings.key} are not a certificate and its key; give both in PEM form",
         ) from None
     if settings.cacert:
         try:
@@ -389,6 +388,10 @@ def _plugin(
     for key, value, why in options:
         if value is not None:
             shown = str(value).lower() if isinstance(value, bool) else str(value)
+            try:
+                check_text(shown)
+            except ValueError as error:
+                raise UsageError(f"{key} {error}") from None
             made.append(Line(f"plugin_opt_{key} {shown}", why))
     return made
 
@@ -425,5 +428,9 @@ def _given(settings: Settings, key: str, variable: str) -> Optional[str]:
 def _included(settings: Settings) -> list[str]:
     try:
         return Path(settings.include or "").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise settings.complain("include", f"{settings.include} cannot be read as text: {error}") from None
+    except UnicodeDecodeError:
+        raise settings.complain(
+            "include", f"{settings.include} is not text in UTF-8; save it as that"
+        ) from None
+    except OSError as error:
+        raise settings.complain("include", f"{settings.include} cannot be read: {error.strerror}") from None

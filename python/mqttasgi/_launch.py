@@ -24,6 +24,16 @@ from ._options import Settings, UsageError
 
 _PLUGIN = "mqttasgi_plugin.so"
 
+#: How lines of a broker begin that is only asked, and ends.
+_OF_NO_INTEREST = (
+    "mosquitto version",
+    "Config loaded",
+    "Loading plugin",
+    "Error: Plugin ",
+    "Error: Could not init",
+    "Warning: Mosquitto should not be run as root",
+)
+
 
 class LaunchError(Exception):
     """The broker cannot be started; the text is a sentence for who tried."""
@@ -49,7 +59,7 @@ def find_plugin() -> Plugin:
     """
     named = os.environ.get("MQTTASGI_PLUGIN")
     if named:
-        candidates = [Path(named).expanduser().absolute()]
+        candidates = [Path(os.path.expanduser(named)).absolute()]
     else:
         # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi.
         package = Path(__file__).absolute().parent
@@ -59,7 +69,7 @@ def find_plugin() -> Plugin:
             folders += [Path("/usr/lib") / multiarch, Path("/usr/local/lib") / multiarch]
         candidates = [folder / _PLUGIN for folder in folders]
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):
             return _identify(path)
     if named:
         raise LaunchError(f"environment variable MQTTASGI_PLUGIN: there is no file {named}; name {_PLUGIN}")
@@ -405,9 +415,7 @@ def _report(good: bool, what: str, output: str = "") -> None:
     for line in output.splitlines():
         # Without the time, and without what a broker says that ends.
         text = re.sub(r"^\d{4}-\d\d-\d\dT[\d:]+: ", "", line)
-        if not re.match(
-            r"mosquitto version|Config loaded|Error: Plugin |Loading plugin|Error: Could not init", text
-        ):
+        if not text.startswith(_OF_NO_INTEREST):
             print(f"        {text}")
 
 
