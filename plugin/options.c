@@ -324,24 +324,66 @@ static void check_application(struct loader *loader)
 	}
 }
 
-/* A unix socket has no port. One from another place than the host, such as a `.env` file that somebody else uses too, is
- * passed over; beside the host it is a mistake. */
+/* Options of a TCP connection, and why a unix socket has none of them. */
+static const struct {
+	const char *key, *reason;
+} of_tcp[] = {
+	{"port", "a unix socket has none"},
+	{"cert", "a unix socket has no TLS"},
+	{"key", "a unix socket has no TLS"},
+	{"cacert", "a unix socket has no TLS"},
+	{"use_ssl", "a unix socket has no TLS"},
+	{"transport", "a unix socket has no websockets"},
+};
+#define OF_TCP_LENGTH (sizeof of_tcp / sizeof of_tcp[0])
+
+static bool host_is_socket(const struct loader *loader)
+{
+	return loader->given[row_of("host")].valid && *loader->options->host == '/';
+}
+
+/* A unix socket is not reached by TCP. What another place than the host's says of that, such as a `.env` file that
+ * somebody else uses too, is passed over before anybody looks at it, with the defaults: the fields stay zero, which is
+ * no port, no TLS and transport tcp. */
+static void pass_over_of_tcp(struct loader *loader)
+{
+	struct given *given;
+	size_t i;
+
+	for (i = 0; i < OF_TCP_LENGTH && host_is_socket(loader); i++) {
+		given = &loader->given[row_of(of_tcp[i].key)];
+		if (given->source != loader->given[row_of("host")].source) {
+			given->value = NULL;
+		}
+	}
+}
+
+static bool is_zero(const struct option *option, const struct options *options)
+{
+	static const char zeroes[sizeof(uint64_t)];
+
+	return memcmp((const char *)options + option->offset, zeroes, option->size) == 0;
+}
+
+/* Beside the host such an option is a mistake, unless it says what holds anyway: port 0, use_ssl false, transport tcp. */
 static void check_socket_path(struct loader *loader)
 {
-	const struct given *host = &loader->given[row_of("host")], *port = &loader->given[row_of("port")];
-	struct options *options = loader->options;
+	const struct options *options = loader->options;
+	size_t row, i;
 
 	if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
 		begin_sentence_about(loader, row_of("host"));
 		text_add_quoted(&loader->errors, options->host);
 		text_addf(&loader->errors, " is too long for a unix socket's path");
 	}
-	if (port->valid && port->source == host->source && options->port != 0) {
-		begin_sentence_about(loader, row_of("port"));
-		text_addf(&loader->errors, "a unix socket has none, leave it out or name another host than ");
-		text_add_quoted(&loader->errors, options->host);
+	for (i = 0; i < OF_TCP_LENGTH; i++) {
+		row = row_of(of_tcp[i].key);
+		if (loader->given[row].valid && !is_zero(&table[row], options)) {
+			begin_sentence_about(loader, row);
+			text_addf(&loader->errors, "%s, leave it out or name another host than ", of_tcp[i].reason);
+			text_add_quoted(&loader->errors, options->host);
+		}
 	}
-	options->port = 0;
 }
 
 static void check_address(struct loader *loader)
@@ -352,7 +394,7 @@ static void check_address(struct loader *loader)
 	if (!loader->given[host].valid) {
 		return;
 	}
-	if (*options->host == '/') {
+	if (host_is_socket(loader)) {
 		check_socket_path(loader);
 		return;
 	}
@@ -372,7 +414,7 @@ static void check_certificate(struct loader *loader)
 	size_t cert = row_of("cert"), key = row_of("key");
 	bool has_cert = loader->given[cert].value, has_key = loader->given[key].value;
 
-	if (has_cert != has_key) {
+	if (has_cert != has_key && !host_is_socket(loader)) {
 		begin_sentence_about(loader, has_cert ? cert : key);
 		text_addf(&loader->errors, "needs option %s too", has_cert ? "key" : "cert");
 	}
@@ -533,6 +575,8 @@ static void load(struct loader *loader)
 	gather_environment(loader);
 	load_dotenv(loader);
 	gather_defaults(loader);
+	take_value(loader, row_of("host"));
+	pass_over_of_tcp(loader);
 	for (row = 0; row < TABLE_LENGTH; row++) {
 		take_value(loader, row);
 	}

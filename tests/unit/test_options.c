@@ -383,6 +383,53 @@ static void test_address(void **state)
 	assert_non_null(strstr(error, "\" is too long for a unix socket's path"));
 }
 
+/* A `.env` file, or an environment, that somebody else uses too says how to reach a listener by TCP. */
+static void test_what_a_unix_socket_does_without(void **state)
+{
+	static const char *const lines[][2] = {{"cert", "pem"}, {"key", "pem"}, {"cacert", "pem"}, {"use_ssl", "true"}};
+	char expected[256];
+	size_t i;
+
+	(void)state;
+	write_file("pem", "");
+	write_file(".env", "MQTT_PORT=8883\nTLS_CERT=pem\nTLS_KEY=pem\nTLS_CA=missing\nMQTT_TRANSPORT=pigeon\n");
+	setenv("MQTT_USE_SSL", "perhaps", 1);
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_int_equal(options->port, 0);
+	assert_null(options->cert);
+	assert_null(options->key);
+	assert_null(options->cacert);
+	assert_false(options->use_ssl);
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
+
+	/* Half a certificate is none. */
+	write_file(".env", "TLS_CERT=missing\n");
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_null(options->cert);
+
+	/* They are looked at for any other host, */
+	assert_int_equal(load(APP, "host", "localhost", NULL), MOSQ_ERR_INVAL);
+	assert_non_null(strstr(error, "MQTT_USE_SSL: \"perhaps\" is neither"));
+	assert_non_null(strstr(error, "TLS_CERT: \"missing\" cannot be read"));
+
+	/* and beside the host, wherever that is. */
+	unsetenv("MQTT_USE_SSL");
+	assert_int_equal(unlink(".env"), 0);
+	for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		(void)snprintf(expected, sizeof expected,
+				"option %s: a unix socket has no TLS, leave it out or name another host than \"/s\"", lines[i][0]);
+		assert_fails(expected, APP, "host", "/s", lines[i][0], lines[i][1]);
+	}
+	assert_fails("option transport: a unix socket has no websockets, leave it out or name another host than \"/s\"", APP,
+			"host", "/s", "transport", "websockets");
+	write_file(".env", "MQTT_HOSTNAME=/s\nMQTT_USE_SSL=true\n");
+	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
+	assert_error_is("%s/.env line 2, MQTT_USE_SSL: a unix socket has no TLS, leave it out or name another host than "
+					"\"/s\"");
+	assert_loads(APP, "host", "/s", "port", "0", "use_ssl", "false", "transport", "tcp");
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
+}
+
 static void test_paths(void **state)
 {
 	(void)state;
@@ -504,6 +551,7 @@ int main(void)
 			test(test_sources_are_named),
 			test(test_values_are_shortened_and_passwords_hidden),
 			test(test_address),
+			test(test_what_a_unix_socket_does_without),
 			test(test_paths),
 			test(test_another_user_is_named),
 			test(test_scarce_memory),
