@@ -10,6 +10,7 @@
 #include "mosquitto_api.h"
 #include "options.h"
 #include "scarce_memory.h"
+#include "text.h"
 
 /* Every test runs in an empty folder of its own, with none of our variables in the environment. */
 
@@ -199,6 +200,48 @@ static void test_precedence(void **state)
 	assert_int_equal(options->variable_count, 5);
 	assert_string_equal(options->variables[4].name, "OTHER");
 	assert_string_equal(options->variables[4].value, "x");
+}
+
+static void test_again(void **state)
+{
+	struct mosquitto_opt lines[] = {{(char *)(uintptr_t) "application", (char *)(uintptr_t) "a:b"},
+			{(char *)(uintptr_t) "port", (char *)(uintptr_t) "3"}};
+	struct options *again = NULL;
+	struct text text = {0};
+
+	(void)state;
+	write_file(".env", "MQTT_PORT=1\n\nMQTT_RETRIES=7\nMQTT_HOSTNAME=dot\n");
+	setenv("MQTT_HOSTNAME", "env", 1);
+	assert_loads("application", "a:b");
+	/* As if they had never changed, */
+	write_file(".env", "MQTT_PORT=2\nMQTT_RETRIES=8\nMQTT_USERNAME=dot\nno sense\n");
+	setenv("MQTT_HOSTNAME", "other", 1);
+	setenv("VERBOSITY", "nonsense", 1);
+	assert_int_equal(options_load_again(lines, 1, options, &again, &error), MOSQ_ERR_SUCCESS);
+	assert_string_equal(again->host, "env");
+	assert_int_equal(again->port, 1);
+	assert_int_equal(again->retries, 7);
+	assert_null(again->username);
+	assert_int_equal(again->verbosity, 0);
+	assert_string_equal(again->env_file, options->env_file);
+	assert_int_equal(again->variable_count, 0);
+	assert_int_equal(options_changed_for_later(options, again, &text), 0);
+	options_free(again);
+	/* and a line goes before them. */
+	assert_int_equal(options_load_again(lines, 2, options, &again, &error), MOSQ_ERR_SUCCESS);
+	assert_int_equal(again->port, 3);
+	assert_int_equal(options_changed_for_later(options, again, &text), 1);
+	assert_string_equal(text.data, "port");
+	text_free(&text);
+	options_free(again);
+	/* What was fit for the start may not be any more, and is named as then. */
+	unsetenv("VERBOSITY");
+	write_file("pem", "");
+	write_file(".env", "\nTLS_CA=pem\n");
+	assert_loads("application", "a:b");
+	assert_int_equal(unlink("pem"), 0);
+	assert_int_equal(options_load_again(lines, 1, options, &again, &error), MOSQ_ERR_INVAL);
+	assert_error_is("%s/.env line 2, TLS_CA: \"pem\" cannot be read: No such file or directory");
 }
 
 static void test_where_dotenv_is_looked_for(void **state)
@@ -543,6 +586,7 @@ int main(void)
 			test(test_a_client_id_that_outlives_the_process),
 			test(test_every_option_from_lines),
 			test(test_precedence),
+			test(test_again),
 			test(test_where_dotenv_is_looked_for),
 			test(test_numbers_are_strict),
 			test(test_bytes_and_seconds),
