@@ -65,6 +65,7 @@ struct broker {
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
 	struct spin spin;
+	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
 	struct complaint publish_refused;
 	bool is_2_1;
@@ -137,6 +138,15 @@ bool broker_is_2_1(void)
 	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
 }
 
+/* The options that are numbers and can change. */
+static void set_numbers(struct broker *broker, const struct options *options)
+{
+	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
+	broker->spin.credit = SPIN_CREDIT_MAX;
+	broker->queue_size = options->queue_size;
+	broker->queue_bytes = options->queue_bytes;
+}
+
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
 		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients)
 {
@@ -156,8 +166,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->wakeup = wakeup;
 	broker->lanes = lanes;
 	broker->clients = clients;
-	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
-	broker->spin.credit = SPIN_CREDIT_MAX;
+	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
 	return broker;
 }
@@ -170,6 +179,21 @@ void broker_free(struct broker *broker)
 	topics_free(broker->topics);
 	text_free(&broker->properties);
 	free(broker);
+}
+
+bool broker_adopt(struct broker *broker, const struct options *options)
+{
+	struct message *verbosity = message_control(MESSAGE_VERBOSITY, 0, 0, options->verbosity);
+
+	if (!verbosity) {
+		return false;
+	}
+	/* Behind the messages that wait: what they log is logged as it was. */
+	queue_push_control(broker->inbound, verbosity);
+	queue_set_limits(broker->inbound, options->queue_size, options->queue_bytes);
+	queue_set_limits(broker->outbound, options->queue_size, options->queue_bytes);
+	set_numbers(broker, options);
+	return true;
 }
 
 void broker_read_properties(struct broker *broker, const struct properties_reader *reader)
@@ -189,8 +213,8 @@ static bool hand_over(struct broker *broker, struct message *message)
 		broker_log(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
 				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, message ? message->topic : "", reason, broker->options->queue_size,
-				broker->options->queue_bytes);
+				(unsigned long long)times, message ? message->topic : "", reason, broker->queue_size,
+				broker->queue_bytes);
 	}
 	if (!done) {
 		message_free(message);
@@ -396,6 +420,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 	case MESSAGE_WRITABLE:
 	case MESSAGE_HOLD:
 	case MESSAGE_RELEASE:
+	case MESSAGE_VERBOSITY:
 	case MESSAGE_STOP:
 		break; /* those go the other way */
 	}

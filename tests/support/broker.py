@@ -264,9 +264,22 @@ class Broker:
         """Send SIGKILL and wait for the end: a crash, as far as everybody else can see."""
         self._kill()
 
-    def reload(self) -> None:
-        """Send SIGHUP: Mosquitto reads its configuration file again."""
+    def reload(self, options: Mapping[str, object] | None = None) -> None:
+        """Send SIGHUP: Mosquitto reads its configuration file again.
+
+        Args:
+            options: Changes of the plugin's, from now on; as for a new broker.
+        """
+        if options is not None:
+            self._options.update(options)
+            self.rewrite(self.configuration())
         os.kill(self.pid, signal.SIGHUP)
+
+    def rewrite(self, configuration: str) -> None:
+        """Replace the configuration file; nobody sees half of it."""
+        new = self.folder / "mosquitto.conf.new"
+        new.write_text(configuration)
+        new.replace(self.folder / "mosquitto.conf")
 
     def restart(self, timeout: float = 60) -> Broker:
         """Stop and start with the same folder, and the same port."""

@@ -396,6 +396,46 @@ static void test_full_inbound_queue_drops_the_newest(void **state)
 	receive_message("a", "8");
 }
 
+/* As at SIGHUP. What waits stays, and is handled as before. */
+static void test_options_that_change(void **state)
+{
+	struct options other = {.verbosity = 2, .queue_size = 3, .queue_bytes = 1000000};
+	struct message *verbosity;
+	int i;
+
+	(void)state;
+	use(2, 0);
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
+	assert_true(broker_adopt(f.broker, &other));
+	client_publishes("a", "3", 0);
+	assert_int_equal(stub.log_count, 0);
+	client_publishes("a", "4", 0);
+	assert_int_equal(stub_broker_logged("queue_size (3) and queue_bytes (1000000)"), 1);
+	receive_message("a", "1");
+	receive_message("a", "2");
+	verbosity = receive(MESSAGE_VERBOSITY);
+	assert_int_equal(verbosity->code, 2);
+	done(verbosity);
+	receive_message("a", "3");
+	for (i = 0; i < 3; i++) {
+		assert_true(application_publishes("b", "5"));
+	}
+	assert_false(application_publishes("b", "6"));
+	tick();
+
+	scarce_memory(1, true);
+	other.queue_size = 1;
+	assert_false(broker_adopt(f.broker, &other));
+	assert_true(scarce_memory_end());
+	for (i = 0; i < 3; i++) {
+		assert_true(application_publishes("b", "5"));
+	}
+	tick();
+}
+
 /* A topic has up to 65,535 bytes, a line 1,000: the reason must not be what is cut off. */
 static void test_complaints_about_long_topics(void **state)
 {
@@ -970,6 +1010,24 @@ static void test_no_spin_without_the_option(void **state)
 /* ---- 2.0 and 2.1 ---- */
 
 /* What a tick of 2.1 published is sent after the poll that follows, which must be cut short. */
+static void test_spin_begins_and_ends_while_the_broker_runs(void **state)
+{
+	struct options other = {.queue_size = 1000, .queue_bytes = 1000000, .spin_us = SPIN_US};
+
+	(void)state;
+	subscribe(1, "question", 0);
+	fake.step_ns = STEP_NS;
+	fake.now_ns = 1000000000;
+	assert_int_equal(ask(), 0);
+	assert_true(broker_adopt(f.broker, &other));
+	done(receive(MESSAGE_VERBOSITY));
+	assert_in_range(ask(), LOOKS_OF_A_SPIN, LOOKS_OF_A_SPIN + 3);
+	other.spin_us = 0;
+	assert_true(broker_adopt(f.broker, &other));
+	done(receive(MESSAGE_VERBOSITY));
+	assert_int_equal(ask(), 0);
+}
+
 static void test_poll_after_a_tick_that_did_something(void **state)
 {
 	(void)state;
@@ -1713,6 +1771,7 @@ int main(void)
 			broker_test(test_message_event_drains_first),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_options_that_change),
 			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),
 			broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
@@ -1737,6 +1796,7 @@ int main(void)
 			broker_test(test_no_spin_with_several_messages_under_way),
 			broker_test(test_no_spin_without_a_rest_before),
 			broker_test(test_no_spin_without_the_option),
+			broker_test(test_spin_begins_and_ends_while_the_broker_runs),
 			broker_test(test_poll_after_a_tick_that_did_something),
 			broker_test(test_every_answer_wakes_the_broker),
 			broker_test(test_the_session_gets_what_is_not_direct),
