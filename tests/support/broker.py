@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,8 @@ class Broker:
         listener: bool = True,
         anonymous: bool = True,
         persistence: bool = False,
+        configuration: str | None = None,
+        command: Sequence[str] | None = None,
         expect_traceback: bool | str = False,
     ) -> None:
         """Nothing is started and no file is written yet.
@@ -167,6 +169,10 @@ class Broker:
             listener: False writes no listener line (`lines` may bring their own).
             anonymous: The value of `allow_anonymous`.
             persistence: True keeps retained messages and sessions in `folder` over a restart.
+            configuration: The whole configuration file, in place of what the arguments above would make; `port` is
+                then one that it listens on.
+            command: What is started in place of `mosquitto -c FILE`, and becomes the broker; `port` is then one that
+                it listens on.
             expect_traceback: See the attribute.
         """
         self.folder = folder
@@ -186,6 +192,8 @@ class Broker:
         self._listener = listener
         self._anonymous = anonymous
         self._persistence = persistence
+        self._text = configuration
+        self._command = list(command) if command is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._tag = uuid.uuid4().hex
@@ -409,6 +417,8 @@ class Broker:
 
     def configuration(self) -> str:
         """Return the text of the configuration file."""
+        if self._text is not None:
+            return self._text
         text = [
             "log_dest stderr",
             "log_type all",
@@ -458,9 +468,10 @@ class Broker:
             environment.update(sanitizer_environment())
         environment.update(self._environment)
         environment[TAG] = self._tag
+        command = self._command or [mosquitto_program(), "-c", str(configuration)]
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_fixed_addresses(environment), mosquitto_program(), "-c", str(configuration)],
+                [*_fixed_addresses(environment), *command],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
