@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -13,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_start import copy_of_everything, embedded_python
 
 from conftest import BrokerFactory
-from support.broker import Broker, passwords, plugin_path, virtualenv
+from support.broker import TAG, Broker, passwords, plugin_path, virtualenv
+from support.confined import Notified, Settings, command, read_unit, syscall_filter_is_known
 from support.consumers import Recorders
-from support.processes import PATIENCE, free_port, wait_until
+from support.processes import PATIENCE, SANITIZER, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -370,3 +374,255 @@ def test_bridge(place: Place, broker: BrokerFactory, tmp_path: Path) -> None:
 
 def heard(recorders: Recorders, started: Broker) -> str:
     return " ".join(entry[1]["topic"] for entry in recorders.history() if entry[0] == "message")
+
+
+# ---- mqttasgi.service and the drop-in for mosquitto.service ----
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(SANITIZER),
+    reason="only root can mount; and a sanitizer's library does what the filter forbids",
+)
+
+# Says what it can do and what not.
+SITE = """
+import ctypes, errno, json, os, socket, sys
+import django
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "STATE/db.sqlite3"}},
+    INSTALLED_APPS=["django.contrib.contenttypes"],
+)
+django.setup()
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+from django.contrib.contenttypes.models import ContentType
+from mqttasgi.consumers import MqttConsumer
+
+def outcome(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+
+def write(path):
+    with open(path, "w"):
+        pass
+
+def call(name, *arguments):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+class Site(MqttConsumer):
+    async def connect(self):
+        await sync_to_async(call_command)("migrate", verbosity=0)
+        await self.subscribe("in/#", 1)
+
+    async def receive(self, mqtt_message):
+        status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines())
+        await self.publish("out/report", json.dumps({
+            "rows": await ContentType.objects.acount(),
+            "word": os.environ.get("SITE_WORD"),
+            "retained": mqtt_message["retain"],
+            "uid": os.getuid(),
+            "prefix": sys.prefix,
+            "status": {name: status[name] for name in ("CapBnd", "CapEff", "NoNewPrivs", "Seccomp")},
+            "write": {path: outcome(write, f"{path}/probe") for path in ("STATE", "/srv/mysite", "/usr", "/tmp")},
+            "look": {path: outcome(os.listdir, path) for path in ("/home", "/dev/input", "/tmp")},
+            "netlink": outcome(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW),
+            "namespace": outcome(call, "unshare", 0x10000000),
+            "forbidden": outcome(call, "ptrace", 7, os.getpid(), 0, 0),
+        }), qos=1)
+
+application = Site.as_asgi()
+"""
+
+
+class Machine:
+    """What a service finds on the machine: a project in /srv/mysite, the plugin, and a folder for its state."""
+
+    def __init__(self, folder: Path, state: str) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        project, self.installed, self.state = (folder / name for name in ("project", "installed", "state"))
+        copy_of_everything(self.installed)
+        (project / "mysite").mkdir(parents=True)
+        (project / "mysite" / "asgi.py").write_text(SITE.replace("STATE", state))
+        self.env_file = project / ".env"
+        self.env_file.write_text(f"SITE_WORD='of the project'\nMQTT_PORT={self.port}\n")
+        self.env_file.chmod(0o640)
+        shutil.chown(self.env_file, group="mosquitto")
+        self.state.mkdir()
+        shutil.chown(self.state, "mosquitto")
+        environment = project / "venv"
+        subprocess.run([embedded_python(), "-m", "venv", "--without-pip", environment], check=True)
+        site = next(environment.glob("lib/python3.*/site-packages"))
+        (site / "paths.pth").write_text("/usr/local/lib/mqttasgi\n/srv/packages\n")
+        # As pip writes it.
+        script = environment / "bin" / "mqttasgi"
+        script.write_text(
+            "#!/srv/mysite/venv/bin/python3\nimport sys\nfrom mqttasgi.cli import main\nsys.exit(main())\n"
+        )
+        script.chmod(0o755)
+        packages = virtualenv() or Path("/usr/lib/python3/dist-packages")
+        self.files = {
+            "/srv/mysite": project,
+            "/srv/packages": next(packages.glob("lib/python3.*/site-packages"), packages),
+            "/usr/local/lib/mqttasgi": self.installed / "mqttasgi",
+            "/usr/local/lib/mqttasgi_plugin.so": self.installed / plugin_path().name,
+            state: self.state,
+        }
+
+
+def check_report(report: dict[str, Any], state: str, capabilities: str) -> None:
+    """What the application in a confined service says of itself."""
+    assert report["rows"] > 0
+    assert report["word"] == "of the project"
+    assert report["uid"] == pwd.getpwnam("mosquitto").pw_uid
+    assert report["prefix"] == "/srv/mysite/venv"
+    refused = {"/srv/mysite": "EROFS", "/usr": "EROFS"}
+    assert report["write"] == {state: "done", "/tmp": "done", **refused}
+    assert report["look"] == {"/home": "EACCES", "/dev/input": "ENOENT", "/tmp": "done"}
+    status = report["status"]
+    assert (status["CapBnd"], status["CapEff"]) == (capabilities, "0" * 16)
+    assert status["NoNewPrivs"] == "1"
+    if syscall_filter_is_known():
+        assert status["Seccomp"] == "2"
+        assert report["netlink"] == "EAFNOSUPPORT"
+        assert report["namespace"] == "EPERM"
+        assert report["forbidden"] == "EPERM"
+
+
+def reload_by(settings: Settings, started: Broker, files: Mapping[str, Path]) -> None:
+    """Carry out ExecReload= as the service would be told to."""
+    since = len(started.log())
+    run = settings["ExecReload"][-1].replace("$MAINPID", str(started.pid))
+    subprocess.run(
+        command(settings, run, files=files, keep=TAG), env={**os.environ, TAG: "reload"}, check=True
+    )
+    started.wait_for_log("Reloading config", 10, since=since)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_units_are_as_systemd_wants_them(tmp_path: Path) -> None:
+    unit = (CONFIG / "mqttasgi.service").read_text()
+    start = "ExecStart=/srv/mysite/venv/bin/mqttasgi "
+    assert unit.count(start) == 1
+    debian = Path("/lib/systemd/system/mosquitto.service").read_text()
+    drop_in = (CONFIG / "mosquitto.service.d-mqttasgi.conf").read_text()
+    # systemd-analyze wants the program to be there.
+    for name, text in {
+        "mqttasgi.service": unit.replace(start, "ExecStart=/bin/true "),
+        "mosquitto.service": debian + drop_in,
+    }.items():
+        file = tmp_path / name
+        file.write_text(text)
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", file],
+            capture_output=True,
+            text=True,
+        )
+        assert name not in verified.stderr, verified.stderr
+        security = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=35", file],
+            capture_output=True,
+            text=True,
+        )
+        assert security.returncode == 0, f"more exposed than 3.5 of 10:\n{security.stdout}{security.stderr}"
+
+
+@needs_root
+def test_the_service(broker: BrokerFactory, tmp_path: Path) -> None:
+    """Its command starts the broker as the unit confines it, says when it is ready, reloads, and keeps messages."""
+    state = "/var/lib/mqttasgi"
+    machine = Machine(tmp_path / "machine", state)
+    text = (CONFIG / "mqttasgi.service").read_text()
+    assert text.count("\nUser=mqttasgi\n") == 1
+    settings = read_unit(text.replace("\nUser=mqttasgi\n", "\nUser=mosquitto\n"))
+    assert settings["Type"] == ["notify"]
+    assert settings["StateDirectory"] == ["mqttasgi"]
+    with Notified() as notified:
+        started = broker(
+            plugin=None,
+            port=machine.port,
+            command=command(
+                settings,
+                settings["ExecStart"][-1],
+                files=machine.files,
+                keep=TAG,
+                environment={"NOTIFY_SOCKET": notified.address},
+            ),
+        )
+        said, pid = notified.wait(20 * PATIENCE)
+        assert said.strip() == "READY=1"
+        assert pid == started.pid, "NotifyAccess=main"
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/kept", "1", qos=1, retain=True)
+    check_report(json.loads(client.wait_for("out/report").payload), state, "0" * 16)
+    reload_by(settings, started, machine.files)
+    started.restart()
+    assert (machine.state / "mosquitto.db").exists()
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/again", "1", qos=1)
+    assert json.loads(client.wait_for("out/report").payload)["rows"] > 0
+    client.subscribe("in/kept")
+    assert client.wait_for("in/kept").retain
+
+
+@needs_root
+def test_debians_service(broker: BrokerFactory, tmp_path: Path) -> None:
+    """Debian's own unit with the drop-in, and mosquitto.conf in /etc/mosquitto/conf.d as its comment says."""
+    state = "/var/lib/mosquitto"
+    machine = Machine(tmp_path / "machine", state)
+    log, etc, run = (tmp_path / name for name in ("log", "etc", "run"))
+    for folder in (log, run, etc, etc / "conf.d"):
+        folder.mkdir()
+    (etc / "mosquitto.conf").write_text(
+        "pid_file /run/mosquitto/mosquitto.pid\npersistence true\npersistence_location /var/lib/mosquitto/\n"
+        "log_dest file /var/log/mosquitto/mosquitto.log\nlog_dest stderr\ninclude_dir /etc/mosquitto/conf.d\n"
+    )
+    (etc / "conf.d" / "mqttasgi.conf").write_text(
+        sample(
+            "mosquitto.conf",
+            {
+                "listener 1883 localhost": f"listener {machine.port} localhost",
+                # The tests' files are in the other of the two usual places.
+                "plugin /usr/lib/mqttasgi_plugin.so": "plugin /usr/local/lib/mqttasgi_plugin.so",
+                **{line: line for line in application() if not line.startswith("plugin /")},
+            },
+        )
+    )
+    settings = read_unit(
+        Path("/lib/systemd/system/mosquitto.service").read_text(),
+        (CONFIG / "mosquitto.service.d-mqttasgi.conf").read_text(),
+    )
+    files = {**machine.files, "/etc/mosquitto": etc, "/var/log": log, "/run": run}
+    environment = {**os.environ, TAG: "before"}
+    for line in settings["ExecStartPre"]:
+        subprocess.run(command(settings, line, files=files, keep=TAG), env=environment, check=True)
+    with Notified() as notified:
+        started = broker(
+            plugin=None,
+            port=machine.port,
+            command=command(
+                settings,
+                settings["ExecStart"][-1],
+                files=files,
+                keep=TAG,
+                environment={"NOTIFY_SOCKET": notified.address},
+            ),
+        )
+        said, pid = notified.wait(20 * PATIENCE)
+        assert (said.strip(), pid) == ("READY=1", started.pid)
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/door", "open", qos=1)
+    report = json.loads(client.wait_for("out/report").payload)
+    # CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID
+    check_report(report, state, f"{0b11100011:016x}")
+    reload_by(settings, started, files)
+    assert started.stop() == 0
+    assert (machine.state / "mosquitto.db").exists()
+    assert (log / "mosquitto" / "mosquitto.log").read_text()
