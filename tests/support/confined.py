@@ -30,7 +30,9 @@ Settings = dict[str, list[str]]
 
 _NOT_DONE = {
     # By nobody but a manager.
-    "ExecReload", "ExecStart", "ExecStartPre", "NotifyAccess", "Restart", "RestartSec", "Type",
+    "ExecReload", "ExecStart", "ExecStartPre", "NotifyAccess", "Restart", "RestartSec", "Type", "WatchdogSec",
+    # Made by the test that wants them.
+    "LogsDirectory", "RuntimeDirectory",
     # Not tried; systemd-analyze at least reads them.
     "LockPersonality", "ProtectClock", "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs",
     "ProtectKernelModules", "ProtectProc", "RemoveIPC", "RestrictRealtime", "RestrictSUIDSGID",
@@ -43,6 +45,7 @@ _DONE = {
     "WorkingDirectory",
 }  # fmt: skip
 
+_DIRECTORIES = {"LogsDirectory": "/var/log", "RuntimeDirectory": "/run", "StateDirectory": "/var/lib"}
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE_NEW = 0x7E020080 | 0x02000000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, TIME
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -263,7 +266,8 @@ def _confine(settings: Settings, files: Mapping[str, str]) -> None:
 
     if settings.get("ProtectSystem") == ["strict"]:
         writable = " ".join(settings.get("ReadWritePaths", [])).split()
-        writable += [f"/var/lib/{name}" for name in settings.get("StateDirectory", [])]
+        for setting, parent in _DIRECTORIES.items():
+            writable += [f"{parent}/{name}" for name in settings.get(setting, [])]
         for path in writable:
             # A mount of its own, so that it can stay as it is.
             _mount("--rbind", path, path)
@@ -305,7 +309,9 @@ def _enter(plan: dict[str, Any]) -> NoReturn:
     if "User" in settings:
         environment.update(HOME=user.pw_dir, LOGNAME=name, USER=name, SHELL="/usr/sbin/nologin")
     for line in settings.get("Environment", []):
-        environment.update(pair.split("=", 1) for pair in shlex.split(line))
+        for pair in shlex.split(line):
+            variable, _, value = pair.partition("=")
+            environment[variable] = value
     environment.update(plan["environment"])
     _confine(settings, plan["files"])
     os.chdir(settings.get("WorkingDirectory", ["/"])[-1])
