@@ -204,6 +204,27 @@ static void gather_defaults(struct loader *loader)
 	}
 }
 
+/* A unix socket has neither TLS nor websockets. Variables that say how clients from elsewhere connect, for
+ * the command mqttasgi or the application, are not meant for it; from the same place as the host they are. */
+static void pass_over_what_unix_sockets_lack(struct loader *loader)
+{
+	static const char *const keys[] = {"transport", "use_ssl", "cacert", "cert", "key"};
+	const struct given *host = &loader->given[row_of("host")];
+	struct given *given;
+	size_t i;
+
+	if (!host->value || *host->value != '/') {
+		return;
+	}
+	for (i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		given = &loader->given[row_of(keys[i])];
+		if (given->source != SOURCE_LINE && given->source != host->source) {
+			given->source = SOURCE_DEFAULT;
+			given->value = NULL;
+		}
+	}
+}
+
 /* ---- taking values ---- */
 
 static void take_value(struct loader *loader, size_t row)
@@ -533,6 +554,7 @@ static void load(struct loader *loader)
 	gather_lines(loader);
 	gather_environment(loader);
 	load_dotenv(loader);
+	pass_over_what_unix_sockets_lack(loader);
 	gather_defaults(loader);
 	for (row = 0; row < TABLE_LENGTH; row++) {
 		take_value(loader, row);

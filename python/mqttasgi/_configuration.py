@@ -10,11 +10,16 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
-from ._options import ENV_FILE, PYTHON_PATH, VIRTUALENV, Settings
+from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
+
+#: The heading of `--include`'s lines.
+INCLUDED_FROM = "from {}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the file; an empty `text` is a heading."""
+    """One line of the file; without `text`, `why` is a heading."""
 
     text: str
     why: str = ""
@@ -49,6 +54,12 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
     mirrors = is_elsewhere(settings)
     session = _session_address(settings, places, mirrors)
     made += _listeners(settings, session, mirrors)
+    if settings.username is not None and settings.password is None and not mirrors:
+        raise settings.complain(
+            "username",
+            f'"{settings.username}" has no password, so everybody could be that user; set one (-P, '
+            "MQTT_PASSWORD or the .env file)",
+        )
     if has_login(settings):
         made.append(Line("allow_anonymous false", "Clients must log in."))
         made.append(
@@ -70,8 +81,8 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
         made += _bridge(settings)
     made += _plugin(settings, places, session, mirrors, check)
     if settings.include:
-        made.append(Line("", f"From {settings.include}"))
-        made += [Line(text) for text in _included(settings) if text]
+        made.append(Line("", INCLUDED_FROM.format(settings.include)))
+        made += [Line(text) for text in _included(settings)]
     return made
 
 
@@ -79,7 +90,7 @@ def text_of(made: list[Line]) -> str:
     """Return the file's text."""
     parts = []
     for line in made:
-        if not line.text:
+        if line.why and not line.text:
             parts.append(f"\n# ---- {line.why} ----\n")
         else:
             parts.append((f"\n# {line.why}\n" if line.why else "") + f"{line.text}\n")
@@ -112,11 +123,11 @@ def _is_here(settings: Settings) -> bool:
     except (socket.gaierror, UnicodeError) as error:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
             return False
-        raise settings.complain(
-            "host",
-            f'there is no host "{settings.host}"; name localhost, an address of this machine, or another '
-            "machine",
-        ) from None
+        name, colon, port = settings.host.rpartition(":")
+        hint = "name localhost, an address of this machine, or another machine"
+        if colon and name and port.isdecimal():
+            hint = f"the port is an option of its own: -H {name} -p {port}"
+        raise settings.complain("host", f'there is no host "{settings.host}"; {hint}') from None
     return any(_can_bind(family, address) for family, _, _, _, address in found)
 
 
@@ -133,8 +144,11 @@ def _can_bind(family: int, address: object, port: int = 0) -> bool:
 
 
 def check_port(settings: Settings) -> None:
-    """Raise `UsageError` where the listener's port cannot be had."""
-    if settings.host.startswith("/") or is_elsewhere(settings):
+    """Raise `UsageError` where the listener's port or unix socket cannot be had."""
+    if settings.host.startswith("/"):
+        _check_socket_path(settings)
+        return
+    if is_elsewhere(settings):
         return
     for family, _, _, _, address in socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM):
         try:
@@ -152,6 +166,24 @@ def check_port(settings: Settings) -> None:
                     "port",
                     f"{settings.port}: this user may not listen on ports below 1024; choose a higher one",
                 ) from None
+
+
+def _check_socket_path(settings: Settings) -> None:
+    """Mosquitto removes whatever has that name, and makes its socket there."""
+    try:
+        mode = os.lstat(settings.host).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise settings.complain(
+            "host", f"{settings.host} is there already and is no socket; name a path where nothing is"
+        )
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(settings.host) == 0:
+            raise settings.complain(
+                "host",
+                f"{settings.host} is taken, by another broker perhaps; stop that, or name another path",
+            )
 
 
 # ---- the parts ----
@@ -262,8 +294,7 @@ def _check_certificate(settings: Settings) -> None:
             raise settings.complain("key", f"{settings.key} is not the key of {settings.cert}") from None
         raise settings.complain(
             "cert",
-            f"{settings.cert} and {settings.key} are not a certificate and its key in PEM form "
-            f"({error.reason})",
+            f"{settings.cert} and {settings.key} are not a certificate and its key; give both in PEM form",
         ) from None
     if settings.cacert:
         try:
@@ -357,35 +388,49 @@ def _plugin(
     for key, value, why in options:
         if value is not None:
             shown = str(value).lower() if isinstance(value, bool) else str(value)
+            try:
+                check_text(shown)
+            except ValueError as error:
+                raise UsageError(f"{key} {error}") from None
             made.append(Line(f"plugin_opt_{key} {shown}", why))
     return made
 
 
+def python_path(settings: Settings, project: str) -> list[str]:
+    """Return the folders of the application's code."""
+    return (_given(settings, "python_path", PYTHON_PATH) or project).split(":")
+
+
 def _python(settings: Settings, places: Places) -> list[tuple[str, object, str]]:
     """What mqttasgi has from the shell that starts it, unless -o or the environment says otherwise."""
-    given, environment = settings.plugin_options, {**settings.variables, **os.environ}
-    virtualenv = sys.prefix if sys.prefix != sys.base_prefix else None
+    virtualenv = _given(settings, "virtualenv", VIRTUALENV)
+    if not virtualenv and sys.prefix != sys.base_prefix:
+        virtualenv = sys.prefix
+    # As absolute paths: the broker of a system service is started elsewhere. An empty name is for the plugin
+    # to refuse.
+    folders = [os.path.abspath(name) if name else "" for name in python_path(settings, places.project)]
     return [
-        (
-            "python_path",
-            given.get("python_path") or environment.get(PYTHON_PATH) or places.project,
-            "Where its code is.",
-        ),
-        (
-            "virtualenv",
-            given.get("virtualenv") or environment.get(VIRTUALENV) or virtualenv,
-            "Where its packages are.",
-        ),
+        ("python_path", ":".join(folders), "Where its code is."),
+        ("virtualenv", os.path.abspath(virtualenv) if virtualenv else None, "Where its packages are."),
         (
             "env_file",
-            given.get("env_file") or environment.get(ENV_FILE) or settings.env_file,
+            settings.env_file,
             "Further settings, and what the application finds in its environment.",
         ),
     ]
 
 
+def _given(settings: Settings, key: str, variable: str) -> Optional[str]:
+    """What -o, the environment or the `.env` file says of an option that only the plugin has."""
+    return settings.plugin_options.get(key) or os.environ.get(variable) or settings.variables.get(variable)
+
+
 def _included(settings: Settings) -> list[str]:
     try:
         return Path(settings.include or "").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise settings.complain("include", f"{settings.include} cannot be read as text: {error}") from None
+    except UnicodeDecodeError:
+        raise settings.complain(
+            "include", f"{settings.include} is not text in UTF-8; save it as that"
+        ) from None
+    except OSError as error:
+        raise settings.complain("include", f"{settings.include} cannot be read: {error.strerror}") from None

@@ -70,6 +70,20 @@ def passwords(folder: Path, **users: str) -> str:
     return f"password_file {file}"
 
 
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would tell the plugin, the command or a Python something."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MQTT", "TLS_", "PYTHON", "XDG_RUNTIME"))
+    }
+    environment.pop("VERBOSITY", None)
+    # This process may run in an activated virtual environment; the plugin gets its own by option.
+    environment.pop("VIRTUAL_ENV", None)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environment
+
+
 def sanitizer_environment() -> dict[str, str]:
     """Return what a program that loads the sanitized plugin needs: the run-time library comes before all others."""
     if not SANITIZER:
@@ -455,24 +469,19 @@ class Broker:
     def _spawn(self) -> None:
         configuration = self.folder / "mosquitto.conf"
         configuration.write_text(self.configuration())
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MQTT", "TLS_", "PYTHON"))
-        }
-        environment.pop("VERBOSITY", None)
-        # This process may run in an activated virtual environment; the plugin gets its own by option.
-        environment.pop("VIRTUAL_ENV", None)
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment = clean_environment()
         if self._plugin is not None:
             environment.update(sanitizer_environment())
         environment.update(self._environment)
-        environment[TAG] = self._tag
         command = self._command or [mosquitto_program(), "-c", str(configuration)]
+        self._run(command, environment, self.folder)
+
+    def _run(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        environment[TAG] = self._tag
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*_fixed_addresses(environment), *command],
-                cwd=self.folder,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

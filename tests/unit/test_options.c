@@ -385,6 +385,30 @@ static void test_address(void **state)
 	assert_non_null(strstr(error, "\" is too long for a unix socket's path"));
 }
 
+/* Variables that say how clients from elsewhere connect; the session is given a unix socket beside their listener. */
+static void test_variables_that_a_unix_socket_has_no_use_for(void **state)
+{
+	(void)state;
+	setenv("MQTT_TRANSPORT", "websockets", 1);
+	setenv("MQTT_USE_SSL", "true", 1);
+	setenv("TLS_CERT", "/nowhere/to/be.found", 1);
+	setenv("TLS_KEY", "/nowhere/to/be.found", 1);
+	setenv("TLS_CA", "/nowhere/to/be.found", 1);
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
+	assert_false(options->use_ssl);
+	assert_null(options->cert);
+	assert_null(options->key);
+	assert_null(options->cacert);
+	/* Not where they are said together, nor for another host. */
+	assert_loads(APP, "host", "/run/mosquitto.sock", "transport", "websockets");
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_WEBSOCKETS);
+	assert_int_equal(load(APP, "host", "localhost", NULL), MOSQ_ERR_INVAL);
+	assert_non_null(strstr(error, "environment variable TLS_CERT: \"/nowhere/to/be.found\" cannot be read"));
+	setenv("MQTT_HOSTNAME", "/run/mosquitto.sock", 1);
+	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
+}
+
 static void test_paths(void **state)
 {
 	(void)state;
@@ -506,6 +530,7 @@ int main(void)
 			test(test_sources_are_named),
 			test(test_values_are_shortened_and_passwords_hidden),
 			test(test_address),
+			test(test_variables_that_a_unix_socket_has_no_use_for),
 			test(test_paths),
 			test(test_another_user_is_named),
 			test(test_scarce_memory),
