@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,8 @@ class Broker:
         listener: bool = True,
         anonymous: bool = True,
         persistence: bool = False,
+        configuration: str | None = None,
+        command: Sequence[str] | None = None,
         expect_traceback: bool | str = False,
     ) -> None:
         """Nothing is started and no file is written yet.
@@ -181,6 +183,10 @@ class Broker:
             listener: False writes no listener line (`lines` may bring their own).
             anonymous: The value of `allow_anonymous`.
             persistence: True keeps retained messages and sessions in `folder` over a restart.
+            configuration: The whole configuration file, in place of what the arguments above would make; `port` is
+                then one that it listens on.
+            command: What is started in place of `mosquitto -c FILE`, and becomes the broker; `port` is then one that
+                it listens on.
             expect_traceback: See the attribute.
         """
         self.folder = folder
@@ -200,6 +206,8 @@ class Broker:
         self._listener = listener
         self._anonymous = anonymous
         self._persistence = persistence
+        self._text = configuration
+        self._command = list(command) if command is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._tag = uuid.uuid4().hex
@@ -436,6 +444,8 @@ class Broker:
 
     def configuration(self) -> str:
         """Return the text of the configuration file."""
+        if self._text is not None:
+            return self._text
         text = [
             "log_dest stderr",
             "log_type all",
@@ -476,7 +486,8 @@ class Broker:
         if self._plugin is not None:
             environment.update(sanitizer_environment())
         environment.update(self._environment)
-        self._run([mosquitto_program(), "-c", str(configuration)], environment, self.folder)
+        command = self._command or [mosquitto_program(), "-c", str(configuration)]
+        self._run(command, environment, self.folder)
 
     def _run(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         environment[TAG] = self._tag
