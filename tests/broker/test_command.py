@@ -407,7 +407,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert versions["Mosquitto"].startswith(".".join(map(str, mosquitto_version())))
     done = run_command("--help", folder=tmp_path, COLUMNS="300")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("-H HOST, --host HOST", "[MQTT_HOSTNAME, default localhost]", "-SSL BOOL, --use-ssl BOOL"):
+    for words in ("-H", "--host HOST", "[MQTT_HOSTNAME, default localhost]", "-SSL", "--use-ssl BOOL"):
         assert words in " ".join(done.stdout.split())
 
 
