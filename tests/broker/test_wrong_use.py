@@ -64,7 +64,6 @@ TABLE = [
         f"-P -secret {APP}",
         "argument -P/--password: has no value; one that begins with - is written --password=VALUE",
     ),
-    Wrong(f"-SS true {APP}", "ambiguous option: -SS could match -S, -SSL"),
     Wrong(f"--check --reload {APP}", "argument --reload: not allowed with argument --check"),
     # Numbers, words and truths, from each place.
     Wrong(f"-p mqtt {APP}", 'argument -p/--port: "mqtt" is not a number from 1 to 65535'),

@@ -330,4 +330,4 @@ def test_the_help_has_every_option_with_its_variable() -> None:
     for option in OPTIONS:
         assert f"[{option.variable}" in text
         for flag in option.flags:
-            assert f"{flag} {option.metavar}" in text
+            assert flag in text
