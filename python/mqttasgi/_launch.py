@@ -220,17 +220,20 @@ class PrivateFolder:
         command = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"'
         first = os.fork()
         if first == 0:
-            # Of its own session, so that Ctrl-C is not for it; nobody's child, so that nobody need wait.
-            os.setsid()
-            if os.fork() == 0:
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                os.dup2(ours, 0)
-                os.dup2(nowhere, 1)
-                os.dup2(nowhere, 2)
-                os.closerange(3, 1024)
-                os.chdir("/")
-                os.execv("/bin/sh", ["sh", "-c", command, "mqttasgi-cleaner", str(self.path)])
-            os._exit(0)
+            # Whatever happens, this process must not go on as if it were the first.
+            try:
+                # Of its own session, so that Ctrl-C is not for it; nobody's child, so that nobody need wait.
+                os.setsid()
+                if os.fork() == 0:
+                    nowhere = os.open(os.devnull, os.O_RDWR)
+                    os.dup2(ours, 0)
+                    os.dup2(nowhere, 1)
+                    os.dup2(nowhere, 2)
+                    os.closerange(3, 1024)
+                    os.chdir("/")
+                    os.execv("/bin/sh", ["sh", "-c", command, "mqttasgi-cleaner", str(self.path)])
+            finally:
+                os._exit(0)
         os.waitpid(first, 0)
         os.close(ours)
         os.set_inheritable(theirs, True)
