@@ -24,6 +24,7 @@
 #include "options.h"
 #include "properties.h"
 #include "queue.h"
+#include "retained.h"
 #include "text.h"
 #include "topics.h"
 #include "wakeup.h"
@@ -61,6 +62,7 @@ struct broker {
 	struct topics *topics;
 	struct lanes *lanes;
 	struct clients *clients;
+	struct retained *retained; /* NULL: no broker is mirrored */
 	struct properties_reader reader;
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
@@ -156,8 +158,9 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 		return NULL;
 	}
 	broker->topics = topics_new();
-	if (!broker->topics) {
-		free(broker);
+	broker->retained = options->mirror ? retained_new() : NULL;
+	if (!broker->topics || (options->mirror && !broker->retained)) {
+		broker_free(broker);
 		return NULL;
 	}
 	broker->options = options;
@@ -177,6 +180,7 @@ void broker_free(struct broker *broker)
 		return;
 	}
 	topics_free(broker->topics);
+	retained_free(broker->retained);
 	text_free(&broker->properties);
 	free(broker);
 }
@@ -338,6 +342,9 @@ static void publish(struct broker *broker, const struct message *message)
 				message->retain, properties);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
+		if (broker->retained && message->retain) {
+			retained_note(broker->retained, message->topic, message->payload_length == 0);
+		}
 		route_own(broker, message);
 		return;
 	}
@@ -508,6 +515,9 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	lanes_open(broker->lanes);
 	(void)drain(broker);
 	lanes_next_message(broker->lanes);
+	if (broker->retained && message->retain) {
+		retained_note(broker->retained, message->topic, message->payloadlen == 0);
+	}
 	if (route(broker, message)) {
 		note_question(broker);
 	}
@@ -540,11 +550,16 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
-static bool is_session(const struct broker *broker, const struct mosquitto *client)
+static bool has_client_id(const struct mosquitto *client, const char *wanted)
 {
 	const char *client_id = mosquitto_client_id(client);
 
-	return client_id && strcmp(client_id, broker->options->client_id) == 0;
+	return client_id && strcmp(client_id, wanted) == 0;
+}
+
+static bool is_session(const struct broker *broker, const struct mosquitto *client)
+{
+	return has_client_id(client, broker->options->client_id);
 }
 
 int broker_on_login(int event, void *event_data, void *userdata)
@@ -617,12 +632,29 @@ static enum message_fate session_fate(
 																								  : MESSAGE_FATE_UNKNOWN;
 }
 
+/* Lets the broker forget what it retains, see retained.h. The bridge waits for at least a second before it tries to
+ * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
+static void forget_retained(void *userdata, const char *topic)
+{
+	struct broker *broker = userdata;
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(broker->topics, topic, &recipients, &count);
+	if (mosquitto_broker_publish(NULL, topic, 0, NULL, 0, true, NULL) == MOSQ_ERR_SUCCESS && count) {
+		lanes_publishes(broker->lanes, topic, NULL, 0); /* a copy for the session, which is not for consumers */
+	}
+}
+
 int broker_on_disconnect(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_disconnect *gone = event_data;
 	int reason = reason_code(broker, gone->reason);
 
+	if (broker->retained && has_client_id(gone->client, broker->options->mirror)) {
+		retained_forget(broker->retained, forget_retained, broker);
+	}
 	lanes_client_goes(broker->lanes, gone->client);
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
 	tell_of_clients(broker);

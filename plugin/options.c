@@ -59,6 +59,7 @@ static const struct option table[] = {
 	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, AT_ONCE},
 	{"message_expiry", "MQTTASGI_MESSAGE_EXPIRY", option_take_boolean, "false", FIELD(message_expiry), NO_RANGE, 0},
 	{"connect_events", "MQTTASGI_CONNECT_EVENTS", option_take_boolean, "false", FIELD(connect_events), NO_RANGE, 0},
+	{"mirror", "MQTTASGI_MIRROR", option_take_string, NULL, FIELD(mirror), NO_RANGE, 0},
 	{"check", "MQTTASGI_CHECK", option_take_boolean, "false", FIELD(check), NO_RANGE, 0},
 };
 /* clang-format on */

@@ -50,6 +50,7 @@ struct options {
 	unsigned int spin_us; /* 0: never */
 	bool message_expiry;  /* MQTT 5 clients' messages through the session, which knows how long they are valid */
 	bool connect_events;  /* on Mosquitto 2.0, where that changes who may log in */
+	char *mirror;         /* client id that a bridge to the broker that is mirrored has here; NULL: none is */
 	bool check;           /* import the application, say whether that went well, and stop the broker */
 
 	/* Of the `.env` file, in its order; also those that the environment has another value of. */

@@ -21,6 +21,9 @@ from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
 #: The heading of `--include`'s lines.
 INCLUDED_FROM = "from {}"
 
+#: Client id of the bridge in the broker here.
+_BRIDGE = "mqttasgi-mirror"
+
 
 @dataclass(frozen=True)
 class Places:
@@ -50,8 +53,8 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
         as_root: Whether root starts the broker, which then becomes another user.
         check: For a broker that only checks and ends: keeps nothing, and does not open its listeners.
     """
-    made = _general(settings, as_root, check)
     mirrors = is_elsewhere(settings)
+    made = _general(settings, as_root, check, mirrors)
     session = _session_address(settings, places, mirrors)
     made += _listeners(settings, session, mirrors)
     if settings.username is not None and settings.password is None and not mirrors:
@@ -189,7 +192,7 @@ def _check_socket_path(settings: Settings) -> None:
 # ---- the parts ----
 
 
-def _general(settings: Settings, as_root: bool, check: bool) -> list[Line]:
+def _general(settings: Settings, as_root: bool, check: bool, mirrors: bool) -> list[Line]:
     made = [
         Line("", "the broker"),
         Line(
@@ -208,7 +211,15 @@ def _general(settings: Settings, as_root: bool, check: bool) -> list[Line]:
         made.append(Line("connection_messages false", "verbosity 0: nothing about clients that come and go."))
     if as_root and settings.user:
         made.append(Line(f"user {settings.user}", "Who the broker becomes when root starts it."))
-    if settings.persistence and not check:
+    if mirrors:
+        made += [
+            Line("persistence false", "What is to be kept over a restart, the other broker keeps."),
+            Line(
+                "max_queued_messages 100000",
+                "So many QoS 1 and 2 messages wait here while the other broker cannot be reached.",
+            ),
+        ]
+    elif settings.persistence and not check:
         made += [
             Line("persistence true", "Retained messages and sessions are kept over a restart."),
             Line(f"persistence_location {settings.persistence.rstrip('/')}/"),
@@ -279,6 +290,7 @@ def _listeners(settings: Settings, session: tuple[str, int], mirrors: bool) -> l
 
 
 def _check_certificate(settings: Settings) -> None:
+    """Raise `UsageError` where cert, key or cacert are not what they should be."""
     import ssl
 
     def no_passphrase() -> str:
@@ -288,7 +300,8 @@ def _check_certificate(settings: Settings) -> None:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.cert or "", settings.key, no_passphrase)
+        if settings.cert:
+            context.load_cert_chain(settings.cert, settings.key, no_passphrase)
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise settings.complain("key", f"{settings.key} is not the key of {settings.cert}") from None
@@ -311,6 +324,7 @@ def _bridge(settings: Settings) -> list[Line]:
             "transport",
             f"Mosquitto mirrors another broker over tcp only; name the tcp port of {settings.host}",
         )
+    _check_certificate(settings)
     address = f"[{settings.host}]" if ":" in settings.host else settings.host
     made = [
         Line("", "the broker that is mirrored"),
@@ -319,7 +333,12 @@ def _bridge(settings: Settings) -> list[Line]:
         ),
         Line(f"address {address}:{settings.port}"),
         Line(f"topic {settings.topic} both 2", "Which topics, both ways, at up to QoS 2."),
-        Line("try_private true", "It sends nothing back of what came from here."),
+        Line(
+            f"bridge_protocol_version {'mqttv50' if settings.cleansession else 'mqttv311'}",
+            "MQTT 5, or 3.1.1 where that broker has no other. It sends nothing back of what comes from here."
+            if settings.cleansession
+            else "With MQTT 5, this bridge could not ask for a session that outlasts its connection.",
+        ),
         Line("notifications false"),
         Line(
             "restart_timeout 1 30",
@@ -331,10 +350,12 @@ def _bridge(settings: Settings) -> list[Line]:
             if settings.cleansession
             else "It keeps QoS 1 and 2 messages for this broker while that is down.",
         ),
-        Line(f"remote_clientid {settings.client_id or 'mqttasgi-' + socket.gethostname()}"),
+        Line("local_cleansession false", "What is published here while it cannot be reached waits for it."),
+        Line(f"remote_clientid {settings.client_id or _own_id(settings)}", "Who we are there."),
+        Line(f"local_clientid {_BRIDGE}", "Who it is here."),
     ]
     if settings.username is not None:
-        made.append(Line(f"remote_username {settings.username}", "Who we are there."))
+        made.append(Line(f"remote_username {settings.username}"))
     if settings.password is not None:
         made.append(Line(f"remote_password {settings.password}"))
     if settings.cacert:
@@ -354,6 +375,12 @@ def _bridge(settings: Settings) -> list[Line]:
         made.append(Line(f"bridge_certfile {settings.cert}", "Our own certificate there."))
         made.append(Line(f"bridge_keyfile {settings.key}"))
     return made
+
+
+def _own_id(settings: Settings) -> str:
+    # As the plugin makes its own. Where that broker keeps a session, it must know us again.
+    name = f"mqttasgi-{socket.gethostname()}"
+    return f"{name}-{os.getpid()}" if settings.cleansession else name
 
 
 def _plugin(
@@ -377,6 +404,8 @@ def _plugin(
         ("client_id", own_id, ""),
         ("retries", settings.retries, "Failed tries in a row before it is given up; 0 never."),
     ]
+    if mirrors:
+        options.append(("mirror", _BRIDGE, "What is retained here is not sent to it again."))
     options += [
         (key, value, "")
         for key, value in settings.plugin_options.items()

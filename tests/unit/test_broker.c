@@ -92,8 +92,8 @@ static struct fixture {
 	long blocks;
 } f;
 
-/* Whether the next set_up_with() makes a broker with a session. */
-static bool use_session;
+/* Whether the next set_up_with() makes a broker with a session; and one that mirrors another. */
+static bool use_session, use_mirror;
 
 static void count_notice(void *userdata)
 {
@@ -111,6 +111,7 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	stub_broker_reset();
 	memset(&f, 0, sizeof(f));
 	f.options.client_id = (char *)(uintptr_t)"the-session";
+	f.options.mirror = use_mirror ? (char *)(uintptr_t)"the-bridge" : NULL;
 	f.session = use_session ? stub_session_get() : NULL;
 	f.blocks = scarce_memory_blocks();
 	f.options.queue_size = queue_size;
@@ -1762,6 +1763,49 @@ static void test_no_memory_to_watch(void **state)
 	done(message);
 }
 
+static void test_what_is_retained_is_forgotten_with_the_link(void **state)
+{
+	const struct stub_client bridge = make_client("the-bridge", 5);
+	struct marks *marks;
+
+	(void)state;
+	use_mirror = true;
+	use_with_session();
+	use_mirror = false;
+	marks = marks_new(8);
+	stub_session.marks = marks;
+	subscribe(1, "theirs", 1);
+	client_publishes_more(&bridge, "theirs", true, NULL, 0);
+	client_publishes_more(&bridge, "live", false, NULL, 0);
+	assert_true(marks_take(marks, marks_fingerprint("theirs", "payload", 7)));
+	assert_true(application_publishes("ours", "1"));
+	assert_true(application_publishes("gone", "1"));
+	assert_true(application_publishes("gone", ""));
+	tick();
+	stub.publish_count = stub.sent_count = 0;
+	client_is_gone("somebody");
+	assert_int_equal(stub.publish_count, 0);
+	client_is_gone("the-bridge");
+	assert_int_equal(stub.publish_count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		const struct stub_publish *publish = &stub.publishes[i];
+		const char *other = stub.publishes[1 - i].topic;
+
+		assert_string_equal(publish->topic, strcmp(other, "ours") == 0 ? "theirs" : "ours");
+		assert_int_equal(publish->payload_length, 0);
+		assert_int_equal(publish->qos, 0);
+		assert_true(publish->retain);
+		assert_null(publish->client_id);
+	}
+	/* A copy comes of what a consumer has subscribed to, and of nothing else. */
+	assert_true(marks_take(marks, marks_fingerprint("theirs", "", 0)));
+	assert_false(marks_take(marks, marks_fingerprint("ours", "", 0)));
+	client_is_gone("the-bridge");
+	assert_int_equal(stub.publish_count, 2);
+	stub_session.marks = NULL;
+	marks_free(marks);
+}
+
 #define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1816,6 +1860,7 @@ int main(void)
 			broker_test(test_reason_codes),
 			broker_test(test_a_full_queue_drops_clients_events),
 			broker_test(test_no_memory_to_watch),
+			broker_test(test_what_is_retained_is_forgotten_with_the_link),
 			broker_test(test_no_memory_at_start),
 	};
 

@@ -129,6 +129,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options->spin_us, 100);
 	assert_false(options->message_expiry);
 	assert_false(options->connect_events);
+	assert_null(options->mirror);
 	assert_false(options->check);
 	assert_int_equal(options->variable_count, 0);
 }
