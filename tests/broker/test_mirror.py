@@ -18,7 +18,8 @@ from mqttasgi._options import Settings, UsageError
 from support.broker import Broker, passwords
 from support.certificates import Authority, TlsListener
 from support.client import Client
-from support.command_broker import CommandBroker, command, environment
+from support.command import command_environment
+from support.command_broker import CommandBroker, command
 from support.consumers import Consumers, Heard, Recorders
 from support.listeners import FakeListener, Proxy
 from support.processes import PATIENCE, free_port
@@ -305,7 +306,12 @@ def test_tls_with_certificates(
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     words = ("--bridge", "true", *words, "apps.listener:application")
     return subprocess.run(
-        command(*words), cwd=APPS, env=environment(), capture_output=True, text=True, timeout=60 * PATIENCE
+        command(*words),
+        cwd=APPS,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60 * PATIENCE,
     )
 
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import passwords
 from support.client import Client
-from support.command_broker import CommandBroker, command, environment
+from support.command import command_environment
+from support.command_broker import CommandBroker, command
 from support.processes import PATIENCE, free_port
 
 EXISTING = Path(__file__).with_name("existing")
@@ -31,7 +32,7 @@ def project(tmp_path: Path) -> Path:
     migrated = subprocess.run(
         [python, "manage.py", "migrate", "--verbosity", "0"],
         cwd=folder,
-        env=environment(),
+        env=command_environment(),
         capture_output=True,
         text=True,
         timeout=60 * PATIENCE,

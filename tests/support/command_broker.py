@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,33 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .broker import ROOT, TAG, Broker, mosquitto_program, plugin_path, sanitizer_environment, virtualenv
-
-PACKAGE = ROOT / "python"
+from .broker import TAG, Broker, sanitizer_environment, virtualenv
+from .command import command_environment
 
 
 def command(*words: str) -> list[str]:
     """Return the words that run `mqttasgi` with the applications' Python."""
     prefix = virtualenv()
     return [str(prefix / "bin" / "python3") if prefix else sys.executable, "-m", "mqttasgi", *words]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Return the environment for it: this process's, without what would be taken for settings."""
-    taken = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MQTT", "TLS_", "PYTHON", "DJANGO_"))
-        and name not in ("VERBOSITY", "VIRTUAL_ENV")
-    }
-    return {
-        **taken,
-        "PYTHONPATH": str(PACKAGE),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MQTTASGI_PLUGIN": str(plugin_path()),
-        "MQTTASGI_MOSQUITTO": mosquitto_program(),
-        **more,
-    }
 
 
 class CommandBroker(Broker):
@@ -73,7 +53,7 @@ class CommandBroker(Broker):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(), **sanitizer_environment(), **self._variables, TAG: self._tag},
+                env={**command_environment(**self._variables), **sanitizer_environment(), TAG: self._tag},
             )
 
     def _started(self) -> bool:
