@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "mosquitto_api.h"
 #include "options.h"
@@ -342,28 +344,40 @@ bool mqtt_client_connect(struct mqtt_client *client, uint32_t session_expiry)
 	return rc == MOSQ_ERR_SUCCESS;
 }
 
+/* Waits until the broker has closed its side. What it sends meanwhile is not acknowledged, so it keeps it. */
+static void read_to_end(int descriptor)
+{
+	struct pollfd polled = {.fd = descriptor, .events = POLLIN};
+	char ignored[4096];
+
+	(void)shutdown(descriptor, SHUT_WR);
+	while (poll(&polled, 1, CLOSE_MS) > 0 && read(descriptor, ignored, sizeof(ignored)) > 0) {
+	}
+}
+
 void mqtt_client_disconnect(struct mqtt_client *client, bool end_session)
 {
-	struct pollfd poll_socket = {.fd = mqtt_client_socket(client), .events = POLLIN};
 	mosquitto_property *properties = NULL;
+	int descriptor;
 
-	if (poll_socket.fd < 0) {
+	if (mqtt_client_socket(client) < 0) {
 		return;
 	}
+	/* libmosquitto closes its own when it has written the DISCONNECT. A socket that is closed while the broker still sends
+	 * takes back what it wrote, and the broker would not see the last acknowledgements. */
+	descriptor = fcntl(mqtt_client_socket(client), F_DUPFD_CLOEXEC, 0);
 	client->closing = true;
 	if (end_session) {
 		(void)library.mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 0);
 	}
 	(void)library.mosquitto_disconnect_v5(client->mosquitto, 0, properties);
 	library.mosquitto_property_free_all(&properties);
-	/* The broker closes when it has read that. What it sent before is read first: a socket that is closed over unread
-	 * bytes takes back what it wrote. None of it is acknowledged any more, so the broker keeps it. */
-	(void)shutdown(poll_socket.fd, SHUT_WR);
-	while (mqtt_client_socket(client) >= 0 && poll(&poll_socket, 1, CLOSE_MS) > 0 &&
-			!library.mosquitto_loop_read(client->mosquitto, 1)) {
+	if (descriptor >= 0) {
+		read_to_end(descriptor);
+		(void)close(descriptor);
 	}
 	if (mqtt_client_socket(client) >= 0) {
-		(void)shutdown(poll_socket.fd, SHUT_RDWR);
+		(void)shutdown(mqtt_client_socket(client), SHUT_RDWR);
 		(void)library.mosquitto_loop_read(client->mosquitto, 1);
 	}
 	client->closing = false;

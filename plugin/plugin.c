@@ -479,6 +479,8 @@ static void plugin_stop(struct plugin *plugin)
 		if (!broker_wait(plugin->broker, MESSAGE_STOPPED, plugin->options->shutdown_timeout_ms)) {
 			say_that_it_did_not_end(plugin);
 		}
+	} else {
+		(void)broker_wait(plugin->broker, MESSAGE_STOPPED, 0); /* for the log's last lines */
 	}
 	if (broker_has_stopped(plugin->broker)) {
 		(void)interpreter_join(JOIN_MS);
