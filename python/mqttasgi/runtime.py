@@ -299,6 +299,7 @@ class Consumer:
             await self._runtime.subscribe(self, topic_filter, options | identifier << 8)
         elif self.subscriptions.pop(topic_filter, None) is not None:
             self.identifiers.pop(topic_filter, None)
+            self.stale.discard(topic_filter)
             await self._runtime.unsubscribe(self, topic_filter)
 
 

@@ -106,6 +106,18 @@ async def test_subscriptions_that_are_not_made_again_end(bridge: FakeBridge, sta
     assert set(runtime._consumers[1].subscriptions) == {"in/#", "new"}
 
 
+async def test_connect_may_end_what_its_predecessor_left(bridge: FakeBridge, start: Start) -> None:
+    class Tidy(Fragile):
+        async def connect(self) -> None:
+            await self.unsubscribe("in/#")
+            await super().connect()
+
+    await start(Tidy.as_asgi())
+    feed(bridge, "raise", "alive")
+    await until(lambda: "alive" in Fragile.says)
+    assert bridge.subscriptions == {(1, "in/#"): 1}
+
+
 async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: Start) -> None:
     runtime = await start(Fragile.as_asgi(), retries=2)
     feed(bridge, "raise", "raise", "1", "raise", "2")

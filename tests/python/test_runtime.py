@@ -13,6 +13,7 @@ from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
 from running import Start, settle, until
 
+from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
 
 #: Everybody's handle in "hold" and "release".

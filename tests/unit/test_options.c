@@ -124,6 +124,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options->queue_size, 100000);
 	assert_int_equal(options->queue_bytes, 67108864);
 	assert_int_equal(options->startup_timeout_ms, 30000);
+	assert_int_equal(options->shutdown_timeout_ms, 5000);
 	assert_int_equal(options->session, OPTIONS_SESSION_FULL);
 	assert_int_equal(options->loop, OPTIONS_LOOP_AUTO);
 	assert_int_equal(options->spin_us, 100);
@@ -159,7 +160,7 @@ static void test_every_option_from_lines(void **state)
 			"password", " p\t ", "cleansession", "No", "verbosity", "2", "client_id", "me", "cert", "pem",
 			"key", "pem", "cacert", "pem", "use_ssl", "ON", "transport", "websockets", "retries", "0",
 			"python_path", "/:/tmp", "virtualenv", folder, "env_file", "env", "queue_size", "1",
-			"queue_bytes", "3k", "startup_timeout", "0.25", "session", "off", "loop", "uvloop", "spin",
+			"queue_bytes", "3k", "startup_timeout", "0.25", "shutdown_timeout", "2", "session", "off", "loop", "uvloop", "spin",
 			"1000", "connect_events", "true");
 	assert_string_equal(options->host, "::1");
 	assert_int_equal(options->port, 65535);
@@ -178,6 +179,7 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->queue_size, 1);
 	assert_int_equal(options->queue_bytes, 3072);
 	assert_int_equal(options->startup_timeout_ms, 250);
+	assert_int_equal(options->shutdown_timeout_ms, 2000);
 	assert_int_equal(options->session, OPTIONS_SESSION_OFF);
 	assert_int_equal(options->loop, OPTIONS_LOOP_UVLOOP);
 	assert_int_equal(options->spin_us, 1000);
