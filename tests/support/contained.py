@@ -39,6 +39,8 @@ def make_mounts(container: dict[str, Any]) -> str:
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         open(f"{root}/dev/{name}", "w").close()
         mount("--bind", f"/dev/{name}", f"{root}/dev/{name}")
+    os.mkdir(f"{root}/dev/shm")
+    mount("-t", "tmpfs", "-o", "nosuid,nodev,noexec,mode=1777,size=64m", "shm", f"{root}/dev/shm")
     for path in ("/etc/hosts", "/etc/resolv.conf"):
         open(root + path, "a").close()
         mount("--bind", path, root + path)

@@ -70,9 +70,10 @@ class Images:
             return ""
 
     def build(self, tag: str, dockerfile: Path, context: Path, *arguments: object) -> None:
-        """Build image `tag` from a Dockerfile; layers of earlier builds are used again."""
+        """Build image `tag` from a Dockerfile; where layers are cheap, those of earlier builds are used again."""
         self.buildah(
-            "build", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers",
+            "build", "--isolation", "chroot", "--format", "docker", "--pull-never",
+            f"--layers={str(self._driver == 'overlay').lower()}",
             "--file", dockerfile, "--tag", tag, *wheels(), *arguments, context,
         )  # fmt: skip
 
