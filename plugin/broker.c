@@ -24,6 +24,7 @@
 #include "options.h"
 #include "properties.h"
 #include "queue.h"
+#include "retained.h"
 #include "text.h"
 #include "topics.h"
 #include "wakeup.h"
@@ -61,10 +62,12 @@ struct broker {
 	struct topics *topics;
 	struct lanes *lanes;
 	struct clients *clients;
+	struct retained *retained; /* NULL: no broker is mirrored */
 	struct properties_reader reader;
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
 	struct spin spin;
+	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
 	struct complaint publish_refused;
 	bool is_2_1;
@@ -137,6 +140,15 @@ bool broker_is_2_1(void)
 	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
 }
 
+/* The options that are numbers and can change. */
+static void set_numbers(struct broker *broker, const struct options *options)
+{
+	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
+	broker->spin.credit = SPIN_CREDIT_MAX;
+	broker->queue_size = options->queue_size;
+	broker->queue_bytes = options->queue_bytes;
+}
+
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
 		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients)
 {
@@ -146,8 +158,9 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 		return NULL;
 	}
 	broker->topics = topics_new();
-	if (!broker->topics) {
-		free(broker);
+	broker->retained = options->mirror ? retained_new() : NULL;
+	if (!broker->topics || (options->mirror && !broker->retained)) {
+		broker_free(broker);
 		return NULL;
 	}
 	broker->options = options;
@@ -156,8 +169,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->wakeup = wakeup;
 	broker->lanes = lanes;
 	broker->clients = clients;
-	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
-	broker->spin.credit = SPIN_CREDIT_MAX;
+	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
 	return broker;
 }
@@ -168,8 +180,24 @@ void broker_free(struct broker *broker)
 		return;
 	}
 	topics_free(broker->topics);
+	retained_free(broker->retained);
 	text_free(&broker->properties);
 	free(broker);
+}
+
+bool broker_adopt(struct broker *broker, const struct options *options)
+{
+	struct message *verbosity = message_control(MESSAGE_VERBOSITY, 0, 0, options->verbosity);
+
+	if (!verbosity) {
+		return false;
+	}
+	/* Behind the messages that wait: what they log is logged as it was. */
+	queue_push_control(broker->inbound, verbosity);
+	queue_set_limits(broker->inbound, options->queue_size, options->queue_bytes);
+	queue_set_limits(broker->outbound, options->queue_size, options->queue_bytes);
+	set_numbers(broker, options);
+	return true;
 }
 
 void broker_read_properties(struct broker *broker, const struct properties_reader *reader)
@@ -189,8 +217,8 @@ static bool hand_over(struct broker *broker, struct message *message)
 		broker_log(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
 				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, message ? message->topic : "", reason, broker->options->queue_size,
-				broker->options->queue_bytes);
+				(unsigned long long)times, message ? message->topic : "", reason, broker->queue_size,
+				broker->queue_bytes);
 	}
 	if (!done) {
 		message_free(message);
@@ -314,6 +342,9 @@ static void publish(struct broker *broker, const struct message *message)
 				message->retain, properties);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
+		if (broker->retained && message->retain) {
+			retained_note(broker->retained, message->topic, message->payload_length == 0);
+		}
 		route_own(broker, message);
 		return;
 	}
@@ -396,6 +427,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 	case MESSAGE_WRITABLE:
 	case MESSAGE_HOLD:
 	case MESSAGE_RELEASE:
+	case MESSAGE_VERBOSITY:
 	case MESSAGE_STOP:
 		break; /* those go the other way */
 	}
@@ -483,6 +515,9 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	lanes_open(broker->lanes);
 	(void)drain(broker);
 	lanes_next_message(broker->lanes);
+	if (broker->retained && message->retain) {
+		retained_note(broker->retained, message->topic, message->payloadlen == 0);
+	}
 	if (route(broker, message)) {
 		note_question(broker);
 	}
@@ -515,11 +550,16 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
-static bool is_session(const struct broker *broker, const struct mosquitto *client)
+static bool has_client_id(const struct mosquitto *client, const char *wanted)
 {
 	const char *client_id = mosquitto_client_id(client);
 
-	return client_id && strcmp(client_id, broker->options->client_id) == 0;
+	return client_id && strcmp(client_id, wanted) == 0;
+}
+
+static bool is_session(const struct broker *broker, const struct mosquitto *client)
+{
+	return has_client_id(client, broker->options->client_id);
 }
 
 int broker_on_login(int event, void *event_data, void *userdata)
@@ -592,12 +632,29 @@ static enum message_fate session_fate(
 																								  : MESSAGE_FATE_UNKNOWN;
 }
 
+/* Lets the broker forget what it retains, see retained.h. The bridge waits for at least a second before it tries to
+ * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
+static void forget_retained(void *userdata, const char *topic)
+{
+	struct broker *broker = userdata;
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(broker->topics, topic, &recipients, &count);
+	if (mosquitto_broker_publish(NULL, topic, 0, NULL, 0, true, NULL) == MOSQ_ERR_SUCCESS && count) {
+		lanes_publishes(broker->lanes, topic, NULL, 0); /* a copy for the session, which is not for consumers */
+	}
+}
+
 int broker_on_disconnect(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_disconnect *gone = event_data;
 	int reason = reason_code(broker, gone->reason);
 
+	if (broker->retained && has_client_id(gone->client, broker->options->mirror)) {
+		retained_forget(broker->retained, forget_retained, broker);
+	}
 	lanes_client_goes(broker->lanes, gone->client);
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
 	tell_of_clients(broker);

@@ -31,6 +31,10 @@ void broker_free(struct broker *broker);
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
 void broker_read_properties(struct broker *broker, const struct properties_reader *reader);
 
+/* Makes those options that can change while the broker runs what options says; the struct is not kept. Messages that wait
+ * stay where they are. False when memory ran out, and then nothing has changed. */
+bool broker_adopt(struct broker *broker, const struct options *options) __attribute__((warn_unused_result));
+
 /* Callbacks for mosquitto_callback_register(); userdata is the struct broker. All return MOSQ_ERR_SUCCESS whatever
  * happens (an application's trouble is never a client's), but for two. broker_on_login() leaves the decision to others,
  * who on Mosquitto 2.0 then have to take one (see the option connect_events). broker_on_access() keeps from the session what went

@@ -26,6 +26,7 @@ enum message_kind {
 	MESSAGE_WRITABLE,    /* the outbound queue was full and has room again */
 	MESSAGE_HOLD,        /* consumer (0: all), code: keep back what comes the direct lane; see session.h */
 	MESSAGE_RELEASE,     /* consumer (0: all), code: go on */
+	MESSAGE_VERBOSITY,   /* code: the option of that name has changed */
 	MESSAGE_STOP,        /* end every consumer, then the loop; to the session's thread: end */
 
 	/* from the loop thread to the broker thread, and from there to the session's */

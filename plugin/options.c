@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #define NOT_IN_DOTENV 1u /* names the `.env` file: too late to read it there */
 #define SECRET 2u
+#define AT_ONCE 4u /* a number that can change while the broker runs; see broker_adopt() */
 
 #define FIELD(name)                                                                                          \
 	offsetof(struct options, name), sizeof(((struct options *)NULL)->name),                                    \
@@ -38,7 +40,7 @@ static const struct option table[] = {
 	{"username", "MQTT_USERNAME", option_take_string, NULL, FIELD(username), NO_RANGE, 0},
 	{"password", "MQTT_PASSWORD", option_take_secret, NULL, FIELD(password), NO_RANGE, SECRET},
 	{"cleansession", "MQTT_CLEAN", option_take_boolean, "true", FIELD(cleansession), NO_RANGE, 0},
-	{"verbosity", "VERBOSITY", option_take_number, "0", FIELD(verbosity), 0, 2, NULL, 0},
+	{"verbosity", "VERBOSITY", option_take_number, "0", FIELD(verbosity), 0, 2, NULL, AT_ONCE},
 	{"client_id", "MQTT_CLIENT_ID", option_take_string, NULL, FIELD(client_id), NO_RANGE, 0},
 	{"cert", "TLS_CERT", option_take_file, NULL, FIELD(cert), NO_RANGE, 0},
 	{"key", "TLS_KEY", option_take_file, NULL, FIELD(key), NO_RANGE, 0},
@@ -49,14 +51,15 @@ static const struct option table[] = {
 	{"python_path", "MQTTASGI_PYTHON_PATH", option_take_folders, NULL, FIELD(python_path), NO_RANGE, 0},
 	{"virtualenv", "MQTTASGI_VIRTUALENV", option_take_virtualenv, NULL, FIELD(virtualenv), NO_RANGE, 0},
 	{"env_file", "MQTTASGI_ENV_FILE", option_take_file, NULL, FIELD(env_file), NO_RANGE, NOT_IN_DOTENV},
-	{"queue_size", "MQTTASGI_QUEUE_SIZE", option_take_number, "100000", FIELD(queue_size), 1, 10000000, NULL, 0},
-	{"queue_bytes", "MQTTASGI_QUEUE_BYTES", option_take_bytes, "64M", FIELD(queue_bytes), 1024, QUEUE_BYTES_MAX, NULL, 0},
+	{"queue_size", "MQTTASGI_QUEUE_SIZE", option_take_number, "100000", FIELD(queue_size), 1, 10000000, NULL, AT_ONCE},
+	{"queue_bytes", "MQTTASGI_QUEUE_BYTES", option_take_bytes, "64M", FIELD(queue_bytes), 1024, QUEUE_BYTES_MAX, NULL, AT_ONCE},
 	{"startup_timeout", "MQTTASGI_STARTUP_TIMEOUT", option_take_seconds, "30", FIELD(startup_timeout_ms), 100, 3600000, NULL, 0},
 	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, 0},
 	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},
-	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, 0},
+	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, AT_ONCE},
 	{"message_expiry", "MQTTASGI_MESSAGE_EXPIRY", option_take_boolean, "false", FIELD(message_expiry), NO_RANGE, 0},
 	{"connect_events", "MQTTASGI_CONNECT_EVENTS", option_take_boolean, "false", FIELD(connect_events), NO_RANGE, 0},
+	{"mirror", "MQTTASGI_MIRROR", option_take_string, NULL, FIELD(mirror), NO_RANGE, 0},
 	{"check", "MQTTASGI_CHECK", option_take_boolean, "false", FIELD(check), NO_RANGE, 0},
 };
 /* clang-format on */
@@ -68,7 +71,7 @@ enum source { SOURCE_DEFAULT, SOURCE_LINE, SOURCE_ENVIRONMENT, SOURCE_DOTENV };
 /* Where the value of a row comes from. */
 struct given {
 	enum source source;
-	const char *value; /* NULL: none. Borrowed from the environment or loader.dotenv, or it is `owned` */
+	const char *value; /* NULL: none. Borrowed from loader.first, or it is `owned` */
 	char *owned;
 	size_t line; /* in the `.env` file */
 	bool done;   /* it is in the struct now, or a sentence says why not */
@@ -79,7 +82,7 @@ struct loader {
 	const struct mosquitto_opt *lines;
 	int line_count;
 	struct options *options;
-	struct dotenv *dotenv;
+	const struct options *first; /* whose environment and `.env` file count: options itself at start */
 	struct given given[TABLE_LENGTH]; /* one per row of the table */
 	struct text errors;               /* the sentences so far, "; " between */
 	bool out_of_memory;
@@ -105,7 +108,7 @@ static void begin_sentence_about(struct loader *loader, size_t row)
 		text_addf(&loader->errors, "environment variable %s: ", table[row].variable);
 		break;
 	case SOURCE_DOTENV:
-		text_add_visible(&loader->errors, loader->options->env_file);
+		text_add_visible(&loader->errors, loader->first->env_file);
 		text_addf(&loader->errors, " line %zu, %s: ", given->line, table[row].variable);
 		break;
 	default:
@@ -159,35 +162,45 @@ static void gather_lines(struct loader *loader)
 	}
 }
 
-static void gather_environment(struct loader *loader)
+/* Keeps of the environment what are options. */
+static void keep_environment(struct loader *loader)
 {
+	struct options *options = loader->options;
+	struct options_variable *variable;
 	const char *value;
 	size_t row;
 
-	for (row = 0; row < TABLE_LENGTH; row++) {
+	options->environment = calloc(TABLE_LENGTH, sizeof *options->environment);
+	for (row = 0; options->environment && row < TABLE_LENGTH; row++) {
 		value = getenv(table[row].variable);
-		if (loader->given[row].source == SOURCE_DEFAULT && value && *value) {
-			loader->given[row].value = value;
-			loader->given[row].source = SOURCE_ENVIRONMENT;
+		if (value && *value) {
+			variable = &options->environment[options->environment_count++];
+			variable->name = text_copy(table[row].variable, strlen(table[row].variable));
+			variable->value = text_copy(value, strlen(value));
+			loader->out_of_memory |= !variable->name || !variable->value;
 		}
 	}
+	loader->out_of_memory |= !options->environment;
 }
 
-static void gather_dotenv(struct loader *loader)
+/* Gives the rows that have no value yet those of the variables. */
+static void gather_variables(
+		struct loader *loader, enum source source, const struct options_variable *variables, size_t count)
 {
-	const struct dotenv_variable *variable;
+	const struct options_variable *variable;
 	size_t row, i;
 
 	for (row = 0; row < TABLE_LENGTH; row++) {
-		if (loader->given[row].source != SOURCE_DEFAULT || (table[row].flags & NOT_IN_DOTENV)) {
+		if (loader->given[row].source != SOURCE_DEFAULT ||
+				(source == SOURCE_DOTENV && (table[row].flags & NOT_IN_DOTENV))) {
 			continue;
 		}
-		for (i = 0; i < loader->dotenv->count; i++) {
-			variable = &loader->dotenv->variables[i];
-			if (strcmp(variable->name, table[row].variable) == 0 && variable->value && *variable->value) {
+		for (i = 0; i < count; i++) {
+			variable = &variables[i];
+			if (text_equal(variable->name, table[row].variable) && variable->value && *variable->value) {
 				loader->given[row].value = variable->value;
 				loader->given[row].line = variable->line;
-				loader->given[row].source = SOURCE_DOTENV;
+				loader->given[row].source = source;
 			}
 		}
 	}
@@ -234,11 +247,34 @@ static void take_value(struct loader *loader, size_t row)
 
 /* ---- the `.env` file ---- */
 
+/* Moves the variables that have a value; one without is not set by python-dotenv either. */
+static void keep_variables(struct loader *loader, struct dotenv *dotenv)
+{
+	struct options *options = loader->options;
+	struct dotenv_variable *variable;
+	size_t i;
+
+	options->variables = dotenv->count ? calloc(dotenv->count, sizeof *options->variables) : NULL;
+	if (!options->variables) {
+		loader->out_of_memory |= dotenv->count > 0;
+		return;
+	}
+	for (i = 0; i < dotenv->count; i++) {
+		variable = &dotenv->variables[i];
+		if (variable->value) {
+			options->variables[options->variable_count++] =
+					(struct options_variable){variable->name, variable->value, variable->line};
+			variable->name = variable->value = NULL;
+		}
+	}
+}
+
 /* Reads options->env_file. */
 static void read_dotenv(struct loader *loader)
 {
 	const char *path = loader->options->env_file;
-	int rc = dotenv_read(path, &loader->dotenv);
+	struct dotenv *dotenv = NULL;
+	int rc = dotenv_read(path, &dotenv);
 	int error = errno;
 
 	if (rc == MOSQ_ERR_NOMEM) {
@@ -246,14 +282,18 @@ static void read_dotenv(struct loader *loader)
 	} else if (rc != MOSQ_ERR_SUCCESS) {
 		begin_sentence(loader);
 		option_cannot_read(&loader->errors, path, error);
-	} else if (loader->dotenv->problem_count > 0) {
+	} else if (dotenv->problem_count > 0) {
 		begin_sentence(loader);
 		text_add_visible(&loader->errors, path);
-		text_addf(&loader->errors, " line %zu: %s", loader->dotenv->problem_line, loader->dotenv->problem);
-		if (loader->dotenv->problem_count > 1) {
-			text_addf(&loader->errors, " (and %zu more below)", loader->dotenv->problem_count - 1);
+		text_addf(&loader->errors, " line %zu: %s", dotenv->problem_line, dotenv->problem);
+		if (dotenv->problem_count > 1) {
+			text_addf(&loader->errors, " (and %zu more below)", dotenv->problem_count - 1);
 		}
 	}
+	if (dotenv) {
+		keep_variables(loader, dotenv);
+	}
+	dotenv_free(dotenv);
 }
 
 /* Makes folder's `.env` options->env_file if there is one. A folder of that name is a virtual environment;
@@ -305,12 +345,10 @@ static void load_dotenv(struct loader *loader)
 	if (!loader->given[row].value) {
 		search_dotenv(loader);
 	}
-	if (loader->options->env_file) {
+	if (loader->options->env_file && loader->first == loader->options) {
 		read_dotenv(loader);
 	}
-	if (loader->dotenv) {
-		gather_dotenv(loader);
-	}
+	gather_variables(loader, SOURCE_DOTENV, loader->first->variables, loader->first->variable_count);
 }
 
 /* ---- checks across options ---- */
@@ -325,24 +363,66 @@ static void check_application(struct loader *loader)
 	}
 }
 
-/* A unix socket has no port. One from another place than the host, such as a `.env` file that somebody else uses too, is
- * passed over; beside the host it is a mistake. */
+/* Options of a TCP connection, and why a unix socket has none of them. */
+static const struct {
+	const char *key, *reason;
+} of_tcp[] = {
+	{"port", "a unix socket has none"},
+	{"cert", "a unix socket has no TLS"},
+	{"key", "a unix socket has no TLS"},
+	{"cacert", "a unix socket has no TLS"},
+	{"use_ssl", "a unix socket has no TLS"},
+	{"transport", "a unix socket has no websockets"},
+};
+#define OF_TCP_LENGTH (sizeof of_tcp / sizeof of_tcp[0])
+
+static bool host_is_socket(const struct loader *loader)
+{
+	return loader->given[row_of("host")].valid && *loader->options->host == '/';
+}
+
+/* A unix socket is not reached by TCP. What another place than the host's says of that, such as a `.env` file that
+ * somebody else uses too, is passed over before anybody looks at it, with the defaults: the fields stay zero, which is
+ * no port, no TLS and transport tcp. */
+static void pass_over_of_tcp(struct loader *loader)
+{
+	struct given *given;
+	size_t i;
+
+	for (i = 0; i < OF_TCP_LENGTH && host_is_socket(loader); i++) {
+		given = &loader->given[row_of(of_tcp[i].key)];
+		if (given->source != loader->given[row_of("host")].source) {
+			given->value = NULL;
+		}
+	}
+}
+
+static bool is_zero(const struct option *option, const struct options *options)
+{
+	static const char zeroes[sizeof(uint64_t)];
+
+	return memcmp((const char *)options + option->offset, zeroes, option->size) == 0;
+}
+
+/* Beside the host such an option is a mistake, unless it says what holds anyway: port 0, use_ssl false, transport tcp. */
 static void check_socket_path(struct loader *loader)
 {
-	const struct given *host = &loader->given[row_of("host")], *port = &loader->given[row_of("port")];
-	struct options *options = loader->options;
+	const struct options *options = loader->options;
+	size_t row, i;
 
 	if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
 		begin_sentence_about(loader, row_of("host"));
 		text_add_quoted(&loader->errors, options->host);
 		text_addf(&loader->errors, " is too long for a unix socket's path");
 	}
-	if (port->valid && port->source == host->source && options->port != 0) {
-		begin_sentence_about(loader, row_of("port"));
-		text_addf(&loader->errors, "a unix socket has none, leave it out or name another host than ");
-		text_add_quoted(&loader->errors, options->host);
+	for (i = 0; i < OF_TCP_LENGTH; i++) {
+		row = row_of(of_tcp[i].key);
+		if (loader->given[row].valid && !is_zero(&table[row], options)) {
+			begin_sentence_about(loader, row);
+			text_addf(&loader->errors, "%s, leave it out or name another host than ", of_tcp[i].reason);
+			text_add_quoted(&loader->errors, options->host);
+		}
 	}
-	options->port = 0;
 }
 
 static void check_address(struct loader *loader)
@@ -353,7 +433,7 @@ static void check_address(struct loader *loader)
 	if (!loader->given[host].valid) {
 		return;
 	}
-	if (*options->host == '/') {
+	if (host_is_socket(loader)) {
 		check_socket_path(loader);
 		return;
 	}
@@ -373,7 +453,7 @@ static void check_certificate(struct loader *loader)
 	size_t cert = row_of("cert"), key = row_of("key");
 	bool has_cert = loader->given[cert].value, has_key = loader->given[key].value;
 
-	if (has_cert != has_key) {
+	if (has_cert != has_key && !host_is_socket(loader)) {
 		begin_sentence_about(loader, has_cert ? cert : key);
 		text_addf(&loader->errors, "needs option %s too", has_cert ? "key" : "cert");
 	}
@@ -496,32 +576,8 @@ static void make_client_id(struct loader *loader)
 		text_addf(&id, "-%ld", (long)getpid());
 	}
 	loader->options->client_id = text_take(&id);
+	loader->options->client_id_is_made = true;
 	loader->out_of_memory |= !loader->options->client_id;
-}
-
-/* Moves the variables that have a value; one without is not set by python-dotenv either. */
-static void keep_variables(struct loader *loader)
-{
-	struct options *options = loader->options;
-	struct dotenv_variable *variable;
-	size_t i;
-
-	if (!loader->dotenv || loader->dotenv->count == 0) {
-		return;
-	}
-	options->variables = calloc(loader->dotenv->count, sizeof *options->variables);
-	if (!options->variables) {
-		loader->out_of_memory = true;
-		return;
-	}
-	for (i = 0; i < loader->dotenv->count; i++) {
-		variable = &loader->dotenv->variables[i];
-		if (variable->value) {
-			options->variables[options->variable_count++] =
-					(struct options_variable){variable->name, variable->value};
-			variable->name = variable->value = NULL;
-		}
-	}
 }
 
 /* ---- the whole ---- */
@@ -531,9 +587,14 @@ static void load(struct loader *loader)
 	size_t row;
 
 	gather_lines(loader);
-	gather_environment(loader);
+	if (loader->first == loader->options) {
+		keep_environment(loader);
+	}
+	gather_variables(loader, SOURCE_ENVIRONMENT, loader->first->environment, loader->first->environment_count);
 	load_dotenv(loader);
 	gather_defaults(loader);
+	take_value(loader, row_of("host"));
+	pass_over_of_tcp(loader);
 	for (row = 0; row < TABLE_LENGTH; row++) {
 		take_value(loader, row);
 	}
@@ -543,11 +604,16 @@ static void load(struct loader *loader)
 	check_message_expiry(loader);
 	check_keys(loader);
 	make_client_id(loader);
-	keep_variables(loader);
 }
 
 int options_load(
 		const struct mosquitto_opt *lines, int line_count, struct options **ret_options, char **ret_error)
+{
+	return options_load_again(lines, line_count, NULL, ret_options, ret_error);
+}
+
+int options_load_again(const struct mosquitto_opt *lines, int line_count, const struct options *first,
+		struct options **ret_options, char **ret_error)
 {
 	struct loader loader = {.lines = lines, .line_count = line_count};
 	int rc = MOSQ_ERR_NOMEM;
@@ -558,6 +624,7 @@ int options_load(
 		*ret_error = NULL;
 		return MOSQ_ERR_NOMEM;
 	}
+	loader.first = first ? first : loader.options;
 	load(&loader);
 	if (loader.out_of_memory || loader.errors.failed) {
 		*ret_error = NULL;
@@ -573,9 +640,78 @@ int options_load(
 		free(loader.given[row].owned);
 	}
 	text_free(&loader.errors);
-	dotenv_free(loader.dotenv);
 	options_free(loader.options);
 	return rc;
+}
+
+/* ---- what has changed ---- */
+
+static bool differs(size_t row, const struct options *before, const struct options *now)
+{
+	const char *field = (const char *)before + table[row].offset, *other = (const char *)now + table[row].offset;
+
+	if (row == row_of("client_id") && before->client_id_is_made && now->client_id_is_made) {
+		return false; /* it follows from others, or from the machine's name */
+	}
+	return table[row].is_string ? !text_equal(*(char *const *)field, *(char *const *)other)
+								: memcmp(field, other, table[row].size) != 0;
+}
+
+static uint64_t number_of(size_t row, const struct options *options)
+{
+	const char *field = (const char *)options + table[row].offset;
+	uint32_t narrow;
+	uint64_t number;
+
+	if (table[row].size == sizeof narrow) {
+		memcpy(&narrow, field, sizeof narrow);
+		return narrow;
+	}
+	memcpy(&number, field, sizeof number);
+	return number;
+}
+
+size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text)
+{
+	size_t count = 0, row;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		if ((table[row].flags & AT_ONCE) && differs(row, before, now)) {
+			text_addf(ret_text, "%s%s is %" PRIu64 " now", count ? ", " : "", table[row].key, number_of(row, now));
+			count++;
+		}
+	}
+	return count;
+}
+
+size_t options_changed_for_later(const struct options *before, const struct options *now, struct text *ret_text)
+{
+	size_t count = 0, last = TABLE_LENGTH, row;
+
+	for (row = 0; row < TABLE_LENGTH; row++) {
+		if (!(table[row].flags & AT_ONCE) && differs(row, before, now)) {
+			if (count) {
+				text_addf(ret_text, "%s%s", count > 1 ? ", " : "", table[last].key);
+			}
+			last = row;
+			count++;
+		}
+	}
+	if (count) {
+		text_addf(ret_text, "%s%s", count > 1 ? " and " : "", table[last].key);
+	}
+	return count;
+}
+
+static void free_variables(struct options_variable *variables, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		free(variables[i].name);
+		free(variables[i].value);
+	}
+	free(variables);
 }
 
 void options_free(struct options *options)
@@ -590,10 +726,7 @@ void options_free(struct options *options)
 			free(*(char **)((char *)options + table[i].offset));
 		}
 	}
-	for (i = 0; i < options->variable_count; i++) {
-		free(options->variables[i].name);
-		free(options->variables[i].value);
-	}
-	free(options->variables);
+	free_variables(options->variables, options->variable_count);
+	free_variables(options->environment, options->environment_count);
 	free(options);
 }

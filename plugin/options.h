@@ -2,7 +2,8 @@
  *
  * Every option has a key (the `plugin_opt_` line's rest), an environment variable and a default; the
  * precedence is line, environment, `.env` file, default. options_load() reads all of them once, on the broker
- * thread at start-up; from then on the struct is immutable and any thread may read it. */
+ * thread at start-up; from then on the struct is immutable and any thread may read it. When the lines have changed,
+ * options_load_again() makes a new one, and who uses an option that can change is told. */
 #ifndef MQTTASGI_OPTIONS_H
 #define MQTTASGI_OPTIONS_H
 
@@ -11,15 +12,17 @@
 #include <stdint.h>
 
 struct mosquitto_opt;
+struct text;
 
 enum options_loop { OPTIONS_LOOP_AUTO, OPTIONS_LOOP_ASYNCIO, OPTIONS_LOOP_UVLOOP };
 enum options_session { OPTIONS_SESSION_FULL, OPTIONS_SESSION_OFF };
 enum options_transport { OPTIONS_TRANSPORT_TCP, OPTIONS_TRANSPORT_WEBSOCKETS };
 
-/* One NAME=value of the `.env` file. Bytes, not always UTF-8. */
+/* One NAME=value of the `.env` file or the environment. Bytes, not always UTF-8. */
 struct options_variable {
 	char *name;
 	char *value;
+	size_t line; /* in the `.env` file */
 };
 
 struct options {
@@ -31,6 +34,7 @@ struct options {
 	bool cleansession;
 	int verbosity;             /* 0 warnings, 1 info, 2 debug */
 	char *client_id;           /* never NULL */
+	bool client_id_is_made;    /* nobody gave one */
 	char *cert, *key, *cacert; /* NULL: none */
 	bool use_ssl;
 	enum options_transport transport;
@@ -46,11 +50,15 @@ struct options {
 	unsigned int spin_us; /* 0: never */
 	bool message_expiry;  /* MQTT 5 clients' messages through the session, which knows how long they are valid */
 	bool connect_events;  /* on Mosquitto 2.0, where that changes who may log in */
+	char *mirror;         /* client id that a bridge to the broker that is mirrored has here; NULL: none is */
 	bool check;           /* import the application, say whether that went well, and stop the broker */
 
 	/* Of the `.env` file, in its order; also those that the environment has another value of. */
 	struct options_variable *variables;
 	size_t variable_count;
+	/* Those of the environment that are options. */
+	struct options_variable *environment;
+	size_t environment_count;
 };
 
 /* Reads, validates and returns all options.
@@ -61,6 +69,17 @@ struct options {
  * environment. */
 int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options,
 		char **ret_error) __attribute__((warn_unused_result));
+
+/* The same with other lines, and what first, which options_load() made, found in the environment and in the `.env` file:
+ * both have become the application's since, which may change the one, and which would know nothing of a change of the
+ * other. The new struct has no variables. Broker thread only. */
+int options_load_again(const struct mosquitto_opt *lines, int line_count, const struct options *first,
+		struct options **ret_options, char **ret_error) __attribute__((warn_unused_result));
+
+/* Adds what differs among the options that can change while the broker runs, `spin is 0 now, verbosity is 1 now`, or
+ * among the others, `application, host and port`. Returns how many those are. */
+size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text);
+size_t options_changed_for_later(const struct options *before, const struct options *now, struct text *ret_text);
 
 /* Takes NULL. */
 void options_free(struct options *options);

@@ -23,6 +23,7 @@
 #include "options.h"
 #include "properties.h"
 #include "queue.h"
+#include "reload.h"
 #include "session.h"
 #include "text.h"
 #include "wakeup.h"
@@ -47,6 +48,7 @@ static const struct {
 	{MOSQ_EVT_TICK, broker_on_tick, ALWAYS},
 	{MOSQ_EVT_BASIC_AUTH, broker_on_login, WHERE_LOGINS_TELL},
 	{EVT_CONNECT, broker_on_connect, ON_2_1},
+	{MOSQ_EVT_RELOAD, reload_on_event, ALWAYS},
 	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, ALWAYS},
 	{EVT_CLIENT_OFFLINE, broker_on_disconnect, ON_2_1},
 	{MOSQ_EVT_ACL_CHECK, broker_on_access, WHERE_COPIES_ARE_REFUSED},
@@ -63,6 +65,7 @@ struct plugin {
 	struct lanes *lanes;
 	struct clients *clients;
 	struct broker *broker;
+	struct reload *reload;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
 	bool may_refuse_copies;
@@ -90,6 +93,7 @@ static void plugin_free(struct plugin *plugin)
 	if (!plugin) {
 		return;
 	}
+	reload_free(plugin->reload);
 	broker_free(plugin->broker);
 	clients_free(plugin->clients);
 	lanes_free(plugin->lanes);
@@ -253,7 +257,8 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 		plugin->broker =
 				broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes, plugin->clients);
 	}
-	if (!plugin->broker) {
+	plugin->reload = plugin->broker ? reload_new(options, plugin->broker) : NULL;
+	if (!plugin->reload) {
 		broker_log(MOSQ_LOG_ERR, "No memory for the plugin.");
 		rc = MOSQ_ERR_NOMEM;
 		goto fail;
@@ -329,8 +334,8 @@ static int register_callbacks(struct plugin *plugin)
 		if (!applies(plugin, callbacks[i].condition)) {
 			continue;
 		}
-		rc = mosquitto_callback_register(
-				plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL, plugin->broker);
+		rc = mosquitto_callback_register(plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL,
+				callbacks[i].callback == reload_on_event ? (void *)plugin->reload : plugin->broker);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			return rc;
 		}

@@ -76,6 +76,9 @@ static int append(PyObject *list, struct pymessage_state *state, struct message 
 	case MESSAGE_RELEASE:
 		name = "release";
 		break;
+	case MESSAGE_VERBOSITY:
+		name = "verbosity";
+		break;
 	default:
 		name = "stop";
 		break;

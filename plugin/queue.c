@@ -18,8 +18,8 @@ struct queue {
 	atomic_size_t messages;
 	atomic_size_t bytes;
 	atomic_bool refused;              /* a push was; cleared by queue_has_room_again() */
-	size_t max_messages;
-	size_t max_bytes;
+	atomic_size_t max_messages;
+	atomic_size_t max_bytes;
 	void (*notify)(void *userdata);
 	void *userdata;
 	struct message *oldest;           /* swapped out, in order; the taking thread's */
@@ -36,11 +36,17 @@ struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(vo
 	atomic_init(&queue->messages, 0);
 	atomic_init(&queue->bytes, 0);
 	atomic_init(&queue->refused, false);
-	queue->max_messages = max_messages;
-	queue->max_bytes = max_bytes;
+	queue_set_limits(queue, max_messages, max_bytes);
 	queue->notify = notify;
 	queue->userdata = userdata;
 	return queue;
+}
+
+void queue_set_limits(struct queue *queue, size_t max_messages, size_t max_bytes)
+{
+	/* Between the two somebody may see a bound of each kind, which does no harm. */
+	atomic_store(&queue->max_messages, max_messages);
+	atomic_store(&queue->max_bytes, max_bytes);
 }
 
 void queue_free(struct queue *queue)
@@ -78,7 +84,7 @@ static bool reserve(struct queue *queue, size_t size)
 	size_t bytes = atomic_load(&queue->bytes);
 
 	/* A message larger than the bound passes when it is alone: otherwise it could never pass. */
-	if (messages > 0 && (messages >= queue->max_messages || bytes + size > queue->max_bytes)) {
+	if (messages > 0 && (messages >= atomic_load(&queue->max_messages) || bytes + size > atomic_load(&queue->max_bytes))) {
 		return false;
 	}
 	atomic_fetch_add(&queue->messages, 1);
@@ -137,8 +143,8 @@ bool queue_is_empty(const struct queue *queue)
 
 bool queue_has_room_again(struct queue *queue)
 {
-	if (!atomic_load(&queue->refused) || queue_count(queue) > queue->max_messages / 2 ||
-			queue_bytes(queue) > queue->max_bytes / 2) {
+	if (!atomic_load(&queue->refused) || queue_count(queue) > atomic_load(&queue->max_messages) / 2 ||
+			queue_bytes(queue) > atomic_load(&queue->max_bytes) / 2) {
 		return false;
 	}
 	return atomic_exchange(&queue->refused, false);

@@ -15,6 +15,9 @@ struct queue;
  * NULL when memory ran out. */
 struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(void *userdata), void *userdata);
 
+/* Other bounds from now on; what waits and is beyond them stays. Any thread. */
+void queue_set_limits(struct queue *queue, size_t max_messages, size_t max_bytes);
+
 /* Frees the messages that wait, too. Takes NULL. No other thread may use the queue any more. */
 void queue_free(struct queue *queue);
 

@@ -67,6 +67,7 @@ class Message(Protocol):
 #: retain_as_published in bit 3; for a retained message from bit 8 on the identifier of its subscription)
 Delivery = tuple[int, Message, int]
 #: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...), (0, "stop", ...),
+#: (0, "verbosity", (0, the option's new value)),
 #: (0, "hold", (consumer's handle, 1 for a subscription that was not new)), (0, "release", (handle, ...)) or,
 #: for all consumers, (0, "hold", (0, number)), (0, "release", (0, number))
 Control = tuple[int, str, tuple[int, int]]

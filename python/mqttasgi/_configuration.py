@@ -10,11 +10,19 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
-from ._options import ENV_FILE, PYTHON_PATH, VIRTUALENV, Settings
+from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
+
+#: The heading of `--include`'s lines.
+INCLUDED_FROM = "from {}"
+
+#: Client id of the bridge in the broker here.
+_BRIDGE = "mqttasgi-mirror"
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the file; an empty `text` is a heading."""
+    """One line of the file; without `text`, `why` is a heading."""
 
     text: str
     why: str = ""
@@ -45,10 +53,16 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
         as_root: Whether root starts the broker, which then becomes another user.
         check: For a broker that only checks and ends: keeps nothing, and does not open its listeners.
     """
-    made = _general(settings, as_root, check)
     mirrors = is_elsewhere(settings)
+    made = _general(settings, as_root, check, mirrors)
     session = _session_address(settings, places, mirrors)
     made += _listeners(settings, session, mirrors)
+    if settings.username is not None and settings.password is None and not mirrors:
+        raise settings.complain(
+            "username",
+            f'"{settings.username}" has no password, so everybody could be that user; set one (-P, '
+            "MQTT_PASSWORD or the .env file)",
+        )
     if has_login(settings):
         made.append(Line("allow_anonymous false", "Clients must log in."))
         made.append(
@@ -70,8 +84,8 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
         made += _bridge(settings)
     made += _plugin(settings, places, session, mirrors, check)
     if settings.include:
-        made.append(Line("", f"From {settings.include}"))
-        made += [Line(text) for text in _included(settings) if text]
+        made.append(Line("", INCLUDED_FROM.format(settings.include)))
+        made += [Line(text) for text in _included(settings)]
     return made
 
 
@@ -79,7 +93,7 @@ def text_of(made: list[Line]) -> str:
     """Return the file's text."""
     parts = []
     for line in made:
-        if not line.text:
+        if line.why and not line.text:
             parts.append(f"\n# ---- {line.why} ----\n")
         else:
             parts.append((f"\n# {line.why}\n" if line.why else "") + f"{line.text}\n")
@@ -112,11 +126,11 @@ def _is_here(settings: Settings) -> bool:
     except (socket.gaierror, UnicodeError) as error:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
             return False
-        raise settings.complain(
-            "host",
-            f'there is no host "{settings.host}"; name localhost, an address of this machine, or another '
-            "machine",
-        ) from None
+        name, colon, port = settings.host.rpartition(":")
+        hint = "name localhost, an address of this machine, or another machine"
+        if colon and name and port.isdecimal():
+            hint = f"the port is an option of its own: -H {name} -p {port}"
+        raise settings.complain("host", f'there is no host "{settings.host}"; {hint}') from None
     return any(_can_bind(family, address) for family, _, _, _, address in found)
 
 
@@ -133,8 +147,11 @@ def _can_bind(family: int, address: object, port: int = 0) -> bool:
 
 
 def check_port(settings: Settings) -> None:
-    """Raise `UsageError` where the listener's port cannot be had."""
-    if settings.host.startswith("/") or is_elsewhere(settings):
+    """Raise `UsageError` where the listener's port or unix socket cannot be had."""
+    if settings.host.startswith("/"):
+        _check_socket_path(settings)
+        return
+    if is_elsewhere(settings):
         return
     for family, _, _, _, address in socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM):
         try:
@@ -154,10 +171,28 @@ def check_port(settings: Settings) -> None:
                 ) from None
 
 
+def _check_socket_path(settings: Settings) -> None:
+    """Mosquitto removes whatever has that name, and makes its socket there."""
+    try:
+        mode = os.lstat(settings.host).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise settings.complain(
+            "host", f"{settings.host} is there already and is no socket; name a path where nothing is"
+        )
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(settings.host) == 0:
+            raise settings.complain(
+                "host",
+                f"{settings.host} is taken, by another broker perhaps; stop that, or name another path",
+            )
+
+
 # ---- the parts ----
 
 
-def _general(settings: Settings, as_root: bool, check: bool) -> list[Line]:
+def _general(settings: Settings, as_root: bool, check: bool, mirrors: bool) -> list[Line]:
     made = [
         Line("", "the broker"),
         Line(
@@ -176,7 +211,15 @@ def _general(settings: Settings, as_root: bool, check: bool) -> list[Line]:
         made.append(Line("connection_messages false", "verbosity 0: nothing about clients that come and go."))
     if as_root and settings.user:
         made.append(Line(f"user {settings.user}", "Who the broker becomes when root starts it."))
-    if settings.persistence and not check:
+    if mirrors:
+        made += [
+            Line("persistence false", "What is to be kept over a restart, the other broker keeps."),
+            Line(
+                "max_queued_messages 100000",
+                "So many QoS 1 and 2 messages wait here while the other broker cannot be reached.",
+            ),
+        ]
+    elif settings.persistence and not check:
         made += [
             Line("persistence true", "Retained messages and sessions are kept over a restart."),
             Line(f"persistence_location {settings.persistence.rstrip('/')}/"),
@@ -247,6 +290,7 @@ def _listeners(settings: Settings, session: tuple[str, int], mirrors: bool) -> l
 
 
 def _check_certificate(settings: Settings) -> None:
+    """Raise `UsageError` where cert, key or cacert are not what they should be."""
     import ssl
 
     def no_passphrase() -> str:
@@ -256,14 +300,14 @@ def _check_certificate(settings: Settings) -> None:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.cert or "", settings.key, no_passphrase)
+        if settings.cert:
+            context.load_cert_chain(settings.cert, settings.key, no_passphrase)
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise settings.complain("key", f"{settings.key} is not the key of {settings.cert}") from None
         raise settings.complain(
             "cert",
-            f"{settings.cert} and {settings.key} are not a certificate and its key in PEM form "
-            f"({error.reason})",
+            f"{settings.cert} and {settings.key} are not a certificate and its key; give both in PEM form",
         ) from None
     if settings.cacert:
         try:
@@ -280,6 +324,7 @@ def _bridge(settings: Settings) -> list[Line]:
             "transport",
             f"Mosquitto mirrors another broker over tcp only; name the tcp port of {settings.host}",
         )
+    _check_certificate(settings)
     address = f"[{settings.host}]" if ":" in settings.host else settings.host
     made = [
         Line("", "the broker that is mirrored"),
@@ -288,7 +333,12 @@ def _bridge(settings: Settings) -> list[Line]:
         ),
         Line(f"address {address}:{settings.port}"),
         Line(f"topic {settings.topic} both 2", "Which topics, both ways, at up to QoS 2."),
-        Line("try_private true", "It sends nothing back of what came from here."),
+        Line(
+            f"bridge_protocol_version {'mqttv50' if settings.cleansession else 'mqttv311'}",
+            "MQTT 5, or 3.1.1 where that broker has no other. It sends nothing back of what comes from here."
+            if settings.cleansession
+            else "With MQTT 5, this bridge could not ask for a session that outlasts its connection.",
+        ),
         Line("notifications false"),
         Line(
             "restart_timeout 1 30",
@@ -300,10 +350,12 @@ def _bridge(settings: Settings) -> list[Line]:
             if settings.cleansession
             else "It keeps QoS 1 and 2 messages for this broker while that is down.",
         ),
-        Line(f"remote_clientid {settings.client_id or 'mqttasgi-' + socket.gethostname()}"),
+        Line("local_cleansession false", "What is published here while it cannot be reached waits for it."),
+        Line(f"remote_clientid {settings.client_id or _own_id(settings)}", "Who we are there."),
+        Line(f"local_clientid {_BRIDGE}", "Who it is here."),
     ]
     if settings.username is not None:
-        made.append(Line(f"remote_username {settings.username}", "Who we are there."))
+        made.append(Line(f"remote_username {settings.username}"))
     if settings.password is not None:
         made.append(Line(f"remote_password {settings.password}"))
     if settings.cacert:
@@ -323,6 +375,12 @@ def _bridge(settings: Settings) -> list[Line]:
         made.append(Line(f"bridge_certfile {settings.cert}", "Our own certificate there."))
         made.append(Line(f"bridge_keyfile {settings.key}"))
     return made
+
+
+def _own_id(settings: Settings) -> str:
+    # As the plugin makes its own. Where that broker keeps a session, it must know us again.
+    name = f"mqttasgi-{socket.gethostname()}"
+    return f"{name}-{os.getpid()}" if settings.cleansession else name
 
 
 def _plugin(
@@ -346,6 +404,8 @@ def _plugin(
         ("client_id", own_id, ""),
         ("retries", settings.retries, "Failed tries in a row before it is given up; 0 never."),
     ]
+    if mirrors:
+        options.append(("mirror", _BRIDGE, "What is retained here is not sent to it again."))
     options += [
         (key, value, "")
         for key, value in settings.plugin_options.items()
@@ -357,35 +417,49 @@ def _plugin(
     for key, value, why in options:
         if value is not None:
             shown = str(value).lower() if isinstance(value, bool) else str(value)
+            try:
+                check_text(shown)
+            except ValueError as error:
+                raise UsageError(f"{key} {error}") from None
             made.append(Line(f"plugin_opt_{key} {shown}", why))
     return made
 
 
+def python_path(settings: Settings, project: str) -> list[str]:
+    """Return the folders of the application's code."""
+    return (_given(settings, "python_path", PYTHON_PATH) or project).split(":")
+
+
 def _python(settings: Settings, places: Places) -> list[tuple[str, object, str]]:
     """What mqttasgi has from the shell that starts it, unless -o or the environment says otherwise."""
-    given, environment = settings.plugin_options, {**settings.variables, **os.environ}
-    virtualenv = sys.prefix if sys.prefix != sys.base_prefix else None
+    virtualenv = _given(settings, "virtualenv", VIRTUALENV)
+    if not virtualenv and sys.prefix != sys.base_prefix:
+        virtualenv = sys.prefix
+    # As absolute paths: the broker of a system service is started elsewhere. An empty name is for the plugin
+    # to refuse.
+    folders = [os.path.abspath(name) if name else "" for name in python_path(settings, places.project)]
     return [
-        (
-            "python_path",
-            given.get("python_path") or environment.get(PYTHON_PATH) or places.project,
-            "Where its code is.",
-        ),
-        (
-            "virtualenv",
-            given.get("virtualenv") or environment.get(VIRTUALENV) or virtualenv,
-            "Where its packages are.",
-        ),
+        ("python_path", ":".join(folders), "Where its code is."),
+        ("virtualenv", os.path.abspath(virtualenv) if virtualenv else None, "Where its packages are."),
         (
             "env_file",
-            given.get("env_file") or environment.get(ENV_FILE) or settings.env_file,
+            settings.env_file,
             "Further settings, and what the application finds in its environment.",
         ),
     ]
 
 
+def _given(settings: Settings, key: str, variable: str) -> Optional[str]:
+    """What -o, the environment or the `.env` file says of an option that only the plugin has."""
+    return settings.plugin_options.get(key) or os.environ.get(variable) or settings.variables.get(variable)
+
+
 def _included(settings: Settings) -> list[str]:
     try:
         return Path(settings.include or "").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise settings.complain("include", f"{settings.include} cannot be read as text: {error}") from None
+    except UnicodeDecodeError:
+        raise settings.complain(
+            "include", f"{settings.include} is not text in UTF-8; save it as that"
+        ) from None
+    except OSError as error:
+        raise settings.complain("include", f"{settings.include} cannot be read: {error.strerror}") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import pwd
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -16,10 +19,20 @@ from pathlib import Path
 from typing import NoReturn, Optional
 
 from . import __version__
-from ._configuration import Places, check_port, has_login, lines, text_of
+from ._configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
 from ._options import Settings, UsageError
 
 _PLUGIN = "mqttasgi_plugin.so"
+
+#: How lines of a broker begin that is only asked, and ends.
+_OF_NO_INTEREST = (
+    "mosquitto version",
+    "Config loaded",
+    "Loading plugin",
+    "Error: Plugin ",
+    "Error: Could not init",
+    "Warning: Mosquitto should not be run as root",
+)
 
 
 class LaunchError(Exception):
@@ -46,7 +59,7 @@ def find_plugin() -> Plugin:
     """
     named = os.environ.get("MQTTASGI_PLUGIN")
     if named:
-        candidates = [Path(named).expanduser().absolute()]
+        candidates = [Path(os.path.expanduser(named)).absolute()]
     else:
         # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi.
         package = Path(__file__).absolute().parent
@@ -56,10 +69,10 @@ def find_plugin() -> Plugin:
             folders += [Path("/usr/lib") / multiarch, Path("/usr/local/lib") / multiarch]
         candidates = [folder / _PLUGIN for folder in folders]
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):
             return _identify(path)
     if named:
-        raise LaunchError(f"environment variable MQTTASGI_PLUGIN: there is no file {named}")
+        raise LaunchError(f"environment variable MQTTASGI_PLUGIN: there is no file {named}; name {_PLUGIN}")
     raise LaunchError(
         f"{_PLUGIN} is in none of {', '.join(str(path.parent) for path in candidates)}; install it (cmake "
         "--install) or say where it is in the environment variable MQTTASGI_PLUGIN"
@@ -68,9 +81,12 @@ def find_plugin() -> Plugin:
 
 def _identify(path: Path) -> Plugin:
     try:
-        found = re.search(rb"@\(#\)mqttasgi_plugin (\S+) Python ([0-9.]+)", path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise LaunchError(f"{path} cannot be read: {error.strerror}") from None
+    found = re.search(rb"@\(#\)mqttasgi_plugin (\S+) Python ([0-9.]+)", content)
+    if content[:4] != b"\x7fELF":
+        raise LaunchError(f"{path} is no plugin for Mosquitto; name the file {_PLUGIN}")
     return Plugin(str(path), found[1].decode() if found else None, found[2].decode() if found else None)
 
 
@@ -84,8 +100,12 @@ def find_program(name: str, variable: Optional[str] = None) -> str:
     found = shutil.which(
         named or name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
     )
+    if not found and named:
+        raise LaunchError(
+            f"environment variable {variable}: {named} is no program; name the file mosquitto, or unset it"
+        )
     if not found:
-        raise LaunchError(f"the program {named or name} is not installed: apt-get install mosquitto")
+        raise LaunchError(f"the program {name} is not installed: apt-get install mosquitto")
     return found
 
 
@@ -177,9 +197,11 @@ class PrivateFolder:
         if has_login(settings):
             self._write_passwords(settings, passwords)
         places = Places(plugin.path, str(self.path), str(passwords), str(project))
-        made = lines(settings, places, as_root=os.geteuid() == 0, check=check)
+        text = text_of(lines(settings, places, as_root=os.geteuid() == 0, check=check))
         configuration = self.path / "mosquitto.conf"
-        self._write(configuration, text_of(made))
+        self._write(configuration, text)
+        if settings.include:
+            self._test_include(settings, text)
         if self.owner:
             for path in (self.path, *self.path.iterdir()):
                 os.chown(path, *self.owner)
@@ -198,38 +220,61 @@ class PrivateFolder:
         command = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"'
         first = os.fork()
         if first == 0:
-            # Of its own session, so that Ctrl-C is not for it; nobody's child, so that nobody need wait.
-            os.setsid()
-            if os.fork() == 0:
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                os.dup2(ours, 0)
-                os.dup2(nowhere, 1)
-                os.dup2(nowhere, 2)
-                os.closerange(3, 1024)
-                os.chdir("/")
-                os.execv("/bin/sh", ["sh", "-c", command, "mqttasgi-cleaner", str(self.path)])
-            os._exit(0)
+            # Whatever happens, this process must not go on as if it were the first.
+            try:
+                # Of its own session, so that Ctrl-C is not for it; nobody's child, so that nobody need wait.
+                os.setsid()
+                if os.fork() == 0:
+                    nowhere = os.open(os.devnull, os.O_RDWR)
+                    os.dup2(ours, 0)
+                    os.dup2(nowhere, 1)
+                    os.dup2(nowhere, 2)
+                    os.closerange(3, 1024)
+                    os.chdir("/")
+                    os.execv("/bin/sh", ["sh", "-c", command, "mqttasgi-cleaner", str(self.path)])
+            finally:
+                os._exit(0)
         os.waitpid(first, 0)
         os.close(ours)
         os.set_inheritable(theirs, True)
 
-    def _parent(self) -> Optional[str]:
-        # Of this user and in memory; another user could not enter it.
-        runtime = os.environ.get("XDG_RUNTIME_DIR")
-        return runtime if runtime and os.access(runtime, os.W_OK) and not self.owner else None
+    def _parent(self) -> str:
+        # The first is of this user and in memory; another user could not enter it. A path with a blank cannot
+        # stand in a listener line, nor can a socket's be long.
+        runtime = None if self.owner else os.environ.get("XDG_RUNTIME_DIR")
+        for folder in (runtime, tempfile.gettempdir()):
+            if folder and os.access(folder, os.W_OK) and len(folder) < 70 and not re.search(r"\s", folder):
+                return folder
+        return "/tmp"
 
     def _write(self, path: Path, text: str) -> None:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
 
     def _write_passwords(self, settings: Settings, path: Path) -> None:
-        # Hashed by Mosquitto's own program, in place: on its command line others could read the password.
-        self._write(path, f"{settings.username}:{settings.password}\n")
-        done = subprocess.run(
-            [find_program("mosquitto_passwd"), "-U", str(path)], capture_output=True, text=True, cwd=self.path
-        )
-        if done.returncode:
-            raise LaunchError(f"mosquitto_passwd failed: {(done.stderr or done.stdout).strip()}")
+        # As `mosquitto_passwd -U` does, which however cuts a password at a colon: $7$ is PBKDF2 with SHA-512.
+        salt, iterations = secrets.token_bytes(12), 101
+        digest = hashlib.pbkdf2_hmac("sha512", (settings.password or "").encode(), salt, iterations)
+        made = "$".join(base64.b64encode(part).decode() for part in (salt, digest))
+        self._write(path, f"{settings.username}:$7${iterations}${made}\n")
+
+    def _test_include(self, settings: Settings, text: str) -> None:
+        """Let Mosquitto read the file up to a line that it must refuse; or it ends at an earlier mistake.
+
+        Raises:
+            UsageError: The mistake is in the included file.
+        """
+        path = self.path / "test.conf"
+        self._write(path, f"{text}mqttasgi_end_of_file\n")
+        said = _run([find_mosquitto(), "-c", str(path)]).stdout
+        path.unlink()
+        found = re.search(r"Error: (.*)\n.*Error found at '?.*:(\d+)", said)
+        first = text[: text.index(INCLUDED_FROM.format(settings.include))].count("\n") + 1
+        if found and first < int(found[2]) <= text.count("\n"):
+            raise settings.complain(
+                "include",
+                f"{settings.include} line {int(found[2]) - first}: {found[1].rstrip('.')}, says Mosquitto",
+            )
 
 
 def _owner(settings: Settings) -> Optional[tuple[int, int]]:
@@ -251,17 +296,33 @@ def _owner(settings: Settings) -> Optional[tuple[int, int]]:
 def _make_persistence(settings: Settings) -> None:
     if not settings.persistence:
         return
-    try:
-        os.makedirs(settings.persistence, exist_ok=True)
-        owner = _owner(settings)
-        if owner:
-            os.chown(settings.persistence, *owner)
-    except OSError as error:
+    owner = _owner(settings)
+    if not os.path.isdir(settings.persistence):
+        try:
+            os.makedirs(settings.persistence)
+            if owner:
+                os.chown(settings.persistence, *owner)
+        except OSError as error:
+            raise settings.complain(
+                "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
+            ) from None
+    # A folder that was there before keeps its owner: it may be somebody else's, too.
+    if not _may_write(settings, settings.persistence):
+        who = f"the broker's user {settings.user or 'mosquitto'}" if owner else "this user"
         raise settings.complain(
-            "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
-        ) from None
-    if not _owner(settings) and not os.access(settings.persistence, os.W_OK):
-        raise settings.complain("persistence", f"this user may not write to {settings.persistence}")
+            "persistence",
+            f"{who} may not write to {settings.persistence}; change that, or name another folder",
+        )
+
+
+def _may_write(settings: Settings, folder: str) -> bool:
+    owner = _owner(settings)
+    if not owner:
+        return os.access(folder, os.W_OK | os.X_OK)
+    uid, gid = owner
+    groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    command = ["test", "-w", folder, "-a", "-x", folder]
+    return subprocess.run(command, user=uid, group=gid, extra_groups=groups, cwd="/").returncode == 0
 
 
 # ---- start and check ----
@@ -278,8 +339,8 @@ def start(settings: Settings, project: Path) -> NoReturn:
     _make_persistence(settings)
     folder = PrivateFolder(settings)
     try:
-        configuration = folder.write(settings, project)
         folder.remove_at_end()
+        configuration = folder.write(settings, project)
     except BaseException:
         folder.remove()
         raise
@@ -316,6 +377,7 @@ def check(settings: Settings, project: Path) -> bool:
     _report(True, "options")
     folder = PrivateFolder(settings)
     try:
+        folder.remove_at_end()
         configuration = folder.write(settings, project, check=True)
         good = True
         version = mosquitto_version(mosquitto)
@@ -331,6 +393,8 @@ def check(settings: Settings, project: Path) -> bool:
         folder.remove()
     try:
         check_port(settings)
+        if settings.persistence and os.path.isdir(settings.persistence):
+            _make_persistence(settings)
     except UsageError as error:
         print(f"note    {error}")
     return good
@@ -354,9 +418,7 @@ def _report(good: bool, what: str, output: str = "") -> None:
     for line in output.splitlines():
         # Without the time, and without what a broker says that ends.
         text = re.sub(r"^\d{4}-\d\d-\d\dT[\d:]+: ", "", line)
-        if not re.match(
-            r"mosquitto version|Config loaded|Error: Plugin |Loading plugin|Error: Could not init", text
-        ):
+        if not text.startswith(_OF_NO_INTEREST):
             print(f"        {text}")
 
 

@@ -38,10 +38,29 @@ class UsageError(Exception):
 # ---- values: each takes the text and returns the value, or raises ValueError with the end of a sentence ----
 
 
-def _text(value: str) -> str:
-    # A line of mosquitto.conf has no way to write them.
+def check_text(value: str) -> str:
+    """Return the value, if a line of `mosquitto.conf` can hold it; else raise ValueError."""
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("has a control character in it, which mosquitto.conf cannot hold")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text in UTF-8, which mosquitto.conf must be") from None
+    return value
+
+
+def _login(value: str) -> str:
+    if check_text(value) != value.strip():
+        raise ValueError("begins or ends with a blank, which mosquitto.conf cannot hold")
+    if len(value.encode()) > 65535:
+        raise ValueError("is longer than the 65535 bytes that MQTT can carry")
+    return value
+
+
+def _user_name(value: str) -> str:
+    # A line of the password file is name:hash, and a comment where it begins with #.
+    if ":" in _login(value) or value.startswith("#"):
+        raise ValueError("has a colon or begins with #, which a password file cannot hold")
     return value
 
 
@@ -54,6 +73,13 @@ def _number(minimum: int, maximum: int) -> Callable[[str], int]:
     return take
 
 
+def _port(value: str) -> int:
+    try:
+        return _number(0, 65535)(value)  # 0 goes with a unix socket, as in the plugin's options
+    except ValueError:
+        raise ValueError("is not a number from 1 to 65535") from None
+
+
 def _truth(value: str) -> bool:
     try:
         return _TRUTHS[value.strip().lower()]
@@ -62,13 +88,17 @@ def _truth(value: str) -> bool:
 
 
 def _transport(value: str) -> str:
-    if value.strip() not in ("tcp", "websockets"):
+    if value.strip().lower() not in ("tcp", "websockets"):
         raise ValueError("is neither tcp nor websockets")
-    return value.strip()
+    return value.strip().lower()
+
+
+def _path(value: str) -> Path:
+    return Path(os.path.expanduser(check_text(value))).absolute()
 
 
 def _file(value: str) -> str:
-    path = Path(_text(value)).expanduser().absolute()
+    path = _path(value)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("is not a file")
@@ -80,8 +110,8 @@ def _file(value: str) -> str:
 
 
 def _folder(value: str) -> str:
-    path = Path(_text(value)).expanduser().absolute()
-    if path.exists() and not path.is_dir():
+    path = _path(value)
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise ValueError("is not a folder")
     return str(path)
 
@@ -104,7 +134,7 @@ def _application(value: str) -> str:
 
 def _filter(value: str) -> str:
     # MQTT 5, 4.7.1: wildcards stand for whole levels, and # for the last.
-    levels = _text(value).split("/")
+    levels = check_text(value).split("/")
     for number, level in enumerate(levels):
         if ("+" in level and level != "+") or ("#" in level and (level != "#" or number != len(levels) - 1)):
             raise ValueError("is not a topic filter: + and # stand for whole levels, and # comes last")
@@ -137,18 +167,18 @@ PARAMETERS = (
         ("-H", "--host"),
         "MQTT_HOSTNAME",
         "localhost",
-        _text,
+        check_text,
         "HOST",
         "where the broker listens: localhost, an address of this machine, 0.0.0.0 for all of them, or a unix "
         "socket's path. The name of another machine: that machine's broker is mirrored here",
     ),
-    Option("port", ("-p", "--port"), "MQTT_PORT", 1883, _number(0, 65535), "PORT", "the port there"),
+    Option("port", ("-p", "--port"), "MQTT_PORT", 1883, _port, "PORT", "the port there"),
     Option(
         "username",
         ("-U", "--username"),
         "MQTT_USERNAME",
         None,
-        _text,
+        _user_name,
         "NAME",
         "clients must log in as this user (with another machine: we do)",
     ),
@@ -157,7 +187,7 @@ PARAMETERS = (
         ("-P", "--password"),
         "MQTT_PASSWORD",
         None,
-        _text,
+        _login,
         "PASSWORD",
         "that user's password; the environment or the .env file keeps it out of the list of processes",
         secret=True,
@@ -185,7 +215,7 @@ PARAMETERS = (
         ("-i", "--id"),
         "MQTT_CLIENT_ID",
         None,
-        _text,
+        check_text,
         "ID",
         "the application's client id, towards another machine's broker too",
     ),
@@ -281,7 +311,7 @@ EXTRAS = (
         ("--user",),
         "MQTTASGI_USER",
         None,
-        _text,
+        check_text,
         "NAME",
         "who the broker becomes when root starts it (default: mosquitto)",
     ),
@@ -355,9 +385,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[1].split()[0].partition("=")[0]
             known = [flag for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(word, known, 1) if word.startswith("-") else []
+            names = {flag.lstrip("-"): flag for flag in known}
+            close = difflib.get_close_matches(word.lstrip("-"), names, 1) if word.startswith("-") else []
             if close:
-                return f"unknown argument {word}, did you mean {close[0]}?"
+                return f"unknown argument {word}, did you mean {names[close[0]]}?"
             if word.startswith("-"):
                 return f"unknown argument {word}; --help lists all"
             return f"{word} is one word too many after the application"
@@ -433,8 +464,8 @@ def resolve(
         UsageError: A value makes no sense, or two do not go together.
     """
     settings = Settings()
-    path = environment.get(ENV_FILE) or _plugin_options(arguments.plugin_options).get("env_file")
-    settings.variables = _read_dotenv(settings, path, folder)
+    settings.plugin_options = _plugin_options(arguments.plugin_options)
+    settings.variables = _read_dotenv(settings, environment, folder)
     for option in OPTIONS:
         text, source = _find(option, arguments, environment, settings)
         if text is None:
@@ -450,7 +481,6 @@ def resolve(
             raise settings.complain(option.name, f"{shown}{error}") from None
         setattr(settings, option.name, value)
     settings.application = settings.application or application or ""
-    settings.plugin_options = _plugin_options(arguments.plugin_options)
     check_together(settings)
     return settings
 
@@ -471,13 +501,23 @@ def _find(
     return None, ""
 
 
-def _read_dotenv(settings: Settings, path: Optional[str], folder: Path) -> Mapping[str, Optional[str]]:
+def _read_dotenv(
+    settings: Settings, environment: Mapping[str, str], folder: Path
+) -> Mapping[str, Optional[str]]:
     try:
         from dotenv import dotenv_values
     except ImportError:
         raise UsageError("python-dotenv is not installed in this Python: pip install python-dotenv") from None
-    file = Path(path).expanduser().absolute() if path else folder / ".env"
-    if not path and not file.is_file():
+    given = settings.plugin_options
+    path = given.get("env_file") or environment.get(ENV_FILE)
+    if path:
+        file: Optional[Path] = Path(os.path.expanduser(path)).absolute()
+    else:
+        # The plugin would find those beside the code, too.
+        code = (given.get("python_path") or environment.get(PYTHON_PATH) or "").split(":")
+        places = (place.absolute() / ".env" for place in (folder, *map(Path, filter(None, code))))
+        file = next((place for place in places if os.path.isfile(place)), None)
+    if file is None:
         return {}
     settings.env_file = str(file)
     # It warns of lines that it passes over; the plugin names the first of them, and stops.
@@ -502,10 +542,12 @@ def _plugin_options(texts: Sequence[str]) -> dict[str, str]:
         if key in taken:
             flag = taken[key].flags[-1] if taken[key].flags else "the last argument"
             raise UsageError(f"argument -o/--option: {key} is set with {flag}")
+        if key == "check":
+            raise UsageError("argument -o/--option: check is done with --check")
         if key in found:
             raise UsageError(f"argument -o/--option: {key} is given twice")
         try:
-            found[key] = _text(value)
+            found[key] = check_text(value)
         except ValueError as error:
             raise UsageError(f"argument -o/--option: {key} {error}") from None
     return found
@@ -519,15 +561,18 @@ def check_together(settings: Settings) -> None:
         )
     if bool(settings.cert) != bool(settings.key):
         has, lacks = ("cert", "key") if settings.cert else ("key", "cert")
-        raise settings.complain(has, f"a certificate and its key belong together; {lacks} is missing")
-    if settings.password is not None and settings.username is None:
-        raise settings.complain("password", "there is no username that it belongs to")
-    if settings.username is not None and ":" in settings.username:
         raise settings.complain(
-            "username", f"{_quote(settings.username)} has a colon, which a password file cannot hold"
+            has, f"a certificate and its key belong together, and {lacks} is missing; give both (-C and -K)"
         )
+    if settings.password is not None and settings.username is None:
+        raise settings.complain("password", "there is no username that it belongs to; give one too (-U)")
     if settings.host.startswith("/"):
         _check_socket(settings)
+    elif "://" in settings.host:
+        raise settings.complain(
+            "host",
+            f"{_quote(settings.host)} is no host; write its name alone, and the port as its own option (-p)",
+        )
     elif "/" in settings.host or " " in settings.host:
         raise settings.complain(
             "host",
@@ -547,10 +592,15 @@ def _check_socket(settings: Settings) -> None:
         raise settings.complain(
             "bridge", "Mosquitto cannot mirror a broker through a unix socket; name its host and port"
         )
+    if re.search(r"\s", settings.host):
+        raise settings.complain(
+            "host",
+            f"{_quote(settings.host)} has a blank, which mosquitto.conf has no place for in an address",
+        )
     if len(os.fsencode(settings.host)) > 107:
         raise settings.complain("host", f"{_quote(settings.host)} is too long for a unix socket's path")
-    if not Path(settings.host).parent.is_dir():
-        raise settings.complain("host", f"the folder of {settings.host} does not exist")
+    if not os.path.isdir(os.path.dirname(settings.host)):
+        raise settings.complain("host", f"the folder of {settings.host} does not exist; make it first")
     for name in ("cert", "key", "cacert", "use_ssl", "transport"):
         if name in settings.sources and getattr(settings, name) not in (False, "tcp"):
             raise settings.complain(

@@ -18,8 +18,10 @@ from ._launch import LaunchError
 _PATIENCE = 15
 
 
-def run(command: Sequence[str], folders: Sequence[str]) -> int:
-    """Run `command`, and again after each change below `folders`, until SIGINT or SIGTERM.
+def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str]) -> int:
+    """Run `command`, and again after each change below `folders` or of `env_file`, until a signal.
+
+    The signals are SIGINT, SIGTERM and, where a terminal is closed, SIGHUP.
 
     Returns:
         The exit status of the last run; 0 where it was ended from here.
@@ -33,18 +35,20 @@ def run(command: Sequence[str], folders: Sequence[str]) -> int:
         raise LaunchError("--reload needs the Python package watchfiles: pip install watchfiles") from None
 
     class Sources(DefaultFilter):
-        """Python files and `.env`, outside of virtual environments."""
+        """Python files outside of virtual environments, and the `.env` file."""
 
         def __call__(self, change: Change, path: str) -> bool:
-            named = path.endswith(".py") or Path(path).name == ".env"
-            return named and "site-packages" not in Path(path).parts and super().__call__(change, path)
+            if path == env_file or Path(path).name == ".env":
+                return True
+            code = path.endswith(".py") and "site-packages" not in Path(path).parts
+            return code and super().__call__(change, path)
 
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: Optional[FrameType]) -> None:
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ask_to_stop)
     _say(f"watching {', '.join(folders)}")
     process = subprocess.Popen(command)
@@ -52,6 +56,7 @@ def run(command: Sequence[str], folders: Sequence[str]) -> int:
     # It returns now and then with nothing, to let us see whether the broker has ended by itself.
     for changes in watch(
         *folders,
+        *([env_file] if env_file and not _is_below(env_file, folders) else []),
         watch_filter=Sources(),
         stop_event=stop,
         yield_on_timeout=True,
@@ -81,6 +86,10 @@ def _end(process: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(Path(folder).absolute() in Path(path).parents for folder in folders)
 
 
 def _say(text: str) -> None:

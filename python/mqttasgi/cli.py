@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from . import _launch, _options, _reload
-from ._configuration import is_elsewhere
-from ._options import EXTRAS, PARAMETERS, PYTHON_PATH, UsageError
+from ._configuration import is_elsewhere, python_path
+from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
 
 
 def main(
@@ -38,16 +38,32 @@ def main(
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(words, prog, application, Path(project or os.getcwd()))
+        return _run(words, prog, application, _folder(project))
     except (UsageError, _launch.LaunchError) as error:
-        print(f"{prog}: {error}.", file=sys.stderr)
+        print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever reads what --help and --print-config print has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:
+        print(
+            f"{prog}: {error.filename or 'starting the broker'}: {error.strerror or error}.", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _folder(project: Optional[str]) -> Path:
+    try:
+        folder = project or os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the working directory does not exist any more; change to another") from None
+    try:
+        return Path(check_text(folder))
+    except ValueError as error:
+        raise UsageError(f"the name of the working directory {error}") from None
 
 
 def _run(words: list[str], prog: str, application: Optional[str], project: Path) -> int:
@@ -74,9 +90,12 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
         command = [sys.executable, "-c", code, prog, *again]
         if not found.application and application:
             command.append(application)
-        folders = os.environ.get(PYTHON_PATH, str(project)).split(":")
-        os.environ[PYTHON_PATH] = ":".join(folders)
-        return _reload.run(command, folders)
+        folders = python_path(settings, str(project))
+        if not settings.plugin_options.get("python_path"):
+            os.environ[PYTHON_PATH] = ":".join(folders)
+        if settings.env_file and not settings.plugin_options.get("env_file"):
+            os.environ[ENV_FILE] = settings.env_file
+        return _reload.run(command, folders, settings.env_file)
     _launch.start(settings, project)
 
 

@@ -51,10 +51,28 @@ def broker_level(bridge: Bridge, level: int) -> int:
     return bridge.LOG_DEBUG
 
 
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+#: What the root logger's level was made by the option.
+_level = logging.WARNING
+
+
 def _log_to_broker(bridge: Bridge, verbosity: int) -> None:
     root = logging.getLogger()
     root.addHandler(BrokerLogHandler(bridge))
-    root.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[verbosity])
+    root.setLevel(_level)
+    set_verbosity(verbosity)
+
+
+def set_verbosity(verbosity: int) -> None:
+    """Logs to the broker what the option of this name says.
+
+    An application that has set the root logger's level itself keeps it, as it does after a start.
+    """
+    global _level
+    root = logging.getLogger()
+    if root.level == _level:
+        _level = _LEVELS[verbosity]
+        root.setLevel(_level)
 
 
 def _leave_signals_to_broker() -> None:

@@ -311,6 +311,8 @@ class Runtime:
             self._begin_hold(whose, code)
         elif what == "release":
             self._release(whose, code)
+        elif what == "verbosity":
+            host.set_verbosity(code)
         elif self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop())
 

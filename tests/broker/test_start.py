@@ -89,6 +89,18 @@ def test_wrong_options_end_the_start_in_one_line(
     assert log.count("mqttasgi: ") == 1
 
 
+def test_a_broker_that_only_checks_ends_before_it_listens(broker: BrokerFactory) -> None:
+    log = refused(broker, "apps.speaks:application", options={"check": True})
+    assert (
+        "Check passed: the options are right and the application apps.speaks:application can be imported"
+        in log
+    )
+    assert "apps: last" not in log, "no consumer may have been started"
+    assert "Opening" not in log
+    log = refused(broker, "apps.broken:application", options={"check": True}, expect_traceback="an import")
+    assert "Check passed" not in log
+
+
 def test_the_application_option_is_required(broker: BrokerFactory) -> None:
     assert "application" in refused(broker, None)
 

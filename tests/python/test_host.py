@@ -37,6 +37,26 @@ def test_log_records_reach_the_broker_line_by_line() -> None:
     bridge.close()
 
 
+def test_verbosity_changes_unless_the_application_has_taken_the_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = logging.getLogger()
+    before = root.level
+    monkeypatch.setattr(host, "_level", logging.WARNING)
+    try:
+        root.setLevel(logging.WARNING)
+        levels = []
+        for verbosity in (0, 1, 2, 0):
+            host.set_verbosity(verbosity)
+            levels.append(root.level)
+        assert levels == [logging.WARNING, logging.INFO, logging.DEBUG, logging.WARNING]
+        root.setLevel(logging.ERROR)
+        host.set_verbosity(2)
+        assert root.level == logging.ERROR
+    finally:
+        root.setLevel(before)
+
+
 PROGRAM = """
 import asyncio, logging, os, signal, sys
 sys.path.insert(0, {python!r}); sys.path.insert(0, {tests!r})

@@ -114,6 +114,18 @@ class Master(MqttConsumer):
     async def receive(self, mqtt_message: Any) -> None: ...
 
 
+async def test_verbosity_changes_between_two_messages(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(runtime_module.host, "set_verbosity", seen.append)
+    await start(Echo.as_asgi())
+    bridge.control("verbosity", 0, 2)
+    bridge.give((1, FakeMessage("in/a", b"after", 0), 0))
+    await until(lambda: bool(bridge.published))
+    assert seen == [2]
+
+
 async def test_clients_are_let_in_once_connect_has_returned(bridge: FakeBridge, start: Start) -> None:
     bridge.answer_at_once = False
     starting = asyncio.ensure_future(start(Echo.as_asgi()))

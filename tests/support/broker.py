@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,20 @@ def passwords(folder: Path, **users: str) -> str:
     file.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
     subprocess.run(["mosquitto_passwd", "-U", file], check=True, capture_output=True)
     return f"password_file {file}"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would tell the plugin, the command or a Python something."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MQTT", "TLS_", "PYTHON", "XDG_RUNTIME"))
+    }
+    environment.pop("VERBOSITY", None)
+    # This process may run in an activated virtual environment; the plugin gets its own by option.
+    environment.pop("VIRTUAL_ENV", None)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environment
 
 
 def sanitizer_environment() -> dict[str, str]:
@@ -147,6 +161,8 @@ class Broker:
         listener: bool = True,
         anonymous: bool = True,
         persistence: bool = False,
+        configuration: str | None = None,
+        command: Sequence[str] | None = None,
         expect_traceback: bool | str = False,
     ) -> None:
         """Nothing is started and no file is written yet.
@@ -167,6 +183,10 @@ class Broker:
             listener: False writes no listener line (`lines` may bring their own).
             anonymous: The value of `allow_anonymous`.
             persistence: True keeps retained messages and sessions in `folder` over a restart.
+            configuration: The whole configuration file, in place of what the arguments above would make; `port` is
+                then one that it listens on.
+            command: What is started in place of `mosquitto -c FILE`, and becomes the broker; `port` is then one that
+                it listens on.
             expect_traceback: See the attribute.
         """
         self.folder = folder
@@ -186,6 +206,8 @@ class Broker:
         self._listener = listener
         self._anonymous = anonymous
         self._persistence = persistence
+        self._text = configuration
+        self._command = list(command) if command is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._tag = uuid.uuid4().hex
@@ -250,9 +272,22 @@ class Broker:
         """Send SIGKILL and wait for the end: a crash, as far as everybody else can see."""
         self._kill()
 
-    def reload(self) -> None:
-        """Send SIGHUP: Mosquitto reads its configuration file again."""
+    def reload(self, options: Mapping[str, object] | None = None) -> None:
+        """Send SIGHUP: Mosquitto reads its configuration file again.
+
+        Args:
+            options: Changes of the plugin's, from now on; as for a new broker.
+        """
+        if options is not None:
+            self._options.update(options)
+            self.rewrite(self.configuration())
         os.kill(self.pid, signal.SIGHUP)
+
+    def rewrite(self, configuration: str) -> None:
+        """Replace the configuration file; nobody sees half of it."""
+        new = self.folder / "mosquitto.conf.new"
+        new.write_text(configuration)
+        new.replace(self.folder / "mosquitto.conf")
 
     def restart(self, timeout: float = 60) -> Broker:
         """Stop and start with the same folder, and the same port."""
@@ -409,6 +444,8 @@ class Broker:
 
     def configuration(self) -> str:
         """Return the text of the configuration file."""
+        if self._text is not None:
+            return self._text
         text = [
             "log_dest stderr",
             "log_type all",
@@ -445,23 +482,19 @@ class Broker:
     def _spawn(self) -> None:
         configuration = self.folder / "mosquitto.conf"
         configuration.write_text(self.configuration())
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MQTT", "TLS_", "PYTHON"))
-        }
-        environment.pop("VERBOSITY", None)
-        # This process may run in an activated virtual environment; the plugin gets its own by option.
-        environment.pop("VIRTUAL_ENV", None)
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment = clean_environment()
         if self._plugin is not None:
             environment.update(sanitizer_environment())
         environment.update(self._environment)
+        command = self._command or [mosquitto_program(), "-c", str(configuration)]
+        self._run(command, environment, self.folder)
+
+    def _run(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         environment[TAG] = self._tag
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_fixed_addresses(environment), mosquitto_program(), "-c", str(configuration)],
-                cwd=self.folder,
+                [*_fixed_addresses(environment), *command],
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

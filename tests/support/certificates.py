@@ -125,6 +125,11 @@ class Authority:
         now = datetime.now(timezone.utc)
         return self.issue(name, valid=(now - timedelta(days=1), now - timedelta(hours=1)))
 
+    @staticmethod
+    def lock(key: Path, locked: Path) -> None:
+        """Make a copy of a key that wants a passphrase."""
+        _openssl("pkey", "-in", key, "-out", locked, "-aes128", "-passout", "pass:secret")
+
     def revoke(self, *certificates: Certificate) -> Path:
         """Revoke certificates, and return the list of all that are, as a file."""
         for certificate in certificates:

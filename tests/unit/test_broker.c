@@ -92,8 +92,8 @@ static struct fixture {
 	long blocks;
 } f;
 
-/* Whether the next set_up_with() makes a broker with a session. */
-static bool use_session;
+/* Whether the next set_up_with() makes a broker with a session; and one that mirrors another. */
+static bool use_session, use_mirror;
 
 static void count_notice(void *userdata)
 {
@@ -111,6 +111,7 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	stub_broker_reset();
 	memset(&f, 0, sizeof(f));
 	f.options.client_id = (char *)(uintptr_t)"the-session";
+	f.options.mirror = use_mirror ? (char *)(uintptr_t)"the-bridge" : NULL;
 	f.session = use_session ? stub_session_get() : NULL;
 	f.blocks = scarce_memory_blocks();
 	f.options.queue_size = queue_size;
@@ -394,6 +395,46 @@ static void test_full_inbound_queue_drops_the_newest(void **state)
 	receive_nothing();
 	client_publishes("a", "8", 0);
 	receive_message("a", "8");
+}
+
+/* As at SIGHUP. What waits stays, and is handled as before. */
+static void test_options_that_change(void **state)
+{
+	struct options other = {.verbosity = 2, .queue_size = 3, .queue_bytes = 1000000};
+	struct message *verbosity;
+	int i;
+
+	(void)state;
+	use(2, 0);
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
+	assert_true(broker_adopt(f.broker, &other));
+	client_publishes("a", "3", 0);
+	assert_int_equal(stub.log_count, 0);
+	client_publishes("a", "4", 0);
+	assert_int_equal(stub_broker_logged("queue_size (3) and queue_bytes (1000000)"), 1);
+	receive_message("a", "1");
+	receive_message("a", "2");
+	verbosity = receive(MESSAGE_VERBOSITY);
+	assert_int_equal(verbosity->code, 2);
+	done(verbosity);
+	receive_message("a", "3");
+	for (i = 0; i < 3; i++) {
+		assert_true(application_publishes("b", "5"));
+	}
+	assert_false(application_publishes("b", "6"));
+	tick();
+
+	scarce_memory(1, true);
+	other.queue_size = 1;
+	assert_false(broker_adopt(f.broker, &other));
+	assert_true(scarce_memory_end());
+	for (i = 0; i < 3; i++) {
+		assert_true(application_publishes("b", "5"));
+	}
+	tick();
 }
 
 /* A topic has up to 65,535 bytes, a line 1,000: the reason must not be what is cut off. */
@@ -970,6 +1011,24 @@ static void test_no_spin_without_the_option(void **state)
 /* ---- 2.0 and 2.1 ---- */
 
 /* What a tick of 2.1 published is sent after the poll that follows, which must be cut short. */
+static void test_spin_begins_and_ends_while_the_broker_runs(void **state)
+{
+	struct options other = {.queue_size = 1000, .queue_bytes = 1000000, .spin_us = SPIN_US};
+
+	(void)state;
+	subscribe(1, "question", 0);
+	fake.step_ns = STEP_NS;
+	fake.now_ns = 1000000000;
+	assert_int_equal(ask(), 0);
+	assert_true(broker_adopt(f.broker, &other));
+	done(receive(MESSAGE_VERBOSITY));
+	assert_in_range(ask(), LOOKS_OF_A_SPIN, LOOKS_OF_A_SPIN + 3);
+	other.spin_us = 0;
+	assert_true(broker_adopt(f.broker, &other));
+	done(receive(MESSAGE_VERBOSITY));
+	assert_int_equal(ask(), 0);
+}
+
 static void test_poll_after_a_tick_that_did_something(void **state)
 {
 	(void)state;
@@ -1704,6 +1763,49 @@ static void test_no_memory_to_watch(void **state)
 	done(message);
 }
 
+static void test_what_is_retained_is_forgotten_with_the_link(void **state)
+{
+	const struct stub_client bridge = make_client("the-bridge", 5);
+	struct marks *marks;
+
+	(void)state;
+	use_mirror = true;
+	use_with_session();
+	use_mirror = false;
+	marks = marks_new(8);
+	stub_session.marks = marks;
+	subscribe(1, "theirs", 1);
+	client_publishes_more(&bridge, "theirs", true, NULL, 0);
+	client_publishes_more(&bridge, "live", false, NULL, 0);
+	assert_true(marks_take(marks, marks_fingerprint("theirs", "payload", 7)));
+	assert_true(application_publishes("ours", "1"));
+	assert_true(application_publishes("gone", "1"));
+	assert_true(application_publishes("gone", ""));
+	tick();
+	stub.publish_count = stub.sent_count = 0;
+	client_is_gone("somebody");
+	assert_int_equal(stub.publish_count, 0);
+	client_is_gone("the-bridge");
+	assert_int_equal(stub.publish_count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		const struct stub_publish *publish = &stub.publishes[i];
+		const char *other = stub.publishes[1 - i].topic;
+
+		assert_string_equal(publish->topic, strcmp(other, "ours") == 0 ? "theirs" : "ours");
+		assert_int_equal(publish->payload_length, 0);
+		assert_int_equal(publish->qos, 0);
+		assert_true(publish->retain);
+		assert_null(publish->client_id);
+	}
+	/* A copy comes of what a consumer has subscribed to, and of nothing else. */
+	assert_true(marks_take(marks, marks_fingerprint("theirs", "", 0)));
+	assert_false(marks_take(marks, marks_fingerprint("ours", "", 0)));
+	client_is_gone("the-bridge");
+	assert_int_equal(stub.publish_count, 2);
+	stub_session.marks = NULL;
+	marks_free(marks);
+}
+
 #define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1713,6 +1815,7 @@ int main(void)
 			broker_test(test_message_event_drains_first),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_options_that_change),
 			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),
 			broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
@@ -1737,6 +1840,7 @@ int main(void)
 			broker_test(test_no_spin_with_several_messages_under_way),
 			broker_test(test_no_spin_without_a_rest_before),
 			broker_test(test_no_spin_without_the_option),
+			broker_test(test_spin_begins_and_ends_while_the_broker_runs),
 			broker_test(test_poll_after_a_tick_that_did_something),
 			broker_test(test_every_answer_wakes_the_broker),
 			broker_test(test_the_session_gets_what_is_not_direct),
@@ -1756,6 +1860,7 @@ int main(void)
 			broker_test(test_reason_codes),
 			broker_test(test_a_full_queue_drops_clients_events),
 			broker_test(test_no_memory_to_watch),
+			broker_test(test_what_is_retained_is_forgotten_with_the_link),
 			broker_test(test_no_memory_at_start),
 	};
 

@@ -10,6 +10,7 @@
 #include "mosquitto_api.h"
 #include "options.h"
 #include "scarce_memory.h"
+#include "text.h"
 
 /* Every test runs in an empty folder of its own, with none of our variables in the environment. */
 
@@ -128,6 +129,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options->spin_us, 100);
 	assert_false(options->message_expiry);
 	assert_false(options->connect_events);
+	assert_null(options->mirror);
 	assert_false(options->check);
 	assert_int_equal(options->variable_count, 0);
 }
@@ -201,6 +203,48 @@ static void test_precedence(void **state)
 	assert_int_equal(options->variable_count, 5);
 	assert_string_equal(options->variables[4].name, "OTHER");
 	assert_string_equal(options->variables[4].value, "x");
+}
+
+static void test_again(void **state)
+{
+	struct mosquitto_opt lines[] = {{(char *)(uintptr_t) "application", (char *)(uintptr_t) "a:b"},
+			{(char *)(uintptr_t) "port", (char *)(uintptr_t) "3"}};
+	struct options *again = NULL;
+	struct text text = {0};
+
+	(void)state;
+	write_file(".env", "MQTT_PORT=1\n\nMQTT_RETRIES=7\nMQTT_HOSTNAME=dot\n");
+	setenv("MQTT_HOSTNAME", "env", 1);
+	assert_loads("application", "a:b");
+	/* As if they had never changed, */
+	write_file(".env", "MQTT_PORT=2\nMQTT_RETRIES=8\nMQTT_USERNAME=dot\nno sense\n");
+	setenv("MQTT_HOSTNAME", "other", 1);
+	setenv("VERBOSITY", "nonsense", 1);
+	assert_int_equal(options_load_again(lines, 1, options, &again, &error), MOSQ_ERR_SUCCESS);
+	assert_string_equal(again->host, "env");
+	assert_int_equal(again->port, 1);
+	assert_int_equal(again->retries, 7);
+	assert_null(again->username);
+	assert_int_equal(again->verbosity, 0);
+	assert_string_equal(again->env_file, options->env_file);
+	assert_int_equal(again->variable_count, 0);
+	assert_int_equal(options_changed_for_later(options, again, &text), 0);
+	options_free(again);
+	/* and a line goes before them. */
+	assert_int_equal(options_load_again(lines, 2, options, &again, &error), MOSQ_ERR_SUCCESS);
+	assert_int_equal(again->port, 3);
+	assert_int_equal(options_changed_for_later(options, again, &text), 1);
+	assert_string_equal(text.data, "port");
+	text_free(&text);
+	options_free(again);
+	/* What was fit for the start may not be any more, and is named as then. */
+	unsetenv("VERBOSITY");
+	write_file("pem", "");
+	write_file(".env", "\nTLS_CA=pem\n");
+	assert_loads("application", "a:b");
+	assert_int_equal(unlink("pem"), 0);
+	assert_int_equal(options_load_again(lines, 1, options, &again, &error), MOSQ_ERR_INVAL);
+	assert_error_is("%s/.env line 2, TLS_CA: \"pem\" cannot be read: No such file or directory");
 }
 
 static void test_where_dotenv_is_looked_for(void **state)
@@ -385,6 +429,53 @@ static void test_address(void **state)
 	assert_non_null(strstr(error, "\" is too long for a unix socket's path"));
 }
 
+/* A `.env` file, or an environment, that somebody else uses too says how to reach a listener by TCP. */
+static void test_what_a_unix_socket_does_without(void **state)
+{
+	static const char *const lines[][2] = {{"cert", "pem"}, {"key", "pem"}, {"cacert", "pem"}, {"use_ssl", "true"}};
+	char expected[256];
+	size_t i;
+
+	(void)state;
+	write_file("pem", "");
+	write_file(".env", "MQTT_PORT=8883\nTLS_CERT=pem\nTLS_KEY=pem\nTLS_CA=missing\nMQTT_TRANSPORT=pigeon\n");
+	setenv("MQTT_USE_SSL", "perhaps", 1);
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_int_equal(options->port, 0);
+	assert_null(options->cert);
+	assert_null(options->key);
+	assert_null(options->cacert);
+	assert_false(options->use_ssl);
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
+
+	/* Half a certificate is none. */
+	write_file(".env", "TLS_CERT=missing\n");
+	assert_loads(APP, "host", "/run/mosquitto.sock");
+	assert_null(options->cert);
+
+	/* They are looked at for any other host, */
+	assert_int_equal(load(APP, "host", "localhost", NULL), MOSQ_ERR_INVAL);
+	assert_non_null(strstr(error, "MQTT_USE_SSL: \"perhaps\" is neither"));
+	assert_non_null(strstr(error, "TLS_CERT: \"missing\" cannot be read"));
+
+	/* and beside the host, wherever that is. */
+	unsetenv("MQTT_USE_SSL");
+	assert_int_equal(unlink(".env"), 0);
+	for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		(void)snprintf(expected, sizeof expected,
+				"option %s: a unix socket has no TLS, leave it out or name another host than \"/s\"", lines[i][0]);
+		assert_fails(expected, APP, "host", "/s", lines[i][0], lines[i][1]);
+	}
+	assert_fails("option transport: a unix socket has no websockets, leave it out or name another host than \"/s\"", APP,
+			"host", "/s", "transport", "websockets");
+	write_file(".env", "MQTT_HOSTNAME=/s\nMQTT_USE_SSL=true\n");
+	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
+	assert_error_is("%s/.env line 2, MQTT_USE_SSL: a unix socket has no TLS, leave it out or name another host than "
+					"\"/s\"");
+	assert_loads(APP, "host", "/s", "port", "0", "use_ssl", "false", "transport", "tcp");
+	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
+}
+
 static void test_paths(void **state)
 {
 	(void)state;
@@ -498,6 +589,7 @@ int main(void)
 			test(test_a_client_id_that_outlives_the_process),
 			test(test_every_option_from_lines),
 			test(test_precedence),
+			test(test_again),
 			test(test_where_dotenv_is_looked_for),
 			test(test_numbers_are_strict),
 			test(test_bytes_and_seconds),
@@ -506,6 +598,7 @@ int main(void)
 			test(test_sources_are_named),
 			test(test_values_are_shortened_and_passwords_hidden),
 			test(test_address),
+			test(test_what_a_unix_socket_does_without),
 			test(test_paths),
 			test(test_another_user_is_named),
 			test(test_scarce_memory),

@@ -198,6 +198,7 @@ static void test_what_is_listened_to(void **state)
 	start("connect_events", "true", &userdata);
 	assert_true(listens_to(MOSQ_EVT_MESSAGE));
 	assert_true(listens_to(MOSQ_EVT_TICK));
+	assert_true(listens_to(MOSQ_EVT_RELOAD));
 	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
 	assert_int_equal(listens_to(EVT_CONNECT), IS_2_1);
 	assert_int_equal(listens_to(EVT_CLIENT_OFFLINE), IS_2_1);
@@ -237,6 +238,22 @@ static void test_check(void **state)
 	interpreter.kind = MESSAGE_STOPPED;
 	assert_int_not_equal(init("check", "true", &userdata), MOSQ_ERR_SUCCESS);
 	assert_false(stub_broker_logged("Check passed"));
+}
+
+/* Each callback gets what it expects: this one complains, because this program was started without -c. */
+static void test_reload(void **state)
+{
+	void *userdata;
+	size_t i;
+
+	(void)state;
+	start("startup_timeout", "60", &userdata);
+	for (i = 0; stub.callbacks[i].event != MOSQ_EVT_RELOAD; i++) {
+	}
+	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_RELOAD, NULL, stub.callbacks[i].userdata),
+			IS_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER);
+	assert_int_equal(stub_broker_logged("The options stay as they were: the broker's command line"), 1);
+	stop(userdata);
 }
 
 static void test_readers_of_properties(void **state)
@@ -427,6 +444,7 @@ int main(void)
 			cmocka_unit_test_setup(test_session_on_and_off, set_up),
 			cmocka_unit_test_setup(test_what_is_listened_to, set_up),
 			cmocka_unit_test_setup(test_check, set_up),
+			cmocka_unit_test_setup(test_reload, set_up),
 			cmocka_unit_test_setup(test_readers_of_properties, set_up),
 			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
 			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),

@@ -241,6 +241,40 @@ static void test_room_again_once_after_a_refusal(void **state)
 	queue_free(queue);
 }
 
+static void test_other_limits(void **state)
+{
+	unsigned int notices = 0;
+	struct queue *queue = queue_new(2, MANY_BYTES, count_notice, &notices);
+	uint64_t i;
+
+	(void)state;
+	assert_true(push(queue, 0));
+	assert_true(push(queue, 1));
+	assert_false(push(queue, 2));
+	queue_set_limits(queue, 6, MANY_BYTES);
+	for (i = 2; i < 6; i++) {
+		assert_true(push(queue, i));
+	}
+	assert_false(push(queue, 6));
+	/* What waits stays, and counts. */
+	queue_set_limits(queue, 3, MANY_BYTES);
+	for (i = 0; i < 3; i++) {
+		take(queue, i);
+		assert_false(push(queue, 6));
+		assert_false(queue_has_room_again(queue));
+	}
+	take(queue, 3);
+	assert_false(queue_has_room_again(queue));
+	take(queue, 4);
+	assert_true(queue_has_room_again(queue));
+	/* The same in bytes: one message of any size passes alone. */
+	take(queue, 5);
+	queue_set_limits(queue, 3, 1);
+	assert_true(push(queue, 6));
+	assert_false(push(queue, 7));
+	queue_free(queue);
+}
+
 static void test_room_again_in_bytes(void **state)
 {
 	size_t size = 1000;
@@ -564,6 +598,7 @@ int main(void)
 			cmocka_unit_test(test_control_messages_are_not_counted),
 			cmocka_unit_test(test_notified_once_for_each_time_it_stops_being_empty),
 			cmocka_unit_test(test_room_again_once_after_a_refusal),
+			cmocka_unit_test(test_other_limits),
 			cmocka_unit_test(test_room_again_in_bytes),
 			cmocka_unit_test(test_room_again_in_the_smallest_queue),
 			cmocka_unit_test(test_free_with_messages_waiting),

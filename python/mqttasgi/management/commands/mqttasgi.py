@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Optional
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, handle_default_options
 
 from ... import cli
+from ..._options import PYTHON_PATH
 
 
 class Command(BaseCommand):
@@ -33,7 +35,14 @@ class Command(BaseCommand):
             raise CommandError("mqttasgi failed; the lines above say why", returncode=status)
 
     def _main(self, words: list[str], prog: str) -> int:
-        return cli.main(words, prog=prog, application=self._application(), project=sys.path[0] or None)
+        return cli.main(words, prog=prog, application=self._application(), project=self._project())
+
+    @staticmethod
+    def _project() -> str:
+        """The folder of `manage.py`; the working directory for `python -m django` and `django-admin`."""
+        program = Path(sys.argv[0]).absolute()
+        started = program.suffix == ".py" and program.name != "__main__.py"
+        return str(program.parent if started else Path.cwd())
 
     @staticmethod
     def _application() -> Optional[str]:
@@ -53,4 +62,6 @@ class Command(BaseCommand):
         )
         known, rest = parser.parse_known_args(words)
         handle_default_options(known)
+        if known.pythonpath and PYTHON_PATH not in os.environ:
+            os.environ[PYTHON_PATH] = f"{os.path.abspath(known.pythonpath)}:{self._project()}"
         return rest

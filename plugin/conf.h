@@ -1,0 +1,42 @@
+/* What the broker's configuration file says to this plugin.
+ *
+ * Mosquitto hands a plugin its `plugin_opt_` lines at start. When it reads its file again (SIGHUP) it skips the lines of
+ * all plugins, on every version, so this plugin then reads the file itself, line by line as Mosquitto's conf.c does. Which
+ * file, and where from, is found out at start: the application may change the working directory and the command line.
+ * Broker thread only. */
+#ifndef MQTTASGI_CONF_H
+#define MQTTASGI_CONF_H
+
+#include <stddef.h>
+
+#include "text.h"
+
+struct mosquitto_opt;
+
+struct conf_place {
+	char *file;   /* as the command line names it; NULL: it names none */
+	char *folder; /* where the broker was started, what relative names are relative to; NULL: not known */
+	char *plugin; /* this plugin's own file */
+};
+
+struct conf_lines {
+	struct mosquitto_opt *lines; /* in the order of the file */
+	size_t count;
+	size_t capacity;
+};
+
+/* MOSQ_ERR_SUCCESS: *ret_place is the caller's, to be given to conf_forget(). MOSQ_ERR_NOMEM. */
+int conf_find(struct conf_place *ret_place) __attribute__((warn_unused_result));
+void conf_forget(struct conf_place *place);
+
+/* The file that a broker with this command line reads (arguments with a NUL after each, as in /proc/PID/cmdline), or NULL. */
+const char *conf_file_of(const char *arguments, size_t length);
+
+/* Reads the file, and those of its include_dir, for the options under this plugin's `plugin` line.
+ * MOSQ_ERR_SUCCESS: *ret_lines is the caller's, to be given to conf_free().
+ * MOSQ_ERR_INVAL: error is a sentence without its full stop. MOSQ_ERR_NOMEM. */
+int conf_read(const struct conf_place *place, struct conf_lines *ret_lines, struct text *error)
+		__attribute__((warn_unused_result));
+void conf_free(struct conf_lines *lines);
+
+#endif

@@ -1,0 +1,23 @@
+/* What happens at SIGHUP: Mosquitto's RELOAD event.
+ *
+ * Options that can change while the broker runs are applied, the others named in the log; a mistake changes nothing and
+ * ends nobody. Broker thread only. */
+#ifndef MQTTASGI_RELOAD_H
+#define MQTTASGI_RELOAD_H
+
+struct broker;
+struct options;
+struct reload;
+
+/* At start. Borrows both, which must outlive it. NULL when memory ran out. */
+struct reload *reload_new(const struct options *options, struct broker *broker);
+
+/* Takes NULL. */
+void reload_free(struct reload *reload);
+
+/* Callback for mosquitto_callback_register(); userdata is the struct reload. Returns what lets the plugins after this one
+ * have the event too: MOSQ_ERR_PLUGIN_DEFER on Mosquitto 2.0, where success would end the round, MOSQ_ERR_SUCCESS on 2.1,
+ * which takes anything else for an error and ends. */
+int reload_on_event(int event, void *event_data, void *userdata);
+
+#endif

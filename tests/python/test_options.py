@@ -1,0 +1,333 @@
+"""What the command takes from arguments, environment and `.env` file; and that the plugin takes the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqttasgi import _options
+from mqttasgi._configuration import Places, lines, python_path, text_of
+from mqttasgi._options import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings, UsageError
+
+PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
+APP = "mysite.asgi:application"
+
+# As mqttasgi's documentation has it.
+REFERENCE = """
+| `-H / --host` | `MQTT_HOSTNAME` | `localhost` |
+| `-p / --port` | `MQTT_PORT` | `1883` |
+| `-U / --username` | `MQTT_USERNAME` | |
+| `-P / --password` | `MQTT_PASSWORD` | |
+| `-c / --cleansession` | `MQTT_CLEAN` | `True` |
+| `-v / --verbosity` | `VERBOSITY` | `0` |
+| `-i / --id` | `MQTT_CLIENT_ID` | |
+| `-C / --cert` | `TLS_CERT` | |
+| `-K / --key` | `TLS_KEY` | |
+| `-S / --cacert` | `TLS_CA` | |
+| `-SSL / --use-ssl` | `MQTT_USE_SSL` | `False` |
+| `-T / --transport` | `MQTT_TRANSPORT` | `tcp` |
+| `-r / --retries` | `MQTT_RETRIES` | `3` |
+"""
+
+by_name = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+
+
+def resolve(
+    folder: Path, *words: str, environment: dict[str, str] | None = None, dotenv: str = "", **more: Any
+) -> Settings:
+    (folder / ".env").write_text(dotenv)
+    return _options.resolve(
+        _options.parser("mqttasgi").parse_args(words), environment or {}, folder, more.get("application", APP)
+    )
+
+
+def examples(folder: Path) -> dict[str, tuple[str, Any]]:
+    """A text for each option, and the value that it stands for; none is a default."""
+    (folder / "file").touch()
+    texts = {
+        "application": ("other.asgi:app", "other.asgi:app"),
+        "host": ("0.0.0.0", "0.0.0.0"),
+        "port": (" 1884 ", 1884),
+        "username": ("ann", "ann"),
+        "password": ("s:e c#r$e\"t'", "s:e c#r$e\"t'"),
+        "cleansession": ("False", False),
+        "verbosity": ("2", 2),
+        "client_id": ("the hub", "the hub"),
+        "use_ssl": ("YES", True),
+        "transport": ("WebSockets", "websockets"),
+        "retries": ("0", 0),
+        "bridge": ("on", True),
+        "topic": ("home/+/#", "home/+/#"),
+        "persistence": (str(folder / "kept"), str(folder / "kept")),
+        "user": ("root", "root"),
+    }
+    for name in ("cert", "key", "cacert", "include"):
+        texts[name] = (str(folder / "file"), str(folder / "file"))
+    return texts
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option alone; what they need beside them has tests with the command itself."""
+    monkeypatch.setattr(_options, "check_together", lambda settings: None)
+
+
+# ---- the tables ----
+
+
+def test_the_thirteen_are_mqttasgis() -> None:
+    documented = [
+        tuple(cell.strip(" `") for cell in row.strip("|").split("|")) for row in REFERENCE.split("\n") if row
+    ]
+    ours = [
+        (" / ".join(option.flags), option.variable, "" if option.default is None else str(option.default))
+        for option in PARAMETERS
+    ]
+    assert ours == documented
+
+
+def test_each_option_has_its_field_with_the_same_default() -> None:
+    settings = Settings()
+    for option in (*PARAMETERS, *EXTRAS):
+        assert getattr(settings, option.name) == option.default
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names) == len({option.variable for option in OPTIONS})
+
+
+def plugins_table() -> dict[str, tuple[str, str | None, list[str]]]:
+    """The rows of plugin/options.c: variable, default, and what follows the field, by key."""
+    source = (PLUGIN / "options.c").read_text()
+    table = source[source.index("struct option table[]") :]
+    rows = re.findall(
+        r'^\t\{"(\w+)", "(\w+)", \w+, (NULL|"[^"]*"), FIELD\(\w+\), (.*)\},$',
+        table[: table.index("\n};")],
+        re.MULTILINE,
+    )
+    assert len(rows) == table[: table.index("\n};")].count("FIELD("), (
+        "a row that this test does not understand"
+    )
+    return {
+        key: (variable, None if default == "NULL" else default.strip('"'), rest.split(", "))
+        for key, variable, default, rest in rows
+    }
+
+
+@pytest.mark.parametrize("option", [APPLICATION, *PARAMETERS], ids=lambda option: option.name)
+def test_the_plugin_has_the_same_option(option: Option) -> None:
+    variable, default, limits = plugins_table()[option.name]
+    assert variable == option.variable
+    ours = option.default
+    assert default == (str(ours).lower() if isinstance(ours, bool) else None if ours is None else str(ours))
+    if isinstance(ours, int) and not isinstance(ours, bool):
+        least, most = int(limits[0]), int(limits[1])
+        assert (option.take(str(least)), option.take(str(most))) == (least, most)
+        for text in (str(least - 1), str(most + 1)):
+            with pytest.raises(ValueError, match=f"is not a number from [01] to {most}$"):
+                option.take(text)
+
+
+def test_what_only_one_of_them_has() -> None:
+    table = plugins_table()
+    only_here = {option.variable for option in EXTRAS}
+    assert not only_here & {row[0] for row in table.values()}
+    assert not {option.name for option in EXTRAS} & set(table)
+    for key, variable in (
+        ("python_path", _options.PYTHON_PATH),
+        ("virtualenv", _options.VIRTUALENV),
+        ("env_file", _options.ENV_FILE),
+    ):
+        assert table[key][0] == variable
+
+
+def test_the_plugin_knows_the_same_truths_and_transports() -> None:
+    words = re.search(r"words\[\] = \{(.*?)\};", (PLUGIN / "option_types.c").read_text())
+    assert words is not None
+    spelled = re.findall(r'"(\w+)"', words[1])
+    truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
+    assert truths == _options._TRUTHS
+    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options.c").read_text())
+    assert choices is not None
+    assert re.findall(r'"(\w+)"', choices[1]) == [_options._transport(word) for word in ("tcp", "websockets")]
+
+
+# ---- where values come from ----
+
+
+@by_name
+def test_from_each_place(option: Option, tmp_path: Path) -> None:
+    text, value = examples(tmp_path)[option.name]
+    argument = [f"{option.flags[-1]}={text}"] if option.flags else [text]
+    flag = "/".join(option.flags) or "APPLICATION"
+    for arguments, source in (
+        ({"words": argument}, f"argument {flag}"),
+        ({"environment": {option.variable: text}}, f"environment variable {option.variable}"),
+        ({"dotenv": f"{option.variable}='{_escaped(text)}'\n"}, f"{tmp_path}/.env, {option.variable}"),
+    ):
+        settings = resolve(tmp_path, *arguments.pop("words", ()), **arguments)
+        assert getattr(settings, option.name) == value
+        assert type(getattr(settings, option.name)) is type(value)
+        assert settings.sources == {option.name: source}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@by_name
+def test_its_short_form_too(option: Option, tmp_path: Path) -> None:
+    text, value = examples(tmp_path)[option.name]
+    for flag in option.flags[:1]:
+        assert getattr(resolve(tmp_path, flag, text), option.name) == value
+
+
+@by_name
+def test_the_default(option: Option, tmp_path: Path) -> None:
+    """Also where a variable is empty: that is as good as not there."""
+    empty = {option.variable: ""}
+    for settings in (resolve(tmp_path), resolve(tmp_path, environment=empty, dotenv=f"{option.variable}=\n")):
+        assert getattr(settings, option.name) == (APP if option is APPLICATION else option.default)
+        assert settings.sources == {}
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "dotenv", "expected"),
+    [("1", "2", "3", 1), (None, "2", "3", 2), (None, "", "3", 3), (None, None, "", 1883), ("1", "", "", 1)],
+)
+def test_the_first_wins(
+    tmp_path: Path, argument: str | None, environment: str | None, dotenv: str, expected: int
+) -> None:
+    settings = resolve(
+        tmp_path,
+        *([] if argument is None else ["-p", argument]),
+        environment={} if environment is None else {"MQTT_PORT": environment},
+        dotenv=f"MQTT_PORT={dotenv}\n",
+    )
+    assert settings.port == expected
+
+
+def test_a_wrong_value_that_does_not_count_is_none(tmp_path: Path) -> None:
+    assert resolve(tmp_path, "-p", "1884", environment={"MQTT_PORT": "many"}).port == 1884
+
+
+def test_the_application_of_the_settings_module_comes_last(tmp_path: Path) -> None:
+    assert resolve(tmp_path, application="of.settings:app").application == "of.settings:app"
+    environment = {"MQTTASGI_APPLICATION": "of.environment:app"}
+    settings = resolve(tmp_path, environment=environment, application="of.settings:app")
+    assert settings.application == "of.environment:app"
+
+
+def test_relative_paths_are_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cert.pem").touch()
+    assert resolve(tmp_path, "-C", "cert.pem", "--persistence", "kept").cert == f"{tmp_path}/cert.pem"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve(tmp_path, "-C", "~/cert.pem").cert == f"{tmp_path}/cert.pem"
+    with pytest.raises(UsageError, match='"~nobody-at-all/cert.pem" cannot be read: No such file'):
+        resolve(tmp_path, "-C", "~nobody-at-all/cert.pem")
+
+
+# ---- the .env file ----
+
+
+def test_which_dotenv(tmp_path: Path) -> None:
+    """What -o names comes before the environment, that before the working directory's, that before the code's."""
+    places = {}
+    for name in ("option", "environment", "code"):
+        (tmp_path / name).mkdir()
+        places[name] = tmp_path / name / ".env"
+        places[name].write_text(f"MQTT_CLIENT_ID={name}\n")
+    environment = {"MQTTASGI_PYTHON_PATH": f"{tmp_path}/nowhere:{tmp_path}/code"}
+    parser = _options.parser("mqttasgi")
+
+    def found(*words: str) -> tuple[str | None, str | None]:
+        settings = _options.resolve(parser.parse_args(words), environment, tmp_path, APP)
+        return settings.client_id, settings.env_file
+
+    assert found() == ("code", str(places["code"]))
+    (tmp_path / ".env").write_text("MQTT_CLIENT_ID=here\n")
+    assert found() == ("here", f"{tmp_path}/.env")
+    environment["MQTTASGI_ENV_FILE"] = str(places["environment"])
+    assert found() == ("environment", str(places["environment"]))
+    assert found("-o", f"env_file={places['option']}") == ("option", str(places["option"]))
+
+
+def test_without_a_dotenv(tmp_path: Path) -> None:
+    settings = _options.resolve(_options.parser("mqttasgi").parse_args([]), {}, tmp_path, APP)
+    assert (settings.env_file, settings.variables) == (None, {})
+
+
+# ---- options of the plugin, and the configuration ----
+
+
+def configuration(folder: Path, *words: str, **more: Any) -> list[str]:
+    places = Places("/plugin.so", "/sockets", "/passwords", "/project")
+    made = lines(resolve(folder, *words, **more), places, as_root=False)
+    assert text_of(made).endswith("\n")
+    return [line for line in text_of(made).splitlines() if line and not line.startswith("#")]
+
+
+def test_options_of_the_plugin_are_handed_on(tmp_path: Path) -> None:
+    made = configuration(tmp_path, "-o", "spin=0", "-o", "loop=auto", "-o", "python_path=/a:/b c")
+    after = made[made.index("plugin /plugin.so") :]
+    assert "plugin_opt_spin 0" in after
+    assert "plugin_opt_loop auto" in after
+    assert "plugin_opt_python_path /a:/b c" in after
+    assert not any(line.startswith("plugin_opt_python_path /project") for line in made)
+
+
+def test_relative_folders_are_absolute_in_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system service is started elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    made = configuration(tmp_path, "-o", "python_path=src:/lib", "-o", "virtualenv=venv")
+    assert f"plugin_opt_python_path {tmp_path}/src:/lib" in made
+    assert f"plugin_opt_virtualenv {tmp_path}/venv" in made
+    assert f"plugin_opt_env_file {tmp_path}/.env" in made
+
+
+def test_folders_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MQTTASGI_PYTHON_PATH", raising=False)
+    assert python_path(resolve(tmp_path), "/project") == ["/project"]
+    dotenv = "MQTTASGI_PYTHON_PATH=/of:/dotenv\n"
+    assert python_path(resolve(tmp_path, dotenv=dotenv), "/project") == ["/of", "/dotenv"]
+    monkeypatch.setenv("MQTTASGI_PYTHON_PATH", "/environment")
+    assert python_path(resolve(tmp_path, dotenv=dotenv), "/project") == ["/environment"]
+    settings = resolve(tmp_path, "-o", "python_path=/option", dotenv=dotenv)
+    assert python_path(settings, "/project") == ["/option"]
+
+
+def test_a_folder_that_no_line_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTTASGI_PYTHON_PATH", "/a\nuser root")
+    with pytest.raises(UsageError, match="python_path has a control character in it"):
+        configuration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "session"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("127.0.0.2", "127.0.0.2")]
+)
+def test_the_session_goes_where_the_listener_is(tmp_path: Path, host: str, session: str) -> None:
+    if host == "::" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 here")
+    made = configuration(tmp_path, "-H", host)
+    assert f"listener 1883 {host}" in made
+    assert f"plugin_opt_host {session}" in made
+    assert "plugin_opt_port 1883" in made
+
+
+def test_included_lines_come_last_and_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "more.conf").write_text("# Why.\n\nlistener 1884 127.0.0.1\n  max_connections 5\n")
+    settings = resolve(tmp_path, "--include", str(tmp_path / "more.conf"))
+    text = text_of(lines(settings, Places("/plugin.so", "", "", ""), as_root=False))
+    assert text.endswith("----\n# Why.\n\nlistener 1884 127.0.0.1\n  max_connections 5\n")
+
+
+def test_the_help_has_every_option_with_its_variable() -> None:
+    text = " ".join(_options.parser("mqttasgi").format_help().split())
+    for option in OPTIONS:
+        assert f"[{option.variable}" in text
+        for flag in option.flags:
+            assert flag in text
