@@ -223,7 +223,7 @@ def test_the_healthcheck_of_a_broker_that_does_not_answer(site: Images, containe
 
 
 def test_tls_and_a_login(site: Images, container: Start, tmp_path: Path) -> None:
-    """The healthcheck needs neither the CA nor to be told of the password; and nothing but /data needs to be written."""
+    """The healthcheck needs neither CA nor password; the container needs no place to write to but /data."""
     folder = tmp_path / "certificates"
     folder.mkdir()
     authority = Authority(folder)

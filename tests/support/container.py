@@ -46,7 +46,7 @@ class Images:
         ]  # fmt: skip
         done = subprocess.run([str(word) for word in (*command, *arguments)], capture_output=True, text=True)
         if done.returncode:
-            said = (done.stdout + done.stderr)[-6000:]
+            said = (done.stdout + done.stderr)[-2500:]
             raise RuntimeError(f"buildah {arguments[0]} ended with status {done.returncode}:\n{said}")
         return done.stdout.strip()
 
