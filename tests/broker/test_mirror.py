@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,11 +17,10 @@ from mqttasgi._options import Settings, UsageError
 from support.broker import Broker, passwords
 from support.certificates import Authority, TlsListener
 from support.client import Client
-from support.command import command_environment
-from support.command_broker import CommandBroker, command
+from support.command import Command, run_command
 from support.consumers import Consumers, Heard, Recorders
 from support.listeners import FakeListener, Proxy
-from support.processes import PATIENCE, free_port
+from support.processes import free_port
 from support.properties import from_paho, to_paho
 
 APPS = Path(__file__).resolve().parent
@@ -33,7 +31,7 @@ class Mirrors:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.made: list[CommandBroker] = []
+        self.made: list[Command] = []
 
     def __call__(
         self,
@@ -42,7 +40,7 @@ class Mirrors:
         application: str = "apps.listener:application",
         subscriptions: dict[str, int] | None = None,
         listens: bool = False,
-    ) -> CommandBroker:
+    ) -> Command:
         """Start one.
 
         Args:
@@ -53,28 +51,23 @@ class Mirrors:
         """
         folder = self._folder / f"broker-mirror-{len(self.made)}"
         folder.mkdir()
-        variables = {}
+        environment = {}
         if subscriptions:
             (folder / "subscriptions").write_text(json.dumps(subscriptions))
-            variables["TEST_SUBSCRIPTIONS"] = str(folder / "subscriptions")
+            environment["TEST_SUBSCRIPTIONS"] = str(folder / "subscriptions")
         own_port = free_port()
         # A second between two tries is enough.
         lines = ["restart_timeout 1 1", *([f"listener {own_port} 127.0.0.1"] if listens else [])]
         (folder / "lines").write_text("\n".join(lines))
-        words = (
-            "-H",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "--bridge",
-            "true",
-            "--include",
-            f"{folder}/lines",
-            *words,
+        made = Command(
+            folder,
+            application,
+            settings={"MQTT_PORT": port, "MQTTASGI_INCLUDE": folder / "lines"},
+            words=["--bridge", "true", *words],
+            environment=environment,
+            port=own_port,
+            listener=listens,
         )
-        if os.geteuid() == 0:
-            words = ("--user", "root", *words)  # user mosquitto could not look into the test's folder
-        made = CommandBroker(folder, *words, application, project=APPS, variables=variables, port=own_port)
         self.made.append(made)
         made.start()
         return made
@@ -304,15 +297,7 @@ def test_tls_with_certificates(
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    words = ("--bridge", "true", *words, "apps.listener:application")
-    return subprocess.run(
-        command(*words),
-        cwd=APPS,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60 * PATIENCE,
-    )
+    return run_command("--bridge", "true", *words, "apps.listener:application", folder=APPS)
 
 
 @pytest.mark.parametrize(

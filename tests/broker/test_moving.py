@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -15,51 +14,43 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import passwords
 from support.client import Client
-from support.command import command_environment
-from support.command_broker import CommandBroker, command
-from support.processes import PATIENCE, free_port
+from support.command import Command, run_command
+from support.processes import free_port
 
 EXISTING = Path(__file__).with_name("existing")
 LOGIN = {"username": "hub", "password": "correct horse battery"}
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return a copy of the project, with its database made as its own process would."""
-    folder = tmp_path / "project"
-    shutil.copytree(EXISTING, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    python = command()[0]
-    migrated = subprocess.run(
-        [python, "manage.py", "migrate", "--verbosity", "0"],
-        cwd=folder,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60 * PATIENCE,
-    )
-    assert migrated.returncode == 0, migrated.stderr
-    return folder
-
-
-@pytest.fixture
-def start(project: Path, tmp_path: Path) -> Iterator[Callable[..., CommandBroker]]:
-    """Start the project; its port is the one thing that a test cannot leave as it is."""
+def moved(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start a copy of the project, with its database made as its own process would."""
     folder = tmp_path / "broker-command"
     folder.mkdir()
-    made: list[CommandBroker] = []
+    made: list[Command] = []
 
-    def run(port: int, **variables: str) -> CommandBroker:
-        # User mosquitto could not look into the test's folder.
-        words = ("--user", "root") if os.geteuid() == 0 else ()
-        words = (*words, "my_application.asgi:application")
-        variables["MQTT_PORT"] = str(port)
-        made.append(CommandBroker(folder, *words, project=project, variables=variables, port=port))
-        made[0].start()
-        return made[0]
+    def start(port: int, **environment: str) -> Command:
+        # The port is the one thing that a test cannot leave as it is.
+        command = Command(
+            folder,
+            None,
+            settings={"MQTT_HOSTNAME": None, "MQTT_PORT": None},
+            words=["my_application.asgi:application"],
+            environment={"MQTT_PORT": str(port), **environment},
+            python_path=None,
+            port=port,
+            listener="MQTTASGI_BRIDGE" not in environment,
+        )
+        made.append(command)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(EXISTING, command.project, ignore=ignored, dirs_exist_ok=True)
+        migrate = ("manage.py", "migrate", "--verbosity", "0")
+        migrated = run_command(folder=command.project, program=(sys.executable, *migrate))
+        assert migrated.returncode == 0, migrated.stderr
+        return command.start()
 
-    yield run
-    for broker in made:
-        broker.finish()
+    yield start
+    for command in made:
+        command.finish()
 
 
 def use(client: Client) -> None:
@@ -86,31 +77,29 @@ def check_unchanged(project: Path) -> None:
             assert (project / file.relative_to(EXISTING)).read_bytes() == file.read_bytes()
 
 
-def test_it_runs_as_it_is(start: Callable[..., CommandBroker], project: Path) -> None:
+def test_it_runs_as_it_is(moved: Callable[..., Command]) -> None:
     """`mqttasgi my_application.asgi:application`, in its folder."""
-    started = start(free_port())
+    started = moved(free_port())
     use(started.client(**LOGIN))
     with pytest.raises(ConnectionError):
         started.client(username="hub", password="guessed")
     # VERBOSITY=1 in its .env.
     started.wait_for_log("worker 2 is in the hall")
     assert started.stop() == 0
-    check_unchanged(project)
+    check_unchanged(started.project)
 
 
-def test_it_keeps_its_broker(
-    broker: BrokerFactory, start: Callable[..., CommandBroker], project: Path, tmp_path: Path
-) -> None:
+def test_it_keeps_its_broker(broker: BrokerFactory, moved: Callable[..., Command], tmp_path: Path) -> None:
     """The same with the broker that it had, which is mirrored."""
     remote = broker(
         plugin=None, anonymous=False, lines=[passwords(tmp_path, **{LOGIN["username"]: LOGIN["password"]})]
     )
     watcher = remote.client(**LOGIN)
     watcher.subscribe("house/status", qos=1)
-    started = start(remote.port, MQTTASGI_BRIDGE="true")
+    started = moved(remote.port, MQTTASGI_BRIDGE="true")
     watcher.wait_for("house/status", timeout=20)
     use(remote.client(**LOGIN))
     assert {m.payload for m in watcher.messages} == {b"online"}
     assert "as house-hub (" in remote.log()
     assert started.stop() == 0
-    check_unchanged(project)
+    check_unchanged(started.project)

@@ -215,7 +215,11 @@ def test_the_healthcheck_of_a_broker_that_does_not_answer(site: Images, containe
     running.start().wait_until_healthy()
     assert running.health().stdout == "the broker answers\n"
     # One that mirrors that broker opens no port, and is healthy all the same.
-    environment = {"MQTT_HOSTNAME": "127.0.0.1", "MQTT_PORT": str(port_of(running)), "MQTTASGI_BRIDGE": "true"}
+    environment = {
+        "MQTT_HOSTNAME": "127.0.0.1",
+        "MQTT_PORT": str(port_of(running)),
+        "MQTTASGI_BRIDGE": "true",
+    }
     mirror = container(SITE, environment={**environment, "HUB_DATABASE": "/data/db.sqlite3"}).start()
     mirror.wait_until_healthy()
     stop(mirror)

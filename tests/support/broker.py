@@ -28,6 +28,7 @@ _REPORT = re.compile(
     r"|^==\d+==",
     re.MULTILINE,
 )
+_RUNNING = re.compile(r"mosquitto version \S+ running")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -211,6 +212,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._tag = uuid.uuid4().hex
+        self._begin = 0  # the log of this run begins here
         self._checked = 0  # the log has been checked up to here
 
     # Life
@@ -491,6 +493,7 @@ class Broker:
 
     def _run(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         environment[TAG] = self._tag
+        self._begin = len(self.log())
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*_fixed_addresses(environment), *command],
@@ -506,7 +509,7 @@ class Broker:
         if self._process.poll() is not None:
             return True
         if not self._listener:
-            return " running" in self.log()
+            return _RUNNING.search(self.log(), self._begin) is not None
         return _listens(self._process.pid, self.port)
 
     def _reap(self) -> int:
