@@ -242,10 +242,10 @@ class PrivateFolder:
         # The first is of this user and in memory; another user could not enter it. A path with a blank cannot
         # stand in a listener line, nor can a socket's be long.
         runtime = None if self.owner else os.environ.get("XDG_RUNTIME_DIR")
-        for folder in (runtime, tempfile.gettempdir()):
-            if folder and os.access(folder, os.W_OK) and len(folder) < 70 and not re.search(r"\s", folder):
-                return folder
-        return "/tmp"
+        if runtime and _is_fit(runtime):
+            return runtime
+        # Looked for only now: in a container there may be no such folder.
+        return tempfile.gettempdir() if _is_fit(tempfile.gettempdir()) else "/tmp"
 
     def _write(self, path: Path, text: str) -> None:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -275,6 +275,10 @@ class PrivateFolder:
                 "include",
                 f"{settings.include} line {int(found[2]) - first}: {found[1].rstrip('.')}, says Mosquitto",
             )
+
+
+def _is_fit(folder: str) -> bool:
+    return os.access(folder, os.W_OK) and len(folder) < 70 and not re.search(r"\s", folder)
 
 
 def _owner(settings: Settings) -> Optional[tuple[int, int]]:
