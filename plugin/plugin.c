@@ -35,15 +35,16 @@
 
 /* How long the session has to end before the application is asked to. */
 #define SUSPEND_MS 500
-/* Ticks between the application's end and the broker's: 2.1 sends what a tick has published after the next poll. */
-#define LAST_TICKS 2
+/* How long the broker goes on after the application has ended. It sends what was published last, and reads the
+ * acknowledgements: a connection that it closes over unread ones takes back what the client has not read yet. */
+#define LINGER_MS 200
 /* How long the loop thread has for its last instructions after it said that it ended. */
 #define JOIN_MS 1000
 /* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
 #define SESSION_JOIN_MS 500
 
 /* RUNNING until a signal comes, SUSPENDING until the session has ended where it is to be kept, LEAVING until the
- * application has ended or its time is over, GONE after that. */
+ * application has ended or its time is over, GONE for a moment after that. */
 enum stage { RUNNING, SUSPENDING, LEAVING, GONE };
 
 enum condition { ALWAYS, ON_2_1, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
@@ -82,8 +83,7 @@ struct plugin {
 	bool may_refuse_copies;
 	bool registered[CALLBACK_COUNT];
 	enum stage stage;
-	uint64_t until_ns;       /* when SUSPENDING or LEAVING ends at the latest */
-	unsigned int last_ticks; /* how many have passed since */
+	uint64_t until_ns; /* when the stage ends, or ends at the latest */
 };
 
 static void notify_loop_thread(void *userdata)
@@ -440,12 +440,12 @@ static void take_leave(struct plugin *plugin)
 		enter(plugin, LEAVING, plugin->options->shutdown_timeout_ms);
 	}
 	if (plugin->stage == LEAVING && broker_has_stopped(plugin->broker)) {
-		plugin->stage = GONE;
+		enter(plugin, GONE, LINGER_MS);
 	} else if (plugin->stage == LEAVING && now_ns() >= plugin->until_ns) {
 		say_that_it_did_not_end(plugin);
-		plugin->stage = GONE;
+		enter(plugin, GONE, 0);
 	}
-	if (plugin->stage == GONE && ++plugin->last_ticks > LAST_TICKS) {
+	if (plugin->stage == GONE && now_ns() >= plugin->until_ns) {
 		goodbye_pass_on();
 		return;
 	}

@@ -218,11 +218,12 @@ class Script:
         self.subscriber.come_back()
 
     def fail(self) -> None:
-        """The application fails, messages come, and a restart brings it back."""
+        """The application fails and is given up, messages come, and a restart brings it back."""
         self.note("fail, publish, restart")
         position = len(self.broker.log())
-        self.publisher.publish("do/0/fail", json.dumps({"number": 0}), 1)
-        self.broker.wait_for_log("The application has failed", since=position)
+        for line in ("runs again", "The application has failed"):
+            self.publisher.publish("do/0/fail", json.dumps({"number": 0}), 1)
+            self.broker.wait_for_log(line, since=position)
         self.subscriber.go_away()
         self.broker.wait_for_log("Client ordinary", since=position)
         for _ in range(self.random.randrange(1, 8)):
@@ -262,7 +263,7 @@ def test_a_consumer_receives_what_an_ordinary_subscriber_does(
     started = broker(
         "apps.mirror:application",
         environment={"TEST_FILTERS": str(tmp_path / "filters")},
-        options={"cleansession": False},
+        options={"cleansession": False, "retries": 1},
         persistence=True,
         expect_traceback="as told",
     )

@@ -77,6 +77,7 @@ def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory
         "apps.numbers:application",
         options={"cleansession": False, "client_id": "numbers"},
         persistence=True,
+        lines=["max_queued_messages 0"],  # else Mosquitto keeps no more than 1,000
     )
     taken: list[int] = []
     numbers = itertools.count()
