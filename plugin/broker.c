@@ -365,8 +365,9 @@ static void unsubscribe(struct broker *broker, const struct message *message)
 	if (!topics_is_shared(message->topic)) {
 		rc = topics_remove(broker->topics, message->consumer, message->topic);
 	}
-	(void)lanes_command(broker->lanes, message, false);
-	answer(broker, message, rc);
+	if (!lanes_command(broker->lanes, message, false)) {
+		answer(broker, message, rc);
+	}
 }
 
 static void subscribe(struct broker *broker, const struct message *message)

@@ -382,10 +382,13 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 	copy->options = command->options;
 	copy->code = command->kind == MESSAGE_SUSPEND ? command->code : 0;
 	copy->subscription = command->subscription;
-	/* While there is no session the direct lane is all there is to wait for. */
-	copy->sequence = lanes->is_up && command->kind == MESSAGE_SUBSCRIBE ? command->sequence : 0;
+	/* While there is no session the direct lane is all there is to wait for, and it is for the end of a subscription that
+	 * is not shared. */
+	if (lanes->is_up && (command->kind == MESSAGE_SUBSCRIBE || topics_is_shared(command->topic))) {
+		copy->sequence = command->sequence;
+	}
 	answers = copy->sequence != 0;
-	if (answers && brings_retained(command, is_new)) {
+	if (answers && command->kind == MESSAGE_SUBSCRIBE && brings_retained(command, is_new)) {
 		tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
 		copy->code = 1;
 	}

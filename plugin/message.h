@@ -56,6 +56,7 @@ struct message {
 	int code;
 	uint64_t consumer;
 	uint64_t sequence;            /* 0: nobody waits for an answer */
+	uint64_t fence;               /* session.c's, of an UNSUBSCRIBE: it is carried out behind this one */
 	size_t topic_length;          /* bytes, without the terminating NUL */
 	size_t payload_length;        /* bytes */
 	size_t recipient_count;

@@ -1004,9 +1004,10 @@ static void let_leave(struct session *session, uint64_t fence)
 {
 	struct message *command;
 
-	while ((command = session->leaving.first) && command->sequence <= fence) {
+	while ((command = session->leaving.first) && command->fence <= fence) {
 		(void)take_first(&session->leaving);
 		on_unsubscribe(session, command);
+		answer(session, command->sequence);
 		message_free(command);
 	}
 }
@@ -1267,7 +1268,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 
 	for (leaving = session->leaving.first; leaving; leaving = leaving->next) {
 		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
-			let_leave(session, leaving->sequence);
+			let_leave(session, leaving->fence);
 			break;
 		}
 	}
@@ -1325,6 +1326,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_UNSUBSCRIBE:
 		on_unsubscribe(session, command);
+		answer(session, command->sequence);
 		break;
 	case MESSAGE_AUTHOR:
 		authors_add(session->authors, command->sequence, client_hold(command->client), now_ms());
@@ -1374,13 +1376,15 @@ static void take_commands(struct session *session)
 
 	while ((command = queue_take(session->commands))) {
 		if (!is_void(session, command) && leaves_later(session, command)) {
-			command->sequence = session->fence + 1;
+			command->fence = session->fence + 1;
 			append(&session->leaving, command);
 			needs_fence = true;
 			continue;
 		}
 		if (!is_void(session, command)) {
 			carry_out(session, command);
+		} else {
+			answer(session, command->sequence);
 		}
 		message_free(command);
 	}
@@ -1597,6 +1601,7 @@ static void *session_thread(void *argument)
 			}
 		}
 	}
+	let_leave(session, UINT64_MAX); /* nobody shall wait for a session that has ended */
 	return NULL;
 }
 
