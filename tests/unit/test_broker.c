@@ -1767,6 +1767,7 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 {
 	const struct stub_client bridge = make_client("the-bridge", 5);
 	struct marks *marks;
+	size_t before;
 
 	(void)state;
 	use_mirror = true;
@@ -1782,14 +1783,14 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 	assert_true(application_publishes("gone", "1"));
 	assert_true(application_publishes("gone", ""));
 	tick();
-	stub.publish_count = stub.sent_count = 0;
+	before = stub.publish_count;
 	client_is_gone("somebody");
-	assert_int_equal(stub.publish_count, 0);
+	assert_int_equal(stub.publish_count, before);
 	client_is_gone("the-bridge");
-	assert_int_equal(stub.publish_count, 2);
+	assert_int_equal(stub.publish_count, before + 2);
 	for (size_t i = 0; i < 2; i++) {
-		const struct stub_publish *publish = &stub.publishes[i];
-		const char *other = stub.publishes[1 - i].topic;
+		const struct stub_publish *publish = &stub.publishes[before + i];
+		const char *other = stub.publishes[before + 1 - i].topic;
 
 		assert_string_equal(publish->topic, strcmp(other, "ours") == 0 ? "theirs" : "ours");
 		assert_int_equal(publish->payload_length, 0);
@@ -1801,7 +1802,7 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 	assert_true(marks_take(marks, marks_fingerprint("theirs", "", 0)));
 	assert_false(marks_take(marks, marks_fingerprint("ours", "", 0)));
 	client_is_gone("the-bridge");
-	assert_int_equal(stub.publish_count, 2);
+	assert_int_equal(stub.publish_count, before + 2);
 	stub_session.marks = NULL;
 	marks_free(marks);
 }
