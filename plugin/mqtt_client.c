@@ -54,6 +54,7 @@
 	F(mosquitto_reason_string)                                                                                           \
 	F(mosquitto_socket)                                                                                                  \
 	F(mosquitto_strerror)                                                                                                \
+	F(mosquitto_threaded_set)                                                                                            \
 	F(mosquitto_subscribe_v5)                                                                                            \
 	F(mosquitto_subscribe_v5_callback_set)                                                                               \
 	F(mosquitto_tls_set)                                                                                                 \
@@ -297,6 +298,10 @@ int mqtt_client_new(const struct options *options, const struct mqtt_client_even
 		free(client);
 		return MOSQ_ERR_NOMEM;
 	}
+	/* With this it queues what it has to say and leaves it to mosquitto_loop_write(). Else it writes at once, and forgets a
+	 * QoS 2 message whose PUBCOMP it cannot write because the connection has just broken: it does not hand it over, and the
+	 * broker, which did not get the PUBCOMP, releases it in vain after the next CONNECT. */
+	(void)library.mosquitto_threaded_set(client->mosquitto, true);
 	library.mosquitto_log_callback_set(client->mosquitto, on_log);
 	library.mosquitto_connect_v5_callback_set(client->mosquitto, on_connect);
 	library.mosquitto_subscribe_v5_callback_set(client->mosquitto, on_subscribe);
@@ -336,6 +341,9 @@ bool mqtt_client_connect(struct mqtt_client *client, uint32_t session_expiry)
 		rc = library.mosquitto_connect_bind_v5(client->mosquitto, client->options->host, client->options->port,
 				KEEPALIVE, NULL, properties);
 	}
+	if (!rc) {
+		rc = library.mosquitto_loop_write(client->mosquitto, 1);
+	}
 	error = errno;
 	library.mosquitto_property_free_all(&properties);
 	if (rc) {
@@ -371,6 +379,7 @@ void mqtt_client_disconnect(struct mqtt_client *client, bool end_session)
 		(void)library.mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 0);
 	}
 	(void)library.mosquitto_disconnect_v5(client->mosquitto, 0, properties);
+	(void)library.mosquitto_loop_write(client->mosquitto, 1);
 	library.mosquitto_property_free_all(&properties);
 	if (descriptor >= 0) {
 		read_to_end(descriptor);
