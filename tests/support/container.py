@@ -277,6 +277,11 @@ class Container:
     def remove(self) -> None:
         """End what still runs, and throw the container away."""
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # and with it, by --kill-child, everything in the container
+            if self.pid:
+                # With the first process of its namespace everything in the container ends. --kill-child does not do
+                # it: a process that has changed its user is not told of its parent's death any more.
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
             self._process.wait()
         self._images.unmount(self.name)
