@@ -19,6 +19,7 @@
 
 #include "client.h"
 #include "clients.h"
+#include "clock.h"
 #include "lanes.h"
 #include "mosquitto_api.h"
 #include "options.h"
@@ -75,14 +76,6 @@ struct broker {
 	bool started, stopped;
 	bool suspends, is_suspended; /* see broker_suspend() */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* Writes text of any length, in lines that end between two characters. */
 static void write_log(int level, const char *text, size_t length)

@@ -388,7 +388,7 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 		copy->sequence = command->sequence;
 	}
 	answers = copy->sequence != 0;
-	if (answers && command->kind == MESSAGE_SUBSCRIBE && brings_retained(command, is_new)) {
+	if (answers && brings_retained(command, is_new)) {
 		tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
 		copy->code = 1;
 	}

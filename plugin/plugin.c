@@ -12,11 +12,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "broker.h"
 #include "clients.h"
+#include "clock.h"
 #include "goodbye.h"
 #include "interpreter.h"
 #include "lanes.h"
@@ -394,14 +394,6 @@ static int start_session(struct plugin *plugin)
 }
 
 /* ---- stop ---- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 static void ask_application_to_stop(struct plugin *plugin)
 {

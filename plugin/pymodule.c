@@ -315,8 +315,8 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 	}
 	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:O,s:O,s:N}", "application", options->application, "python_path",
 			options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
-			options->verbosity, "retries", options->retries, "shutdown_timeout",
-			options->shutdown_timeout_ms / 1000.0, "session", options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check",
+			options->verbosity, "retries", options->retries, "shutdown_timeout", options->shutdown_timeout_ms / 1000.0,
+			"session", options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check",
 			options->check ? Py_True : Py_False, "variables", variables);
 	return result;
 }

@@ -19,6 +19,7 @@
 
 #include "authors.h"
 #include "client.h"
+#include "clock.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -182,14 +183,6 @@ struct session {
 	/* What came behind a gate, in order: for each gate a MESSAGE_FENCE with its number, then the messages. */
 	struct list gated;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
-}
 
 /* ---- words for the other threads ---- */
 

@@ -1,0 +1,21 @@
+/* The time since some moment of the past, which nobody can set. Any thread. */
+#ifndef MQTTASGI_CLOCK_H
+#define MQTTASGI_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static inline uint64_t now_ms(void)
+{
+	return now_ns() / 1000000U;
+}
+
+#endif
