@@ -311,7 +311,7 @@ def _make_persistence(settings: Settings) -> None:
                 "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
             ) from None
     # A folder that was there before keeps its owner: it may be somebody else's, too.
-    if not _may_write(settings, settings.persistence):
+    if not _may_write(owner, settings.persistence):
         who = f"the broker's user {settings.user or 'mosquitto'}" if owner else "this user"
         raise settings.complain(
             "persistence",
@@ -319,8 +319,7 @@ def _make_persistence(settings: Settings) -> None:
         )
 
 
-def _may_write(settings: Settings, folder: str) -> bool:
-    owner = _owner(settings)
+def _may_write(owner: Optional[tuple[int, int]], folder: str) -> bool:
     if not owner:
         return os.access(folder, os.W_OK | os.X_OK)
     uid, gid = owner
@@ -355,18 +354,12 @@ def start(settings: Settings, project: Path) -> NoReturn:
 
 
 def _warn(settings: Settings) -> None:
-    for name in settings.sources:
-        if (
-            name == "host"
-            and settings.host in ("0.0.0.0", "::")
-            and not has_login(settings)
-            and not settings.cacert
-        ):
-            print(
-                f"mqttasgi: everyone who reaches port {settings.port} of this machine can publish and "
-                "subscribe; username and password (-U and -P) change that.",
-                file=sys.stderr,
-            )
+    if settings.host in ("0.0.0.0", "::") and not has_login(settings) and not settings.cacert:
+        print(
+            f"mqttasgi: everyone who reaches port {settings.port} of this machine can publish and "
+            "subscribe; username and password (-U and -P) change that.",
+            file=sys.stderr,
+        )
 
 
 def check(settings: Settings, project: Path) -> bool:

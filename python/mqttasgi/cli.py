@@ -78,7 +78,9 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
             print(f"{name:<12}{version}")
         return 0
     settings = _options.resolve(found, os.environ, project, application)
-    is_elsewhere(settings)  # a host that does not exist, before anything else is said
+    # Before anything else is said of a host that does not exist; and once, for a name server may be slow, or
+    # say something else the next time.
+    settings.bridge = is_elsewhere(settings)
     if found.action == "print-config":
         sys.stdout.write(_launch.printed(settings, project))
         return 0
