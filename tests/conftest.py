@@ -13,7 +13,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS.parent / "python"))
 
-from support.broker import Broker  # noqa: E402
+from support.broker import Broker, finish_all  # noqa: E402
 from support.redis import RedisServer  # noqa: E402
 
 
@@ -48,14 +48,7 @@ def broker(tmp_path: Path) -> Iterator[BrokerFactory]:
         return made.start() if start else made
 
     yield make
-    failures: list[Exception] = []
-    for made in brokers:
-        try:
-            made.finish()
-        except Exception as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    finish_all(brokers)
 
 
 @pytest.fixture

@@ -16,7 +16,15 @@ from typing import Any, Protocol
 
 import pytest
 
-from support.broker import ROOT, Broker, BrokerFailed, mosquitto_program, mosquitto_version, plugin_path
+from support.broker import (
+    ROOT,
+    Broker,
+    BrokerFailed,
+    finish_all,
+    mosquitto_program,
+    mosquitto_version,
+    plugin_path,
+)
 from support.certificates import Authority
 from support.client import Client
 from support.command import PYTHON_PATH, SOURCES, Command, as_root, command_environment, run_command
@@ -45,14 +53,7 @@ def command(tmp_path: Path) -> Iterator[CommandFactory]:
         return made.start() if start else made
 
     yield make
-    failures: list[Exception] = []
-    for made in commands:
-        try:
-            made.finish()
-        except Exception as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    finish_all(commands)
 
 
 @pytest.fixture(scope="module")

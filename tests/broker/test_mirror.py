@@ -14,7 +14,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from conftest import BrokerFactory
 from mqttasgi._configuration import is_elsewhere
 from mqttasgi._options import Settings, UsageError
-from support.broker import Broker, passwords
+from support.broker import Broker, finish_all, passwords
 from support.certificates import Authority, TlsListener
 from support.client import Client
 from support.command import Command, run_command
@@ -77,8 +77,7 @@ class Mirrors:
 def mirror(tmp_path: Path) -> Iterator[Mirrors]:
     made = Mirrors(tmp_path)
     yield made
-    for broker in made.made:
-        broker.finish()
+    finish_all(made.made)
 
 
 def watch(remote: Broker, **arguments: Any) -> Client:

@@ -536,6 +536,28 @@ def test_units_are_as_systemd_wants_them(tmp_path: Path) -> None:
         assert security.returncode == 0, f"more exposed than 3.5 of 10:\n{security.stdout}{security.stderr}"
 
 
+def start_service(
+    broker: BrokerFactory, machine: Machine, settings: Settings, files: Mapping[str, Path]
+) -> Broker:
+    """Start the command of a unit as it confines it, and return when it has said that it is ready."""
+    with Notified() as notified:
+        started = broker(
+            plugin=None,
+            port=machine.port,
+            command=command(
+                settings,
+                settings["ExecStart"][-1],
+                files=files,
+                keep=TAG,
+                environment={"NOTIFY_SOCKET": notified.address},
+            ),
+        )
+        said, pid = notified.wait(20 * PATIENCE)
+        assert said.strip() == "READY=1"
+        assert pid == started.pid, "NotifyAccess=main"
+    return started
+
+
 @needs_root
 def test_the_service(broker: BrokerFactory, tmp_path: Path) -> None:
     """Its command starts the broker as the unit confines it, says when it is ready, reloads, and keeps messages."""
@@ -546,21 +568,7 @@ def test_the_service(broker: BrokerFactory, tmp_path: Path) -> None:
     settings = read_unit(text.replace("\nUser=mqttasgi\n", "\nUser=mosquitto\n"))
     assert settings["Type"] == ["notify"]
     assert settings["StateDirectory"] == ["mqttasgi"]
-    with Notified() as notified:
-        started = broker(
-            plugin=None,
-            port=machine.port,
-            command=command(
-                settings,
-                settings["ExecStart"][-1],
-                files=machine.files,
-                keep=TAG,
-                environment={"NOTIFY_SOCKET": notified.address},
-            ),
-        )
-        said, pid = notified.wait(20 * PATIENCE)
-        assert said.strip() == "READY=1"
-        assert pid == started.pid, "NotifyAccess=main"
+    started = start_service(broker, machine, settings, machine.files)
     client = started.client()
     client.subscribe("out/#")
     client.publish("in/kept", "1", qos=1, retain=True)
@@ -612,20 +620,7 @@ def test_debians_service(broker: BrokerFactory, tmp_path: Path) -> None:
     environment = {**os.environ, TAG: "before"}
     for line in settings.get("ExecStartPre", []):
         subprocess.run(command(settings, line, files=files, keep=TAG), env=environment, check=True)
-    with Notified() as notified:
-        started = broker(
-            plugin=None,
-            port=machine.port,
-            command=command(
-                settings,
-                settings["ExecStart"][-1],
-                files=files,
-                keep=TAG,
-                environment={"NOTIFY_SOCKET": notified.address},
-            ),
-        )
-        said, pid = notified.wait(20 * PATIENCE)
-        assert (said.strip(), pid) == ("READY=1", started.pid)
+    started = start_service(broker, machine, settings, files)
     client = started.client()
     client.subscribe("out/#")
     client.publish("in/door", "open", qos=1)

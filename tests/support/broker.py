@@ -536,6 +536,18 @@ class Broker:
         raise RuntimeError(f"/proc has no {name}")
 
 
+def finish_all(brokers: Iterable[Broker]) -> None:
+    """End the test's part for all of them, whatever becomes of one; the first failure is raised then."""
+    failures: list[Exception] = []
+    for broker in brokers:
+        try:
+            broker.finish()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
 def _listens(pid: int, port: int) -> bool:
     # Asked of the kernel, without a connection: a connection would be the first line of every test's log, and would
     # fire the plugin's callbacks. Sockets are compared by inode, so another process's listener does not count.
