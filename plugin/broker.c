@@ -26,6 +26,7 @@
 #include "properties.h"
 #include "queue.h"
 #include "retained.h"
+#include "statistics.h"
 #include "text.h"
 #include "topics.h"
 #include "wakeup.h"
@@ -63,6 +64,7 @@ struct broker {
 	struct topics *topics;
 	struct lanes *lanes;
 	struct clients *clients;
+	struct statistics *statistics;
 	struct retained *retained; /* NULL: no broker is mirrored */
 	struct properties_reader reader;
 	bool reads_properties;
@@ -144,7 +146,7 @@ static void set_numbers(struct broker *broker, const struct options *options)
 }
 
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients)
+		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients, struct statistics *statistics)
 {
 	struct broker *broker = calloc(1, sizeof(*broker));
 
@@ -163,6 +165,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->wakeup = wakeup;
 	broker->lanes = lanes;
 	broker->clients = clients;
+	broker->statistics = statistics;
 	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
 	return broker;
@@ -207,6 +210,8 @@ static bool hand_over(struct broker *broker, struct message *message)
 	uint64_t times;
 	bool done = message && queue_push(broker->inbound, message);
 
+	statistics_add(broker->statistics,
+			done ? STATISTICS_RECEIVED : message ? STATISTICS_DROPPED_QUEUE : STATISTICS_DROPPED_MEMORY, 1);
 	if (!done && may_complain(&broker->inbound_full, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
@@ -335,6 +340,7 @@ static void publish(struct broker *broker, const struct message *message)
 		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
 				message->retain, properties);
 	}
+	statistics_add(broker->statistics, rc == MOSQ_ERR_SUCCESS ? STATISTICS_SENT : STATISTICS_REFUSED, 1);
 	if (rc == MOSQ_ERR_SUCCESS) {
 		if (broker->retained && message->retain) {
 			retained_note(broker->retained, message->topic, message->payload_length == 0);

@@ -16,14 +16,15 @@ struct lanes;
 struct options;
 struct properties_reader;
 struct queue;
+struct statistics;
 struct wakeup;
 
 /* Whether this is Mosquitto 2.1 or later. */
 bool broker_is_2_1(void);
 
-/* Borrows all six, which must outlive it. NULL when memory ran out. */
+/* Borrows all seven, which must outlive it. NULL when memory ran out. */
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
-		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients);
+		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients, struct statistics *statistics);
 
 /* Takes NULL. */
 void broker_free(struct broker *broker);

@@ -359,7 +359,7 @@ static bool brings_retained(const struct message *command, bool is_new)
 {
 	int handling = command->options & TOPICS_RETAIN_HANDLING;
 
-	return !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+	return command->kind == MESSAGE_SUBSCRIBE && !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
 			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
 }
 
@@ -382,9 +382,8 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 	copy->options = command->options;
 	copy->code = command->kind == MESSAGE_SUSPEND ? command->code : 0;
 	copy->subscription = command->subscription;
-	/* While there is no session the direct lane is all there is to wait for, and it is for the end of a subscription that
-	 * is not shared. */
-	if (lanes->is_up && (command->kind == MESSAGE_SUBSCRIBE || topics_is_shared(command->topic))) {
+	/* While there is no session the direct lane is all there is to wait for. */
+	if (lanes->is_up) {
 		copy->sequence = command->sequence;
 	}
 	answers = copy->sequence != 0;

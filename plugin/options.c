@@ -29,6 +29,7 @@
 
 static const char *const transports[] = {"tcp", "websockets", NULL};
 static const char *const sessions[] = {"full", "off", NULL};
+static const char *const overloads[] = {"drop_newest", "drop_oldest", NULL};
 static const char *const loops[] = {"auto", "asyncio", "uvloop", NULL};
 
 /* clang-format off */
@@ -53,8 +54,12 @@ static const struct option table[] = {
 	{"env_file", "MQTTASGI_ENV_FILE", option_take_file, NULL, FIELD(env_file), NO_RANGE, NOT_IN_DOTENV},
 	{"queue_size", "MQTTASGI_QUEUE_SIZE", option_take_number, "100000", FIELD(queue_size), 1, 10000000, NULL, AT_ONCE},
 	{"queue_bytes", "MQTTASGI_QUEUE_BYTES", option_take_bytes, "64M", FIELD(queue_bytes), 1024, QUEUE_BYTES_MAX, NULL, AT_ONCE},
+	{"consumer_queue_size", "MQTTASGI_CONSUMER_QUEUE_SIZE", option_take_number, "0", FIELD(consumer_queue_size), 0, 10000000, NULL, 0},
+	{"consumer_queue_bytes", "MQTTASGI_CONSUMER_QUEUE_BYTES", option_take_bytes, "0", FIELD(consumer_queue_bytes), 0, QUEUE_BYTES_MAX, NULL, 0},
+	{"overload", "MQTTASGI_OVERLOAD", option_take_choice, "drop_newest", FIELD(overload), 0, 0, overloads, 0},
 	{"startup_timeout", "MQTTASGI_STARTUP_TIMEOUT", option_take_seconds, "30", FIELD(startup_timeout_ms), 100, 3600000, NULL, 0},
 	{"shutdown_timeout", "MQTTASGI_SHUTDOWN_TIMEOUT", option_take_seconds, "5", FIELD(shutdown_timeout_ms), 100, 3600000, NULL, 0},
+	{"watchdog", "MQTTASGI_WATCHDOG", option_take_seconds, "2", FIELD(watchdog_ms), 0, 3600000, NULL, 0},
 	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, 0},
 	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},
 	{"spin", "MQTTASGI_SPIN", option_take_number, "100", FIELD(spin_us), 0, 1000, NULL, AT_ONCE},

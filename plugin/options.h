@@ -16,6 +16,7 @@ struct text;
 
 enum options_loop { OPTIONS_LOOP_AUTO, OPTIONS_LOOP_ASYNCIO, OPTIONS_LOOP_UVLOOP };
 enum options_session { OPTIONS_SESSION_FULL, OPTIONS_SESSION_OFF };
+enum options_overload { OPTIONS_DROP_NEWEST, OPTIONS_DROP_OLDEST };
 enum options_transport { OPTIONS_TRANSPORT_TCP, OPTIONS_TRANSPORT_WEBSOCKETS };
 
 /* One NAME=value of the `.env` file or the environment. Bytes, not always UTF-8. */
@@ -44,8 +45,12 @@ struct options {
 	char *env_file;       /* the `.env` file that was read; NULL: none was found */
 	size_t queue_size;    /* messages, each direction */
 	size_t queue_bytes;   /* bytes of topics and payloads, each direction */
+	size_t consumer_queue_size;  /* messages that wait for one consumer; 0: no bound of its own */
+	size_t consumer_queue_bytes; /* the same in bytes */
+	enum options_overload overload; /* which messages make room */
 	unsigned int startup_timeout_ms;
 	unsigned int shutdown_timeout_ms; /* for consumers' disconnect() */
+	unsigned int watchdog_ms; /* how long a consumer may block the event loop before the log says so; 0: any time */
 	enum options_session session;
 	enum options_loop loop;
 	unsigned int spin_us; /* 0: never */

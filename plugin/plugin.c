@@ -28,6 +28,7 @@
 #include "queue.h"
 #include "reload.h"
 #include "session.h"
+#include "statistics.h"
 #include "text.h"
 #include "wakeup.h"
 
@@ -76,6 +77,7 @@ struct plugin {
 	struct session *session; /* NULL: none */
 	struct lanes *lanes;
 	struct clients *clients;
+	struct statistics *statistics;
 	struct broker *broker;
 	struct reload *reload;
 	struct pymodule_context context;
@@ -110,6 +112,7 @@ static void plugin_free(struct plugin *plugin)
 	reload_free(plugin->reload);
 	broker_free(plugin->broker);
 	clients_free(plugin->clients);
+	statistics_free(plugin->statistics);
 	lanes_free(plugin->lanes);
 	session_free(plugin->session);
 	queue_free(plugin->inbound);
@@ -255,6 +258,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->options = options;
 	plugin->context.options = options;
 	plugin->notify_fd = -1;
+	plugin->statistics = plugin->context.statistics = statistics_new();
 	rc = make_queues(plugin);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		broker_log(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
@@ -267,9 +271,9 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
 	plugin->clients =
 			clients_new(broker_is_2_1() || options->connect_events, plugin->session ? options->client_id : NULL);
-	if (plugin->lanes && plugin->clients) {
-		plugin->broker =
-				broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes, plugin->clients);
+	if (plugin->lanes && plugin->clients && plugin->statistics) {
+		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
+				plugin->clients, plugin->statistics);
 	}
 	plugin->reload = plugin->broker ? reload_new(options, plugin->broker) : NULL;
 	if (!plugin->reload) {

@@ -10,6 +10,7 @@
 #include "mosquitto_api.h"
 #include "options.h"
 #include "queue.h"
+#include "statistics.h"
 
 /* Set before the interpreter starts and never changed: a built-in module cannot be handed an argument. */
 static const struct pymodule_context *context;
@@ -245,6 +246,7 @@ static bool push_log(int level, const char *line, size_t length)
 	if (queue_push(context->outbound, message)) {
 		return true;
 	}
+	statistics_add(context->statistics, STATISTICS_LOG_DROPPED, 1);
 	message_free(message);
 	return false;
 }
@@ -290,10 +292,69 @@ static PyObject *module_fileno(PyObject *module, PyObject *unused)
 	return PyLong_FromLong(context->inbound_fd);
 }
 
+/* ---- statistics ---- */
+
+/* Parses a statistic's name and a number. */
+static bool parse_statistic(PyObject *arguments, enum statistic *ret_which, unsigned long long *ret_value)
+{
+	const char *name;
+
+	if (!PyArg_ParseTuple(arguments, "sK", &name, ret_value)) {
+		return false;
+	}
+	*ret_which = statistics_find(name);
+	if (*ret_which == STATISTICS_COUNT) {
+		PyErr_Format(PyExc_ValueError, "there is no statistic named %s", name);
+		return false;
+	}
+	return true;
+}
+
+static PyObject *module_add(PyObject *module, PyObject *arguments)
+{
+	enum statistic which;
+	unsigned long long value;
+
+	(void)module;
+	if (!parse_statistic(arguments, &which, &value)) {
+		return NULL;
+	}
+	statistics_add(context->statistics, which, value);
+	Py_RETURN_NONE;
+}
+
+static PyObject *module_set(PyObject *module, PyObject *arguments)
+{
+	enum statistic which;
+	unsigned long long value;
+
+	(void)module;
+	if (!parse_statistic(arguments, &which, &value)) {
+		return NULL;
+	}
+	statistics_set(context->statistics, which, value);
+	Py_RETURN_NONE;
+}
+
+static PyObject *module_raise(PyObject *module, PyObject *arguments)
+{
+	enum statistic which;
+	unsigned long long value;
+
+	(void)module;
+	if (!parse_statistic(arguments, &which, &value)) {
+		return NULL;
+	}
+	statistics_raise(context->statistics, which, value);
+	Py_RETURN_NONE;
+}
+
 static PyObject *module_options(PyObject *module, PyObject *unused)
 {
 	static const char *const loops[] = {
 		[OPTIONS_LOOP_AUTO] = "auto", [OPTIONS_LOOP_ASYNCIO] = "asyncio", [OPTIONS_LOOP_UVLOOP] = "uvloop"};
+	static const char *const overloads[] = {
+		[OPTIONS_DROP_NEWEST] = "drop_newest", [OPTIONS_DROP_OLDEST] = "drop_oldest"};
 	const struct options *options = context->options;
 	PyObject *variables, *entry, *result;
 	size_t i;
@@ -313,9 +374,11 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 	if (!variables) {
 		return NULL;
 	}
-	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:O,s:O,s:N}", "application", options->application, "python_path",
+	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:d,s:K,s:K,s:s,s:O,s:O,s:N}", "application", options->application, "python_path",
 			options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
 			options->verbosity, "retries", options->retries, "shutdown_timeout", options->shutdown_timeout_ms / 1000.0,
+			"watchdog", options->watchdog_ms / 1000.0, "consumer_queue_size", (unsigned long long)options->consumer_queue_size,
+			"consumer_queue_bytes", (unsigned long long)options->consumer_queue_bytes, "overload", overloads[options->overload],
 			"session", options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check",
 			options->check ? Py_True : Py_False, "variables", variables);
 	return result;
@@ -334,6 +397,9 @@ static PyMethodDef module_methods[] = {
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
 	{"settled", module_settled, METH_NOARGS, "Says that the consumers of the start have subscribed."},
 	{"suspend", module_suspend, METH_NOARGS, "Says that the application has failed."},
+	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
+	{"set", module_set, METH_VARARGS, "Sets a statistic."},
+	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},
 };

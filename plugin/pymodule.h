@@ -7,12 +7,14 @@
 
 struct options;
 struct queue;
+struct statistics;
 
 /* What the module works on. One interpreter a process, so one of these. */
 struct pymodule_context {
 	const struct options *options;
 	struct queue *inbound;  /* taken from here only */
 	struct queue *outbound; /* pushed here only */
+	struct statistics *statistics;
 	int inbound_fd;         /* a pipe's end, non-blocking: readable when inbound stopped being empty */
 };
 

@@ -25,6 +25,13 @@ class Options(TypedDict):
     retries: int
     #: Seconds that consumers have for their disconnect() when the broker stops.
     shutdown_timeout: float
+    #: Seconds for which the event loop may be blocked before the log says so; 0: any time.
+    watchdog: float
+    #: What may wait for one consumer, in messages and in bytes; 0: no bound of its own.
+    consumer_queue_size: int
+    consumer_queue_bytes: int
+    #: Which messages make room: `drop_newest` or `drop_oldest`.
+    overload: str
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.
@@ -139,6 +146,18 @@ class Bridge(Protocol):
 
     def suspend(self) -> None:
         """Ends the session, so that the broker keeps what it can for the application, which has failed."""
+        ...
+
+    def add(self, name: str, by: int) -> None:
+        """Adds to a statistic; plugin/statistics.c has their names. `ValueError` where there is none."""
+        ...
+
+    def set(self, name: str, value: int) -> None:
+        """Sets a statistic."""
+        ...
+
+    def raise_to(self, name: str, value: int) -> None:
+        """Sets a statistic, unless it is more already."""
         ...
 
     def options(self) -> Options:

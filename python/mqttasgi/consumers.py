@@ -147,7 +147,11 @@ class MqttConsumer(AsyncConsumer):
         self.subscribed_topics.add(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Ends the subscription to a filter. Messages already on their way are still received."""
+        """Ends the subscription to a filter.
+
+        Messages already on their way are still received, some of them perhaps before this returns; what is
+        published after that is not.
+        """
         self.subscribed_topics.discard(topic)
         await self.send({"type": "mqtt.usub", "mqtt": {"topic": topic}})
 

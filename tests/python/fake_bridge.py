@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from typing import Any, Optional
 
 from mqttasgi._bridge import Options
@@ -78,6 +79,8 @@ class FakeBridge:
         self.suspend_calls = 0
         self.subscriptions_at_suspend: dict[tuple[int, str], int] = {}
         self.answer_at_once = True
+        #: Statistics, by name.
+        self.statistics: Counter[str] = Counter()
         self.unanswered: list[int] = []
 
     def close(self) -> None:
@@ -164,6 +167,15 @@ class FakeBridge:
         self.suspend_calls += 1
         self.subscriptions_at_suspend = dict(self.subscriptions)
 
+    def add(self, name: str, by: int) -> None:
+        self.statistics[name] += by
+
+    def set(self, name: str, value: int) -> None:
+        self.statistics[name] = value
+
+    def raise_to(self, name: str, value: int) -> None:
+        self.statistics[name] = max(self.statistics[name], value)
+
     def options(self) -> Options:
         return {
             "application": "unused:unused",
@@ -173,6 +185,10 @@ class FakeBridge:
             "session": True,
             "retries": 3,
             "shutdown_timeout": 5.0,
+            "watchdog": 0.0,
+            "consumer_queue_size": 0,
+            "consumer_queue_bytes": 0,
+            "overload": "drop_newest",
             "check": False,
             "variables": [],
         }

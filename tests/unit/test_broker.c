@@ -21,6 +21,7 @@
 #include "properties.h"
 #include "queue.h"
 #include "scarce_memory.h"
+#include "statistics.h"
 #include "stub_broker.h"
 #include "stub_session.h"
 #include "topics.h"
@@ -87,6 +88,7 @@ static struct fixture {
 	struct session *session;
 	struct lanes *lanes;
 	struct clients *clients;
+	struct statistics *statistics;
 	struct broker *broker;
 	unsigned int inbound_notices;
 	long blocks;
@@ -122,7 +124,8 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
 	f.lanes = lanes_new(f.session, f.inbound, false);
 	f.clients = clients_new(true, f.session ? f.options.client_id : NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
+	f.statistics = statistics_new();
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
 	assert_non_null(f.broker);
 }
 
@@ -139,6 +142,7 @@ static int tear_down(void **state)
 	memset(&fake, 0, sizeof(fake));
 	broker_free(f.broker);
 	clients_free(f.clients);
+	statistics_free(f.statistics);
 	lanes_free(f.lanes);
 	stub_session_reset();
 	queue_free(f.inbound);
@@ -1107,7 +1111,7 @@ static void run_loop(unsigned int spin_us)
 	broker_free(f.broker);
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
 	f.inbound = queue_new(1000, 1000000, post_inbound, NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
 	subscribe(1, "question", 0);
 	assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
 	for (;;) {
@@ -1160,7 +1164,7 @@ static void test_no_memory_at_start(void **state)
 	(void)state;
 	do {
 		scarce_memory(++n, false);
-		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
+		broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
 		failed = scarce_memory_end();
 		assert_int_equal(broker == NULL, failed);
 		broker_free(broker);
@@ -1655,7 +1659,7 @@ static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
 	clients_free(f.clients);
 	broker_free(f.broker);
 	f.clients = clients_new(false, NULL);
-	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
 	watch_clients();
 	subscribe(1, "a", 0);
 	client_publishes_more(&client, "a", false, NULL, 0);

@@ -123,6 +123,10 @@ static void test_defaults(void **state)
 	assert_null(options->env_file);
 	assert_int_equal(options->queue_size, 100000);
 	assert_int_equal(options->queue_bytes, 67108864);
+	assert_int_equal(options->consumer_queue_size, 0);
+	assert_int_equal(options->consumer_queue_bytes, 0);
+	assert_int_equal(options->overload, OPTIONS_DROP_NEWEST);
+	assert_int_equal(options->watchdog_ms, 2000);
 	assert_int_equal(options->startup_timeout_ms, 30000);
 	assert_int_equal(options->shutdown_timeout_ms, 5000);
 	assert_int_equal(options->session, OPTIONS_SESSION_FULL);
@@ -185,6 +189,14 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->spin_us, 1000);
 	assert_true(options->connect_events);
 	assert_int_equal(options->variable_count, 1);
+	assert_loads(APP, "message_expiry", "true", "check", "true", "consumer_queue_size", "7", "consumer_queue_bytes", "2k",
+			"overload", "drop_oldest", "watchdog", "0.5");
+	assert_int_equal(options->consumer_queue_size, 7);
+	assert_int_equal(options->consumer_queue_bytes, 2048);
+	assert_int_equal(options->overload, OPTIONS_DROP_OLDEST);
+	assert_int_equal(options->watchdog_ms, 500);
+	assert_loads(APP, "watchdog", "0");
+	assert_int_equal(options->watchdog_ms, 0);
 	assert_loads(APP, "message_expiry", "true", "check", "true");
 	assert_true(options->message_expiry);
 	assert_true(options->check);
