@@ -72,6 +72,7 @@ struct broker {
 	struct spin spin;
 	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
+	struct complaint no_memory;
 	struct complaint publish_refused;
 	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
@@ -116,11 +117,11 @@ void broker_log(int level, const char *format, ...)
 }
 
 /* At most one line a second for each cause, with how often it happened since the last. */
-static bool may_complain(struct complaint *complaint, uint64_t *ret_times)
+static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *ret_times)
 {
 	time_t now = time(NULL);
 
-	complaint->since_last_line++;
+	complaint->since_last_line += times;
 	if (complaint->last_line == now) {
 		return false;
 	}
@@ -203,21 +204,40 @@ void broker_read_properties(struct broker *broker, const struct properties_reade
 	broker->reads_properties = true;
 }
 
+/* Puts a message into the inbound queue, or not; adds to *dropped how many others made room for it. */
+static bool push(struct broker *broker, struct message *message, size_t *dropped)
+{
+	if (broker->options->overload == OPTIONS_DROP_OLDEST) {
+		return queue_push_dropping(broker->inbound, message, dropped);
+	}
+	return queue_push(broker->inbound, message);
+}
+
 /* Owns message from here on. Returns whether consumers will get it. */
 static bool hand_over(struct broker *broker, struct message *message)
 {
-	const char *reason = message ? "the queue is full" : "no memory";
 	uint64_t times;
-	bool done = message && queue_push(broker->inbound, message);
+	size_t dropped = 0;
+	bool done = message && push(broker, message, &dropped);
 
-	statistics_add(broker->statistics,
-			done ? STATISTICS_RECEIVED : message ? STATISTICS_DROPPED_QUEUE : STATISTICS_DROPPED_MEMORY, 1);
-	if (!done && may_complain(&broker->inbound_full, &times)) {
+	if (done) {
+		statistics_add(broker->statistics, STATISTICS_RECEIVED, 1);
+	} else if (message) {
+		dropped++;
+	} else {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
+	}
+	if (dropped) {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_QUEUE, dropped);
+	}
+	if (!message && may_complain(&broker->no_memory, 1, &times)) {
+		broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+	} else if (dropped && may_complain(&broker->inbound_full, dropped, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
-				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
-				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, message ? message->topic : "", reason, broker->queue_size,
-				broker->queue_bytes);
+				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was on topic '" TOPIC
+				"'. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
+				(unsigned long long)times, broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest",
+				message->topic, broker->queue_size, broker->queue_bytes);
 	}
 	if (!done) {
 		message_free(message);
@@ -350,7 +370,7 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 	mosquitto_free(payload);
 	mosquitto_property_free_all(&properties);
-	if (may_complain(&broker->publish_refused, &times)) {
+	if (may_complain(&broker->publish_refused, 1, &times)) {
 		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic,
 				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");

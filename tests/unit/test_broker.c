@@ -401,6 +401,29 @@ static void test_full_inbound_queue_drops_the_newest(void **state)
 	receive_message("a", "8");
 }
 
+static void test_full_inbound_queue_drops_the_oldest(void **state)
+{
+	(void)state;
+	use(2, 0);
+	f.options.overload = OPTIONS_DROP_OLDEST;
+	queue_allow_dropping(f.inbound);
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
+	assert_int_equal(stub.log_count, 0);
+	client_publishes("came/third", "3", 0);
+	client_publishes("came/fourth", "4", 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("1 messages for consumers dropped, the oldest first"), 1);
+	assert_int_equal(stub_broker_logged("came/third"), 1);
+	assert_int_equal(statistics_get(f.statistics, STATISTICS_DROPPED_QUEUE), 2);
+	assert_int_equal(statistics_get(f.statistics, STATISTICS_RECEIVED), 4);
+	receive_message("came/third", "3");
+	receive_message("came/fourth", "4");
+	receive_nothing();
+}
+
 /* As at SIGHUP. What waits stays, and is handled as before. */
 static void test_options_that_change(void **state)
 {
@@ -1820,6 +1843,7 @@ int main(void)
 			broker_test(test_message_event_drains_first),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_full_inbound_queue_drops_the_oldest),
 			broker_test(test_options_that_change),
 			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),
