@@ -31,9 +31,10 @@
 #include "topics.h"
 #include "wakeup.h"
 
-/* Commands and publishes carried out in one callback: a flooding application delays other clients by the time of
- * these, some tenths of a millisecond. */
-#define DRAIN_MAX 256
+/* Commands and publishes carried out from one tick to the next, see struct portion. */
+#define PORTION_MIN 4U
+#define PORTION_MAX 256U
+#define ROUND_NS 100000U
 /* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
 #define LOG_LINE_MAX 960
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
@@ -56,6 +57,15 @@ struct spin {
 	uint64_t rested_at_ns;   /* when the last tick ended */
 };
 
+/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
+ * sends what was published: so a round of its loop that had more to do than fits into ROUND_NS halves the portion, and one
+ * that had less doubles it. Each message that comes in adds one, for its answer. */
+struct portion {
+	size_t size;
+	size_t left;          /* until the next tick has ended */
+	uint64_t ended_at_ns; /* the last tick, if the broker does not sleep until the next; 0: it may */
+};
+
 struct broker {
 	const struct options *options;
 	struct queue *inbound;
@@ -70,6 +80,7 @@ struct broker {
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
 	struct spin spin;
+	struct portion portion;
 	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
 	struct complaint no_memory;
@@ -169,6 +180,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->statistics = statistics;
 	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
+	broker->portion.size = broker->portion.left = PORTION_MAX;
 	return broker;
 }
 
@@ -456,12 +468,12 @@ static void carry_out(struct broker *broker, const struct message *message)
 }
 
 /* Does what the application asked for, up to a bound. Returns how much that was. */
-static size_t drain(struct broker *broker)
+static size_t drain(struct broker *broker, size_t most)
 {
 	struct message *message;
 	size_t done;
 
-	for (done = 0; done < DRAIN_MAX && (message = queue_take(broker->outbound)); done++) {
+	for (done = 0; done < most && (message = queue_take(broker->outbound)); done++) {
 		carry_out(broker, message);
 		if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_LOG) {
 			queue_release(broker->outbound, message_size(message));
@@ -526,6 +538,36 @@ static void wait_for_answer(struct broker *broker)
 	spin->asked_at_ns = 0;
 }
 
+/* What is left of the portion. Returns how much that was. */
+static size_t drain_portion(struct broker *broker)
+{
+	size_t done = drain(broker, broker->portion.left);
+
+	broker->portion.left -= done;
+	return done;
+}
+
+static void begin_tick(struct portion *portion)
+{
+	uint64_t round;
+
+	if (!portion->ended_at_ns) {
+		return;
+	}
+	round = now_ns() - portion->ended_at_ns;
+	if (round > ROUND_NS) {
+		portion->size = portion->size / 2 > PORTION_MIN ? portion->size / 2 : PORTION_MIN;
+	} else if (round < ROUND_NS / 2) {
+		portion->size = portion->size * 2 < PORTION_MAX ? portion->size * 2 : PORTION_MAX;
+	}
+}
+
+static void end_tick(struct portion *portion, bool is_awake)
+{
+	portion->left = portion->size;
+	portion->ended_at_ns = is_awake ? now_ns() : 0;
+}
+
 int broker_on_message(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
@@ -535,7 +577,8 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
 	wakeup_attend(broker->wakeup);
 	lanes_open(broker->lanes);
-	(void)drain(broker);
+	broker->portion.left++;
+	drain_portion(broker);
 	lanes_next_message(broker->lanes);
 	if (broker->retained && message->retain) {
 		retained_note(broker->retained, message->topic, message->payloadlen == 0);
@@ -549,23 +592,26 @@ int broker_on_message(int event, void *event_data, void *userdata)
 int broker_on_tick(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
-	size_t done;
+	bool has_done, is_awake;
 
 	(void)event;
 	(void)event_data;
+	begin_tick(&broker->portion);
 	lanes_open(broker->lanes);
 	lanes_tick(broker->lanes);
 	clients_settle(broker->clients);
 	tell_of_clients(broker);
 	wait_for_answer(broker);
-	done = drain(broker);
+	has_done = drain_portion(broker) > 0;
 	wakeup_settle(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
-		done += drain(broker);
+		has_done |= drain_portion(broker) > 0;
 	}
-	if (!queue_is_empty(broker->outbound) || (done && broker->is_2_1)) {
+	is_awake = !queue_is_empty(broker->outbound);
+	if (is_awake || (has_done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}
+	end_tick(&broker->portion, is_awake);
 	if (broker->spin.budget_ns) {
 		broker->spin.rested_at_ns = now_ns();
 	}
@@ -744,7 +790,7 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 		wakeup_settle(broker->wakeup);
 		/* An application that publishes without an end must not hold up the end of the wait. */
 		do {
-			done = drain(broker);
+			done = drain(broker, PORTION_MAX);
 			now = now_ns();
 		} while (done && !*came && now < deadline);
 		if (*came || broker->stopped) {

@@ -358,6 +358,52 @@ static void test_message_event_drains_first(void **state)
 	receive_nothing();
 }
 
+static unsigned int published;
+
+static void count_publish(void)
+{
+	published++;
+}
+
+/* How many were published in one tick, after a round of the broker's loop that took so long. */
+static unsigned int published_after(uint64_t round_ns)
+{
+	published = 0;
+	fake.step_ns = round_ns;
+	tick();
+	return published;
+}
+
+/* A flooding application: as much at a time as other clients do not notice. */
+static void test_the_portions_of_a_flood(void **state)
+{
+	static const unsigned int smaller[] = {256, 128, 64, 32, 16, 8, 4, 4}, larger[] = {8, 16, 32, 64, 128, 256, 256};
+	size_t i;
+
+	(void)state;
+	use(5000, 0);
+	stub.on_publish = count_publish;
+	stub.publish_rc = MOSQ_ERR_NOMEM;
+	for (i = 0; i < 5000; i++) {
+		assert_true(application_publishes("flood", "x"));
+	}
+	/* The first finds no round before it. */
+	assert_int_equal(published_after(200000), 256);
+	for (i = 0; i < sizeof(smaller) / sizeof(smaller[0]); i++) {
+		assert_int_equal(published_after(200000), smaller[i]);
+	}
+	assert_int_equal(published_after(70000), 4);
+	/* Each message of a client has room for its answer. */
+	published = 0;
+	client_publishes("a", "x", 0);
+	client_publishes("a", "x", 0);
+	assert_int_equal(published, 6);
+	assert_int_equal(published_after(1), 0);
+	for (i = 0; i < sizeof(larger) / sizeof(larger[0]); i++) {
+		assert_int_equal(published_after(1), larger[i]);
+	}
+}
+
 static void test_no_signal_between_message_and_tick(void **state)
 {
 	uint64_t signals = wakeup_count(f.wakeup);
@@ -1841,6 +1887,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 			broker_test(test_message_goes_to_its_recipients_in_one_message),
 			broker_test(test_message_event_drains_first),
+			broker_test(test_the_portions_of_a_flood),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
 			broker_test(test_full_inbound_queue_drops_the_oldest),
