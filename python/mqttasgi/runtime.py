@@ -31,6 +31,7 @@ from ._properties import encode_properties
 from ._types import Application, Event
 from .holding import ConsumerHold, GeneralHold
 from .overload import Overload
+from .watchdog import Watchdog
 
 #: Messages taken from the inbound queue before the consumers run again.
 TAKE_MAX = 256
@@ -512,6 +513,10 @@ class Runtime:
                 f"{parent} may not {verb} worker {app_id!r}: only the master (app_id 0) may"
             )
 
+    def find(self, app_id: Any) -> Optional[Consumer]:
+        """The consumer with this app_id. Any thread."""
+        return self._by_app_id.get(app_id)
+
     # ---- consumers' beginning and end ----
 
     def _add(
@@ -728,5 +733,6 @@ def run() -> None:
         bridge.started()
     elif application is not None:
         loop.call_soon(runtime.start, options["application"], application)
-        _run_for_ever(runtime)
+        with Watchdog(runtime, options["watchdog"], _run.__code__):
+            _run_for_ever(runtime)
     _close(loop)
