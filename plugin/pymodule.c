@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "message.h"
 #include "mosquitto_api.h"
 #include "options.h"
@@ -64,6 +65,10 @@ static int append(PyObject *list, struct pymessage_state *state, struct message 
 	case MESSAGE_PUBLISH:
 	case MESSAGE_CONNECT:
 	case MESSAGE_DISCONNECT:
+		if (message->by_session) {
+			/* All others the broker thread has counted. */
+			statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
+		}
 		return append_deliveries(list, state, message);
 	case MESSAGE_ANSWER:
 		name = "answer";
@@ -349,6 +354,23 @@ static PyObject *module_raise(PyObject *module, PyObject *arguments)
 	Py_RETURN_NONE;
 }
 
+/* Once a message: what this costs, every message costs. */
+static PyObject *module_handled(PyObject *module, PyObject *argument)
+{
+	unsigned long long since = PyLong_AsUnsignedLongLong(argument);
+	uint64_t now;
+
+	(void)module;
+	if (since == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	now = now_ns();
+	if (since) {
+		statistics_handled(context->statistics, now - since);
+	}
+	return PyLong_FromUnsignedLongLong(now);
+}
+
 static PyObject *module_options(PyObject *module, PyObject *unused)
 {
 	static const char *const loops[] = {
@@ -400,6 +422,7 @@ static PyMethodDef module_methods[] = {
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
+	{"handled", module_handled, METH_O, "Counts the time since then, unless that is 0; the time now."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},
 };

@@ -82,6 +82,9 @@ class FakeBridge:
         #: Statistics, by name.
         self.statistics: Counter[str] = Counter()
         self.unanswered: list[int] = []
+        #: A clock that goes on with each look at it, and what it was when the handled messages were received.
+        self.now = 100
+        self.handled_since: list[int] = []
 
     def close(self) -> None:
         os.close(self._readable)
@@ -175,6 +178,12 @@ class FakeBridge:
 
     def raise_to(self, name: str, value: int) -> None:
         self.statistics[name] = max(self.statistics[name], value)
+
+    def handled(self, since: int) -> int:
+        if since:
+            self.handled_since.append(since)
+        self.now += 1
+        return self.now
 
     def options(self) -> Options:
         return {
