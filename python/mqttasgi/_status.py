@@ -16,7 +16,6 @@ import time
 from typing import Any, Callable, Union
 
 from ._configuration import check_certificate, loopback
-from ._launch import LaunchError
 from ._options import Settings
 
 PREFIX = "$SYS/broker/mqttasgi/"
@@ -159,8 +158,8 @@ class Statistics:
             from paho.mqtt import client as paho
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError:
-            raise LaunchError(
-                "status needs the Python package paho-mqtt 2: pip install 'paho-mqtt>=2'"
+            raise StatusError(
+                "status needs the Python package paho-mqtt, 2.1 or later: pip install 'paho-mqtt>=2.1'"
             ) from None
         self.values: dict[str, Value] = {}
         #: What it calls itself; empty: it did not say.
@@ -264,6 +263,10 @@ class Statistics:
             raise StatusError(
                 f"the broker at {self.where} lets {self._user()} not subscribe to {PREFIX}#; allow it there"
             )
+        if self.intervals:
+            raise StatusError(
+                f"the broker at {self.where} has taken its statistics back: its sys_interval is 0 now"
+            )
         if not self.broker:
             raise StatusError(
                 f"the broker at {self.where} shows nothing below $SYS: its sys_interval is 0, or its "
@@ -274,7 +277,8 @@ class Statistics:
             hint = "; where this machine's broker mirrors that one, name a listener of its own (-H localhost)"
         raise StatusError(
             f"the broker at {self.where} ({self.broker}) has no statistics of mqttasgi: the plugin is "
-            f'not in it, or its acl_file lacks the line "topic read {PREFIX}#" for {self._user()}{hint}'
+            f"not in it, its sys_interval is 0, or its acl_file lacks the line "
+            f'"topic read {PREFIX}#" for {self._user()}{hint}'
         )
 
     def _user(self) -> str:
@@ -356,7 +360,7 @@ def run(settings: Settings, *, as_json: bool = False, watch: bool = False) -> No
     """Print the statistics of the broker that the settings describe; with `bridge`, of another machine's.
 
     Raises:
-        StatusError, LaunchError, UsageError: It cannot be done.
+        StatusError, UsageError: It cannot be done.
     """
     statistics = Statistics(settings)
     on_terminal = sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`mqttasgi status` as somebody calls it: what it prints, where it looks for the broker, and what it says when there is nothing."""
+"""`mqttasgi status` as it is called: what it prints, where it looks for the broker, what it says without one."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def assert_table(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def assert_says(done: subprocess.CompletedProcess[str], sentence: str, returncode: int = 1) -> None:
-    assert (done.returncode, done.stdout) == (returncode, "")
+def assert_says(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"mqttasgi: {sentence}.\n"
 
 
@@ -241,7 +241,7 @@ def test_no_plugin(broker: BrokerFactory, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"mqttasgi: the broker at 127\.0\.0\.1:{started.port} \(Mosquitto 2\.[\d.]+\) has no statistics of mqttasgi: "
-        r"the plugin is not in it, or its acl_file lacks the line \"topic read \$SYS/broker/mqttasgi/#\" for anonymous "
+        r"the plugin is not in it, its sys_interval is 0, or its acl_file lacks the line \"topic read \$SYS/broker/mqttasgi/#\" for anonymous "
         r"clients\.\n",
         done.stderr,
     )
@@ -278,7 +278,16 @@ def test_another_service(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"mqttasgi: {place[1]}:{place[3]} does not answer as an MQTT broker does; ")
 
 
-def test_the_broker_ends_while_it_is_watched(broker: BrokerFactory, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("event", "sentence"),
+    [
+        ("stop", "has closed the connection"),
+        ("sys_interval", "has taken its statistics back: its sys_interval is 0 now"),
+    ],
+)
+def test_the_end_while_it_is_watched(
+    broker: BrokerFactory, tmp_path: Path, event: str, sentence: str
+) -> None:
     started = start(broker)
     with subprocess.Popen(
         [sys.executable, "-m", "mqttasgi", "status", *at(started), "--watch", "--json"],
@@ -290,13 +299,17 @@ def test_the_broker_ends_while_it_is_watched(broker: BrokerFactory, tmp_path: Pa
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        started.stop()
+        if event == "stop":
+            started.stop()
+        else:
+            started.rewrite(started.configuration().replace("sys_interval 1", "sys_interval 0"))
+            started.reload()
         _, error = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert error == f"mqttasgi: the broker at 127.0.0.1:{started.port} has closed the connection.\n"
+    assert error == f"mqttasgi: the broker at 127.0.0.1:{started.port} {sentence}.\n"
 
 
 def test_without_paho(tmp_path: Path) -> None:
     code = "import sys; sys.modules['paho'] = None; import mqttasgi.cli as c; sys.exit(c.main())"
     done = run_command("status", folder=tmp_path, program=[sys.executable, "-c", code])
-    assert_says(done, "status needs the Python package paho-mqtt 2: pip install 'paho-mqtt>=2'", 2)
+    assert_says(done, "status needs the Python package paho-mqtt, 2.1 or later: pip install 'paho-mqtt>=2.1'")
