@@ -31,9 +31,10 @@
 #include "topics.h"
 #include "wakeup.h"
 
-/* Commands and publishes carried out in one callback: a flooding application delays other clients by the time of
- * these, some tenths of a millisecond. */
-#define DRAIN_MAX 256
+/* Commands and publishes carried out from one tick to the next, see struct portion. */
+#define PORTION_MIN 4U
+#define PORTION_MAX 256U
+#define ROUND_NS 100000U
 /* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
 #define LOG_LINE_MAX 960
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
@@ -56,6 +57,15 @@ struct spin {
 	uint64_t rested_at_ns;   /* when the last tick ended */
 };
 
+/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
+ * sends what was published: so a round of its loop that had more to do than fits into ROUND_NS halves the portion, and one
+ * that had less doubles it. Each message that comes in adds one, for its answer. */
+struct portion {
+	size_t size;
+	size_t left;          /* until the next tick has ended */
+	uint64_t ended_at_ns; /* the last tick, if the broker does not sleep until the next; 0: it may */
+};
+
 struct broker {
 	const struct options *options;
 	struct queue *inbound;
@@ -70,8 +80,10 @@ struct broker {
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
 	struct spin spin;
+	struct portion portion;
 	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
+	struct complaint no_memory;
 	struct complaint publish_refused;
 	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
@@ -116,11 +128,11 @@ void broker_log(int level, const char *format, ...)
 }
 
 /* At most one line a second for each cause, with how often it happened since the last. */
-static bool may_complain(struct complaint *complaint, uint64_t *ret_times)
+static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *ret_times)
 {
 	time_t now = time(NULL);
 
-	complaint->since_last_line++;
+	complaint->since_last_line += times;
 	if (complaint->last_line == now) {
 		return false;
 	}
@@ -168,6 +180,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->statistics = statistics;
 	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
+	broker->portion.size = broker->portion.left = PORTION_MAX;
 	return broker;
 }
 
@@ -203,21 +216,40 @@ void broker_read_properties(struct broker *broker, const struct properties_reade
 	broker->reads_properties = true;
 }
 
+/* Puts a message into the inbound queue, or not; adds to *dropped how many others made room for it. */
+static bool push(struct broker *broker, struct message *message, size_t *dropped)
+{
+	if (broker->options->overload == OPTIONS_DROP_OLDEST) {
+		return queue_push_dropping(broker->inbound, message, dropped);
+	}
+	return queue_push(broker->inbound, message);
+}
+
 /* Owns message from here on. Returns whether consumers will get it. */
 static bool hand_over(struct broker *broker, struct message *message)
 {
-	const char *reason = message ? "the queue is full" : "no memory";
 	uint64_t times;
-	bool done = message && queue_push(broker->inbound, message);
+	size_t dropped = 0;
+	bool done = message && push(broker, message, &dropped);
 
-	statistics_add(broker->statistics,
-			done ? STATISTICS_RECEIVED : message ? STATISTICS_DROPPED_QUEUE : STATISTICS_DROPPED_MEMORY, 1);
-	if (!done && may_complain(&broker->inbound_full, &times)) {
+	if (done) {
+		statistics_add(broker->statistics, STATISTICS_RECEIVED, 1);
+	} else if (message) {
+		dropped++;
+	} else {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
+	}
+	if (dropped) {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_QUEUE, dropped);
+	}
+	if (!message && may_complain(&broker->no_memory, 1, &times)) {
+		broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+	} else if (dropped && may_complain(&broker->inbound_full, dropped, &times)) {
 		broker_log(MOSQ_LOG_WARNING,
-				"%llu messages for consumers dropped, the last on topic '" TOPIC "': %s. The application is slower than "
-				"its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, message ? message->topic : "", reason, broker->queue_size,
-				broker->queue_bytes);
+				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was on topic '" TOPIC
+				"'. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
+				(unsigned long long)times, broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest",
+				message->topic, broker->queue_size, broker->queue_bytes);
 	}
 	if (!done) {
 		message_free(message);
@@ -350,7 +382,7 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 	mosquitto_free(payload);
 	mosquitto_property_free_all(&properties);
-	if (may_complain(&broker->publish_refused, &times)) {
+	if (may_complain(&broker->publish_refused, 1, &times)) {
 		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic,
 				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
@@ -436,12 +468,12 @@ static void carry_out(struct broker *broker, const struct message *message)
 }
 
 /* Does what the application asked for, up to a bound. Returns how much that was. */
-static size_t drain(struct broker *broker)
+static size_t drain(struct broker *broker, size_t most)
 {
 	struct message *message;
 	size_t done;
 
-	for (done = 0; done < DRAIN_MAX && (message = queue_take(broker->outbound)); done++) {
+	for (done = 0; done < most && (message = queue_take(broker->outbound)); done++) {
 		carry_out(broker, message);
 		if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_LOG) {
 			queue_release(broker->outbound, message_size(message));
@@ -506,6 +538,36 @@ static void wait_for_answer(struct broker *broker)
 	spin->asked_at_ns = 0;
 }
 
+/* What is left of the portion. Returns how much that was. */
+static size_t drain_portion(struct broker *broker)
+{
+	size_t done = drain(broker, broker->portion.left);
+
+	broker->portion.left -= done;
+	return done;
+}
+
+static void begin_tick(struct portion *portion)
+{
+	uint64_t round;
+
+	if (!portion->ended_at_ns) {
+		return;
+	}
+	round = now_ns() - portion->ended_at_ns;
+	if (round > ROUND_NS) {
+		portion->size = portion->size / 2 > PORTION_MIN ? portion->size / 2 : PORTION_MIN;
+	} else if (round < ROUND_NS / 2) {
+		portion->size = portion->size * 2 < PORTION_MAX ? portion->size * 2 : PORTION_MAX;
+	}
+}
+
+static void end_tick(struct portion *portion, bool is_awake)
+{
+	portion->left = portion->size;
+	portion->ended_at_ns = is_awake ? now_ns() : 0;
+}
+
 int broker_on_message(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
@@ -515,7 +577,8 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
 	wakeup_attend(broker->wakeup);
 	lanes_open(broker->lanes);
-	(void)drain(broker);
+	broker->portion.left++;
+	drain_portion(broker);
 	lanes_next_message(broker->lanes);
 	if (broker->retained && message->retain) {
 		retained_note(broker->retained, message->topic, message->payloadlen == 0);
@@ -529,23 +592,26 @@ int broker_on_message(int event, void *event_data, void *userdata)
 int broker_on_tick(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
-	size_t done;
+	bool has_done, is_awake;
 
 	(void)event;
 	(void)event_data;
+	begin_tick(&broker->portion);
 	lanes_open(broker->lanes);
 	lanes_tick(broker->lanes);
 	clients_settle(broker->clients);
 	tell_of_clients(broker);
 	wait_for_answer(broker);
-	done = drain(broker);
+	has_done = drain_portion(broker) > 0;
 	wakeup_settle(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
-		done += drain(broker);
+		has_done |= drain_portion(broker) > 0;
 	}
-	if (!queue_is_empty(broker->outbound) || (done && broker->is_2_1)) {
+	is_awake = !queue_is_empty(broker->outbound);
+	if (is_awake || (has_done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}
+	end_tick(&broker->portion, is_awake);
 	if (broker->spin.budget_ns) {
 		broker->spin.rested_at_ns = now_ns();
 	}
@@ -724,7 +790,7 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 		wakeup_settle(broker->wakeup);
 		/* An application that publishes without an end must not hold up the end of the wait. */
 		do {
-			done = drain(broker);
+			done = drain(broker, PORTION_MAX);
 			now = now_ns();
 		} while (done && !*came && now < deadline);
 		if (*came || broker->stopped) {

@@ -217,6 +217,9 @@ static int make_queues(struct plugin *plugin)
 	}
 	plugin->inbound = queue_new(options->queue_size, options->queue_bytes, notify_loop_thread, plugin);
 	plugin->outbound = queue_new(options->queue_size, options->queue_bytes, notify_broker_thread, plugin->wakeup);
+	if (plugin->inbound && options->overload == OPTIONS_DROP_OLDEST) {
+		queue_allow_dropping(plugin->inbound);
+	}
 	plugin->context.inbound = plugin->inbound;
 	plugin->context.outbound = plugin->outbound;
 	return plugin->inbound && plugin->outbound ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NOMEM;

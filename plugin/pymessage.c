@@ -348,6 +348,12 @@ static PyObject *message_get_session(PyObject *self, void *closure)
 	return PyBool_FromLong(((struct message_object *)self)->message->by_session);
 }
 
+static PyObject *message_get_size(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromSize_t(message_size(((struct message_object *)self)->message));
+}
+
 static PyMethodDef message_methods[] = {
 	{"event", message_event, METH_O, "The ASGI event for a consumer that subscribed with these options."},
 	{NULL, NULL, 0, NULL},
@@ -359,6 +365,7 @@ static PyGetSetDef message_getset[] = {
 	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
 	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
 	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
+	{"size", message_get_size, NULL, "The bytes that count towards a queue's bound.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -117,6 +117,17 @@ static PyObject *module_take(PyObject *module, PyObject *argument)
 	return list;
 }
 
+static PyObject *module_is_over(PyObject *module, PyObject *argument)
+{
+	unsigned long sixteenths = PyLong_AsUnsignedLong(argument);
+
+	(void)module;
+	if (PyErr_Occurred()) {
+		return NULL;
+	}
+	return PyBool_FromLong(queue_is_over(context->inbound, (unsigned int)sixteenths));
+}
+
 /* ---- giving ---- */
 
 static PyObject *push_control(struct message *message)
@@ -397,6 +408,7 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 static PyMethodDef module_methods[] = {
 	{"fileno", module_fileno, METH_NOARGS, "A descriptor that is readable when take() has something."},
 	{"take", module_take, METH_O, "What the broker has for the application, at most so many."},
+	{"is_over", module_is_over, METH_O, "Whether more than so many sixteenths of the inbound queue's bounds are in use."},
 	{"publish", (PyCFunction)(void (*)(void))module_publish, METH_FASTCALL,
 			"Queues a PUBLISH; False when the queue is full."},
 	{"subscribe", module_subscribe, METH_VARARGS, "Queues a subscription of a consumer."},

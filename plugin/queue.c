@@ -5,9 +5,14 @@
  * loses the processor between two instructions here holds nobody up.
  *
  * The counters are separate from the list: with one pushing thread the bound is exact, with several it may be
- * exceeded by one message a thread. */
+ * exceeded by one message a thread.
+ *
+ * Where the oldest messages may be dropped, the list of those that were swapped out belongs to two threads, and is guarded
+ * by a flag. The taking thread waits for it; the pushing thread, which waits for nobody, drops nothing while it is not to be
+ * had. Messages that are pushed meanwhile stay in the shared list, behind these, so that the order remains. */
 #include "queue.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -22,8 +27,19 @@ struct queue {
 	atomic_size_t max_bytes;
 	void (*notify)(void *userdata);
 	void *userdata;
-	struct message *oldest;           /* swapped out, in order; the taking thread's */
+	struct message *oldest;           /* swapped out, in order; the taking thread's, or who has the flag's */
+	struct message *last;             /* of those, if there is one */
+
+	bool may_drop;
+	atomic_flag is_held;              /* somebody uses the two above */
+	atomic_size_t waiting_messages;   /* counted and not taken; only where the oldest may be dropped */
+	atomic_size_t waiting_bytes;
 };
+
+/* How often the pushing thread looks whether the flag is free. */
+#define TRIES 100
+/* How many messages it passes over that must not be dropped. */
+#define PASSED_OVER_MAX 64
 
 struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(void *userdata), void *userdata)
 {
@@ -36,6 +52,9 @@ struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(vo
 	atomic_init(&queue->messages, 0);
 	atomic_init(&queue->bytes, 0);
 	atomic_init(&queue->refused, false);
+	atomic_init(&queue->waiting_messages, 0);
+	atomic_init(&queue->waiting_bytes, 0);
+	atomic_flag_clear(&queue->is_held);
 	queue_set_limits(queue, max_messages, max_bytes);
 	queue->notify = notify;
 	queue->userdata = userdata;
@@ -92,6 +111,17 @@ static bool reserve(struct queue *queue, size_t size)
 	return true;
 }
 
+/* What was counted goes into the list. */
+static void push_counted(struct queue *queue, struct message *message, size_t size)
+{
+	if (queue->may_drop) {
+		message->is_counted = true;
+		atomic_fetch_add(&queue->waiting_messages, 1);
+		atomic_fetch_add(&queue->waiting_bytes, size);
+	}
+	queue_push_control(queue, message);
+}
+
 bool queue_push(struct queue *queue, struct message *message)
 {
 	size_t size = message_size(message);
@@ -104,23 +134,46 @@ bool queue_push(struct queue *queue, struct message *message)
 			return false;
 		}
 	}
-	queue_push_control(queue, message);
+	push_counted(queue, message, size);
 	return true;
 }
 
-struct message *queue_take(struct queue *queue)
+/* Puts what was pushed behind what was swapped out before. */
+static void swap_out(struct queue *queue)
 {
-	struct message *message, *next;
+	struct message *message = atomic_exchange(&queue->newest, NULL), *last = message, *first = NULL, *next;
+
+	for (; message; message = next) {
+		next = message->next;
+		message->next = first;
+		first = message;
+	}
+	if (first && queue->oldest) {
+		queue->last->next = first;
+	} else if (first) {
+		queue->oldest = first;
+	}
+	if (first) {
+		queue->last = last;
+	}
+}
+
+static void stop_waiting(struct queue *queue, struct message *message)
+{
+	if (message->is_counted) {
+		message->is_counted = false;
+		atomic_fetch_sub(&queue->waiting_messages, 1);
+		atomic_fetch_sub(&queue->waiting_bytes, message_size(message));
+	}
+}
+
+static struct message *take(struct queue *queue)
+{
+	struct message *message;
 
 	/* Looked at before it is swapped: it is mostly empty, and a look costs next to nothing. */
 	if (!queue->oldest && atomic_load(&queue->newest)) {
-		message = atomic_exchange(&queue->newest, NULL);
-		while (message) {
-			next = message->next;
-			message->next = queue->oldest;
-			queue->oldest = message;
-			message = next;
-		}
+		swap_out(queue);
 	}
 	message = queue->oldest;
 	if (message) {
@@ -128,6 +181,112 @@ struct message *queue_take(struct queue *queue)
 		message->next = NULL;
 	}
 	return message;
+}
+
+struct message *queue_take(struct queue *queue)
+{
+	struct message *message;
+
+	if (!queue->may_drop) {
+		return take(queue);
+	}
+	while (atomic_flag_test_and_set(&queue->is_held)) {
+		(void)sched_yield();
+	}
+	message = take(queue);
+	if (message) {
+		stop_waiting(queue, message);
+	}
+	atomic_flag_clear(&queue->is_held);
+	return message;
+}
+
+/* ---- dropping the oldest ---- */
+
+void queue_allow_dropping(struct queue *queue)
+{
+	queue->may_drop = true;
+}
+
+/* Whether so much more may wait to be taken, while the taking thread has no more than as much again. */
+static bool has_room(const struct queue *queue, size_t size)
+{
+	size_t messages = atomic_load(&queue->max_messages), bytes = atomic_load(&queue->max_bytes);
+	size_t waiting = atomic_load(&queue->waiting_messages);
+
+	if (waiting > 0 && (waiting >= messages || atomic_load(&queue->waiting_bytes) + size > bytes)) {
+		return false;
+	}
+	return queue_count(queue) == 0 || (queue_count(queue) < 2 * messages && queue_bytes(queue) + size <= 2 * bytes);
+}
+
+/* The oldest message that may be dropped, out of the list; NULL: there is none. */
+static struct message *drop_one(struct queue *queue)
+{
+	struct message *before = NULL, *message = queue->oldest;
+	unsigned int passed_over;
+
+	for (passed_over = 0; message && passed_over < PASSED_OVER_MAX; passed_over++) {
+		if (message->is_counted && message->kind == MESSAGE_PUBLISH && !message->by_session) {
+			break;
+		}
+		before = message;
+		message = message->next;
+	}
+	if (!message || passed_over == PASSED_OVER_MAX) {
+		return NULL;
+	}
+	if (before) {
+		before->next = message->next;
+	} else {
+		queue->oldest = message->next;
+	}
+	if (queue->last == message) {
+		queue->last = before;
+	}
+	return message;
+}
+
+static void make_room(struct queue *queue, size_t size, size_t *dropped)
+{
+	struct message *message;
+	unsigned int tries;
+
+	for (tries = 0; atomic_flag_test_and_set(&queue->is_held); tries++) {
+		if (tries == TRIES) {
+			return;
+		}
+	}
+	swap_out(queue);
+	while (!has_room(queue, size) && (message = drop_one(queue))) {
+		stop_waiting(queue, message);
+		queue_release(queue, message_size(message));
+		message_free(message);
+		++*dropped;
+	}
+	atomic_flag_clear(&queue->is_held);
+}
+
+bool queue_push_dropping(struct queue *queue, struct message *message, size_t *dropped)
+{
+	size_t size = message_size(message);
+
+	if (!has_room(queue, size)) {
+		make_room(queue, size, dropped);
+		if (!has_room(queue, size)) {
+			return false;
+		}
+	}
+	atomic_fetch_add(&queue->messages, 1);
+	atomic_fetch_add(&queue->bytes, size);
+	push_counted(queue, message, size);
+	return true;
+}
+
+bool queue_is_over(const struct queue *queue, unsigned int sixteenths)
+{
+	return queue_count(queue) > atomic_load(&queue->max_messages) * sixteenths / 16 ||
+			queue_bytes(queue) > atomic_load(&queue->max_bytes) / 16 * sixteenths;
 }
 
 void queue_release(struct queue *queue, size_t size)

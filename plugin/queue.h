@@ -25,6 +25,20 @@ void queue_free(struct queue *queue);
  * queue_has_room_again() will tell the taking thread when it is time to try again. */
 bool queue_push(struct queue *queue, struct message *message) __attribute__((warn_unused_result));
 
+/* Makes queue_push_dropping() possible, which costs the taking thread a moment for each message. Before another thread uses
+ * the queue. */
+void queue_allow_dropping(struct queue *queue);
+
+/* Like queue_push(), but rather than refuse it makes room: it frees the oldest messages that nobody has taken, publishes
+ * that came the direct lane alone (what the session brings waits there when it finds no room). As much as the bounds may
+ * wait to be taken; what the taker has and is not done with, the other half, it is to drop itself (queue_is_over()). Returns
+ * false when there is nothing to drop. Adds to *dropped how many were. One pushing thread only. */
+bool queue_push_dropping(struct queue *queue, struct message *message, size_t *dropped)
+		__attribute__((warn_unused_result));
+
+/* Whether more than so many sixteenths of the bounds are pushed and not yet released. Any thread. */
+bool queue_is_over(const struct queue *queue, unsigned int sixteenths);
+
 /* For what must not get lost and is bounded by other means (answers, start, stop): always takes the message,
  * does not count it. Not to be given to queue_release(). */
 void queue_push_control(struct queue *queue, struct message *message);

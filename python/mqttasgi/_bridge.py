@@ -67,6 +67,11 @@ class Message(Protocol):
         """Whether it came through the session, not the direct lane."""
         ...
 
+    @property
+    def size(self) -> int:
+        """The bytes that count towards a queue's bound."""
+        ...
+
     def event(self, options: int) -> Event:
         """A new event for a consumer, with the options of its delivery: `mqtt.msg`, `mqtt.client.connect` or
         `mqtt.client.disconnect`, whose reason still lacks its name.
@@ -98,6 +103,12 @@ class Bridge(Protocol):
 
     def take(self, limit: int) -> list[Union[Delivery, Control]]:
         """What waits in the inbound queue: at most `limit` messages, each with all its deliveries."""
+        ...
+
+    def is_over(self, sixteenths: int) -> bool:
+        """Whether more than so many sixteenths of queue_size or queue_bytes are taken up by messages that
+        wait, those that take() has returned and that still live included.
+        """
         ...
 
     def publish(

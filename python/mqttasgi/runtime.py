@@ -17,7 +17,7 @@ from typing import Any, Optional, Union
 
 from . import application as applications
 from . import host
-from ._bridge import Bridge, Delivery, Options
+from ._bridge import Bridge, Control, Delivery, Options
 from ._events import (
     add_identifiers,
     check_event,
@@ -30,6 +30,7 @@ from ._mqtt import check_qos, check_topic, encode_payload
 from ._properties import encode_properties
 from ._types import Application, Event
 from .holding import ConsumerHold, GeneralHold
+from .overload import Overload
 
 #: Messages taken from the inbound queue before the consumers run again.
 TAKE_MAX = 256
@@ -65,6 +66,7 @@ class Consumer:
         "parameters",
         "parent",
         "queue",
+        "queue_bytes",
         "restart",
         "stale",
         "subscriptions",
@@ -96,6 +98,8 @@ class Consumer:
         self.name = name
         #: Deliveries and events that wait for receive().
         self.queue: deque[Union[Delivery, Event]] = deque()
+        #: Bytes of the deliveries in it; only where consumers have bounds of their own.
+        self.queue_bytes = 0
         #: Filter -> Subscription Options (MQTT 5, 3.8.3.1).
         self.subscriptions: dict[str, int] = {}
         #: Filter -> subscription identifier, of those that have one; for what comes live.
@@ -154,6 +158,7 @@ class Consumer:
             self.parameters,
         )
         other.queue, self.queue = self.queue, deque()
+        other.queue_bytes, self.queue_bytes = self.queue_bytes, 0
         other._hold, self._hold = self._hold, None
         other.subscriptions, self.subscriptions = self.subscriptions, {}
         other.identifiers, self.identifiers = self.identifiers, {}
@@ -171,6 +176,10 @@ class Consumer:
                 return
             # The word to disconnect: nothing comes after it.
             self._end_hold()
+        if self._runtime.overload.bounds_consumers and isinstance(item, tuple):
+            if not self._runtime.overload.admit(self, item, self._runtime.loop.time()):
+                return
+            self.queue_bytes += item[1].size
         self.queue.append(item)
         waiter = self.waiter
         if waiter is not None:
@@ -210,6 +219,7 @@ class Consumer:
         and the traceback of an error keeps a consumer alive for long.
         """
         self.queue.clear()
+        self.queue_bytes = 0
         self._hold = None
 
     async def receive(self) -> Event:
@@ -226,6 +236,8 @@ class Consumer:
             await self.waiter
         item = self.queue.popleft()
         if isinstance(item, tuple):
+            if self.queue_bytes:
+                self.queue_bytes -= item[1].size
             event = item[1].event(item[2])
             mqtt = event["mqtt"]
             self.topic = mqtt.get("topic")
@@ -322,8 +334,10 @@ class Runtime:
         has_session: bool = True,
         retries: int = 3,
         shutdown_timeout: float = 5.0,
+        overload: Optional[Overload] = None,
     ) -> None:
         self.bridge = bridge
+        self.overload = overload or Overload(bridge)
         self.loop = loop
         self.has_session = has_session
         #: How often in a row a consumer that fails is started again; 0: for ever.
@@ -356,6 +370,15 @@ class Runtime:
 
     def _take(self) -> None:
         items = self.bridge.take(TAKE_MAX)
+        count = len(items)
+        self._deliver(items)
+        if self.overload.drops_oldest:
+            items.clear()  # they count as long as they live
+            self.overload.trim(self._consumers.values(), self.loop.time())
+        if count >= TAKE_MAX:
+            self.loop.call_soon(self._take)
+
+    def _deliver(self, items: list[Union[Delivery, Control]]) -> None:
         consumers = self._consumers
         hold = self.general_hold
         for item in items:
@@ -370,8 +393,6 @@ class Runtime:
             else:
                 self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
                 hold = self.general_hold
-        if len(items) >= TAKE_MAX:
-            self.loop.call_soon(self._take)
 
     def _control(self, what: str, whose: int, code: int) -> None:
         if what == "answer":
@@ -695,7 +716,12 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
-    runtime = Runtime(bridge, loop, options["session"], options["retries"], options["shutdown_timeout"])
+    overload = Overload(
+        bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
+    )
+    runtime = Runtime(
+        bridge, loop, options["session"], options["retries"], options["shutdown_timeout"], overload
+    )
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
     if application is not None and options["check"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from mqttasgi._bridge import Options
 
@@ -29,6 +29,7 @@ class FakeMessage:
         #: The same objects in each event, as the real module might have it.
         self.properties = properties if properties is not None else {}
         self.client = client
+        self.size = len(topic) + len(payload)
 
     def event(self, options: int) -> dict[str, Any]:
         mqtt = {
@@ -79,6 +80,9 @@ class FakeBridge:
         self.suspend_calls = 0
         self.subscriptions_at_suspend: dict[tuple[int, str], int] = {}
         self.answer_at_once = True
+        #: What is_over() compares: how many messages there are, which a test says, and may be.
+        self.queue_size = 1000
+        self.crowd: Callable[[], int] = lambda: 0
         #: Statistics, by name.
         self.statistics: Counter[str] = Counter()
         self.unanswered: list[int] = []
@@ -121,6 +125,9 @@ class FakeBridge:
             os.read(self._readable, 4096)
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
+
+    def is_over(self, sixteenths: int) -> bool:
+        return self.crowd() > self.queue_size * sixteenths / 16
 
     def publish(
         self, consumer: int, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes

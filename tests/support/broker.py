@@ -162,6 +162,7 @@ class Broker:
         listener: bool = True,
         anonymous: bool = True,
         persistence: bool = False,
+        log_types: Iterable[str] = ("all",),
         configuration: str | None = None,
         command: Sequence[str] | None = None,
         expect_traceback: bool | str = False,
@@ -184,6 +185,7 @@ class Broker:
             listener: False writes no listener line (`lines` may bring their own).
             anonymous: The value of `allow_anonymous`.
             persistence: True keeps retained messages and sessions in `folder` over a restart.
+            log_types: What the log has; all that it can have slows the broker down.
             configuration: The whole configuration file, in place of what the arguments above would make; `port` is
                 then one that it listens on.
             command: What is started in place of `mosquitto -c FILE`, and becomes the broker; `port` is then one that
@@ -207,6 +209,7 @@ class Broker:
         self._listener = listener
         self._anonymous = anonymous
         self._persistence = persistence
+        self._log_types = list(log_types)
         self._text = configuration
         self._command = list(command) if command is not None else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -456,7 +459,7 @@ class Broker:
             return self._text
         text = [
             "log_dest stderr",
-            "log_type all",
+            *(f"log_type {kind}" for kind in self._log_types),
             "log_timestamp false",
             "connection_messages true",
             "set_tcp_nodelay true",

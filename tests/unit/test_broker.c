@@ -358,6 +358,52 @@ static void test_message_event_drains_first(void **state)
 	receive_nothing();
 }
 
+static unsigned int published;
+
+static void count_publish(void)
+{
+	published++;
+}
+
+/* How many were published in one tick, after a round of the broker's loop that took so long. */
+static unsigned int published_after(uint64_t round_ns)
+{
+	published = 0;
+	fake.step_ns = round_ns;
+	tick();
+	return published;
+}
+
+/* A flooding application: as much at a time as other clients do not notice. */
+static void test_the_portions_of_a_flood(void **state)
+{
+	static const unsigned int smaller[] = {256, 128, 64, 32, 16, 8, 4, 4}, larger[] = {8, 16, 32, 64, 128, 256, 256};
+	size_t i;
+
+	(void)state;
+	use(5000, 0);
+	stub.on_publish = count_publish;
+	stub.publish_rc = MOSQ_ERR_NOMEM;
+	for (i = 0; i < 5000; i++) {
+		assert_true(application_publishes("flood", "x"));
+	}
+	/* The first finds no round before it. */
+	assert_int_equal(published_after(200000), 256);
+	for (i = 0; i < sizeof(smaller) / sizeof(smaller[0]); i++) {
+		assert_int_equal(published_after(200000), smaller[i]);
+	}
+	assert_int_equal(published_after(70000), 4);
+	/* Each message of a client has room for its answer. */
+	published = 0;
+	client_publishes("a", "x", 0);
+	client_publishes("a", "x", 0);
+	assert_int_equal(published, 6);
+	assert_int_equal(published_after(1), 0);
+	for (i = 0; i < sizeof(larger) / sizeof(larger[0]); i++) {
+		assert_int_equal(published_after(1), larger[i]);
+	}
+}
+
 static void test_no_signal_between_message_and_tick(void **state)
 {
 	uint64_t signals = wakeup_count(f.wakeup);
@@ -399,6 +445,29 @@ static void test_full_inbound_queue_drops_the_newest(void **state)
 	receive_nothing();
 	client_publishes("a", "8", 0);
 	receive_message("a", "8");
+}
+
+static void test_full_inbound_queue_drops_the_oldest(void **state)
+{
+	(void)state;
+	use(2, 0);
+	f.options.overload = OPTIONS_DROP_OLDEST;
+	queue_allow_dropping(f.inbound);
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	client_publishes("a", "1", 0);
+	client_publishes("a", "2", 0);
+	assert_int_equal(stub.log_count, 0);
+	client_publishes("came/third", "3", 0);
+	client_publishes("came/fourth", "4", 0);
+	assert_int_equal(stub.log_count, 1);
+	assert_int_equal(stub_broker_logged("1 messages for consumers dropped, the oldest first"), 1);
+	assert_int_equal(stub_broker_logged("came/third"), 1);
+	assert_int_equal(statistics_get(f.statistics, STATISTICS_DROPPED_QUEUE), 2);
+	assert_int_equal(statistics_get(f.statistics, STATISTICS_RECEIVED), 4);
+	receive_message("came/third", "3");
+	receive_message("came/fourth", "4");
+	receive_nothing();
 }
 
 /* As at SIGHUP. What waits stays, and is handled as before. */
@@ -1822,8 +1891,10 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 			broker_test(test_message_goes_to_its_recipients_in_one_message),
 			broker_test(test_message_event_drains_first),
+			broker_test(test_the_portions_of_a_flood),
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
+			broker_test(test_full_inbound_queue_drops_the_oldest),
 			broker_test(test_options_that_change),
 			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),

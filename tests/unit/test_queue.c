@@ -475,6 +475,224 @@ static void test_refusal_of_two_pushers_is_never_lost(void **state)
 	check_refusals_are_never_lost(2, MANY_BYTES, 0);
 }
 
+/* ---- dropping the oldest ---- */
+
+static struct queue *dropping_queue(size_t max_messages, size_t max_bytes)
+{
+	static unsigned int notices;
+	struct queue *queue = queue_new(max_messages, max_bytes, count_notice, &notices);
+
+	assert_non_null(queue);
+	queue_allow_dropping(queue);
+	return queue;
+}
+
+/* Returns how many made room for it. */
+static size_t push_dropping(struct queue *queue, uint64_t number, size_t payload_length)
+{
+	size_t dropped = 0;
+
+	assert_true(queue_push_dropping(queue, new_message(number, payload_length), &dropped));
+	return dropped;
+}
+
+static void test_the_oldest_make_room(void **state)
+{
+	struct queue *queue = dropping_queue(3, MANY_BYTES);
+	uint64_t i;
+
+	(void)state;
+	for (i = 0; i < 10; i++) {
+		assert_int_equal(push_dropping(queue, i, 0), i < 3 ? 0 : 1);
+		assert_int_equal(queue_count(queue), i < 3 ? i + 1 : 3);
+	}
+	/* Some that were swapped out, and some that were not. */
+	take(queue, 7);
+	assert_int_equal(push_dropping(queue, 10, 0), 0);
+	assert_int_equal(push_dropping(queue, 11, 0), 1);
+	take(queue, 9);
+	take(queue, 10);
+	take(queue, 11);
+	assert_null(queue_take(queue));
+	assert_int_equal(queue_count(queue), 0);
+	assert_int_equal(queue_bytes(queue), 0);
+	queue_free(queue);
+}
+
+static void test_large_ones_make_room_for_large_ones(void **state)
+{
+	struct message *message = new_message(0, 1000);
+	size_t size = message_size(message);
+	struct queue *queue = dropping_queue(1000, 3 * size);
+
+	(void)state;
+	message_free(message);
+	assert_int_equal(push_dropping(queue, 1, 1000), 0);
+	assert_int_equal(push_dropping(queue, 2, 1000), 0);
+	assert_int_equal(push_dropping(queue, 3, 10), 0);
+	assert_int_equal(push_dropping(queue, 4, 1000), 1);
+	assert_int_equal(push_dropping(queue, 5, 2000), 2);
+	assert_int_equal(push_dropping(queue, 6, 4000), 2); /* alone, larger than the bound */
+	take(queue, 6);
+	assert_null(queue_take(queue));
+	queue_free(queue);
+}
+
+/* What the taking thread has is its own to drop, and has as much room again. */
+static void test_what_is_taken_has_room_of_its_own(void **state)
+{
+	struct queue *queue = dropping_queue(2, MANY_BYTES);
+	struct message *taken[2];
+	size_t dropped = 0;
+	struct message *refused = new_message(9, 0);
+
+	(void)state;
+	(void)push_dropping(queue, 0, 0);
+	(void)push_dropping(queue, 1, 0);
+	taken[0] = queue_take(queue);
+	taken[1] = queue_take(queue);
+	assert_false(queue_is_over(queue, 16));
+	assert_true(queue_is_over(queue, 15));
+	assert_int_equal(push_dropping(queue, 2, 0), 0);
+	assert_true(queue_is_over(queue, 16));
+	assert_int_equal(push_dropping(queue, 3, 0), 0);
+	assert_int_equal(push_dropping(queue, 4, 0), 1);
+	assert_false(push(queue, 5)); /* who does not drop finds it full */
+	take(queue, 3);
+	take(queue, 4);
+	/* Nothing is left that could be dropped. */
+	queue_set_limits(queue, 1, MANY_BYTES);
+	assert_false(queue_push_dropping(queue, refused, &dropped));
+	assert_int_equal(dropped, 0);
+	message_free(refused);
+	for (dropped = 0; dropped < 2; dropped++) {
+		queue_release(queue, message_size(taken[dropped]));
+		message_free(taken[dropped]);
+	}
+	queue_free(queue);
+}
+
+static void test_what_is_not_dropped(void **state)
+{
+	struct queue *queue = dropping_queue(3, MANY_BYTES);
+	struct message *session = new_message(1, 0), *client = message_control(MESSAGE_CONNECT, 0, 2, 0), *refused;
+	size_t dropped = 0;
+
+	(void)state;
+	session->by_session = true;
+	queue_push_control(queue, new_message(0, 0));
+	assert_true(queue_push(queue, session) && queue_push(queue, client));
+	assert_int_equal(push_dropping(queue, 3, 0), 0);
+	assert_int_equal(push_dropping(queue, 4, 0), 1);
+	assert_int_equal(push_dropping(queue, 5, 0), 1); /* the last of the list is dropped */
+	queue_push_control(queue, new_message(6, 0));
+	message_free(queue_take(queue)); /* was not counted */
+	take(queue, 1);
+	take(queue, 2);
+	take(queue, 5);
+	message_free(queue_take(queue));
+	assert_null(queue_take(queue));
+	/* Behind very many of those nothing is looked for. */
+	queue_set_limits(queue, 70, MANY_BYTES);
+	for (dropped = 0; dropped < 70; dropped++) {
+		session = new_message(1, 0);
+		session->by_session = true;
+		assert_true(queue_push(queue, session));
+	}
+	dropped = 0;
+	refused = new_message(9, 0);
+	assert_false(queue_push_dropping(queue, refused, &dropped));
+	assert_int_equal(dropped, 0);
+	message_free(refused);
+	queue_free(queue);
+}
+
+#define DROPPING_MESSAGES 300000U
+
+struct dropping {
+	struct queue *queue;
+	atomic_bool ends;
+	size_t pushed, dropped, refused, controls;
+};
+
+static void *dropping_pusher(void *argument)
+{
+	struct dropping *dropping = argument;
+	struct message *message;
+	uint64_t i;
+
+	for (i = 0; i < DROPPING_MESSAGES; i++) {
+		message = new_message(i, 0);
+		pause_a_little((unsigned int)i % 256);
+		if (queue_push_dropping(dropping->queue, message, &dropping->dropped)) {
+			dropping->pushed++;
+		} else {
+			message_free(message);
+			dropping->refused++;
+		}
+	}
+	atomic_store(&dropping->ends, true);
+	return NULL;
+}
+
+static void *control_pusher(void *argument)
+{
+	struct dropping *dropping = argument;
+
+	while (!atomic_load(&dropping->ends)) {
+		queue_push_control(dropping->queue, message_control(MESSAGE_ANSWER, 0, dropping->controls++, 0));
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* One thread pushes and drops, one pushes what must not get lost, this one takes: in order, each once. */
+static void test_dropping_under_the_takers_hands(void **state)
+{
+	long blocks = scarce_memory_blocks();
+	struct dropping dropping = {.queue = dropping_queue(50, MANY_BYTES)};
+	pthread_t threads[2];
+	struct message *message;
+	size_t taken = 0, controls = 0;
+	uint64_t next = 0;
+	bool ends;
+
+	(void)state;
+	assert_int_equal(pthread_create(&threads[0], NULL, dropping_pusher, &dropping), 0);
+	assert_int_equal(pthread_create(&threads[1], NULL, control_pusher, &dropping), 0);
+	do {
+		ends = atomic_load(&dropping.ends);
+		while ((message = queue_take(dropping.queue))) {
+			if (message->kind == MESSAGE_ANSWER) {
+				assert_int_equal(message->sequence, controls++);
+			} else {
+				assert_true(message->sequence >= next);
+				next = message->sequence + 1;
+				taken++;
+				pause_a_little(100);
+				queue_release(dropping.queue, message_size(message));
+			}
+			message_free(message);
+		}
+	} while (!ends);
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+	while ((message = queue_take(dropping.queue))) {
+		assert_int_equal(message->kind, MESSAGE_ANSWER);
+		assert_int_equal(message->sequence, controls++);
+		message_free(message);
+	}
+	print_message("%zu of %u taken, %zu dropped, %zu refused\n", taken, DROPPING_MESSAGES, dropping.dropped,
+			dropping.refused);
+	assert_int_equal(controls, dropping.controls);
+	assert_int_equal(taken + dropping.dropped, dropping.pushed);
+	assert_int_equal(dropping.pushed + dropping.refused, DROPPING_MESSAGES);
+	assert_int_equal(queue_count(dropping.queue), 0);
+	assert_int_equal(queue_bytes(dropping.queue), 0);
+	queue_free(dropping.queue);
+	assert_int_equal(scarce_memory_blocks(), blocks);
+}
+
 #define PUSHERS 4
 #define MESSAGES 1000000
 #define BOUND 1000
@@ -606,7 +824,12 @@ int main(void)
 			cmocka_unit_test(test_refusal_of_one_pusher_is_never_lost),
 			cmocka_unit_test(test_refusal_of_a_large_message_is_never_lost),
 			cmocka_unit_test(test_refusal_of_two_pushers_is_never_lost),
-			cmocka_unit_test(test_many_messages_of_several_threads),
+			cmocka_unit_test(test_the_oldest_make_room),
+		cmocka_unit_test(test_large_ones_make_room_for_large_ones),
+		cmocka_unit_test(test_what_is_taken_has_room_of_its_own),
+		cmocka_unit_test(test_what_is_not_dropped),
+		cmocka_unit_test(test_dropping_under_the_takers_hands),
+		cmocka_unit_test(test_many_messages_of_several_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
