@@ -146,7 +146,9 @@ def settle(started: Broker, client: Client) -> None:
         nonlocal number
         number += 1
         for app_id in (0, *WORKERS):
-            client.publish(f"chaos/do/{app_id}", json.dumps(["nothing", number, time.monotonic() + 60]), qos=1)
+            client.publish(
+                f"chaos/do/{app_id}", json.dumps(["nothing", number, time.monotonic() + 60]), qos=1
+            )
         wanted = {f"{app_id} {number}" for app_id in (0, *WORKERS)}
         deadline = time.monotonic() + 5
         while wanted and time.monotonic() < deadline:
