@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "heartbeat.h"
 #include "message.h"
 #include "mosquitto_api.h"
 #include "options.h"
@@ -370,6 +371,23 @@ static PyObject *module_raise(PyObject *module, PyObject *arguments)
 	Py_RETURN_NONE;
 }
 
+/* ---- whether Python runs ---- */
+
+static PyObject *module_beat(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyFloat_FromDouble((double)heartbeat_beat(context->heartbeat) / 1e9);
+}
+
+static PyObject *module_rest(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	heartbeat_end(context->heartbeat);
+	Py_RETURN_NONE;
+}
+
 static PyObject *module_options(PyObject *module, PyObject *unused)
 {
 	static const char *const loops[] = {
@@ -422,6 +440,8 @@ static PyMethodDef module_methods[] = {
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
+	{"beat", module_beat, METH_NOARGS, "Says that Python runs; how long the broker has not heard so, in seconds."},
+	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},
 };

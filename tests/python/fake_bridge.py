@@ -86,6 +86,9 @@ class FakeBridge:
         #: Statistics, by name.
         self.statistics: Counter[str] = Counter()
         self.unanswered: list[int] = []
+        #: How often Python has said that it runs; and for how long the broker pretends not to have heard it.
+        self.beats = 0
+        self.silence = 0.0
 
     def close(self) -> None:
         os.close(self._readable)
@@ -182,6 +185,13 @@ class FakeBridge:
 
     def raise_to(self, name: str, value: int) -> None:
         self.statistics[name] = max(self.statistics[name], value)
+
+    def beat(self) -> float:
+        self.beats += 1
+        return self.silence
+
+    def rest(self) -> None:
+        self.beats = 0
 
     def options(self) -> Options:
         return {
