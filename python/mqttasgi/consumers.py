@@ -253,7 +253,7 @@ class MqttConsumer(AsyncConsumer):
                 self.channel_layer = ConsumerLayer(layer)
                 self.channel_name = await layer.new_channel()
                 await self._handle_both(receive, self.channel_layer)
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             await self._leave()
             raise
 
