@@ -1,7 +1,7 @@
 """Child processes of the application: they can be ended, and none becomes a second set of consumers.
 
-The loop thread and all that it starts have the broker's signals blocked, and a child inherits that as well as the
-broker's handlers: without what is done here, no SIGTERM would end it.
+The loop thread and all that it starts have the broker's signals blocked, and a child inherits that, a forked
+one the broker's handlers, too: without what is done here, no SIGTERM would end it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def prepare(in_child: Callable[[], None]) -> None:
 
 
 def _unblock_around_spawning() -> None:
-    """Lets programs start with no signal blocked: neither the subprocess module nor its C half has a way to say so."""
+    """Lets programs start with no signal blocked, which the subprocess module has no way to say."""
 
     def unblocked(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
@@ -71,16 +71,16 @@ def _unblock_around_spawning() -> None:
 
 
 def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
-    """Ends a child that comes back to this loop: it shares the epoll descriptor and the pipe with the broker's process,
-    and would handle messages that are that one's.
+    """Ends a child that comes back to this loop: it shares the epoll descriptor and the pipe with its
+    parent, and would handle messages that are for that one.
     """
     thread = threading.get_ident()
 
     def after_fork() -> None:
         if threading.get_ident() != thread:
             return
-        # Before whatever else this turn of asyncio's loop has to run. uvloop's list is out of reach: what is ready
-        # at the moment of the fork runs there.
+        # Before whatever else this turn of asyncio's loop has to run. uvloop's list is out of reach: what is
+        # ready at the moment of the fork runs there.
         ready = getattr(loop, "_ready", None)
         if ready is not None and hasattr(ready, "appendleft"):
             ready.appendleft(asyncio.Handle(end, (), loop))
@@ -95,8 +95,8 @@ def end() -> NoReturn:
     with contextlib.suppress(BaseException):
         os.write(
             2,
-            f"mqttasgi: child process {os.getpid()}, which the application has forked, came back to its consumer and "
-            "is ended. A forked child has to end itself, with os._exit().\n".encode(),
+            f"mqttasgi: child process {os.getpid()}, which the application has forked, came back to its "
+            "consumer and is ended. A forked child has to end itself, with os._exit().\n".encode(),
         )
     os._exit(STATUS)
 

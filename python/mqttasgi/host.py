@@ -25,8 +25,8 @@ def prepare(bridge: Bridge, options: Options) -> None:
     # Without python_path, modules are looked for where the broker was started, as mqttasgi does.
     sys.path[0:0] = folders or [os.getcwd()]
     handler = _log_to_broker(bridge, options["verbosity"])
-    sys.stdout = sys.__stdout__ = _lasting(bridge, sys.stdout, "output")
-    sys.stderr = sys.__stderr__ = _lasting(bridge, sys.stderr, "error")
+    sys.stdout = _lasting(bridge, sys.stdout, "output")
+    sys.stderr = _lasting(bridge, sys.stderr, "error")
     _log_what_nobody_catches(bridge)
     # Before signals are refused: a child may have its own.
     children.prepare(handler.leave_to_stderr)
@@ -130,7 +130,7 @@ class _LastingText(io.TextIOWrapper):
 
 
 def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
-    """What an application prints is no reason for it to fail, also where the broker's standard output has gone."""
+    """What an application prints is no reason for it to fail, also where nobody reads it any more."""
     if stream is None:
         return None  # print() then does nothing
     said = False
@@ -141,15 +141,15 @@ def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
             said = True
             bridge.log(
                 bridge.LOG_WARNING,
-                f"Standard {name} cannot be written ({error.strerror}): what the application prints there is lost.",
+                f"Standard {name} cannot be written ({error.strerror}): what is printed there is lost.",
             )
 
     return _LastingText(
         _LastingFile(stream.fileno(), stream.name, lost),
         encoding=stream.encoding,
         errors=stream.errors,
+        # Whole lines: the broker's own come between two writes.
         line_buffering=True,
-        write_through=True,
     )
 
 

@@ -732,10 +732,10 @@ def _finish_tasks(runtime: Runtime) -> None:
             return
         try:
             loop.run_until_complete(asyncio.wait(left, timeout=remaining))
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             runtime.log_exception("The application raised through the event loop at its end:", error)
+        except BaseException:
+            continue  # this wait was cancelled or, by a stop() from before, interrupted
 
 
 def _close(runtime: Runtime) -> None:

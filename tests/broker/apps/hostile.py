@@ -1,4 +1,4 @@
-"""Does to the process and to the event loop what a message tells it: `do/NAME`, with the arguments as JSON."""
+"""Does to the process and to the event loop what a message tells it: `do/APP_ID/NAME`, with the arguments as JSON."""
 
 import asyncio
 import atexit
@@ -30,6 +30,8 @@ from mqttasgi.consumers import MqttConsumer
 ACTIONS: dict[str, Callable[..., Any]] = {}
 #: What is to outlive a message.
 kept: list[Any] = []
+#: What is to be done in disconnect(): names and arguments.
+at_disconnect: list[Any] = []
 logger = logging.getLogger("apps")
 
 
@@ -42,28 +44,23 @@ class Hostile(MqttConsumer):
     channel_layer_alias = "none"
 
     async def connect(self) -> None:
-        await self.subscribe("do/#", 1)
-        await self.publish("connected", b"")
+        await self.subscribe(f"do/{self.scope['app_id']}/#", 1)
+        await self.publish(f"connected/{self.scope['app_id']}", b"")
 
     async def receive(self, mqtt_message: Any) -> None:
         arguments = json.loads(mqtt_message["payload"] or b"{}")
-        result = ACTIONS[mqtt_message["topic"][3:]](self, **arguments)
-        if inspect.isawaitable(result):
-            result = await result
-        await self.publish("done", json.dumps(result))
+        result = await perform(self, mqtt_message["topic"].split("/")[2], arguments)
+        await self.publish(f"done/{self.scope['app_id']}", json.dumps(result))
 
     async def disconnect(self) -> None:
-        await self.publish("disconnected", b"")
+        for name, arguments in at_disconnect:
+            await perform(self, name, arguments)
+        await self.publish(f"disconnected/{self.scope['app_id']}", b"")
 
 
-class Worker(Hostile):
-    async def connect(self) -> None:
-        await self.subscribe("worker/#", 1)
-        await self.publish("connected", b"")
-
-    async def receive(self, mqtt_message: Any) -> None:
-        mqtt_message["topic"] = mqtt_message["topic"].replace("worker/", "do/")
-        await super().receive(mqtt_message)
+async def perform(consumer: Hostile, name: str, arguments: Any) -> Any:
+    result = ACTIONS[name](consumer, **arguments)
+    return await result if inspect.isawaitable(result) else result
 
 
 application = Hostile.as_asgi()
@@ -75,8 +72,13 @@ def ping(consumer: Hostile) -> str:
 
 
 @action
-async def spawn(consumer: Hostile) -> None:
-    await consumer.spawn_worker(1, "apps.hostile.Worker")
+async def spawn(consumer: Hostile, app_id: int) -> None:
+    await consumer.spawn_worker(app_id, "apps.hostile.Hostile")
+
+
+@action
+def later(consumer: Hostile, name: str, arguments: Any) -> None:
+    at_disconnect.append((name, arguments))
 
 
 class Outcry(BaseException):
@@ -157,8 +159,8 @@ def stop_loop(consumer: Hostile) -> None:
 
 
 @action
-def close_loop(consumer: Hostile) -> None:
-    asyncio.get_running_loop().close()
+def close_loop(consumer: Hostile) -> str:
+    return outcome(asyncio.get_running_loop().close)
 
 
 @action
@@ -179,7 +181,7 @@ async def close_stopped_loop(consumer: Hostile) -> None:
     thread = threading.Thread(target=close)
     sys.setswitchinterval(1e-6)
     thread.start()
-    for _ in range(50):
+    for _ in range(20):
         loop.stop()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -317,11 +319,6 @@ def terminate(consumer: Hostile) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@action
-def default_signals(consumer: Hostile) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 # ---- recursion ----
 
 
@@ -417,7 +414,7 @@ def close_stdout(consumer: Hostile) -> None:
 
 
 @action
-def close_descriptors(consumer: Hostile) -> None:
+def close_descriptor(consumer: Hostile) -> None:
     os.close(1)
 
 
@@ -489,8 +486,6 @@ def careless(consumer: Hostile) -> None:
     os.chdir("/")
     os.umask(0o777)
     os.environ.clear()
-    with contextlib.suppress(locale.Error):
-        locale.setlocale(locale.LC_ALL, os.environ.get("TEST_LOCALE", "C"))
     for name in [name for name in sys.modules if name.split(".")[0] == "mqttasgi"]:
         del sys.modules[name]
 
@@ -543,12 +538,9 @@ def fork_and_exit(consumer: Hostile) -> int:
 
 
 @action
-def fork_and_return(consumer: Hostile) -> Any:
-    pid = os.fork()
-    if pid == 0:
-        return "child"
-    kept.append(pid)
-    return pid
+def fork_and_return(consumer: Hostile) -> int:
+    # The child's 0 goes where the parent's number goes, and must not arrive.
+    return os.fork()
 
 
 @action
@@ -565,30 +557,14 @@ async def fork_and_await(consumer: Hostile) -> Any:
     pid = os.fork()
     if pid == 0:
         await asyncio.sleep(0)
-        await consumer.publish("done", "child")
+        await consumer.publish("child", b"")
         os._exit(9)
     return pid
 
 
 @action
-def fork_and_stay(consumer: Hostile) -> int:
-    """A child that is to end by SIGTERM."""
-    pid = os.fork()
-    if pid == 0:
-        while True:
-            time.sleep(60)
-    return pid
-
-
-@action
-def status_of(consumer: Hostile, pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@action
-def terminate_child(consumer: Hostile, pid: int) -> int:
-    os.kill(pid, signal.SIGTERM)
-    return status_of(consumer, pid)
+async def status_of(consumer: Hostile, pid: int) -> int:
+    return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1])
 
 
 def square(number: int) -> int:
@@ -617,10 +593,11 @@ def process(consumer: Hostile, method: str) -> int:
 
 
 @action
-def daemon_process(consumer: Hostile) -> None:
-    child = multiprocessing.get_context("fork").Process(target=sleep_long, daemon=True)
+def left_process(consumer: Hostile, daemon: bool) -> str:
+    child = multiprocessing.get_context("fork").Process(target=sleep_long, daemon=daemon)
     child.start()
     kept.append(child)
+    return child.name
 
 
 @action
