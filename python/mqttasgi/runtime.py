@@ -242,8 +242,16 @@ class Consumer:
             elif self.identifiers:
                 add_identifiers(mqtt, self._identifiers_of(item))
             return event
-        self.topic = None
+        # A message that was given back has a topic, too.
+        self.topic = item["mqtt"].get("topic")
         return item
+
+    def give_back(self, event: Event) -> None:
+        """Takes back what was received last and not handled, because the consumer has failed at something
+        else meanwhile: it is for the successor.
+        """
+        self.queue.appendleft(event)
+        self.topic = None
 
     def _identifiers_of(self, delivery: Delivery) -> list[int]:
         """A retained message comes for one subscription, whose identifier is in the options."""
