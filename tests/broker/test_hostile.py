@@ -146,6 +146,19 @@ def test_the_loop_is_not_the_applications(broker: BrokerFactory, loop: str) -> N
     assert "did not end" not in hostile.broker.log()
 
 
+def test_a_loop_that_cannot_run(broker: BrokerFactory) -> None:
+    """The broker goes on without the application, and says so once."""
+    hostile = Hostile(broker, loop="asyncio", expect_traceback="OSError|ValueError")
+    hostile.tell("close_loops_descriptor")
+    hostile.broker.wait_for_log("The event loop cannot run any more")
+    hostile.client.publish("mine", b"1", qos=1)
+    while hostile.client.wait_for().topic != "mine":
+        pass
+    # It is tried again a few times, not for ever.
+    assert hostile.broker.log().count("The application raised through the event loop:") <= 4
+    assert hostile.broker.stop() == 0
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_all_tasks_are_cancelled(broker: BrokerFactory, loop: str) -> None:
     """Those of consumers are restarted; at the end nobody waits for what was cancelled."""

@@ -190,6 +190,14 @@ async def close_stopped_loop(consumer: Hostile) -> None:
 
 
 @action
+def close_loops_descriptor(consumer: Hostile) -> None:
+    for name in os.listdir("/proc/thread-self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/thread-self/fd/{name}") == "anon_inode:[eventpoll]":
+                os.close(int(name))
+
+
+@action
 def handler_raises(consumer: Hostile) -> None:
     def handler(loop: Any, context: Any) -> None:
         raise SystemExit("handler")
