@@ -25,8 +25,8 @@ GRACE = 0.5
 forked = False
 
 
-def prepare(in_child: Callable[[], None]) -> None:
-    """Looks after every child from now on. `in_child` is called first in those that are forked."""
+def prepare() -> None:
+    """Looks after every child from now on."""
     set_handler = signal.signal
     originals = (signal.signal, signal.alarm, signal.setitimer)
 
@@ -40,7 +40,6 @@ def prepare(in_child: Callable[[], None]) -> None:
                 with contextlib.suppress(OSError, ValueError):
                     set_handler(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        in_child()
 
     os.register_at_fork(after_in_child=after_fork)
     _unblock_around_spawning()

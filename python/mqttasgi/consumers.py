@@ -301,16 +301,20 @@ class MqttConsumer(AsyncConsumer):
         try:
             while True:
                 message = await receive()
-                async with self._one_at_a_time:
-                    if self._failed:
-                        _give_back(receive, message)
-                        return
-                    try:
+                began = False
+                try:
+                    async with self._one_at_a_time:
+                        if self._failed:
+                            return
+                        began = True
                         await self.dispatch(message)
-                    except BaseException:
-                        # The other task may wait for the lock with an event of its own.
-                        self._failed = True
-                        raise
+                except BaseException:
+                    # The other task may wait for the lock with an event of its own.
+                    self._failed = True
+                    raise
+                finally:
+                    if not began:
+                        _give_back(receive, message)
         except StopConsumer:
             pass
 

@@ -24,12 +24,12 @@ def prepare(bridge: Bridge, options: Options) -> None:
     folders = [folder for folder in options["python_path"].split(":") if folder]
     # Without python_path, modules are looked for where the broker was started, as mqttasgi does.
     sys.path[0:0] = folders or [os.getcwd()]
-    handler = _log_to_broker(bridge, options["verbosity"])
+    _log_to_broker(bridge, options["verbosity"])
     sys.stdout = _lasting(bridge, sys.stdout, "output")
     sys.stderr = _lasting(bridge, sys.stderr, "error")
     _log_what_nobody_catches(bridge)
     # Before signals are refused: a child may have its own.
-    children.prepare(handler.leave_to_stderr)
+    children.prepare()
     _leave_signals_to_broker(bridge)
 
 
@@ -46,24 +46,23 @@ class BrokerLogHandler(logging.Handler):
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
-        self._bridge: Optional[Bridge] = bridge
+        self._bridge = bridge
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = self.format(record)
-            if self._bridge is None:
-                print(text, file=sys.stderr)
-                return
-            level = broker_level(self._bridge, record.levelno)
-            for line in text.splitlines():
-                self._bridge.log(level, line)
+            say(self._bridge, broker_level(self._bridge, record.levelno), self.format(record).splitlines())
         except Exception:
             self.handleError(record)
 
-    def leave_to_stderr(self) -> None:
-        """In a child process, whose copy of the queue to the broker nobody reads."""
-        self._bridge = None
+
+def say(bridge: Bridge, level: int, lines: list[str]) -> None:
+    """Into the broker's log or, in a child process, on standard error: nobody reads its copy of the queue."""
+    if children.forked:
+        print("\n".join(lines), file=sys.stderr)
+        return
+    for line in lines:
+        bridge.log(level, line)
 
 
 def broker_level(bridge: Bridge, level: int) -> int:
@@ -82,15 +81,13 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _level = logging.WARNING
 
 
-def _log_to_broker(bridge: Bridge, verbosity: int) -> BrokerLogHandler:
-    handler = BrokerLogHandler(bridge)
+def _log_to_broker(bridge: Bridge, verbosity: int) -> None:
     root = logging.getLogger()
-    root.addHandler(handler)
+    root.addHandler(BrokerLogHandler(bridge))
     root.setLevel(_level)
     set_verbosity(verbosity)
     # A coroutine that was never awaited is said by a warning.
     logging.captureWarnings(True)
-    return handler
 
 
 def set_verbosity(verbosity: int) -> None:
@@ -157,9 +154,7 @@ def _log_what_nobody_catches(bridge: Bridge) -> None:
     """Standard error, where Python writes it, may be nowhere."""
 
     def log(text: str, error: Optional[BaseException]) -> None:
-        bridge.log(bridge.LOG_ERR, text)
-        for line in error_lines(error) if error is not None else ():
-            bridge.log(bridge.LOG_ERR, line)
+        say(bridge, bridge.LOG_ERR, [text, *(error_lines(error) if error is not None else ())])
 
     def in_thread(arguments: Any) -> None:
         if arguments.exc_type is not SystemExit:

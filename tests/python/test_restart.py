@@ -307,6 +307,10 @@ class Layered(MqttConsumer):
         await asyncio.sleep(0.01)
         raise LookupError("there is no lamp")
 
+    async def lights_wait(self, event: Any) -> None:
+        self.says.append("waits")
+        await asyncio.Event().wait()
+
 
 async def test_a_message_that_waited_for_the_layers_event(bridge: FakeBridge, start: Start) -> None:
     """It is not named as what the consumer failed at, and its successor gets it."""
@@ -318,3 +322,19 @@ async def test_a_message_that_waited_for_the_layers_event(bridge: FakeBridge, st
     await until(fails(1, bridge))
     assert "ended with an error:" in bridge.text()
     await until(lambda: Layered.says == ["fails", "1", "2"])
+
+
+async def test_a_message_that_waited_when_all_tasks_were_cancelled(bridge: FakeBridge, start: Start) -> None:
+    """The successor gets that one, too."""
+    Layered.says.clear()
+    mine = asyncio.current_task()
+    await start(Layered.as_asgi())
+    await get_channel_layer().group_send("lights", {"type": "lights.wait"})
+    await until(lambda: Layered.says == ["waits"])
+    feed(bridge, "1", "2")
+    await settle()
+    for task in asyncio.all_tasks() - {mine}:
+        task.cancel()
+    await until(fails(1, bridge))
+    assert "CancelledError: its task was cancelled" in bridge.text()
+    await until(lambda: Layered.says == ["waits", "1", "2"])
