@@ -216,6 +216,7 @@ def test_a_million_tasks(broker: BrokerFactory) -> None:
     hostile.client.publish("mine", b"1", qos=1)
     assert hostile.client.wait_for().topic == "mine"
     hostile.client.wait_for("done/0", 60)
+    assert hostile.ask("ping", timeout=60) == "pong"
     hostile.serves()
     assert hostile.broker.stop() == 0
 
@@ -284,10 +285,12 @@ def test_logging(broker: BrokerFactory) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_forked_children(broker: BrokerFactory, loop: str) -> None:
     """They can be signalled, they log, and none goes on as a second consumer."""
-    hostile = Hostile(broker, loop=loop)
+    hostile = Hostile(broker, loop=loop, expect_traceback="RuntimeError: as told")
     assert hostile.ask("fork_and_exit") == 7
     assert hostile.ask("fork_and_log") == 0
     hostile.broker.wait_for_log("^apps: logged by a child$")
+    assert hostile.ask("fork_and_fail_in_thread") == 0
+    hostile.broker.wait_for_log(r"^Thread Thread-\d.* of the application ended with an error:$")
     for name in ("fork_and_return", "fork_and_await"):
         child = hostile.ask(name)
         assert child > 0
@@ -324,6 +327,18 @@ def test_pools_of_processes_end_with_the_broker(broker: BrokerFactory) -> None:
         rf"Child process \d+ \({name}\) of the application is ended with the broker\.$", log, re.MULTILINE
     )
     assert f"({daemon})" not in log
+    assert "did not end" not in log
+
+
+@plain_only
+def test_a_busy_pool_of_processes_ends_with_the_broker(broker: BrokerFactory, tmp_path: Path) -> None:
+    hostile = Hostile(broker)
+    hostile.ask("busy_pool", marker=str(tmp_path / "marker"))
+    (child,) = hostile.broker.children()
+    assert hostile.broker.stop() == 0
+    wait_until(lambda: not running(child), 5, "the end of the pool's process")
+    log = hostile.broker.log()
+    assert f"Child process {child} (" in log
     assert "did not end" not in log
 
 

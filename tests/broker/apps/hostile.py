@@ -301,7 +301,11 @@ async def many_tasks(consumer: Hostile, count: int) -> None:
         await future
 
     future = asyncio.get_running_loop().create_future()
+    # Looking for garbage again and again would take most of the time. It goes on with all of them there.
+    gc.disable()
     kept.append([asyncio.create_task(wait(future)) for _ in range(count)])
+    await asyncio.sleep(0)
+    gc.enable()
 
 
 # ---- signals ----
@@ -565,6 +569,15 @@ def fork_and_log(consumer: Hostile) -> int:
 
 
 @action
+def fork_and_fail_in_thread(consumer: Hostile) -> int:
+    pid = os.fork()
+    if pid == 0:
+        raise_in_thread(consumer, "plain")
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@action
 async def fork_and_await(consumer: Hostile) -> Any:
     pid = os.fork()
     if pid == 0:
@@ -593,6 +606,21 @@ async def pool(consumer: Hostile, method: str) -> list[int]:
     kept.append(executor)
     loop = asyncio.get_running_loop()
     return list(await asyncio.gather(*[loop.run_in_executor(executor, square, n) for n in range(4)]))
+
+
+@action
+def busy_pool(consumer: Hostile, marker: str) -> None:
+    """Returns when a job runs that does not end by itself."""
+    executor = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    kept.append((executor, executor.submit(mark_and_sleep, marker)))
+    while not os.path.exists(marker):
+        time.sleep(0.01)
+
+
+def mark_and_sleep(marker: str) -> None:
+    with open(marker, "x"):
+        pass
+    sleep_long()
 
 
 @action
