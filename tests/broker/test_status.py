@@ -241,8 +241,8 @@ def test_no_plugin(broker: BrokerFactory, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"mqttasgi: the broker at 127\.0\.0\.1:{started.port} \(Mosquitto 2\.[\d.]+\) has no statistics of mqttasgi: "
-        r"the plugin is not in it, its sys_interval is 0, or its acl_file lacks the line \"topic read \$SYS/broker/mqttasgi/#\" for anonymous "
-        r"clients\.\n",
+        r"the plugin is not in it, its sys_interval is 0, or its acl_file lacks the line "
+        r"\"topic read \$SYS/broker/mqttasgi/#\" for anonymous clients\.\n",
         done.stderr,
     )
 
