@@ -4,7 +4,9 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <locale.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -139,6 +141,31 @@ out:
 	Py_XDECREF(entry);
 }
 
+/* SIGCHLD is the application's, on its own threads. libuv's handler writes to a descriptor, which is another one, or
+ * nobody's, in the broker thread's table. */
+static void take_child_signals(int how)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	(void)pthread_sigmask(how, &set, NULL);
+}
+
+/* The broker thread keeps the locale that it has now, whatever the application sets for the process: it writes numbers
+ * into $SYS topics. */
+static void keep_locale(void)
+{
+	static locale_t kept;
+
+	if (!kept) {
+		kept = duplocale(LC_GLOBAL_LOCALE);
+	}
+	if (kept) {
+		(void)uselocale(kept);
+	}
+}
+
 static void *loop_thread(void *argument)
 {
 	const struct pymodule_context *context = argument;
@@ -146,6 +173,8 @@ static void *loop_thread(void *argument)
 	PyStatus status;
 
 	thread_take_own_descriptors(&context->inbound_fd, 1);
+	thread_take_own_folder();
+	take_child_signals(SIG_UNBLOCK);
 	if (!context->options->virtualenv || check_virtualenv(context->options->virtualenv)) {
 		promote_libpython();
 		status = initialize(context->options);
@@ -180,6 +209,8 @@ int interpreter_start(const struct pymodule_context *context)
 		broker_log(MOSQ_LOG_ERR, "No memory for the Python module _mqttasgi.");
 		return MOSQ_ERR_NOMEM;
 	}
+	keep_locale();
+	take_child_signals(SIG_BLOCK);
 	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {
 		broker_log(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));

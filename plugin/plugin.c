@@ -18,6 +18,7 @@
 #include "clients.h"
 #include "clock.h"
 #include "goodbye.h"
+#include "heartbeat.h"
 #include "interpreter.h"
 #include "lanes.h"
 #include "message.h"
@@ -44,6 +45,8 @@
 #define JOIN_MS 1000
 /* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
 #define SESSION_JOIN_MS 500
+/* How much longer than the option `watchdog` Python may be silent. Its own watchdog says more, and comes first where it can. */
+#define SILENCE_MS 1000U
 
 /* RUNNING until a signal comes, SUSPENDING until the session has ended where it is to be kept, LEAVING until the
  * application has ended or its time is over, GONE for a moment after that. */
@@ -82,6 +85,7 @@ struct plugin {
 	struct broker *broker;
 	struct sys_tree *sys_tree;
 	struct reload *reload;
+	struct heartbeat heartbeat;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
 	bool may_refuse_copies;
@@ -271,6 +275,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->identifier = identifier;
 	plugin->options = options;
 	plugin->context.options = options;
+	plugin->context.heartbeat = &plugin->heartbeat;
 	plugin->notify_fd = -1;
 	plugin->statistics = plugin->context.statistics = statistics_new();
 	rc = make_queues(plugin);
@@ -463,11 +468,27 @@ static void take_leave(struct plugin *plugin)
 	wakeup_insist(plugin->wakeup);
 }
 
+/* Says so, once each time, when Python does not run. */
+static void look_at_python(struct plugin *plugin)
+{
+	uint64_t limit_ns = (plugin->options->watchdog_ms + SILENCE_MS) * (uint64_t)1000000U;
+	uint64_t silent_ns = heartbeat_look(&plugin->heartbeat, limit_ns);
+
+	if (silent_ns) {
+		broker_log(MOSQ_LOG_ERR,
+				"Python has not run for %.1f s: something holds its global lock, most likely a C extension that a consumer "
+				"called. No consumer gets anything meanwhile; the broker and its clients go on. Where it was is said here when "
+				"Python runs again.",
+				(double)silent_ns / 1e9);
+	}
+}
+
 static int on_tick(int event, void *event_data, void *userdata)
 {
 	struct plugin *plugin = userdata;
 	int rc = broker_on_tick(event, event_data, plugin->broker);
 
+	look_at_python(plugin);
 	sys_tree_tick(plugin->sys_tree);
 	take_leave(plugin);
 	return rc;

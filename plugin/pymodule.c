@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "heartbeat.h"
 #include "message.h"
 #include "mosquitto_api.h"
 #include "options.h"
@@ -382,6 +383,23 @@ static PyObject *module_handled(PyObject *module, PyObject *argument)
 	return PyLong_FromUnsignedLongLong(now);
 }
 
+/* ---- whether Python runs ---- */
+
+static PyObject *module_beat(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyFloat_FromDouble((double)heartbeat_beat(context->heartbeat) / 1e9);
+}
+
+static PyObject *module_rest(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	heartbeat_end(context->heartbeat);
+	Py_RETURN_NONE;
+}
+
 static PyObject *module_options(PyObject *module, PyObject *unused)
 {
 	static const char *const loops[] = {
@@ -434,6 +452,8 @@ static PyMethodDef module_methods[] = {
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
+	{"beat", module_beat, METH_NOARGS, "Says that Python runs; how long the broker has not heard so, in seconds."},
+	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},
 	{"handled", module_handled, METH_O, "Counts the time since then, unless that is 0; the time now."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},

@@ -5,6 +5,7 @@
 #ifndef MQTTASGI_PYMODULE_H
 #define MQTTASGI_PYMODULE_H
 
+struct heartbeat;
 struct options;
 struct queue;
 struct statistics;
@@ -15,6 +16,7 @@ struct pymodule_context {
 	struct queue *inbound;  /* taken from here only */
 	struct queue *outbound; /* pushed here only */
 	struct statistics *statistics;
+	struct heartbeat *heartbeat;
 	int inbound_fd;         /* a pipe's end, non-blocking: readable when inbound stopped being empty */
 };
 

@@ -45,6 +45,11 @@ bool thread_join(pthread_t thread, unsigned int milliseconds)
 	return pthread_timedjoin_np(thread, NULL, &deadline) == 0;
 }
 
+void thread_take_own_folder(void)
+{
+	(void)unshare(CLONE_FS);
+}
+
 void thread_take_own_descriptors(const int *keep, size_t count)
 {
 	unsigned int first = STDERR_FILENO + 1;

@@ -23,4 +23,8 @@ bool thread_join(pthread_t thread, unsigned int milliseconds);
  * does), all of that is as usual. */
 void thread_take_own_descriptors(const int *keep, size_t count);
 
+/* Gives the calling thread, and those that it will start, a working directory and a umask of their own: the broker finds
+ * its files by relative names. Where the system refuses, they stay the process's. */
+void thread_take_own_folder(void);
+
 #endif

@@ -171,6 +171,16 @@ class Bridge(Protocol):
         """Sets a statistic, unless it is more already."""
         ...
 
+    def beat(self) -> float:
+        """Says that Python runs, and will say so again. Returns for how many seconds the broker, while it ran
+        itself, had not heard so.
+        """
+        ...
+
+    def rest(self) -> None:
+        """Says that no more beats will come."""
+        ...
+
     def handled(self, since: int) -> int:
         """Counts that a message was handled from `since` until now, unless that is 0.
 

@@ -29,6 +29,15 @@ _SUBSCRIPTION_DEFAULTS = {
 }
 
 
+def _give_back(receive: Receive, event: Event) -> None:
+    """Leaves an event to the consumer's successor, where it came from the runtime."""
+    give_back: Optional[Callable[[Event], None]] = getattr(
+        getattr(receive, "__self__", None), "give_back", None
+    )
+    if give_back is not None:
+        give_back(event)
+
+
 class MqttConsumer(AsyncConsumer):
     """A Channels consumer that subscribes and publishes.
 
@@ -244,6 +253,7 @@ class MqttConsumer(AsyncConsumer):
         self.base_send = send
         self._one_at_a_time = asyncio.Lock()
         self._leaving = False
+        self._failed = False
         layer = get_channel_layer(self.channel_layer_alias)
         try:
             if layer is None:
@@ -253,7 +263,7 @@ class MqttConsumer(AsyncConsumer):
                 self.channel_layer = ConsumerLayer(layer)
                 self.channel_name = await layer.new_channel()
                 await self._handle_both(receive, self.channel_layer)
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             await self._leave()
             raise
 
@@ -292,7 +302,15 @@ class MqttConsumer(AsyncConsumer):
             while True:
                 message = await receive()
                 async with self._one_at_a_time:
-                    await self.dispatch(message)
+                    if self._failed:
+                        _give_back(receive, message)
+                        return
+                    try:
+                        await self.dispatch(message)
+                    except BaseException:
+                        # The other task may wait for the lock with an event of its own.
+                        self._failed = True
+                        raise
         except StopConsumer:
             pass
 

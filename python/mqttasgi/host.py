@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import logging
 import os
 import signal
 import sys
-from typing import Any, Callable
+import threading
+import traceback
+from typing import Any, Callable, Optional
 
+from . import children
 from ._bridge import Bridge, Options
 
 
@@ -19,8 +24,21 @@ def prepare(bridge: Bridge, options: Options) -> None:
     folders = [folder for folder in options["python_path"].split(":") if folder]
     # Without python_path, modules are looked for where the broker was started, as mqttasgi does.
     sys.path[0:0] = folders or [os.getcwd()]
-    _log_to_broker(bridge, options["verbosity"])
-    _leave_signals_to_broker()
+    handler = _log_to_broker(bridge, options["verbosity"])
+    sys.stdout = _lasting(bridge, sys.stdout, "output")
+    sys.stderr = _lasting(bridge, sys.stderr, "error")
+    _log_what_nobody_catches(bridge)
+    # Before signals are refused: a child may have its own.
+    children.prepare(handler.leave_to_stderr)
+    _leave_signals_to_broker(bridge)
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """A traceback's lines, whatever the error's own methods do."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
+    except BaseException as other:
+        return [f"{type(error).__name__} (its traceback cannot be shown: {type(other).__name__})"]
 
 
 class BrokerLogHandler(logging.Handler):
@@ -28,16 +46,24 @@ class BrokerLogHandler(logging.Handler):
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._bridge: Optional[Bridge] = bridge
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            text = self.format(record)
+            if self._bridge is None:
+                print(text, file=sys.stderr)
+                return
             level = broker_level(self._bridge, record.levelno)
-            for line in self.format(record).splitlines():
+            for line in text.splitlines():
                 self._bridge.log(level, line)
         except Exception:
             self.handleError(record)
+
+    def leave_to_stderr(self) -> None:
+        """In a child process, whose copy of the queue to the broker nobody reads."""
+        self._bridge = None
 
 
 def broker_level(bridge: Bridge, level: int) -> int:
@@ -56,11 +82,15 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _level = logging.WARNING
 
 
-def _log_to_broker(bridge: Bridge, verbosity: int) -> None:
+def _log_to_broker(bridge: Bridge, verbosity: int) -> BrokerLogHandler:
+    handler = BrokerLogHandler(bridge)
     root = logging.getLogger()
-    root.addHandler(BrokerLogHandler(bridge))
+    root.addHandler(handler)
     root.setLevel(_level)
     set_verbosity(verbosity)
+    # A coroutine that was never awaited is said by a warning.
+    logging.captureWarnings(True)
+    return handler
 
 
 def set_verbosity(verbosity: int) -> None:
@@ -75,20 +105,94 @@ def set_verbosity(verbosity: int) -> None:
         root.setLevel(_level)
 
 
-def _leave_signals_to_broker() -> None:
+class _LastingFile(io.FileIO):
+    """A file that takes what is written also when it cannot be written any more."""
+
+    def __init__(self, descriptor: int, name: str, lost: Callable[[OSError], None]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.name = name
+        self._lost = lost
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self._lost(error)
+            return memoryview(data).nbytes
+
+
+class _LastingText(io.TextIOWrapper):
+    """A stream of the whole process, which no part of the application can close for the others."""
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.flush()
+
+
+def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
+    """What an application prints is no reason for it to fail, also where nobody reads it any more."""
+    if stream is None:
+        return None  # print() then does nothing
+    said = False
+
+    def lost(error: OSError) -> None:
+        nonlocal said
+        if not said:
+            said = True
+            bridge.log(
+                bridge.LOG_WARNING,
+                f"Standard {name} cannot be written ({error.strerror}): what is printed there is lost.",
+            )
+
+    return _LastingText(
+        _LastingFile(stream.fileno(), stream.name, lost),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        # Whole lines: the broker's own come between two writes.
+        line_buffering=True,
+    )
+
+
+def _log_what_nobody_catches(bridge: Bridge) -> None:
+    """Standard error, where Python writes it, may be nowhere."""
+
+    def log(text: str, error: Optional[BaseException]) -> None:
+        bridge.log(bridge.LOG_ERR, text)
+        for line in error_lines(error) if error is not None else ():
+            bridge.log(bridge.LOG_ERR, line)
+
+    def in_thread(arguments: Any) -> None:
+        if arguments.exc_type is not SystemExit:
+            name = arguments.thread.name if arguments.thread is not None else "of no name"
+            log(f"Thread {name} of the application ended with an error:", arguments.exc_value)
+
+    def unraisable(arguments: Any) -> None:
+        what = arguments.err_msg or "Exception ignored in"
+        log(f"{what}: {_described(arguments.object)}", arguments.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
+
+
+def _described(thing: object) -> str:
+    try:
+        return repr(thing)
+    except BaseException:
+        return f"an object of type {type(thing).__name__}"
+
+
+def _leave_signals_to_broker(bridge: Bridge) -> None:
     """SIGTERM, SIGHUP and the rest are the broker's: handlers that the application sets are not installed.
 
     A Python handler would take the signal from the broker, which then could not be stopped.
     """
-    logger = logging.getLogger(__name__)
 
     def refuse(name: str, result: Callable[..., Any]) -> Callable[..., Any]:
         def refused(*arguments: Any) -> Any:
-            logger.warning(
-                "signal.%s%r has no effect: inside the broker, signals are the broker's. Use disconnect() "
-                "for what must be done at the end.",
-                name,
-                arguments,
+            bridge.log(
+                bridge.LOG_WARNING,
+                f"signal.{name}{arguments!r} has no effect: inside the broker, signals are the broker's. Use "
+                "disconnect() for what must be done at the end.",
             )
             return result(*arguments)
 

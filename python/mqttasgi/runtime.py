@@ -11,12 +11,12 @@ import atexit
 import contextlib
 import itertools
 import sys
-import traceback
+import time
 from collections import deque
 from typing import Any, Optional, Union
 
 from . import application as applications
-from . import host
+from . import children, host
 from ._bridge import Bridge, Control, Delivery, Options
 from ._events import (
     add_identifiers,
@@ -31,6 +31,7 @@ from ._properties import encode_properties
 from ._types import Application, Event
 from .holding import ConsumerHold, GeneralHold
 from .overload import Overload
+from .watchdog import Watchdog
 
 #: Messages taken from the inbound queue before the consumers run again.
 TAKE_MAX = 256
@@ -40,6 +41,10 @@ TURN = 32
 RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
 #: Seconds without a failure after which earlier ones do not count any more.
 HEALTHY_AFTER = 60.0
+#: How often in a row the loop may fail before it has run anything.
+LOOP_FAILURES = 3
+#: Seconds, and failures, for what the application has left on the loop at the end.
+CLOSE_TIMEOUT, CLOSE_FAILURES = 0.5, 10
 
 CONNECT: Event = {"type": "mqtt.connect", "mqtt": {}}
 DISCONNECT: Event = {"type": "mqtt.disconnect", "mqtt": {}}
@@ -130,7 +135,7 @@ class Consumer:
         self.stale: set[str] = set()
         #: What starts it later; None: it has been started.
         self.restart: Optional[asyncio.TimerHandle] = None
-        self.task: asyncio.Task[None]
+        self.task: asyncio.Task[Optional[BaseException]]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.instance_type}, app_id {self.app_id!r})"
@@ -148,7 +153,8 @@ class Consumer:
             "instance_type": self.instance_type,
         }
         self.queue.appendleft(dict(CONNECT))
-        self.task = asyncio.ensure_future(_run(self.application, scope, self))
+        # Not by the loop's task factory, which is the application's to set.
+        self.task = asyncio.Task(_run(self.application, scope, self), loop=asyncio.get_running_loop())
         self.task.add_done_callback(lambda _: self._runtime.ended(self))
 
     def successor(self) -> Consumer:
@@ -238,6 +244,8 @@ class Consumer:
 
     async def receive(self) -> Event:
         """ASGI's `receive`."""
+        if children.forked:
+            children.end()
         self._taken += 1
         if self._began:
             self._began = self._handled(self._began)
@@ -267,9 +275,17 @@ class Consumer:
             if not self._began:
                 self._began = self._handled(0)
             return event
-        self.topic = None
+        # A message that was given back has a topic, too.
+        self.topic = item["mqtt"].get("topic")
         self._began = 0
         return item
+
+    def give_back(self, event: Event) -> None:
+        """Takes back what was received last and not handled, because the consumer has failed at something
+        else meanwhile: it is for the successor.
+        """
+        self.queue.appendleft(event)
+        self.topic = None
 
     def _identifiers_of(self, delivery: Delivery) -> list[int]:
         """A retained message comes for one subscription, whose identifier is in the options."""
@@ -341,8 +357,15 @@ def restart_delay(failures: int) -> float:
     return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
 
 
-async def _run(application: Application, scope: dict[str, Any], consumer: Consumer) -> None:
-    await application(scope, consumer.receive, consumer.send)
+async def _run(
+    application: Application, scope: dict[str, Any], consumer: Consumer
+) -> Optional[BaseException]:
+    """Returns what asyncio would raise through the loop, although it concerns this consumer only."""
+    try:
+        await application(scope, consumer.receive, consumer.send)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return error
+    return None
 
 
 class Runtime:
@@ -382,7 +405,8 @@ class Runtime:
         self._by_app_id: dict[Any, Consumer] = {}
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._writable: Optional[asyncio.Future[None]] = None
-        self._stopping: Optional[asyncio.Task[None]] = None
+        #: Those whose disconnect() the broker's end waits for; None: it does not end.
+        self._leaving: Optional[set[Consumer]] = None
 
     # ---- from the plugin ----
 
@@ -434,8 +458,8 @@ class Runtime:
             self._release(whose, code)
         elif what == "verbosity":
             host.set_verbosity(code)
-        elif self._stopping is None:
-            self._stopping = asyncio.ensure_future(self._stop())
+        elif self._leaving is None:
+            self._stop()
 
     def _begin_hold(self, handle: int, code: int) -> None:
         if not handle:
@@ -537,6 +561,10 @@ class Runtime:
                 f"{parent} may not {verb} worker {app_id!r}: only the master (app_id 0) may"
             )
 
+    def find(self, app_id: Any) -> Optional[Consumer]:
+        """The consumer with this app_id. Any thread."""
+        return self._by_app_id.get(app_id)
+
     # ---- consumers' beginning and end ----
 
     def _add(
@@ -603,16 +631,18 @@ class Runtime:
         if consumer.task.cancelled():
             # By the application: what is cancelled from here ends with the loop.
             error = (
-                None if self._stopping or self.stopped else asyncio.CancelledError("its task was cancelled")
+                None
+                if self._leaving is not None or self.stopped
+                else asyncio.CancelledError("its task was cancelled")
             )
         else:
-            error = consumer.task.exception()
+            error = consumer.task.exception() or consumer.task.result()
         if error is not None:
             where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
             self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
             if self._is_restarted(consumer):
                 return
-            if consumer.instance_type == "master" and self._started and not self._stopping:
+            if consumer.instance_type == "master" and self._started and self._leaving is None:
                 # Before its subscriptions end: the broker is to keep messages for them.
                 self.bridge.suspend()
         self._forget(consumer)
@@ -620,6 +650,10 @@ class Runtime:
             if error is None:
                 self.log(f"Consumer {consumer} returned before its connect() had been handled.")
             self._finish()
+        if self._leaving is not None:
+            self._leaving.discard(consumer)
+            if not self._leaving and not self.stopped:
+                self._finish()
 
     def _forget(self, consumer: Consumer) -> None:
         """Ends everything that is kept for a consumer."""
@@ -641,7 +675,7 @@ class Runtime:
 
     def _is_restarted(self, consumer: Consumer) -> bool:
         """Sees to it that a consumer which has failed is started again, if it is to be."""
-        if self._stopping or self.stopped or self._by_app_id.get(consumer.app_id) is not consumer:
+        if self._leaving is not None or self.stopped or self._by_app_id.get(consumer.app_id) is not consumer:
             return False
         if consumer.instance_type == "master" and not self._started:
             return False  # the broker does not start without it
@@ -672,8 +706,11 @@ class Runtime:
 
     # ---- the end ----
 
-    async def _stop(self) -> None:
-        """Lets every consumer disconnect, for a bounded time."""
+    def _stop(self) -> None:
+        """Lets every consumer disconnect, for a bounded time. No task waits for that: an application that
+        cancels all tasks would end it.
+        """
+        self._leaving = set()
         for consumer in list(self._consumers.values()):
             if consumer.restart is not None:
                 self._forget(consumer)
@@ -682,15 +719,20 @@ class Runtime:
         for consumer in consumers:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))
+        self._leaving.update(consumers)
         if consumers:
-            _, late = await asyncio.wait([consumer.task for consumer in consumers], timeout=self.farewell)
-            for consumer in consumers:
-                if consumer.task in late:
-                    self.log(
-                        f"Consumer {consumer} did not finish its disconnect() within "
-                        f"{self.farewell:g} seconds and is cancelled."
-                    )
-                    consumer.task.cancel()
+            self.loop.call_later(self.farewell, self._end_late, consumers)
+        else:
+            self._finish()
+
+    def _end_late(self, consumers: list[Consumer]) -> None:
+        for consumer in consumers:
+            if not consumer.task.done():
+                self.log(
+                    f"Consumer {consumer} did not finish its disconnect() within "
+                    f"{self.farewell:g} seconds and is cancelled."
+                )
+                consumer.task.cancel()
         self._finish()
 
     def _finish(self) -> None:
@@ -706,8 +748,7 @@ class Runtime:
 
     def log_exception(self, text: str, error: BaseException) -> None:
         """The same with a traceback."""
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-        self.log(text + "\n" + "".join(lines))
+        self.log("\n".join([text, *host.error_lines(error)]))
 
 
 def _load(runtime: Runtime, path: str) -> Optional[Application]:
@@ -722,8 +763,11 @@ def _load(runtime: Runtime, path: str) -> Optional[Application]:
 
 def _run_for_ever(runtime: Runtime) -> None:
     """Runs the loop until the runtime says so, whatever an application does to the loop."""
+    failures = 0
     while not runtime.stopped:
+        ran: list[bool] = []
         try:
+            runtime.loop.call_soon(ran.append, True)
             runtime.loop.run_forever()
         except BaseException as error:
             # sys.exit() in a task comes out here (asyncio re-raises it); it is not the broker's end.
@@ -731,20 +775,58 @@ def _run_for_ever(runtime: Runtime) -> None:
         else:
             if not runtime.stopped:
                 runtime.log("The application stopped the event loop; it goes on.")
+        failures = 0 if ran else failures + 1
+        if failures == LOOP_FAILURES:
+            runtime.log(
+                "The event loop cannot run any more: the application may have closed a descriptor of it. The "
+                "broker goes on without the application; restart it."
+            )
+            runtime.bridge.suspend()
+            runtime.stopped = True
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _keep_open(loop: asyncio.AbstractEventLoop) -> None:
+    """Between two runs, after stop(), another thread could close it."""
+
+    def close() -> None:
+        raise RuntimeError("the event loop is the broker's and cannot be closed")
+
+    setattr(loop, "close", close)  # noqa: B010
+
+
+def _finish_tasks(runtime: Runtime) -> None:
+    """Cancels the tasks that are left, and lets them end. One may raise SystemExit or cancel this wait."""
+    loop = runtime.loop
+    loop.set_task_factory(None)
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
-    if tasks:
-        with contextlib.suppress(Exception):
-            loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
-    with contextlib.suppress(Exception):
-        loop.run_until_complete(loop.shutdown_asyncgens())
+    end = time.monotonic() + CLOSE_TIMEOUT
+    for _ in range(CLOSE_FAILURES):
+        left = [task for task in tasks if not task.done()]
+        remaining = end - time.monotonic()
+        if not left or remaining <= 0:
+            return
+        try:
+            loop.run_until_complete(asyncio.wait(left, timeout=remaining))
+        except (SystemExit, KeyboardInterrupt) as error:
+            runtime.log_exception("The application raised through the event loop at its end:", error)
+        except BaseException:
+            continue  # this wait was cancelled or, by a stop() from before, interrupted
+
+
+def _close(runtime: Runtime) -> None:
+    loop = runtime.loop
+    with contextlib.suppress(BaseException):
+        _finish_tasks(runtime)
+    with contextlib.suppress(BaseException):
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLOSE_TIMEOUT))
+    with contextlib.suppress(BaseException):
+        children.end_all(runtime.log)
     # What the application registered for the end of the process, which the broker's end does not run. The
     # loop's own threads are not waited for: one that hangs would hold up the broker.
-    atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -759,6 +841,8 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
+    _keep_open(loop)
+    children.stay_out_of(loop)
     overload = Overload(
         bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
     )
@@ -771,5 +855,6 @@ def run() -> None:
         bridge.started()
     elif application is not None:
         loop.call_soon(runtime.start, options["application"], application)
-        _run_for_ever(runtime)
-    _close(loop)
+        with Watchdog(runtime, options["watchdog"], _run.__code__):
+            _run_for_ever(runtime)
+    _close(runtime)

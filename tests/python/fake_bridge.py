@@ -86,6 +86,9 @@ class FakeBridge:
         #: Statistics, by name.
         self.statistics: Counter[str] = Counter()
         self.unanswered: list[int] = []
+        #: How often Python has said that it runs; and for how long the broker pretends not to have heard it.
+        self.beats = 0
+        self.silence = 0.0
         #: A clock that goes on with each look at it, and what it was when the handled messages were received.
         self.now = 100
         self.handled_since: list[int] = []
@@ -185,6 +188,13 @@ class FakeBridge:
 
     def raise_to(self, name: str, value: int) -> None:
         self.statistics[name] = max(self.statistics[name], value)
+
+    def beat(self) -> float:
+        self.beats += 1
+        return self.silence
+
+    def rest(self) -> None:
+        self.beats = 0
 
     def handled(self, since: int) -> int:
         if since:

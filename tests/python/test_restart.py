@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Callable
 
 import pytest
+from channels.layers import get_channel_layer
 from fake_bridge import FakeBridge
 from running import Start, settle, until
 
@@ -286,3 +287,34 @@ async def test_a_master_finds_its_workers_again(
     assert Fragile.runs[-1].scope["room"] == "hall"
     assert set(bridge.subscriptions) == {(1, "in/#"), (3, "in/#")}
     assert "is given up" not in bridge.text()
+
+
+class Layered(MqttConsumer):
+    """Fails at an event of its channel layer, while a message waits."""
+
+    says: list[str] = []  # noqa: RUF012
+
+    async def connect(self) -> None:
+        await self.subscribe("in/#", 1)
+        assert self.channel_layer is not None
+        await self.channel_layer.group_add("lights", self.channel_name)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        self.says.append(mqtt_message["payload"].decode())
+
+    async def lights_fail(self, event: Any) -> None:
+        self.says.append("fails")
+        await asyncio.sleep(0.01)
+        raise LookupError("there is no lamp")
+
+
+async def test_a_message_that_waited_for_the_layers_event(bridge: FakeBridge, start: Start) -> None:
+    """It is not named as what the consumer failed at, and its successor gets it."""
+    Layered.says.clear()
+    await start(Layered.as_asgi())
+    await get_channel_layer().group_send("lights", {"type": "lights.fail"})
+    await until(lambda: Layered.says == ["fails"])
+    feed(bridge, "1", "2")
+    await until(fails(1, bridge))
+    assert "ended with an error:" in bridge.text()
+    await until(lambda: Layered.says == ["fails", "1", "2"])

@@ -1,6 +1,7 @@
 """Consumers that do whatever harm they are told to.
 
-A message on `chaos/do/<app_id>` is a JSON list: what to do, how much of it, and until when (monotonic clock). The master (0) also spawns and kills.
+A message on `chaos/do/<app_id>` is a JSON list: what to do, how much of it, and until when (monotonic clock). The
+master (0) also spawns and kills.
 """
 
 import asyncio
