@@ -161,11 +161,21 @@ static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py
 		PyErr_SetString(PyExc_TypeError, "publish() takes consumer, topic, payload, qos, retain and properties");
 		return NULL;
 	}
+	/* One after the other: an exception must not be set while the next is looked at, which may run Python code. */
 	consumer = PyLong_AsUnsignedLongLong(arguments[0]);
+	if (consumer == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
 	content.topic = PyUnicode_AsUTF8AndSize(arguments[1], &topic_length);
+	if (!content.topic) {
+		return NULL;
+	}
 	qos = PyLong_AsLong(arguments[3]);
+	if (qos == -1 && PyErr_Occurred()) {
+		return NULL;
+	}
 	retain = PyObject_IsTrue(arguments[4]);
-	if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
+	if (retain < 0 || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
 			PyObject_GetBuffer(arguments[2], &payload, PyBUF_SIMPLE)) {
 		return NULL;
 	}
