@@ -234,7 +234,8 @@ class Consumer:
         Returns:
             How many messages that were.
         """
-        dropped = sum(isinstance(item, tuple) for item in self.queue)
+        # A message that was given back is an event; those of the consumer's own life are empty.
+        dropped = sum(isinstance(item, tuple) or bool(item["mqtt"]) for item in self.queue)
         if self._hold is not None:
             dropped += len(self._hold)
         self.queue.clear()
@@ -562,8 +563,13 @@ class Runtime:
             )
 
     def find(self, app_id: Any) -> Optional[Consumer]:
-        """The consumer with this app_id. Any thread."""
-        return self._by_app_id.get(app_id)
+        """The consumer that has this very object as its app_id. Any thread, so no code of the application's
+        is run, as its __hash__() or __eq__() would be.
+        """
+        for consumer in list(self._consumers.values()):
+            if consumer.app_id is app_id:
+                return consumer
+        return None
 
     # ---- consumers' beginning and end ----
 
