@@ -537,8 +537,14 @@ class Runtime:
             )
 
     def find(self, app_id: Any) -> Optional[Consumer]:
-        """The consumer with this app_id. Any thread."""
-        return self._by_app_id.get(app_id)
+        """The consumer whose scope has this very object as its app_id, also one that was told to disconnect.
+        Any thread.
+        """
+        # By identity: to compare them may run the application's code.
+        for consumer in list(self._consumers.values()):
+            if consumer.app_id is app_id:
+                return consumer
+        return None
 
     # ---- consumers' beginning and end ----
 
@@ -699,7 +705,7 @@ class Runtime:
     # ---- the log ----
 
     def log(self, text: str) -> None:
-        """Writes an error to the broker's log, whatever the application has done to `logging`."""
+        """Writes an error to the broker's log, whatever the application has done to `logging`. Any thread."""
         for line in text.splitlines():
             self.bridge.log(self.bridge.LOG_ERR, line)
 

@@ -12,10 +12,11 @@ import inspect
 import linecache
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from .runtime import Consumer, Runtime
@@ -32,10 +33,11 @@ THREADS_MAX = 8
 #: Packages whose frames at the outer end of a stack say nothing about the application.
 FRAMEWORK = frozenset(("mqttasgi", "asyncio", "channels", "asgiref", "selectors"))
 
-ADVICE = (
-    "No consumer gets anything meanwhile; the broker and its clients go on. What takes long belongs in a "
-    "thread: await asyncio.to_thread()."
-)
+#: Where the consumer class has the event that it handles in a local variable.
+HANDLERS = frozenset(("dispatch", "_handle_events", "_handle_locked"))
+
+#: File, line, function.
+Place = tuple[str, int, str]
 
 
 class Watchdog:
@@ -56,8 +58,6 @@ class Watchdog:
         self._ended = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self._loop_thread = threading.get_ident()
-        #: The loop's clock; any thread may ask it.
-        self._time = runtime.loop.time
         #: When the loop was asked; None: no question is open.
         self._asked: Optional[float] = None
         #: When it answered that; None: it has not.
@@ -92,11 +92,11 @@ class Watchdog:
 
     def _watch(self) -> None:
         try:
-            due = self._time()
-            while not self._ended.wait(max(0.0, due - self._time())):
-                now = self._time()
+            due = time.monotonic()
+            while not self._ended.wait(max(0.0, due - time.monotonic())):
+                now = time.monotonic()
                 self.look(now, now - due)
-                due = self._time() + self._pause()
+                due = time.monotonic() + self._pause()
         except Exception as error:
             if not self._ended.is_set():
                 self._runtime.log_exception("The watchdog ends with an error; consumers go on.", error)
@@ -107,7 +107,7 @@ class Watchdog:
         """Seconds until the next look is due."""
         if self._asked is None or self._is_told:
             return self._interval
-        return min(self._interval, max(0.0, self._asked + self._limit - self._time()))
+        return min(self._interval, max(0.0, self._asked + self._limit - time.monotonic()))
 
     def look(self, now: float, late: float) -> None:
         """Compares the loop's answer with the question, and asks anew.
@@ -117,24 +117,35 @@ class Watchdog:
             late: For how many seconds the watchdog was kept from looking.
         """
         # First of all: whatever gives up the global lock lets the loop go on, and then there is less to see.
-        frames = self._frames_of_loop()
+        sight = self._see() if self._is_news(now, late) else None
         silence = self._bridge.beat()
-        stopped, kept = 0.0, 0.0
-        if late > LATE:
-            stopped = max(0.0, late - silence)
-            kept = late - stopped
+        stopped = max(0.0, late - silence) if late > LATE else 0.0
+        kept = late - stopped if late > LATE else 0.0
         if self._asked is not None:
             self._asked += stopped
             answered = self._answered
-            self._judge(now if answered is None else answered, frames, kept >= self._limit)
             if answered is None:
+                self._judge(now, sight, kept >= self._limit)
                 return
-            kept = min(kept, now - answered)
+            self._judge(answered, None, False)
             self._is_told = False
+            # It may have answered before something took the lock.
+            kept = min(kept, max(0.0, now - answered))
         # While the watchdog was kept away, so was the loop.
         self._asked, self._answered = now - kept, None
-        self._judge(now, frames, kept >= self._limit)
+        self._judge(now, sight, kept >= self._limit)
         self._ask()
+
+    def _is_news(self, now: float, late: float) -> bool:
+        """Whether it may turn out that the loop is blocked, and the log does not know yet.
+
+        Frames are not looked at without need: what is held here a moment longer than by its owner is freed
+        here, by a thread that it does not expect.
+        """
+        if late > LATE and late >= self._limit:
+            return True
+        waits = self._asked is not None and self._answered is None and not self._is_told
+        return waits and now - (self._asked or 0.0) >= self._limit
 
     def _ask(self) -> None:
         # The loop may be closed, by an application that does that.
@@ -143,51 +154,56 @@ class Watchdog:
 
     def _answer(self) -> None:
         """On the loop's thread."""
-        self._answered = self._time()
+        self._answered = time.monotonic()
 
-    def _judge(self, until: float, frames: list[FrameType], held: bool) -> None:
+    def _judge(self, until: float, sight: Optional[_Sight], held: bool) -> None:
         """Tells of the time from the question until then, if there is something to tell.
 
-        `held`: Python did not run, so the frames are those of the moment after.
+        Args:
+            until: When the loop answered; if it has not, what the clock says.
+            sight: What its thread did; None where nobody looked, because it had answered, for one.
+            held: Python did not run at all, so that was the moment after.
         """
         assert self._asked is not None
         waited = max(0.0, until - self._asked)
-        self._bridge.raise_to("loop/longest_block", int(waited * 1000))
-        reacts = self._answered is not None
-        if self._is_told and reacts:
-            self._bridge.log(self._bridge.LOG_WARNING, f"The event loop reacts again, after {waited:.1f} s.")
-        elif not self._is_told and waited >= self._limit:
+        self._bridge.raise_to("loop/longest_block", round(waited * 1000))
+        if self._is_told:
+            if self._answered is not None:
+                self._bridge.log(
+                    self._bridge.LOG_WARNING, f"The event loop reacts again, after {waited:.1f} s."
+                )
+        elif waited >= self._limit:
             self._is_told = True
-            if reacts:
+            if sight is not None:
+                self._runtime.log("\n".join(_report(sight, waited, held)))
+            else:
                 self._bridge.log(
                     self._bridge.LOG_WARNING,
-                    f"The event loop was blocked for {waited:.1f} s, and reacts again. What did that has "
+                    f"The event loop has not reacted for {waited:.1f} s, and reacts again. What blocked it "
                     "ended before it could be seen.",
                 )
-            else:
-                self._tell(waited, frames, held)
 
-    def _tell(self, waited: float, frames: list[FrameType], held: bool) -> None:
+    # ---- what the loop's thread does ----
+
+    def _see(self) -> _Sight:
+        frames = list(_outwards(sys._current_frames().get(self._loop_thread)))
         # What the frames hold is the application's, and may do anything when it is looked at.
         try:
             who, consumer = self._culprit(frames)
         except Exception:
-            who, consumer = "Something that cannot be named", None
-        text = f"{who}: the event loop has not reacted for {waited:.1f} s. {ADVICE}"
-        if held:
-            text += " Python did not run at all, so this is where it was right after:"
-        else:
-            text += " This is where it is:"
-        lines = _stack(frames)
-        if held and consumer is None:
-            lines += self._other_threads()
-        self._runtime.log("\n".join([text, *lines]))
+            who, consumer = "Something that cannot be named blocks the event loop", None
+        shown = _inner(frames) or frames
+        return _Sight(
+            who,
+            [_place(frame) for frame in reversed(shown[:STACK_MAX])],
+            max(0, len(shown) - STACK_MAX),
+            [] if consumer is not None else self._other_threads(),
+        )
 
     def _culprit(self, frames: list[FrameType]) -> tuple[str, Optional[Consumer]]:
-        """The beginning of a sentence, and the consumer, where there is one."""
+        """The beginning of a sentence, and the consumer if there is one. The innermost frame comes first."""
         event: Optional[str] = None
         owner: Optional[Consumer] = None
-        # From the innermost frame outwards.
         for frame in frames:
             code = frame.f_code
             if code is self._run_code:
@@ -199,7 +215,7 @@ class Watchdog:
             if instance is None:
                 continue
             found = self._consumer_of(instance)
-            if code.co_name == "dispatch" and _is_framework(frame):
+            if code.co_name in HANDLERS and _is_framework(frame):
                 event = event or _event(frame.f_locals.get("message"))
                 owner = found or owner
             elif owner is None:
@@ -209,31 +225,71 @@ class Watchdog:
             return _blocks(owner, event), owner
         if owner is not None:
             return f"A task of consumer {owner} blocks the event loop", owner
-        if any(not _is_framework(frame) for frame in _inner(frames)):
+        if _inner(frames):
             return "A task that the application started blocks the event loop", None
-        return "No consumer is at work, but something blocks the event loop", None
+        return "Something other than a consumer blocks the event loop", None
 
     def _consumer_of(self, instance: Any) -> Optional[Consumer]:
         # Without a look at what the class has made of its attributes: that would run its code on this thread.
         scope = object.__getattribute__(instance, "__dict__").get("scope")
         return self._runtime.find(scope.get("app_id")) if type(scope) is dict else None
 
-    def _frames_of_loop(self) -> list[FrameType]:
-        """The innermost first."""
-        return list(_outwards(sys._current_frames().get(self._loop_thread)))
-
     def _other_threads(self) -> list[str]:
-        """Who else may have held the global lock."""
+        """Where the others are, of which one may hold the global lock."""
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        lines = ["Python's other threads, of which one may have held the lock:"]
-        for ident, frame in list(sys._current_frames().items()):
-            if ident not in (self._loop_thread, threading.get_ident()) and len(lines) <= THREADS_MAX:
-                code = frame.f_code
-                lines.append(
-                    f"  Thread {names.get(ident, str(ident))}: {code.co_filename}, line {frame.f_lineno}, "
-                    f"in {code.co_name}"
-                )
-        return lines
+        return [
+            "  Thread {}: {}, line {}, in {}".format(names.get(ident, ident), *_place(frame))
+            for ident, frame in list(sys._current_frames().items())
+            if ident not in (self._loop_thread, threading.get_ident())
+        ][:THREADS_MAX]
+
+
+class _Sight(NamedTuple):
+    """What the loop's thread was seen to do, without the frames."""
+
+    #: The beginning of a sentence.
+    who: str
+    #: File, line and function, from the outermost inwards.
+    places: list[Place]
+    #: How many of the outermost are left out.
+    omitted: int
+    #: Where Python's other threads were, unless a consumer was at work.
+    others: list[str]
+
+
+def _report(sight: _Sight, waited: float, held: bool) -> list[str]:
+    """The lines for the log."""
+    text = f"{sight.who}: the event loop has not reacted for {waited:.1f} s. "
+    if held:
+        text += (
+            "Python did not run at all; where something keeps its global lock, a thread would not change "
+            "that, but another process would. This is where it was right after:"
+        )
+    else:
+        text += (
+            "No consumer gets anything meanwhile; the broker and its clients go on. What takes long belongs "
+            "in a thread: await asyncio.to_thread(). This is where it is:"
+        )
+    lines = [text]
+    if sight.omitted:
+        lines.append(f"  ({sight.omitted} frames further out)")
+    lines += _format(sight.places)
+    if held and sight.others:
+        lines += ["Python's other threads, of which one may have held the lock:", *sight.others]
+    return lines
+
+
+def _format(places: list[Place]) -> list[str]:
+    """As in a traceback."""
+    try:
+        for file in {place[0] for place in places}:
+            linecache.checkcache(file)
+        stack = traceback.StackSummary.from_list(
+            [traceback.FrameSummary(*place, lookup_line=False) for place in places]
+        )
+        return "".join(stack.format()).splitlines()
+    except Exception:
+        return ['  File "{}", line {}, in {}'.format(*place) for place in places]
 
 
 def _blocks(consumer: Consumer, event: Optional[str]) -> str:
@@ -286,24 +342,5 @@ def _inner(frames: list[FrameType]) -> list[FrameType]:
     return frames[:end]
 
 
-def _stack(frames: list[FrameType]) -> list[str]:
-    """A stack as in a traceback, the innermost frame last."""
-    shown = _inner(frames) or frames
-    entries = [(frame, frame.f_lineno) for frame in shown[:STACK_MAX]]
-    summary = traceback.StackSummary.from_list(
-        [
-            traceback.FrameSummary(
-                frame.f_code.co_filename, number or 0, frame.f_code.co_name, lookup_line=False
-            )
-            for frame, number in reversed(entries)
-        ]
-    )
-    try:
-        for entry in summary:
-            linecache.checkcache(entry.filename)
-        lines = "".join(summary.format()).splitlines()
-    except Exception:
-        lines = [f"  File {entry.filename!r}, line {entry.lineno}, in {entry.name}" for entry in summary]
-    if len(shown) > STACK_MAX:
-        lines.insert(0, f"  ({len(shown) - STACK_MAX} frames further out)")
-    return lines
+def _place(frame: FrameType) -> Place:
+    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
