@@ -24,6 +24,7 @@ struct reader {
 	struct text *error;
 	struct text name; /* that a `plugin_load` line gave to this plugin (2.1); empty: none */
 	size_t sections;  /* lines that load this plugin */
+	long sys_interval; /* the last one's value; -1: one of them is none */
 	bool no_memory;
 };
 
@@ -207,6 +208,16 @@ static bool is_one_of(const char *word, const char *const *names)
 	return *names != NULL;
 }
 
+/* A sys_interval as Mosquitto 2.0 reads it, where what is no number is 0; 2.1 refuses that. -1: no version takes it. */
+static long read_sys_interval(const char *value)
+{
+	long seconds;
+
+	value += strspn(value, " ");
+	seconds = *value ? strtol(value, NULL, 10) : -1;
+	return seconds >= 0 && seconds <= 65535 ? seconds : -1;
+}
+
 static int read_folder(struct reader *reader, const char *name);
 
 static int read_line(struct reader *reader, struct file *file, char *line)
@@ -239,6 +250,8 @@ static int read_line(struct reader *reader, struct file *file, char *line)
 		}
 	} else if (strcmp(word, "plugin_use") == 0) {
 		file->is_ours = reader->name.data && strcmp(trim(rest), reader->name.data) == 0;
+	} else if (strcmp(word, "sys_interval") == 0) {
+		reader->sys_interval = reader->sys_interval < 0 ? -1 : read_sys_interval(rest);
 	} else if (strcmp(word, "include_dir") == 0 && *rest && file->is_main) {
 		return read_folder(reader, rest);
 	}
@@ -423,6 +436,25 @@ int conf_read(const struct conf_place *place, struct conf_lines *ret_lines, stru
 		conf_free(ret_lines);
 	}
 	return rc;
+}
+
+bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds)
+{
+	struct conf_lines lines = {0};
+	struct text error = {0};
+	struct reader reader = {.place = place, .lines = &lines, .error = &error, .sys_interval = CONF_SYS_INTERVAL};
+	bool found = false;
+	char *path = place->file ? whole_path(&reader, place->file) : NULL;
+
+	if (path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS && reader.sys_interval >= 0) {
+		*ret_seconds = (unsigned int)reader.sys_interval;
+		found = true;
+	}
+	free(path);
+	text_free(&reader.name);
+	text_free(&error);
+	conf_free(&lines);
+	return found;
 }
 
 void conf_free(struct conf_lines *lines)

@@ -1,4 +1,4 @@
-/* What the broker's configuration file says to this plugin.
+/* What the broker's configuration file says to this plugin, and when the broker publishes $SYS.
  *
  * Mosquitto hands a plugin its `plugin_opt_` lines at start. When it reads its file again (SIGHUP) it skips the lines of
  * all plugins, on every version, so this plugin then reads the file itself, line by line as Mosquitto's conf.c does. Which
@@ -7,6 +7,7 @@
 #ifndef MQTTASGI_CONF_H
 #define MQTTASGI_CONF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "text.h"
@@ -38,5 +39,11 @@ const char *conf_file_of(const char *arguments, size_t length);
 int conf_read(const struct conf_place *place, struct conf_lines *ret_lines, struct text *error)
 		__attribute__((warn_unused_result));
 void conf_free(struct conf_lines *lines);
+
+/* Mosquitto's own `sys_interval` in the same files: seconds, 0 for never. A file without that line has Mosquitto's default.
+ * Returns false where a file cannot be read, or says what Mosquitto refuses: *ret_seconds stays as it was. */
+bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds);
+
+#define CONF_SYS_INTERVAL 10 /* the default */
 
 #endif

@@ -30,6 +30,7 @@
 #include "reload.h"
 #include "session.h"
 #include "statistics.h"
+#include "sys_tree.h"
 #include "text.h"
 #include "wakeup.h"
 
@@ -82,6 +83,7 @@ struct plugin {
 	struct clients *clients;
 	struct statistics *statistics;
 	struct broker *broker;
+	struct sys_tree *sys_tree;
 	struct reload *reload;
 	struct heartbeat heartbeat;
 	struct pymodule_context context;
@@ -114,6 +116,7 @@ static void plugin_free(struct plugin *plugin)
 		return;
 	}
 	reload_free(plugin->reload);
+	sys_tree_free(plugin->sys_tree);
 	broker_free(plugin->broker);
 	clients_free(plugin->clients);
 	statistics_free(plugin->statistics);
@@ -251,6 +254,14 @@ static void find_properties_reader(struct plugin *plugin)
 	text_free(&error);
 }
 
+static struct sys_tree *make_sys_tree(const struct plugin *plugin)
+{
+	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound, plugin->wakeup,
+			plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF};
+
+	return sys_tree_new(&sources);
+}
+
 /* Owns options. What went wrong is in the log. */
 static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
 {
@@ -283,7 +294,8 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);
 	}
-	plugin->reload = plugin->broker ? reload_new(options, plugin->broker) : NULL;
+	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
+	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->broker, plugin->sys_tree) : NULL;
 	if (!plugin->reload) {
 		broker_log(MOSQ_LOG_ERR, "No memory for the plugin.");
 		rc = MOSQ_ERR_NOMEM;
@@ -477,6 +489,7 @@ static int on_tick(int event, void *event_data, void *userdata)
 	int rc = broker_on_tick(event, event_data, plugin->broker);
 
 	look_at_python(plugin);
+	sys_tree_tick(plugin->sys_tree);
 	take_leave(plugin);
 	return rc;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "heartbeat.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -65,6 +66,10 @@ static int append(PyObject *list, struct pymessage_state *state, struct message 
 	case MESSAGE_PUBLISH:
 	case MESSAGE_CONNECT:
 	case MESSAGE_DISCONNECT:
+		if (message->by_session) {
+			/* All others the broker thread has counted. */
+			statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
+		}
 		return append_deliveries(list, state, message);
 	case MESSAGE_ANSWER:
 		name = "answer";
@@ -156,11 +161,21 @@ static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py
 		PyErr_SetString(PyExc_TypeError, "publish() takes consumer, topic, payload, qos, retain and properties");
 		return NULL;
 	}
+	/* One after the other: an exception must not be set while the next is looked at, which may run Python code. */
 	consumer = PyLong_AsUnsignedLongLong(arguments[0]);
+	if (consumer == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
 	content.topic = PyUnicode_AsUTF8AndSize(arguments[1], &topic_length);
+	if (!content.topic) {
+		return NULL;
+	}
 	qos = PyLong_AsLong(arguments[3]);
+	if (qos == -1 && PyErr_Occurred()) {
+		return NULL;
+	}
 	retain = PyObject_IsTrue(arguments[4]);
-	if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
+	if (retain < 0 || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
 			PyObject_GetBuffer(arguments[2], &payload, PyBUF_SIMPLE)) {
 		return NULL;
 	}
@@ -361,6 +376,23 @@ static PyObject *module_raise(PyObject *module, PyObject *arguments)
 	Py_RETURN_NONE;
 }
 
+/* Once a message: what this costs, every message costs. */
+static PyObject *module_handled(PyObject *module, PyObject *argument)
+{
+	unsigned long long since = PyLong_AsUnsignedLongLong(argument);
+	uint64_t now;
+
+	(void)module;
+	if (since == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	now = now_ns();
+	if (since) {
+		statistics_handled(context->statistics, now - since);
+	}
+	return PyLong_FromUnsignedLongLong(now);
+}
+
 /* ---- whether Python runs ---- */
 
 static PyObject *module_beat(PyObject *module, PyObject *unused)
@@ -432,6 +464,7 @@ static PyMethodDef module_methods[] = {
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
 	{"beat", module_beat, METH_NOARGS, "Says that Python runs; how long the broker has not heard so, in seconds."},
 	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},
+	{"handled", module_handled, METH_O, "Counts the time since then, unless that is 0; the time now."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},
 	{NULL, NULL, 0, NULL},
 };

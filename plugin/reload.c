@@ -8,17 +8,20 @@
 #include "conf.h"
 #include "mosquitto_api.h"
 #include "options.h"
+#include "sys_tree.h"
 #include "text.h"
 
 struct reload {
 	const struct options *first; /* since the start; whatever is not applied at once is compared with these */
 	struct options *last;        /* of the last reload, whose values are in force now; NULL: there was none */
 	struct broker *broker;
+	struct sys_tree *sys_tree;
 	struct conf_place place;
 };
 
-struct reload *reload_new(const struct options *options, struct broker *broker)
+struct reload *reload_new(const struct options *options, struct broker *broker, struct sys_tree *sys_tree)
 {
+	unsigned int sys_interval = CONF_SYS_INTERVAL;
 	struct reload *reload = calloc(1, sizeof(*reload));
 
 	if (reload && conf_find(&reload->place) != MOSQ_ERR_SUCCESS) {
@@ -28,6 +31,9 @@ struct reload *reload_new(const struct options *options, struct broker *broker)
 	if (reload) {
 		reload->first = options;
 		reload->broker = broker;
+		reload->sys_tree = sys_tree;
+		(void)conf_sys_interval(&reload->place, &sys_interval);
+		sys_tree_set_interval(sys_tree, sys_interval);
 	}
 	return reload;
 }
@@ -101,11 +107,15 @@ int reload_on_event(int event, void *event_data, void *userdata)
 {
 	struct reload *reload = userdata;
 	struct options *options = read_options(reload);
+	unsigned int sys_interval;
 
 	(void)event;
 	(void)event_data; /* has no options on any version */
 	if (options) {
 		change_to(reload, options);
+	}
+	if (conf_sys_interval(&reload->place, &sys_interval)) {
+		sys_tree_set_interval(reload->sys_tree, sys_interval);
 	}
 	return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
 }

@@ -3,7 +3,9 @@
  * to within 12.5 %, with a few hundred counters and one addition a message. */
 #include "statistics.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +36,7 @@ static const char *const names[STATISTICS_COUNT] = {
 	[STATISTICS_SESSION] = "session/state",
 	[STATISTICS_WAKE_UPS] = "wake_ups",
 	[STATISTICS_MEMORY] = "memory",
+	[STATISTICS_UPTIME] = "uptime",
 };
 
 struct statistics {
@@ -78,6 +81,17 @@ uint64_t statistics_get(const struct statistics *statistics, enum statistic whic
 const char *statistics_name(enum statistic which)
 {
 	return names[which];
+}
+
+size_t statistics_text(enum statistic which, uint64_t value, char text[STATISTICS_TEXT_MAX])
+{
+	static const char *const sessions[] = {[STATISTICS_SESSION_OFF] = "off", [STATISTICS_SESSION_DOWN] = "down",
+			[STATISTICS_SESSION_UP] = "up"};
+
+	if (which == STATISTICS_SESSION && value < sizeof(sessions) / sizeof(sessions[0])) {
+		return (size_t)snprintf(text, STATISTICS_TEXT_MAX, "%s", sessions[value]);
+	}
+	return (size_t)snprintf(text, STATISTICS_TEXT_MAX, "%" PRIu64, value);
 }
 
 enum statistic statistics_find(const char *name)

@@ -5,13 +5,14 @@
 #ifndef MQTTASGI_STATISTICS_H
 #define MQTTASGI_STATISTICS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct statistics;
 
 /* In the order in which they are published. */
 enum statistic {
-	STATISTICS_RECEIVED,               /* messages handed to consumers, each once */
+	STATISTICS_RECEIVED,               /* messages for consumers that came into their queue, by either lane, each once */
 	STATISTICS_SENT,                   /* messages that consumers published and the broker took */
 	STATISTICS_DROPPED_QUEUE,          /* of those for consumers: queue_size or queue_bytes was reached */
 	STATISTICS_DROPPED_CONSUMER_QUEUE, /* the same for one consumer's consumer_queue_size or consumer_queue_bytes */
@@ -30,11 +31,17 @@ enum statistic {
 	STATISTICS_HANDLING_P50,           /* microseconds from receive() to receive(), in the last interval with messages */
 	STATISTICS_HANDLING_P99,
 	STATISTICS_LONGEST_BLOCK,          /* milliseconds for which the event loop did not react */
-	STATISTICS_SESSION,                /* 0 off, 1 down, 2 up */
+	STATISTICS_SESSION,                /* an enum statistics_session */
 	STATISTICS_WAKE_UPS,               /* signals to the broker thread */
-	STATISTICS_MEMORY,                 /* bytes of the broker's process that are in memory */
+	STATISTICS_MEMORY,                 /* bytes of the broker's process that are in memory; 0: not known */
+	STATISTICS_UPTIME,                 /* seconds since the plugin's start; the last, so it ends what an interval brings */
 	STATISTICS_COUNT
 };
+
+enum statistics_session { STATISTICS_SESSION_OFF, STATISTICS_SESSION_DOWN, STATISTICS_SESSION_UP };
+
+/* Room for what statistics_text() writes. */
+#define STATISTICS_TEXT_MAX 24
 
 /* NULL when memory ran out. */
 struct statistics *statistics_new(void);
@@ -52,6 +59,9 @@ uint64_t statistics_get(const struct statistics *statistics, enum statistic whic
 
 /* The topic's end, `messages/received`. */
 const char *statistics_name(enum statistic which);
+
+/* Writes a value as it is published; returns its length. */
+size_t statistics_text(enum statistic which, uint64_t value, char text[STATISTICS_TEXT_MAX]);
 
 /* The number with this name; STATISTICS_COUNT: there is none. */
 enum statistic statistics_find(const char *name);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +73,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         for log in sorted(folder.glob("broker-*/broker.log")):
             text = log.read_text(errors="replace")
             report.sections.append((f"{log.parent.name}: broker.log (its end)", text[-6000:]))
+
+
+_tried_again: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write the names of tests that passed at the second try only to the file `MQTTASGI_SECOND_TRY`, one a line.
+
+    pytest-rerunfailures makes the outcome `rerun`. With pytest-xdist each worker would write them as well.
+    """
+    if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+        _tried_again.add(report.nodeid)
+    file = os.environ.get("MQTTASGI_SECOND_TRY")
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if file and not is_worker and report.when == "call" and report.passed and report.nodeid in _tried_again:
+        with open(file, "a") as names:
+            names.write(f"{report.nodeid}\n")

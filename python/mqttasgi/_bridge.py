@@ -181,6 +181,14 @@ class Bridge(Protocol):
         """Says that no more beats will come."""
         ...
 
+    def handled(self, since: int) -> int:
+        """Counts that a message was handled from `since` until now, unless that is 0.
+
+        Returns:
+            What to say for `since` the next time: the time now, in nanoseconds.
+        """
+        ...
+
     def options(self) -> Options:
         """The administrator's options."""
         ...

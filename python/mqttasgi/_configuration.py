@@ -238,10 +238,10 @@ def _session_address(settings: Settings, places: Places, mirrors: bool) -> tuple
         return settings.host, 0
     if mirrors or settings.cert or settings.transport == "websockets":
         return f"{places.sockets}/session.sock", 0
-    return _loopback(settings.host), settings.port
+    return loopback(settings.host), settings.port
 
 
-def _loopback(host: str) -> str:
+def loopback(host: str) -> str:
     """Where a listener at all addresses is reached from here."""
     try:
         address = ipaddress.ip_address(host)
@@ -269,7 +269,7 @@ def _listeners(settings: Settings, session: tuple[str, int], mirrors: bool) -> l
     if settings.transport == "websockets":
         made.append(Line("protocol websockets", "They speak MQTT over websockets."))
     if settings.cert:
-        _check_certificate(settings)
+        check_certificate(settings)
         made.append(
             Line(f"certfile {settings.cert}", "With TLS; the broker's user must be able to read these files.")
         )
@@ -289,7 +289,7 @@ def _listeners(settings: Settings, session: tuple[str, int], mirrors: bool) -> l
     return made
 
 
-def _check_certificate(settings: Settings) -> None:
+def check_certificate(settings: Settings) -> None:
     """Raise `UsageError` where cert, key or cacert are not what they should be."""
     import ssl
 
@@ -324,7 +324,7 @@ def _bridge(settings: Settings) -> list[Line]:
             "transport",
             f"Mosquitto mirrors another broker over tcp only; name the tcp port of {settings.host}",
         )
-    _check_certificate(settings)
+    check_certificate(settings)
     address = f"[{settings.host}]" if ":" in settings.host else settings.host
     made = [
         Line("", "the broker that is mirrored"),

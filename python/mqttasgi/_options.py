@@ -118,6 +118,8 @@ def _folder(value: str) -> str:
 
 def _application(value: str) -> str:
     value = value.strip()
+    if value == "status":
+        raise ValueError("is no application; it comes first, as in: mqttasgi status --watch")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
         hint = ""
         module = re.sub(r"\.py$", "", value).strip("/").replace("/", ".")
@@ -329,6 +331,20 @@ APPLICATION = Option(
 
 OPTIONS = (APPLICATION, *PARAMETERS, *EXTRAS)
 
+#: What `status` takes of them, with what they mean to it: it connects to the listener that they describe.
+STATUS_HELP = {
+    "host": "where the broker listens; 0.0.0.0 stands for this machine, a path for a unix socket",
+    "port": "the port there",
+    "username": "log in as this user",
+    "password": PARAMETERS[3].help,
+    "cert": "on this machine the listener's certificate, which is trusted; shown where one is wanted",
+    "key": "the certificate's key",
+    "cacert": "connect with TLS; the CA that signed the listener's certificate",
+    "use_ssl": "true: connect with TLS, and trust the system's CAs where there is no cacert",
+    "transport": "what the listener speaks: tcp or websockets",
+}
+STATUS = tuple(option for option in PARAMETERS if option.name in STATUS_HELP)
+
 #: Options of the plugin alone that the command gives it where nobody else does.
 PYTHON_PATH, VIRTUALENV, ENV_FILE = "MQTTASGI_PYTHON_PATH", "MQTTASGI_VIRTUALENV", "MQTTASGI_ENV_FILE"
 
@@ -391,7 +407,8 @@ class Parser(argparse.ArgumentParser):
                 return f"unknown argument {word}, did you mean {names[close[0]]}?"
             if word.startswith("-"):
                 return f"unknown argument {word}; --help lists all"
-            return f"{word} is one word too many after the application"
+            is_start = any(action.dest == "application" for action in self._actions)
+            return f"{word} is one word too many" + (" after the application" if is_start else "")
         return message
 
 
@@ -399,12 +416,13 @@ def parser(prog: str) -> Parser:
     """Return the parser of the command line; texts are checked later, with those from elsewhere."""
     made = Parser(
         prog=prog,
-        usage=f"{prog} [option ...] [package.module:name]",
+        usage=f"{prog} [option ...] [package.module:name]\n       {prog} status [option ...]",
         description="Starts Mosquitto with an ASGI application inside: Django Channels consumers that hear "
         "and publish MQTT messages without a connection in between.",
         epilog="Every option can also come from an environment variable (in brackets) or from a line in a "
-        ".env file in this folder; the first of argument, environment and .env wins.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
+        ".env file in this folder; the first of argument, environment and .env wins. "
+        f"{prog} status prints the numbers of a broker that runs: {prog} status --help.",
+        formatter_class=_formatter,
         add_help=False,
         allow_abbrev=False,
     )
@@ -438,9 +456,38 @@ def parser(prog: str) -> Parser:
     return made
 
 
-def _help(option: Option) -> str:
+def status_parser(prog: str) -> Parser:
+    """Return the parser of `status` and what follows it."""
+    made = Parser(
+        prog=prog,
+        usage=f"{prog} status [option ...]",
+        description="Connects to a broker with the plugin and prints what the plugin counts: messages, "
+        "queues, consumers, times.",
+        epilog="Where an option is not given, the environment variable and the .env file say where the "
+        "broker is, as they do when it is started. Exit status 1 where there is nothing to print.",
+        formatter_class=_formatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    made.add_argument("command", choices=["status"], metavar="status", help=argparse.SUPPRESS)
+    group = made.add_argument_group("the broker")
+    for option in STATUS:
+        text = _help(option, STATUS_HELP[option.name])
+        group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=text)
+    group = made.add_argument_group("what is printed")
+    group.add_argument("--json", action="store_true", help="one JSON object, by the names of the topics")
+    group.add_argument("--watch", action="store_true", help="again whenever there is news, until Ctrl-C")
+    group.add_argument("-h", "--help", dest="help", action="store_true", help="print this")
+    return made
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=30, width=100)
+
+
+def _help(option: Option, text: str = "") -> str:
     default = "" if option.default in (None, False, "") else f", default {str(option.default).lower()}"
-    return f"{option.help} [{option.variable}{default}]".replace("%", "%%")
+    return f"{text or option.help} [{option.variable}{default}]".replace("%", "%%")
 
 
 # ---- from texts to settings ----
@@ -465,8 +512,33 @@ def resolve(
     """
     settings = Settings()
     settings.plugin_options = _plugin_options(arguments.plugin_options)
+    _take_values(settings, OPTIONS, arguments, environment, folder)
+    settings.application = settings.application or application or ""
+    check_together(settings)
+    return settings
+
+
+def resolve_status(arguments: argparse.Namespace, environment: Mapping[str, str], folder: Path) -> Settings:
+    """Return which broker is asked, as `resolve` does; what `status` has no use for has its default.
+
+    Raises:
+        UsageError: A value makes no sense, or two do not go together.
+    """
+    settings = Settings()
+    _take_values(settings, STATUS, arguments, environment, folder)
+    _check_connection(settings)
+    return settings
+
+
+def _take_values(
+    settings: Settings,
+    options: Sequence[Option],
+    arguments: argparse.Namespace,
+    environment: Mapping[str, str],
+    folder: Path,
+) -> None:
     settings.variables = _read_dotenv(settings, environment, folder)
-    for option in OPTIONS:
+    for option in options:
         text, source = _find(option, arguments, environment, settings)
         if text is None:
             setattr(settings, option.name, option.default)
@@ -480,9 +552,6 @@ def resolve(
             shown = "" if option.secret or not text else f"{_quote(text)} "
             raise settings.complain(option.name, f"{shown}{error}") from None
         setattr(settings, option.name, value)
-    settings.application = settings.application or application or ""
-    check_together(settings)
-    return settings
 
 
 def _find(
@@ -559,6 +628,14 @@ def check_together(settings: Settings) -> None:
         raise UsageError(
             "no application: name it as the last argument, package.module:name, or in MQTTASGI_APPLICATION"
         )
+    _check_connection(settings)
+    if settings.user is not None and os.geteuid() != 0:
+        raise settings.complain(
+            "user", "only root can become another user; start the command as that user instead"
+        )
+
+
+def _check_connection(settings: Settings) -> None:
     if bool(settings.cert) != bool(settings.key):
         has, lacks = ("cert", "key") if settings.cert else ("key", "cert")
         raise settings.complain(
@@ -581,10 +658,6 @@ def check_together(settings: Settings) -> None:
         )
     elif settings.port == 0:
         raise settings.complain("port", "0 is no port; a port is a number from 1 to 65535")
-    if settings.user is not None and os.geteuid() != 0:
-        raise settings.complain(
-            "user", "only root can become another user; start the command as that user instead"
-        )
 
 
 def _check_socket(settings: Settings) -> None:

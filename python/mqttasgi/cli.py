@@ -1,7 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
 """The command `mqttasgi`: a broker with an application in it, from one line.
 
-Exit status: the broker's own, or 0 and 1 from `--check`, or 2 with one sentence where it was used wrongly.
+Exit status: the broker's own, or 0 and 1 from `--check` and `status`, or 2 with one sentence where it was
+used wrongly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import _launch, _options, _reload
+from . import _launch, _options, _reload, _status
 from ._configuration import is_elsewhere, python_path
 from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
 
@@ -42,6 +43,9 @@ def main(
     except (UsageError, _launch.LaunchError) as error:
         print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
         return 2
+    except _status.StatusError as error:
+        print(f"{prog}: {error}.", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # Whoever reads what --help and --print-config print has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -67,6 +71,8 @@ def _folder(project: Optional[str]) -> Path:
 
 
 def _run(words: list[str], prog: str, application: Optional[str], project: Path) -> int:
+    if _is_status(words):
+        return _run_status(words, prog, project)
     parser = _options.parser(prog)
     _complete(parser)
     found = parser.parse_args(words)
@@ -101,6 +107,27 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
     _launch.start(settings, project)
 
 
+def _is_status(words: list[str]) -> bool:
+    if "_ARGCOMPLETE" not in os.environ:
+        return words[:1] == ["status"]
+    line = os.environ.get("COMP_LINE", "")
+    said = line.split()
+    return said[1:2] == ["status"] and (len(said) > 2 or line.endswith(" "))
+
+
+def _run_status(words: list[str], prog: str, project: Path) -> int:
+    parser = _options.status_parser(prog)
+    _complete(parser)
+    found = parser.parse_args(words)
+    if found.help:
+        parser.print_help()
+        return 0
+    settings = _options.resolve_status(found, os.environ, project)
+    settings.bridge = is_elsewhere(settings)
+    _status.run(settings, as_json=found.json, watch=found.watch)
+    return 0
+
+
 def _complete(parser: argparse.ArgumentParser) -> None:
     """Completion in bash: `eval "$(register-python-argcomplete mqttasgi)"`."""
     if "_ARGCOMPLETE" not in os.environ:
@@ -122,7 +149,8 @@ def _complete(parser: argparse.ArgumentParser) -> None:
         elif kind == "FOLDER":
             completer = DirectoriesCompleter()
         elif action.dest == "application":
-            completer = ChoicesCompleter(_applications())
+            first = len(os.environ.get("COMP_LINE", "").split()) <= 2
+            completer = ChoicesCompleter([*_applications(), *(["status"] if first else [])])
         action.completer = completer  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser)
 

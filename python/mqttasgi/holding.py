@@ -24,6 +24,9 @@ class ConsumerHold:
         #: By topic.
         self._retained: dict[str, Delivery] = {}
 
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._retained)
+
     def add(self, delivery: Delivery) -> None:
         """Keeps a delivery back."""
         message = delivery[1]

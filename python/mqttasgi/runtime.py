@@ -54,6 +54,8 @@ class Consumer:
     """One running instance of an ASGI application, or one that is about to. Loop thread only."""
 
     __slots__ = (
+        "_began",
+        "_handled",
         "_hold",
         "_runtime",
         "_taken",
@@ -116,6 +118,9 @@ class Consumer:
         self.topic: Optional[str] = None
         self.ended = False
         self._taken = 0
+        #: When receive() returned the message that is being handled, as `_handled` says the time; 0: none is.
+        self._began = 0
+        self._handled = runtime.bridge.handled
         #: What waits for retained messages to come first; None: nothing does.
         self._hold: Optional[ConsumerHold] = None
         #: The application has asked for its second event: connect() has returned.
@@ -137,7 +142,9 @@ class Consumer:
 
     def start(self) -> None:
         """Runs the application, beginning with `mqtt.connect`."""
-        self.restart = None
+        if self.restart is not None:
+            self.restart = None
+            self._runtime.restarted()
         scope = {
             **(self.parameters or {}),
             "type": "mqtt",
@@ -220,26 +227,37 @@ class Consumer:
         else:
             self.feed(delivery)
 
-    def forget(self) -> None:
+    def forget(self) -> int:
         """Drops what it will not receive any more: messages count towards the queue's bound while they live,
         and the traceback of an error keeps a consumer alive for long.
+
+        Returns:
+            How many messages that were.
         """
+        dropped = sum(isinstance(item, tuple) for item in self.queue)
+        if self._hold is not None:
+            dropped += len(self._hold)
         self.queue.clear()
         self.queue_bytes = 0
         self._hold = None
+        return dropped
 
     async def receive(self) -> Event:
         """ASGI's `receive`."""
         if children.forked:
             children.end()
         self._taken += 1
+        if self._began:
+            self._began = self._handled(self._began)
         if not self.connected and self._taken == 2:
             self.connected = True
             self.connected_at = self._runtime.loop.time()
             self._runtime.connected(self)
         if self._taken % TURN == 0 and self.queue:
+            self._began = 0
             await asyncio.sleep(0)
         while not self.queue:
+            self._began = 0
             self.waiter = self._runtime.loop.create_future()
             await self.waiter
         item = self.queue.popleft()
@@ -254,9 +272,12 @@ class Consumer:
                     mqtt["reason"] = disconnect_reason(**mqtt["reason"])
             elif self.identifiers:
                 add_identifiers(mqtt, self._identifiers_of(item))
+            if not self._began:
+                self._began = self._handled(0)
             return event
         # A message that was given back has a topic, too.
         self.topic = item["mqtt"].get("topic")
+        self._began = 0
         return item
 
     def give_back(self, event: Event) -> None:
@@ -372,6 +393,8 @@ class Runtime:
         self._settled = False
         #: Consumers whose connect() has not returned.
         self._connecting = 0
+        #: Consumers that have failed and wait for their next start.
+        self._restarting = 0
         #: What waits for the session, whomever it is for; None: nothing does.
         self.general_hold: Optional[GeneralHold] = None
         self._handles = itertools.count(1)
@@ -414,6 +437,8 @@ class Runtime:
                         hold.add(item)  # type: ignore[arg-type]
                     else:
                         consumer.feed(item)  # type: ignore[arg-type]
+                else:
+                    self.bridge.add("messages/dropped/consumer_ended", 1)
             else:
                 self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
                 hold = self.general_hold
@@ -560,7 +585,19 @@ class Runtime:
         self._connecting += 1
         self._consumers[consumer.handle] = consumer
         self._by_app_id[app_id] = consumer
+        self._tell_numbers()
         return consumer
+
+    def _tell_numbers(self) -> None:
+        """Tells statistics how many consumers there are."""
+        self.bridge.set("consumers/running", len(self._consumers) - self._restarting)
+        self.bridge.set("consumers/restarting", self._restarting)
+
+    def restarted(self) -> None:
+        """Told by a consumer that has taken a failed one's place and now starts."""
+        self._restarting -= 1
+        self.bridge.add("consumers/restarted", 1)
+        self._tell_numbers()
 
     def _end_subscriptions(self, consumer: Consumer) -> None:
         for topic_filter in consumer.subscriptions:
@@ -629,11 +666,14 @@ class Runtime:
         consumer.ended = True
         if consumer.restart is not None:
             consumer.restart.cancel()
+            self._restarting -= 1
         self._end_subscriptions(consumer)
         del self._consumers[consumer.handle]
-        consumer.forget()
+        dropped = consumer.forget()
         if self.general_hold is not None:
-            self.general_hold.take(consumer.handle)
+            dropped += len(self.general_hold.take(consumer.handle))
+        self.bridge.add("messages/dropped/consumer_ended", dropped)
+        self._tell_numbers()
         if self._by_app_id.get(consumer.app_id) is consumer:
             del self._by_app_id[consumer.app_id]
         if not self.stopped:
@@ -653,6 +693,7 @@ class Runtime:
                 f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. Restart "
                 "the broker when it is mended; plugin_opt_retries says how often it is tried, 0 for ever."
             )
+            self.bridge.add("consumers/failed", 1)
             return False
         if consumer.watches:
             # One that watches anew is told of all who are there.
@@ -665,6 +706,8 @@ class Runtime:
         delay = restart_delay(successor.failures)
         self.log(f"Consumer {consumer} is restarted in {delay:g} s.")
         successor.restart = self.loop.call_later(delay, successor.start)
+        self._restarting += 1
+        self._tell_numbers()
         return True
 
     # ---- the end ----

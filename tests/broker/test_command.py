@@ -408,7 +408,14 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert versions["Mosquitto"].startswith(".".join(map(str, mosquitto_version())))
     done = run_command("--help", folder=tmp_path, COLUMNS="300")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("-H", "--host HOST", "[MQTT_HOSTNAME, default localhost]", "-SSL", "--use-ssl BOOL"):
+    for words in (
+        "mqttasgi status --help",
+        "-H",
+        "--host HOST",
+        "[MQTT_HOSTNAME, default localhost]",
+        "-SSL",
+        "--use-ssl BOOL",
+    ):
         assert words in " ".join(done.stdout.split())
 
 
@@ -493,6 +500,21 @@ def test_the_console_script(command: CommandFactory, script: Path) -> None:
         ("mqttasgi -C c", {"cert.pem"}),
         ("mqttasgi --persistence k", {"kept/"}),
         ("mqttasgi -p 1884 my", {"mysite.asgi:application"}),
+        ("mqttasgi st", {"status"}),
+        ("mqttasgi -p 1884 st", set()),
+        (
+            "mqttasgi status --",
+            {"--json", "--watch", "--help", "--host", "--port", "--username", "--password"}
+            | {"--cert", "--key", "--cacert", "--use-ssl", "--transport"},
+        ),
+        ("mqttasgi status -T ", {"tcp", "websockets"}),
+        ("mqttasgi s", {"status"}),
+        (
+            "mqttasgi status --",
+            {"--json", "--watch", "--help", "--host", "--port", "--username", "--password"}
+            | {"--cert", "--key", "--cacert", "--use-ssl", "--transport"},
+        ),
+        ("mqttasgi status -C c", {"cert.pem"}),
     ],
 )
 def test_completion(script: Path, tmp_path: Path, line: str, expected: set[str]) -> None:

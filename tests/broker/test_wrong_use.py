@@ -54,6 +54,18 @@ TABLE = [
         {"MQTTASGI_APPLICATION": "mysite"},
     ),
     Wrong(f"{APP} 1883", "1883 is one word too many after the application"),
+    # The numbers of a broker that runs.
+    Wrong("-p 1884 status",
+          'argument APPLICATION: "status" is no application; it comes first, as in: mqttasgi status --watch'),
+    Wrong(f"status {APP}", f"{APP} is one word too many"),
+    Wrong("status --wath", "unknown argument --wath, did you mean --watch?"),
+    Wrong("status -r 3", "unknown argument -r; --help lists all"),
+    Wrong("status -p x", 'argument -p/--port: "x" is not a number from 1 to 65535'),
+    Wrong("status", 'FOLDER/.env, MQTT_PORT: "x" is not a number from 1 to 65535', {}, "MQTT_PORT=x\n"),
+    Wrong("status -P secret", "argument -P/--password: there is no username that it belongs to; give one too (-U)"),
+    Wrong("status -C FOLDER/notes.txt",
+          "argument -C/--cert: a certificate and its key belong together, and key is missing; give both (-C and -K)"),
+    Wrong("status -S FOLDER/notes.txt", "argument -S/--cacert: FOLDER/notes.txt is not a CA's certificate in PEM form"),
     # Arguments that are not there.
     Wrong(f"--prot 1883 {APP}", "unknown argument --prot, did you mean --port?"),
     Wrong(f"--clean-session false {APP}", "unknown argument --clean-session, did you mean --cleansession?"),
@@ -270,7 +282,9 @@ def test_one_sentence(
     def filled(text: str) -> str:
         return text.replace("FOLDER", str(files)).replace("TAKEN", str(taken))
 
-    status = cli.main([*as_root(), *filled(wrong.words).split()])
+    words = filled(wrong.words).split()
+    # What would start a broker.
+    status = cli.main(words if words[:1] == ["status"] else [*as_root(), *words])
     said = capfd.readouterr()
     # Mosquitto 2.1 quotes otherwise.
     assert said.err.replace("'max_inflight_mesages'", '"max_inflight_mesages"') == (

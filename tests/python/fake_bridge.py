@@ -89,6 +89,9 @@ class FakeBridge:
         #: How often Python has said that it runs; and for how long the broker pretends not to have heard it.
         self.beats = 0
         self.silence = 0.0
+        #: A clock that goes on with each look at it, and what it was when the handled messages were received.
+        self.now = 100
+        self.handled_since: list[int] = []
 
     def close(self) -> None:
         os.close(self._readable)
@@ -192,6 +195,12 @@ class FakeBridge:
 
     def rest(self) -> None:
         self.beats = 0
+
+    def handled(self, since: int) -> int:
+        if since:
+            self.handled_since.append(since)
+        self.now += 1
+        return self.now
 
     def options(self) -> Options:
         return {

@@ -141,6 +141,45 @@ static void test_sections(void **state)
 							 "plugin_use x\nplugin_opt_a 3\nplugin_use hub\nplugin_opt_b 4\nplugin_use\nplugin_opt_b 5\n");
 }
 
+/* Seconds; -1: there is no answer. */
+static int sys_interval_of(const char *content)
+{
+	unsigned int seconds = 12345;
+
+	write_file("main.conf", content);
+	return conf_sys_interval(&place, &seconds) ? (int)seconds : (assert_int_equal(seconds, 12345), -1);
+}
+
+static void test_sys_interval(void **state)
+{
+	unsigned int seconds = 7;
+	struct conf_place nowhere = {NULL, folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+
+	(void)state;
+	assert_int_equal(sys_interval_of(""), 10);
+	assert_int_equal(sys_interval_of("sys_interval 3\n"), 3); /* also without our plugin line */
+	assert_int_equal(sys_interval_of(OURS "plugin_opt_a 1\n  sys_interval   0 \r\n"), 0);
+	assert_int_equal(sys_interval_of("sys_interval 3\nsys_interval 65535"), 65535);
+	assert_int_equal(sys_interval_of("#sys_interval 3\nsys_intervals 4\nsys_interval\t4\n"), 10);
+	assert_int_equal(sys_interval_of("sys_interval 5 # seconds\n"), 5);
+	assert_int_equal(sys_interval_of("sys_interval often\n"), 0);
+	assert_int_equal(sys_interval_of("sys_interval -1\nsys_interval 2\n"), -1);
+	assert_int_equal(sys_interval_of("sys_interval 65536\n"), -1);
+	assert_int_equal(sys_interval_of("sys_interval\n"), -1);
+
+	assert_int_equal(mkdir(path_of("more"), 0755), 0);
+	write_file("more/1.conf", "sys_interval 20\n");
+	write_file("more/2.conf", "sys_interval 21\n");
+	assert_int_equal(sys_interval_of("sys_interval 3\ninclude_dir more\n"), 21);
+	assert_int_equal(sys_interval_of("include_dir more\nsys_interval 3\n"), 3);
+	assert_int_equal(sys_interval_of("sys_interval 3\ninclude_dir none\n"), -1);
+
+	assert_int_equal(unlink(path_of("main.conf")), 0);
+	assert_false(conf_sys_interval(&place, &seconds));
+	assert_false(conf_sys_interval(&nowhere, &seconds));
+	assert_int_equal(seconds, 7);
+}
+
 static void test_other_names_of_the_file(void **state)
 {
 	char content[512], own[128];
@@ -292,6 +331,7 @@ int main(void)
 			test(test_other_names_of_the_file),
 			test(test_one_section),
 			test(test_include_dir),
+			test(test_sys_interval),
 			test(test_what_cannot_be_read),
 			test(test_many_lines),
 			test(test_scarce_memory),

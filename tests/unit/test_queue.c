@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "message.h"
 #include "queue.h"
@@ -346,6 +347,7 @@ static void test_no_memory(void **state)
 
 #define RACERS_MAX 2
 #define ROUNDS 50000
+#define RACE_SECONDS 10 /* on a busy machine each meeting costs others' time slices: fewer rounds are enough then */
 
 /* Threads meet here so that what follows happens at the same moment. */
 struct meeting {
@@ -366,6 +368,7 @@ static void meet(struct meeting *meeting)
 struct race {
 	struct queue *queue;
 	struct meeting before, after;
+	atomic_bool ends;     /* with this round */
 	atomic_uint finished; /* pushers, of this round */
 	atomic_ulong refused;
 	size_t payload_length;
@@ -384,11 +387,13 @@ static void *race_pusher(void *argument)
 {
 	struct race *race = argument;
 	struct message *message;
+	bool ends = false;
 	int round;
 
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; !ends; round++) {
 		message = new_message(1, race->payload_length);
 		meet(&race->before);
+		ends = atomic_load(&race->ends);
 		pause_a_little((unsigned int)round / 64 % 64);
 		if (!queue_push(race->queue, message)) {
 			atomic_fetch_add(&race->refused, 1);
@@ -425,6 +430,7 @@ static void check_refusals_are_never_lost(unsigned int pushers, size_t max_bytes
 {
 	struct race race = {.payload_length = payload_length};
 	pthread_t threads[RACERS_MAX];
+	time_t end = time(NULL) + RACE_SECONDS;
 	unsigned int i;
 	int round, lost = 0;
 
@@ -434,8 +440,9 @@ static void check_refusals_are_never_lost(unsigned int pushers, size_t max_bytes
 	for (i = 0; i < pushers; i++) {
 		assert_int_equal(pthread_create(&threads[i], NULL, race_pusher, &race), 0);
 	}
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; !atomic_load(&race.ends); round++) {
 		assert_true(push(race.queue, 0));
+		atomic_store(&race.ends, round + 1 >= ROUNDS || time(NULL) >= end);
 		atomic_store(&race.finished, 0);
 		meet(&race.before);
 		pause_a_little((unsigned int)round % 64);
@@ -452,7 +459,7 @@ static void check_refusals_are_never_lost(unsigned int pushers, size_t max_bytes
 	for (i = 0; i < pushers; i++) {
 		pthread_join(threads[i], NULL);
 	}
-	print_message("%lu pushes of %d refused\n", atomic_load(&race.refused), (int)pushers * ROUNDS);
+	print_message("%lu pushes of %d refused\n", atomic_load(&race.refused), (int)pushers * round);
 	queue_free(race.queue);
 	assert_int_equal(lost, 0);
 }

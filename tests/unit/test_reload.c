@@ -13,6 +13,7 @@
 #include "options.h"
 #include "reload.h"
 #include "scarce_memory.h"
+#include "sys_tree.h"
 
 static struct {
 	bool is_2_1;
@@ -20,6 +21,7 @@ static struct {
 	unsigned int adopted;
 	int verbosity;
 	size_t queue_size;
+	unsigned int sys_interval;
 	char log[2048]; /* level, line, newline */
 } broker;
 
@@ -57,6 +59,12 @@ bool broker_adopt(struct broker *unused, const struct options *now)
 	return true;
 }
 
+void sys_tree_set_interval(struct sys_tree *unused, unsigned int seconds)
+{
+	(void)unused;
+	broker.sys_interval = seconds;
+}
+
 static void write_conf(const char *content)
 {
 	FILE *file = fopen("main.conf", "w");
@@ -84,7 +92,7 @@ static int setup(void **state)
 	if (options_load(&line, 1, &options, &error) != MOSQ_ERR_SUCCESS) {
 		return -1;
 	}
-	reload = reload_new(options, NULL);
+	reload = reload_new(options, NULL, NULL);
 	return reload ? 0 : -1;
 }
 
@@ -107,6 +115,24 @@ static const char *reload_with(const char *content)
 	assert_int_equal(reload_on_event(MOSQ_EVT_RELOAD, NULL, reload),
 			broker.is_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER);
 	return broker.log;
+}
+
+static void test_sys_interval(void **state)
+{
+	(void)state;
+	assert_int_equal(broker.sys_interval, 10); /* at start */
+	assert_string_equal(reload_with("sys_interval 3\n"), "1 No option has changed.\n");
+	assert_int_equal(broker.sys_interval, 3);
+	/* It is the broker's: a mistake of this plugin's lines is no mistake there. */
+	(void)reload_with("sys_interval 4\nplugin_opt_spin x\n");
+	assert_int_equal(broker.sys_interval, 4);
+	assert_int_equal(unlink("main.conf"), 0);
+	(void)reload_on_event(MOSQ_EVT_RELOAD, NULL, reload);
+	assert_int_equal(broker.sys_interval, 4);
+	(void)reload_with("sys_interval 0\n");
+	assert_int_equal(broker.sys_interval, 0);
+	(void)reload_with("");
+	assert_int_equal(broker.sys_interval, 10);
 }
 
 static void test_nothing(void **state)
@@ -209,10 +235,11 @@ static void test_scarce_memory(void **state)
 	broker.no_memory = false;
 	for (n = 1;; n++) {
 		broker.log[0] = '\0';
+		broker.sys_interval = 99;
 		scarce_memory(n, false);
 		assert_int_equal(reload_on_event(MOSQ_EVT_RELOAD, NULL, reload), MOSQ_ERR_PLUGIN_DEFER);
 		failed = scarce_memory_end();
-		if (!failed) {
+		if (!failed || broker.adopted) {
 			break;
 		}
 		assert_string_equal(broker.log, "8 The options stay as they were: no memory\n");
@@ -220,6 +247,8 @@ static void test_scarce_memory(void **state)
 	}
 	assert_string_equal(broker.log, "2 Options changed: verbosity is 1 now.\n");
 	assert_true(n > 10);
+	assert_true(failed); /* reading sys_interval, which then stays */
+	assert_int_equal(broker.sys_interval, 99);
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -228,6 +257,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 			test(test_nothing),
+			test(test_sys_interval),
 			test(test_at_once),
 			test(test_at_the_next_start),
 			test(test_mistakes_change_nothing),

@@ -52,6 +52,23 @@ static void test_adding_setting_raising(void **state)
 	assert_int_equal(statistics_get(statistics, STATISTICS_RECEIVED), 0);
 }
 
+static void test_text(void **state)
+{
+	char text[STATISTICS_TEXT_MAX];
+
+	(void)state;
+	assert_int_equal(statistics_text(STATISTICS_MEMORY, UINT64_MAX, text), 20);
+	assert_string_equal(text, "18446744073709551615");
+	assert_int_equal(statistics_text(STATISTICS_SESSION, STATISTICS_SESSION_OFF, text), 3);
+	assert_string_equal(text, "off");
+	(void)statistics_text(STATISTICS_SESSION, STATISTICS_SESSION_DOWN, text);
+	assert_string_equal(text, "down");
+	(void)statistics_text(STATISTICS_SESSION, STATISTICS_SESSION_UP, text);
+	assert_string_equal(text, "up");
+	(void)statistics_text(STATISTICS_SESSION, 3, text);
+	assert_string_equal(text, "3");
+}
+
 static void check_near(enum statistic which, double expected)
 {
 	double value = (double)statistics_get(statistics, which);
@@ -144,6 +161,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_each_has_a_name_of_its_own, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_adding_setting_raising, set_up, tear_down),
+		cmocka_unit_test(test_text),
 		cmocka_unit_test_setup_teardown(test_percentiles, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_every_time_has_a_bucket, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),

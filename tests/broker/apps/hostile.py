@@ -319,6 +319,10 @@ def signals(consumer: Hostile) -> None:
     signal.siginterrupt(signal.SIGTERM, False)
     signal.set_wakeup_fd(-1)
     signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+
+@action
+def enable_faulthandler(consumer: Hostile) -> None:
     faulthandler.enable()
 
 

@@ -1,0 +1,110 @@
+"""What the runtime counts of its consumers, and how it takes the time of a message."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fake_bridge import FakeBridge, FakeClientMessage
+from running import Start, settle, until
+
+from mqttasgi import runtime as runtime_module
+from mqttasgi.consumers import MqttConsumer
+
+
+class Fragile(MqttConsumer):
+    channel_layer_alias = "none"
+    says: list[str] = []  # noqa: RUF012
+
+    async def connect(self) -> None:
+        await self.subscribe("in/#", 1)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        payload = mqtt_message["payload"].decode()
+        self.says.append(payload)
+        if payload == "raise":
+            raise LookupError("there is no lamp")
+        if payload == "wait":
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    Fragile.says = []
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 0)
+
+
+def numbers(bridge: FakeBridge) -> tuple[int, ...]:
+    return tuple(
+        bridge.statistics[f"consumers/{name}"] for name in ("running", "restarting", "failed", "restarted")
+    )
+
+
+def feed(bridge: FakeBridge, *payloads: str, handle: int = 1) -> None:
+    for payload in payloads:
+        bridge.deliver("in/x", payload.encode(), handle=handle)
+
+
+async def test_consumers_are_counted(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = await start(Fragile.as_asgi(), retries=1)
+    assert numbers(bridge) == (1, 0, 0, 0)
+    for app_id in (7, 8):
+        runtime.spawn(runtime._by_app_id[0], app_id, f"{__name__}.Fragile")
+    await settle()
+    assert numbers(bridge) == (3, 0, 0, 0)
+    feed(bridge, "raise", "alive", handle=2)
+    await until(lambda: "alive" in Fragile.says)
+    assert numbers(bridge) == (3, 0, 0, 1)
+    feed(bridge, "raise", handle=2)
+    await until(lambda: "is given up" in bridge.text())
+    await settle()
+    assert numbers(bridge) == (2, 0, 1, 1)
+    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    feed(bridge, "raise", handle=3)
+    await until(lambda: bridge.statistics["consumers/restarting"] == 1)
+    assert numbers(bridge) == (1, 1, 1, 1)
+    runtime.kill(runtime._by_app_id[0], 8)
+    assert numbers(bridge) == (1, 0, 1, 1)
+
+
+async def test_what_waited_for_one_that_is_given_up(bridge: FakeBridge, start: Start) -> None:
+    """In its queue, behind retained messages, in everybody's hold, and on its way."""
+    runtime = await start(Fragile.as_asgi(), retries=1)
+    dropped = "messages/dropped/consumer_ended"
+    feed(bridge, "raise", "1", "raise", "2", "3")
+    bridge.control("hold", 1, 0)
+    feed(bridge, "4")
+    bridge.deliver("in/r", b"5", retain=True)
+    bridge.control("hold", 0, 7)
+    feed(bridge, "6", "7")
+    await until(lambda: "is given up" in bridge.text())
+    await settle()
+    assert bridge.statistics[dropped] == 6
+    feed(bridge, "8")
+    await until(lambda: bridge.statistics[dropped] == 7)
+    assert Fragile.says == ["raise", "1", "raise"]
+    assert not runtime.stopped
+
+
+async def test_times_are_taken_from_receive_to_receive(bridge: FakeBridge, start: Start) -> None:
+    await start(Fragile.as_asgi())
+    await settle()
+    assert bridge.handled_since == []  # connect() is no message
+    feed(bridge, "1", "2", "wait")
+    await until(lambda: len(bridge.handled_since) == 3)
+    # One look at the clock is the end of a message and the beginning of the next.
+    first = bridge.handled_since[0]
+    assert bridge.handled_since == [first, first + 1, first + 2]
+    assert bridge.now == first + 3
+    feed(bridge, "4")
+    await until(lambda: len(bridge.handled_since) == 4)
+    # The time without a message is nobody's.
+    assert bridge.handled_since[3] == first + 4
+    bridge.give((1, FakeClientMessage({"id": "lamp"}), 0))
+    await until(lambda: len(bridge.handled_since) == 5)
+    bridge.control("stop")
+    await settle()
+    assert len(bridge.handled_since) == 5  # neither is disconnect()
