@@ -22,18 +22,17 @@ def lines(started: Broker, pattern: str) -> list[str]:
     return re.findall(f"mqttasgi: .*{pattern}.*", started.log())
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize(
-    ("worker", "how", "who"),
+    ("loop", "worker", "how", "who"),
     [
-        (0, "sleep", r"apps\.blocking:application \(master, app_id 0\)"),
-        (1, "compute", r"apps\.blocking\.Blocking \(worker, app_id 1\)"),
-        (2, "sleep", r"apps\.blocking\.Layered \(worker, app_id 2\)"),
-        (3, "sleep", r"apps\.blocking\.plain \(worker, app_id 3\)"),
+        ("asyncio", 0, "sleep", r"apps\.blocking:application \(master, app_id 0\)"),
+        ("asyncio", 1, "compute", r"apps\.blocking\.Blocking \(worker, app_id 1\)"),
+        ("uvloop", 2, "sleep", r"apps\.blocking\.Layered \(worker, app_id 2\)"),
+        ("uvloop", 3, "sleep", r"apps\.blocking\.plain \(worker, app_id 3\)"),
     ],
 )
 def test_who_blocks_is_named_with_the_stack(
-    broker: BrokerFactory, worker: int, how: str, who: str, loop: str
+    broker: BrokerFactory, loop: str, worker: int, how: str, who: str
 ) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
@@ -60,7 +59,7 @@ def test_each_time_once(broker: BrokerFactory) -> None:
     started = start(broker)
     client = started.client()
     client.subscribe("done", qos=1)
-    for number in range(1, 4):
+    for number in (1, 2):
         client.publish("do/0/sleep", "x", qos=1)
         client.wait_for("done")
         wait_until(lambda: len(lines(started, "reacts again")) == number, 5, "the word that it reacts again")  # noqa: B023
