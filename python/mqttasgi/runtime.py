@@ -562,10 +562,9 @@ class Runtime:
             )
 
     def find(self, app_id: Any) -> Optional[Consumer]:
-        """The consumer whose scope has this very object as its app_id, also one that was told to disconnect.
-        Any thread.
+        """The consumer that has this very object as its app_id. Any thread, so no code of the application's
+        is run, as its __hash__() or __eq__() would be.
         """
-        # By identity: to compare them may run the application's code.
         for consumer in list(self._consumers.values()):
             if consumer.app_id is app_id:
                 return consumer
@@ -748,7 +747,7 @@ class Runtime:
     # ---- the log ----
 
     def log(self, text: str) -> None:
-        """Writes an error to the broker's log, whatever the application has done to `logging`. Any thread."""
+        """Writes an error to the broker's log, whatever the application has done to `logging`."""
         for line in text.splitlines():
             self.bridge.log(self.bridge.LOG_ERR, line)
 

@@ -119,21 +119,23 @@ class Watchdog:
         # First of all: whatever gives up the global lock lets the loop go on, and then there is less to see.
         sight = self._see() if self._is_news(now, late) else None
         silence = self._bridge.beat()
-        stopped = max(0.0, late - silence) if late > LATE else 0.0
-        kept = late - stopped if late > LATE else 0.0
+        stopped, kept = 0.0, 0.0
+        if late > LATE:
+            stopped = max(0.0, late - silence)
+            kept = late - stopped
+        held = kept >= self._limit
         if self._asked is not None:
             self._asked += stopped
             answered = self._answered
             if answered is None:
-                self._judge(now, sight, kept >= self._limit)
+                self._judge(now, sight, held)
                 return
-            self._judge(answered, None, False)
+            self._judge(answered, None, held)
+            kept = min(kept, now - answered)
             self._is_told = False
-            # It may have answered before something took the lock.
-            kept = min(kept, max(0.0, now - answered))
         # While the watchdog was kept away, so was the loop.
         self._asked, self._answered = now - kept, None
-        self._judge(now, sight, kept >= self._limit)
+        self._judge(now, sight, held)
         self._ask()
 
     def _is_news(self, now: float, late: float) -> bool:
@@ -142,10 +144,11 @@ class Watchdog:
         Frames are not looked at without need: what is held here a moment longer than by its owner is freed
         here, by a thread that it does not expect.
         """
+        if self._answered is None and self._is_told:
+            return False
         if late > LATE and late >= self._limit:
             return True
-        waits = self._asked is not None and self._answered is None and not self._is_told
-        return waits and now - (self._asked or 0.0) >= self._limit
+        return self._asked is not None and self._answered is None and now - self._asked >= self._limit
 
     def _ask(self) -> None:
         # The loop may be closed, by an application that does that.
@@ -166,7 +169,7 @@ class Watchdog:
         """
         assert self._asked is not None
         waited = max(0.0, until - self._asked)
-        self._bridge.raise_to("loop/longest_block", round(waited * 1000))
+        self._bridge.raise_to("loop/longest_block", int(waited * 1000))
         if self._is_told:
             if self._answered is not None:
                 self._bridge.log(
@@ -179,8 +182,8 @@ class Watchdog:
             else:
                 self._bridge.log(
                     self._bridge.LOG_WARNING,
-                    f"The event loop has not reacted for {waited:.1f} s, and reacts again. What blocked it "
-                    "ended before it could be seen.",
+                    f"The event loop did not react for {waited:.1f} s. What blocked it ended before it could "
+                    "be seen.",
                 )
 
     # ---- what the loop's thread does ----
@@ -201,7 +204,7 @@ class Watchdog:
         )
 
     def _culprit(self, frames: list[FrameType]) -> tuple[str, Optional[Consumer]]:
-        """The beginning of a sentence, and the consumer if there is one. The innermost frame comes first."""
+        """The beginning of a sentence, and the consumer, where there is one. The innermost frame is first."""
         event: Optional[str] = None
         owner: Optional[Consumer] = None
         for frame in frames:
@@ -259,7 +262,7 @@ class _Sight(NamedTuple):
 
 def _report(sight: _Sight, waited: float, held: bool) -> list[str]:
     """The lines for the log."""
-    text = f"{sight.who}: the event loop has not reacted for {waited:.1f} s. "
+    text = f"{sight.who}: the loop has not reacted for {waited:.1f} s. "
     if held:
         text += (
             "Python did not run at all; where something keeps its global lock, a thread would not change "

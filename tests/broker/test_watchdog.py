@@ -42,8 +42,8 @@ def test_who_blocks_is_named_with_the_stack(
     other.subscribe("ordinary", qos=1)
     client.publish(f"do/{worker}/{how}", "1", qos=1)
     started.wait_for_log(
-        f"Consumer {who} blocks the event loop, handling a message on topic 'do/{worker}/{how}': the event loop has "
-        "not reacted for"
+        f"Consumer {who} blocks the event loop, handling a message on topic 'do/{worker}/{how}': the loop has not "
+        "reacted for"
     )
     # It blocks still, and the broker serves.
     other.publish("ordinary", "x", qos=1)

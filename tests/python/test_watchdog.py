@@ -1,366 +1,87 @@
-"""Who blocks the event loop is told, without a broker; where it can be, with a clock that the test sets."""
+"""Who blocks the loop is found whatever its frames hold."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from fake_bridge import FakeBridge
-from running import Start, until
 
-from mqttasgi import runtime as runtime_module
-from mqttasgi import watchdog as watchdog_module
-from mqttasgi.consumers import MqttConsumer
+from mqttasgi import runtime as runtimes
 from mqttasgi.runtime import Runtime
 from mqttasgi.watchdog import Watchdog
 
-LIMIT = 2.0
-
-
-class Loop:
-    """Answers when the test says so."""
-
-    def __init__(self) -> None:
-        self.questions: list[Any] = []
-
-    def call_soon_threadsafe(self, callback: Any) -> None:
-        self.questions.append(callback)
-
-
-class Clock:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
-
-
-class Watched:
-    """A watchdog whose looks, clock and loop are the test's."""
-
-    def __init__(self, bridge: FakeBridge, clock: Clock, limit: float = LIMIT) -> None:
-        self.bridge, self.clock, self.loop = bridge, clock, Loop()
-        runtime = Runtime(bridge, self.loop)  # type: ignore[arg-type]
-        self.dog = Watchdog(runtime, limit, runtime_module._run.__code__)
-
-    def after(self, seconds: float, late: float = 0.0) -> Watched:
-        self.clock.now += seconds
-        self.dog.look(self.clock.now, late)
-        return self
-
-    def answer(self, seconds: float = 0.0) -> Watched:
-        self.clock.now += seconds
-        self.loop.questions.pop()()
-        return self
+LIMIT = 0.05
 
 
 @pytest.fixture
-def watched(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(bridge, Clock(monkeypatch))
-
-
-def test_a_loop_that_answers_is_not_told_of(watched: Watched) -> None:
-    for _ in range(20):
-        watched.after(0.5).answer(0.3)
-    assert watched.bridge.lines == []
-    watched.after(0.2)
-    assert watched.bridge.statistics["loop/longest_block"] == 300
-    assert watched.bridge.beats == 21
-
-
-def test_one_that_does_not_is_told_of_once_each_time(watched: Watched) -> None:
-    watched.after(0)
-    for episode in (1, 2):
-        for _ in range(3):
-            watched.after(0.5)
-        assert watched.bridge.text().count("has not reacted") == episode - 1
-        for _ in range(5):
-            watched.after(0.5)
-        assert watched.bridge.text().count("the event loop has not reacted for 2.0 s") == episode
-        assert watched.bridge.statistics["loop/longest_block"] >= 4000
-        watched.answer(0.5).after(0.25)
-        assert watched.bridge.text().count("The event loop reacts again, after 4.5 s.") == episode
-
-
-def test_an_answer_just_before_the_look(watched: Watched) -> None:
-    watched.after(0).answer(2.1).after(0.1)
-    assert "has not reacted for 2.1 s, and reacts again" in watched.bridge.text()
-    assert "reacts again, after" not in watched.bridge.text()
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_pythons_lock_was_held(watched: Watched, answered: bool) -> None:
-    """Before the loop had answered the last question, or, as is usual, after that."""
-    watched.after(0)
-    if answered:
-        watched.answer()
-    watched.bridge.silence = 9.9
-    watched.after(10, late=9.5)
-    assert "Python did not run at all" in watched.bridge.text()
-    assert watched.bridge.text().count("the event loop has not reacted for") == 1
-    watched.bridge.silence = 0.4
-    watched.answer(0.01).after(0.5)
-    assert "The event loop reacts again, after" in watched.bridge.text()
-    assert watched.bridge.statistics["loop/longest_block"] >= 9500
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_the_process_was_stopped(watched: Watched, answered: bool) -> None:
-    """Then the broker has not missed anything either."""
-    watched.after(0)
-    if answered:
-        watched.answer()
-    watched.bridge.silence = 0.6
-    watched.after(3600, late=3599.5)
-    if not answered:
-        watched.answer(0.01)
-    watched.after(0.5)
-    assert watched.bridge.lines == []
-    assert watched.bridge.statistics["loop/longest_block"] < 2000
-
-
-def test_a_loop_that_is_closed_is_none_of_its_business(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def closed(callback: Any) -> None:
-        raise RuntimeError("Event loop is closed")
-
-    monkeypatch.setattr(watched.loop, "call_soon_threadsafe", closed)
-    watched.after(0).after(0.5)
-
-
-# ---- whose fault ----
-
-
-class Guilty(MqttConsumer):
-    channel_layer_alias: Optional[str] = "none"  # type: ignore[assignment]
-
-    async def connect(self) -> None:
-        await self.subscribe("#", 1)
-
-    async def receive(self, mqtt_message: Any) -> None:
-        look()
-        if mqtt_message["topic"] == "task":
-            self.task = asyncio.ensure_future(self.poll())
-
-    async def poll(self) -> None:
-        look()
-
-    async def client_connected(self, client: Any) -> None:
-        look()
-
-
-class Hostile(Guilty):
-    """Resists whoever looks at it from outside."""
-
-    armed = False
-
-    def __getattribute__(self, name: str) -> Any:
-        if Hostile.armed:
-            raise SystemExit(f"{name} was looked at")
-        return super().__getattribute__(name)
-
-    async def receive(self, mqtt_message: Any) -> None:
-        mqtt_message["topic"] = Hostile
-        Hostile.armed = True
-        look()
-        Hostile.armed = False
-
-
-#: What the watchdog's thread saw, each time somebody called look().
-seen: list[Any] = []
-dog: list[Watchdog] = []
-
-
-def look() -> None:
-    """Lets another thread see this one, as it would if this one slept here."""
-    thread = threading.Thread(target=lambda: seen.append(dog[0]._see()))
-    thread.start()
-    thread.join()
-
-
-@pytest.fixture(autouse=True)
-def forgets() -> Iterator[None]:
-    seen.clear()
-    yield
-    dog.clear()
-
-
-async def accused(start: Start, application: Any) -> Runtime:
-    runtime = await start(application)
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
-    return runtime
-
-
-@pytest.mark.parametrize("layer", ["none", "default"])
-async def test_a_consumer_and_its_message(
-    bridge: FakeBridge, start: Start, layer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Guilty, "channel_layer_alias", layer)
-    await accused(start, Guilty.as_asgi())
-    bridge.deliver("a/b")
-    await until(lambda: bool(seen))
-    assert seen[0].who == (
-        "Consumer tests:application (master, app_id 0) blocks the event loop, handling a message on topic 'a/b'"
-    )
-    assert "receive" in [function for _, _, function in seen[0].places]
-    assert seen[0].others == []
-
-
-async def test_other_events_by_their_type(bridge: FakeBridge, start: Start) -> None:
-    await accused(start, Guilty.as_asgi())
-    from fake_bridge import FakeClientMessage
-
-    bridge.give((1, FakeClientMessage({"id": "lamp"}), 0))
-    await until(lambda: bool(seen))
-    assert seen[0].who.endswith("handling an event of type 'mqtt.client.connect'")
-
-
-async def test_a_worker_is_not_its_master(bridge: FakeBridge, start: Start) -> None:
-    runtime = await accused(start, Guilty.as_asgi())
-    runtime.spawn(runtime._by_app_id[0], "hall", f"{__name__}.Guilty")
-    bridge.deliver("a/b", handle=2)
-    await until(lambda: bool(seen))
-    assert "(worker, app_id 'hall') blocks" in seen[0].who
-
-
-async def test_a_task_of_a_consumer(bridge: FakeBridge, start: Start) -> None:
-    await accused(start, Guilty.as_asgi())
-    bridge.deliver("task")
-    await until(lambda: len(seen) == 2)
-    assert seen[1].who == ("A task of consumer tests:application (master, app_id 0) blocks the event loop")
-
-
-async def test_a_task_of_nobodys(bridge: FakeBridge, start: Start) -> None:
-    await accused(start, Guilty.as_asgi())
-
-    async def poll() -> None:
-        look()
-
-    await asyncio.ensure_future(poll())
-    assert seen[0].who == "A task that the application started blocks the event loop"
-
-
-async def test_plain_asgi(bridge: FakeBridge, start: Start) -> None:
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await receive()
-        look()
-
-    await accused(start, application)
-    bridge.deliver("a/b")
-    await until(lambda: bool(seen))
-    assert seen[0].who.endswith("blocks the event loop, handling a message on topic 'a/b'")
-
-
-async def test_what_resists_is_looked_at_all_the_same(bridge: FakeBridge, start: Start) -> None:
-    await accused(start, Hostile.as_asgi())
-    bridge.deliver("a/b")
-    await until(lambda: bool(seen))
-    assert "(master, app_id 0) blocks the event loop" in seen[0].who
-
-
-def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
-    class Names(dict):  # type: ignore[type-arg]
-        def __getitem__(self, name: str) -> Any:
-            if name == "self":
-                raise SystemExit("self was looked at")
-            return super().__getitem__(name)
-
-        get = __getitem__  # type: ignore[assignment]
-
-    class Meta(type):
-        @classmethod
-        def __prepare__(cls, *arguments: Any) -> Any:
-            return Names()
-
-        def __subclasscheck__(cls, other: Any) -> bool:
-            raise SystemExit("it was asked what it is")
-
-        __instancecheck__ = __subclasscheck__
-
-    runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
-
-    class Body(metaclass=Meta):
-        look()
-
-    class Liar(metaclass=Meta):
-        @property
-        def __class__(self) -> Any:
-            raise SystemExit("it was asked for its class")
-
-        def method(self) -> None:
-            look()
-
-    Liar().method()
-    assert [sight.who for sight in seen] == ["A task that the application started blocks the event loop"] * 2
-
-
-def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
-    runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
-
-    def dig(depth: int) -> None:
-        if depth:
-            dig(depth - 1)
-        else:
-            look()
-
-    dig(100)
-    assert len(seen[0].places) == watchdog_module.STACK_MAX
-    assert seen[0].omitted >= 70
-    report = watchdog_module._report(seen[0], 2.0, False)
-    assert "frames further out" in report[1]
-    assert "in dig" in "\n".join(report)
-
-
-# ---- its thread ----
-
-
-async def test_the_thread(bridge: FakeBridge) -> None:
-    loop = asyncio.get_running_loop()
-    dog = Watchdog(Runtime(bridge, loop), 0.05, runtime_module._run.__code__)
-    with dog:
-        await until(lambda: bridge.beats > 2)
-        deadline = time.monotonic() + 10
-        while "has not reacted" not in bridge.text() and time.monotonic() < deadline:
-            pass
-        await until(lambda: "reacts again" in bridge.text())
-    thread = dog._thread
-    assert thread is not None
-    assert thread.daemon
-    thread.join(5)
-    assert not thread.is_alive()
+def bridge() -> Any:
+    made = FakeBridge()
+    yield made
+    made.close()
+
+
+async def watched(bridge: FakeBridge, block: Any, limit: float = LIMIT) -> None:
+    """Let something run on the loop with a watchdog beside it, then the loop until it is seen to react."""
+    runtime = Runtime(bridge, asyncio.get_running_loop())
+    with Watchdog(runtime, limit, runtimes._run.__code__):
+        block()
+        end = time.monotonic() + 5
+        while "react" not in bridge.text().replace("reacted", "") and limit and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+
+def wait_for(bridge: FakeBridge, text: str) -> None:
+    """Block the loop until the watchdog has said something."""
+    end = time.monotonic() + 5
+    while text not in bridge.text() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+async def test_it_says_so_once_and_when_it_is_over(bridge: FakeBridge) -> None:
+    def block() -> None:
+        wait_for(bridge, "has not reacted")
+        time.sleep(3 * LIMIT)
+
+    await watched(bridge, block)
+    assert bridge.text().count("has not reacted for") == 1
+    assert bridge.text().count("The event loop reacts again, after") == 1
+    assert "wait_for(bridge" in bridge.text()
+    assert bridge.statistics["loop/longest_block"] >= 1000 * LIMIT
+
+
+async def test_frames_that_bite(bridge: FakeBridge) -> None:
+    class Hostile:
+        def __getattribute__(self, name: str) -> Any:
+            raise SystemError("do not look at me")
+
+        def block(self) -> None:
+            wait_for(bridge, "has not reacted")
+
+    hostile = Hostile()
+    await watched(bridge, lambda: Hostile.block(hostile))
+    assert "has not reacted for" in bridge.text()
+    assert "do not look at me" not in bridge.text()
+
+
+async def test_off(bridge: FakeBridge) -> None:
+    await watched(bridge, lambda: time.sleep(2 * LIMIT), limit=0)
+    assert bridge.lines == [] and bridge.beats == 0
+
+
+async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge) -> None:
+    runtime = Runtime(bridge, asyncio.get_running_loop())
+    beats = 0
+    with Watchdog(runtime, LIMIT, runtimes._run.__code__):
+        end = time.monotonic() + 5
+        while bridge.beats < 3 and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        beats = bridge.beats
+    assert beats >= 3
+    end = time.monotonic() + 5
+    while bridge.beats and time.monotonic() < end:
+        await asyncio.sleep(0.01)
     assert bridge.beats == 0
-    assert "in test_the_thread" in bridge.text()
-
-
-async def test_off_there_is_none(bridge: FakeBridge) -> None:
-    dog = Watchdog(Runtime(bridge, asyncio.get_running_loop()), 0.0, runtime_module._run.__code__)
-    with dog:
-        assert dog._thread is None
-
-
-async def test_no_thread_no_watchdog(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with Watchdog(Runtime(bridge, asyncio.get_running_loop()), 1.0, runtime_module._run.__code__):
-        pass
-    assert "No watchdog: can't start new thread." in bridge.text()
-
-
-def test_it_says_when_it_fails(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Watchdog, now: float, late: float) -> None:
-        raise LookupError("there is no loop")
-
-    monkeypatch.setattr(Watchdog, "look", fail)
-    dog = Watchdog(Runtime(bridge, Loop()), 0.05, runtime_module._run.__code__)  # type: ignore[arg-type]
-    dog._watch()
-    assert "LookupError: there is no loop" in bridge.text()
-    assert sys.exc_info() == (None, None, None)
+    assert bridge.lines == []
