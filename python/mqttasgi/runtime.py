@@ -234,7 +234,8 @@ class Consumer:
         Returns:
             How many messages that were.
         """
-        dropped = sum(isinstance(item, tuple) for item in self.queue)
+        # A message that was given back is an event; those of the consumer's own life are empty.
+        dropped = sum(isinstance(item, tuple) or bool(item["mqtt"]) for item in self.queue)
         if self._hold is not None:
             dropped += len(self._hold)
         self.queue.clear()

@@ -508,12 +508,6 @@ def test_the_console_script(command: CommandFactory, script: Path) -> None:
             | {"--cert", "--key", "--cacert", "--use-ssl", "--transport"},
         ),
         ("mqttasgi status -T ", {"tcp", "websockets"}),
-        ("mqttasgi s", {"status"}),
-        (
-            "mqttasgi status --",
-            {"--json", "--watch", "--help", "--host", "--port", "--username", "--password"}
-            | {"--cert", "--key", "--cacert", "--use-ssl", "--transport"},
-        ),
         ("mqttasgi status -C c", {"cert.pem"}),
     ],
 )

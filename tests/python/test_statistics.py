@@ -89,6 +89,20 @@ async def test_what_waited_for_one_that_is_given_up(bridge: FakeBridge, start: S
     assert not runtime.stopped
 
 
+async def test_what_was_given_back_by_one_that_is_given_up(bridge: FakeBridge, start: Start) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        receive.__self__.give_back(await receive())
+        raise LookupError("there is no lamp")
+
+    runtime = await start(application, retries=1)
+    feed(bridge, "1")
+    await until(lambda: "is given up" in bridge.text())
+    await settle()
+    assert bridge.statistics["messages/dropped/consumer_ended"] == 1
+    assert not runtime.stopped
+
+
 async def test_times_are_taken_from_receive_to_receive(bridge: FakeBridge, start: Start) -> None:
     await start(Fragile.as_asgi())
     await settle()
