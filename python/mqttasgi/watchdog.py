@@ -144,7 +144,7 @@ class Watchdog:
         Frames are not looked at without need: what is held here a moment longer than by its owner is freed
         here, by a thread that it does not expect.
         """
-        if self._is_told:
+        if self._answered is None and self._is_told:
             return False
         if late > LATE and late >= self._limit:
             return True

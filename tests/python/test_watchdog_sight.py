@@ -105,6 +105,18 @@ def test_pythons_lock_was_held(watched: Watched, answered: bool) -> None:
     assert watched.bridge.statistics["loop/longest_block"] >= 9500
 
 
+def test_pythons_lock_was_held_as_soon_as_the_loop_reacted_again(watched: Watched) -> None:
+    """Before the log could say that it does."""
+    watched.after(0).after(2.5)
+    assert watched.bridge.text().count("has not reacted for") == 1
+    watched.answer(0.1)
+    watched.bridge.silence = 9.9
+    watched.after(10, late=9.5)
+    text = watched.bridge.text()
+    assert text.index("reacts again, after 2.6 s") < text.index("Python did not run at all")
+    assert "before it could be seen" not in text
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_the_process_was_stopped(watched: Watched, answered: bool) -> None:
     """Then the broker has not missed anything either."""
