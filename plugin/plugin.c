@@ -477,8 +477,8 @@ static void look_at_python(struct plugin *plugin)
 	if (silent_ns) {
 		broker_log(MOSQ_LOG_ERR,
 				"Python has not run for %.1f s: something holds its global lock, most likely a C extension that a consumer "
-				"called. No consumer gets anything meanwhile; the broker and its clients go on. Where it was is said here when "
-				"Python runs again.",
+				"called, or the garbage collector with very many objects. No consumer gets anything meanwhile; the broker and "
+				"its clients go on. Where it was is said here when Python runs again.",
 				(double)silent_ns / 1e9);
 	}
 }
