@@ -30,10 +30,17 @@ static void add_string(struct text *bytes, const char *value, size_t length)
 	text_add(bytes, length ? value : "", length);
 }
 
-/* Mosquitto looks at all strings but the value of a pair. */
+/* Mosquitto looks at all strings but the value of a pair. It is given a copy that ends, as the plugin gives it one: of a
+ * character that is cut short it reads what is behind the length it was told. */
 static int is_refused(const char *value, size_t length)
 {
-	return length && mosquitto_validate_utf8(value, (int)strnlen(value, length)) != MOSQ_ERR_SUCCESS;
+	char *copy = text_copy(length ? value : "", length);
+	int refused;
+
+	require(copy != NULL, "no memory");
+	refused = mosquitto_validate_utf8(copy, (int)strlen(copy)) != MOSQ_ERR_SUCCESS;
+	free(copy);
+	return refused;
 }
 
 /* What is to come back. Returns whether the broker takes it. */
