@@ -33,6 +33,7 @@
 
 /* Commands and publishes carried out from one tick to the next, see struct portion. */
 #define PORTION_MIN 4U
+#define PORTION_FIRST 16U
 #define PORTION_MAX 256U
 #define ROUND_NS 100000U
 /* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
@@ -59,7 +60,8 @@ struct spin {
 
 /* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
  * sends what was published: so a round of its loop that had more to do than fits into ROUND_NS halves the portion, and one
- * that had less doubles it. Each message that comes in adds one, for its answer. */
+ * that had less doubles it; after a rest it begins small, because what the next flood costs is not known. Each message that
+ * comes in adds one, for its answer. */
 struct portion {
 	size_t size;
 	size_t left;          /* until the next tick has ended */
@@ -180,7 +182,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->statistics = statistics;
 	set_numbers(broker, options);
 	broker->is_2_1 = broker_is_2_1();
-	broker->portion.size = broker->portion.left = PORTION_MAX;
+	broker->portion.size = broker->portion.left = PORTION_FIRST;
 	return broker;
 }
 
@@ -564,6 +566,9 @@ static void begin_tick(struct portion *portion)
 
 static void end_tick(struct portion *portion, bool is_awake)
 {
+	if (!is_awake && portion->size > PORTION_FIRST) {
+		portion->size = PORTION_FIRST;
+	}
 	portion->left = portion->size;
 	portion->ended_at_ns = is_awake ? now_ns() : 0;
 }
