@@ -129,7 +129,7 @@ def flood(started: Broker, client: Client, seconds: float) -> tuple[int, int]:
 
 def check_flood(broker: BrokerFactory, folder: Path, policy: str, blocks: bool, seconds: float) -> None:
     started, client, go = start(
-        broker, folder, blocks=blocks, queue_bytes="8M", overload=policy, watchdog=0, shutdown_timeout=1
+        broker, folder, blocks=blocks, queue_bytes="8M", overload=policy, watchdog=0, shutdown_timeout=60
     )
     full, most = flood(started, client, seconds)
     print(
