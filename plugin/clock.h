@@ -18,4 +18,13 @@ static inline uint64_t now_ms(void)
 	return now_ns() / 1000000U;
 }
 
+/* Right to a few milliseconds, and the cheapest: for what happens with every packet. */
+static inline time_t now_s(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec;
+}
+
 #endif

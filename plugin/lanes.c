@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "client.h"
+#include "clock.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -83,14 +84,6 @@ void lanes_free(struct lanes *lanes)
 	topics_free(lanes->shares);
 	free(lanes->published);
 	free(lanes);
-}
-
-static time_t now_s(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec;
 }
 
 static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)

@@ -321,59 +321,41 @@ static PyObject *module_fileno(PyObject *module, PyObject *unused)
 
 /* ---- statistics ---- */
 
-/* Parses a statistic's name and a number. */
-static bool parse_statistic(PyObject *arguments, enum statistic *ret_which, unsigned long long *ret_value)
+/* Changes the statistic with this name by or to this number. */
+static PyObject *change_statistic(
+		PyObject *arguments, void (*change)(struct statistics *statistics, enum statistic which, uint64_t value))
 {
+	unsigned long long value;
+	enum statistic which;
 	const char *name;
 
-	if (!PyArg_ParseTuple(arguments, "sK", &name, ret_value)) {
-		return false;
+	if (!PyArg_ParseTuple(arguments, "sK", &name, &value)) {
+		return NULL;
 	}
-	*ret_which = statistics_find(name);
-	if (*ret_which == STATISTICS_COUNT) {
-		PyErr_Format(PyExc_ValueError, "there is no statistic named %s", name);
-		return false;
+	which = statistics_find(name);
+	if (which == STATISTICS_COUNT) {
+		return PyErr_Format(PyExc_ValueError, "there is no statistic named %s", name);
 	}
-	return true;
+	change(context->statistics, which, value);
+	Py_RETURN_NONE;
 }
 
 static PyObject *module_add(PyObject *module, PyObject *arguments)
 {
-	enum statistic which;
-	unsigned long long value;
-
 	(void)module;
-	if (!parse_statistic(arguments, &which, &value)) {
-		return NULL;
-	}
-	statistics_add(context->statistics, which, value);
-	Py_RETURN_NONE;
+	return change_statistic(arguments, statistics_add);
 }
 
 static PyObject *module_set(PyObject *module, PyObject *arguments)
 {
-	enum statistic which;
-	unsigned long long value;
-
 	(void)module;
-	if (!parse_statistic(arguments, &which, &value)) {
-		return NULL;
-	}
-	statistics_set(context->statistics, which, value);
-	Py_RETURN_NONE;
+	return change_statistic(arguments, statistics_set);
 }
 
 static PyObject *module_raise(PyObject *module, PyObject *arguments)
 {
-	enum statistic which;
-	unsigned long long value;
-
 	(void)module;
-	if (!parse_statistic(arguments, &which, &value)) {
-		return NULL;
-	}
-	statistics_raise(context->statistics, which, value);
-	Py_RETURN_NONE;
+	return change_statistic(arguments, statistics_raise);
 }
 
 /* Once a message: what this costs, every message costs. */

@@ -95,25 +95,21 @@ void queue_push_control(struct queue *queue, struct message *message)
 	}
 }
 
-/* Counts the message if there is room. Looks before it counts: what counted for a moment and was refused would make
- * the queue look full to the taking thread, which would not call, and to other pushing threads. */
-static bool reserve(struct queue *queue, size_t size)
+/* Looked at before the message counts: what counted for a moment and was refused would make the queue look full to the
+ * taking thread, which would not call, and to other pushing threads. */
+static bool is_full(const struct queue *queue, size_t size)
 {
-	size_t messages = atomic_load(&queue->messages);
-	size_t bytes = atomic_load(&queue->bytes);
+	size_t messages = queue_count(queue);
 
 	/* A message larger than the bound passes when it is alone: otherwise it could never pass. */
-	if (messages > 0 && (messages >= atomic_load(&queue->max_messages) || bytes + size > atomic_load(&queue->max_bytes))) {
-		return false;
-	}
-	atomic_fetch_add(&queue->messages, 1);
-	atomic_fetch_add(&queue->bytes, size);
-	return true;
+	return messages > 0 && (messages >= atomic_load(&queue->max_messages) ||
+			queue_bytes(queue) + size > atomic_load(&queue->max_bytes));
 }
 
-/* What was counted goes into the list. */
 static void push_counted(struct queue *queue, struct message *message, size_t size)
 {
+	atomic_fetch_add(&queue->messages, 1);
+	atomic_fetch_add(&queue->bytes, size);
 	if (queue->may_drop) {
 		message->is_counted = true;
 		atomic_fetch_add(&queue->waiting_messages, 1);
@@ -126,11 +122,11 @@ bool queue_push(struct queue *queue, struct message *message)
 {
 	size_t size = message_size(message);
 
-	if (!reserve(queue, size)) {
+	if (is_full(queue, size)) {
 		/* Said first, then tried again: a taker that emptied the queue in between did not see the word and will
 		 * not call. */
 		atomic_store(&queue->refused, true);
-		if (!reserve(queue, size)) {
+		if (is_full(queue, size)) {
 			return false;
 		}
 	}
@@ -277,8 +273,6 @@ bool queue_push_dropping(struct queue *queue, struct message *message, size_t *d
 			return false;
 		}
 	}
-	atomic_fetch_add(&queue->messages, 1);
-	atomic_fetch_add(&queue->bytes, size);
 	push_counted(queue, message, size);
 	return true;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "lanes.h"
 #include "mosquitto_api.h"
 #include "queue.h"
@@ -24,15 +25,6 @@ struct sys_tree {
 		uint64_t value;     /* with this value */
 	} published[STATISTICS_COUNT];
 };
-
-/* Ticks come for every packet, so the time of each is the cheap one. */
-static time_t now_s(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec;
-}
 
 struct sys_tree *sys_tree_new(const struct sys_tree_sources *sources)
 {
