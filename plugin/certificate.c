@@ -23,6 +23,8 @@
 /* RFC 2253, and UTF-8 is not escaped. */
 #define FLAGS_READABLE (XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB)
 #define NOWHERE SIZE_MAX
+/* OpenSSL 1.1.1 changes no name here either, but does not promise it. */
+#define UNCHANGED(name) ((X509_NAME *)(name))
 
 enum outcome {
 	ADDED,
@@ -199,7 +201,7 @@ static enum outcome add_distinguished_name(struct reader *reader, const X509_NAM
 	BIO *bio = NULL;
 	enum outcome outcome = FAILED;
 
-	if (!name || !X509_NAME_get0_der(name, &der, &der_length)) {
+	if (!name || !X509_NAME_get0_der(UNCHANGED(name), &der, &der_length)) {
 		return FAILED;
 	}
 	if (der_length > CERTIFICATE_NAME_MAX) {
@@ -221,7 +223,7 @@ static enum outcome add_common_name(struct reader *reader, const X509_NAME *subj
 	const ASN1_STRING *string;
 	int at = -1, last = -1;
 
-	while ((at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0) {
+	while ((at = X509_NAME_get_index_by_NID(UNCHANGED(subject), NID_commonName, at)) >= 0) {
 		last = at;
 	}
 	if (last < 0) {

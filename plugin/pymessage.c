@@ -247,14 +247,21 @@ static bool fill_publish(
 			put(state, mqtt, NAME_CLIENT, copy_client(state, message->client));
 }
 
+/* Py_NewRef() is there from Python 3.10 on. */
+static PyObject *new_reference(PyObject *object)
+{
+	Py_INCREF(object);
+	return object;
+}
+
 static PyObject *make_reason(const struct pymessage_state *state, const struct message *message)
 {
 	PyObject *reason = PyDict_New(), *ends;
 
 	ends = message->fate == MESSAGE_FATE_UNKNOWN ? Py_None : message->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False;
 	if (reason &&
-			!(put(state, reason, NAME_CODE, message->code < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(message->code)) &&
-					put(state, reason, NAME_SESSION_ENDS, Py_NewRef(ends)))) {
+			!(put(state, reason, NAME_CODE, message->code < 0 ? new_reference(Py_None) : PyLong_FromLong(message->code)) &&
+					put(state, reason, NAME_SESSION_ENDS, new_reference(ends)))) {
 		Py_CLEAR(reason);
 	}
 	return reason;
@@ -319,7 +326,7 @@ static PyObject *message_get_topic(PyObject *self, void *closure)
 	struct message_object *object = (struct message_object *)self;
 
 	(void)closure;
-	return make_strings(object) ? Py_NewRef(object->topic) : NULL;
+	return make_strings(object) ? new_reference(object->topic) : NULL;
 }
 
 static PyObject *message_get_payload(PyObject *self, void *closure)
@@ -327,7 +334,7 @@ static PyObject *message_get_payload(PyObject *self, void *closure)
 	struct message_object *object = (struct message_object *)self;
 
 	(void)closure;
-	return make_strings(object) ? Py_NewRef(object->payload) : NULL;
+	return make_strings(object) ? new_reference(object->payload) : NULL;
 }
 
 static PyObject *message_get_qos(PyObject *self, void *closure)
@@ -369,7 +376,17 @@ static PyGetSetDef message_getset[] = {
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
+/* Python 3.10 has a flag for it, and 3.9 would let a type without this inherit object's. */
+static PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+	(void)arguments;
+	(void)keywords;
+	PyErr_Format(PyExc_TypeError, "cannot create '%s' instances", type->tp_name);
+	return NULL;
+}
+
 static PyType_Slot message_slots[] = {
+	{Py_tp_new, refuse_new},
 	{Py_tp_dealloc, message_dealloc},
 	{Py_tp_methods, message_methods},
 	{Py_tp_getset, message_getset},
@@ -379,7 +396,7 @@ static PyType_Slot message_slots[] = {
 static PyType_Spec message_spec = {
 	.name = "_mqttasgi.Message",
 	.basicsize = sizeof(struct message_object),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.flags = Py_TPFLAGS_DEFAULT,
 	.slots = message_slots,
 };
 

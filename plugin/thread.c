@@ -6,6 +6,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The kernel has it from 5.9 on, headers of that time may not; the number is the same on every machine. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 #define STACK_SIZE (8U * 1024U * 1024U)
 
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)

@@ -196,6 +196,12 @@ def test_signals_are_the_brokers(broker: BrokerFactory, loop: str) -> None:
 
 
 @plain_only
+def test_messages_are_only_made_by_the_plugin(broker: BrokerFactory) -> None:
+    hostile = Hostile(broker)
+    assert hostile.ask("make_a_message") == "cannot create '_mqttasgi.Message' instances"
+    hostile.serves()
+
+
 def test_recursion(broker: BrokerFactory) -> None:
     hostile = Hostile(broker, expect_traceback="RecursionError")
     for where in ("recurse_in_c", "recurse_in_c_in_thread"):

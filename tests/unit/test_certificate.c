@@ -10,11 +10,18 @@
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#define ERR_raise(library, reason) ERR_put_error(library, 0, reason, __FILE__, __LINE__)
+#define X509_VERSION_1 0
+#define X509_VERSION_3 2
+#endif
 
 #include "certificate.h"
 #include "scarce_memory.h"
@@ -861,9 +868,14 @@ static void test_no_memory_in_openssl(void **state)
 
 static int make_key(void **state)
 {
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
+	bool ok = context && EVP_PKEY_keygen_init(context) > 0 &&
+			EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context, NID_X9_62_prime256v1) > 0 &&
+			EVP_PKEY_keygen(context, &key) > 0;
+
 	(void)state;
-	key = EVP_EC_gen("P-256");
-	return key ? 0 : -1;
+	EVP_PKEY_CTX_free(context);
+	return ok ? 0 : -1;
 }
 
 static int free_key(void **state)

@@ -48,7 +48,7 @@ static void *hand_out(void *value, bool is_empty)
 static const mosquitto_property *read_byte(const mosquitto_property *list, int identifier, uint8_t *value, bool next)
 {
 	list = library.read_byte(list, identifier, value, next);
-	*value ^= identifier == reading.wrong;
+	*value = (uint8_t)(*value ^ (identifier == reading.wrong));
 	return list;
 }
 

@@ -81,6 +81,18 @@ def later(consumer: Hostile, name: str, arguments: Any) -> None:
     at_disconnect.append((name, arguments))
 
 
+@action
+def make_a_message(consumer: Hostile) -> str:
+    import _mqttasgi
+
+    (kind,) = (found for found in gc.get_referents(_mqttasgi) if getattr(found, "__name__", "") == "Message")
+    try:
+        kind()
+    except TypeError as error:
+        return str(error)
+    return "made"
+
+
 class Outcry(BaseException):
     """No Exception, and not to be shown."""
 
