@@ -210,6 +210,7 @@ int interpreter_start(const struct pymodule_context *context)
 		return MOSQ_ERR_NOMEM;
 	}
 	keep_locale();
+	thread_give_children_signals();
 	take_child_signals(SIG_BLOCK);
 	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {

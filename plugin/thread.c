@@ -36,6 +36,39 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
 	return rc;
 }
 
+/* The thread that has the broker's signals. */
+static pthread_t signals_thread;
+
+/* In the child, which is about to become another program or is one of the application's own: only functions that a
+ * signal handler may call. */
+static void after_fork(void)
+{
+	/* What the broker and this plugin have handlers for, and libuv. */
+	const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGRTMIN, SIGURG, SIGCHLD};
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t none;
+	size_t i;
+
+	if (pthread_equal(pthread_self(), signals_thread)) {
+		return;
+	}
+	for (i = 0; i < sizeof(handled) / sizeof(handled[0]); i++) {
+		(void)sigaction(handled[i], &action, NULL);
+	}
+	sigemptyset(&none);
+	(void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+void thread_give_children_signals(void)
+{
+	static bool done;
+
+	signals_thread = pthread_self();
+	if (!done) {
+		done = pthread_atfork(NULL, NULL, after_fork) == 0;
+	}
+}
+
 bool thread_join(pthread_t thread, unsigned int milliseconds)
 {
 	struct timespec deadline;

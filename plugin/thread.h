@@ -11,6 +11,11 @@
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
 		__attribute__((warn_unused_result));
 
+/* Lets what threads other than the calling one fork from now on have signals as a program has them when it starts: none
+ * blocked, and the broker's handlers not installed. In the child only: a signal that is pending for the thread that
+ * forks stays blocked there. What they start by vfork() or posix_spawn() has the thread's mask, as ever. */
+void thread_give_children_signals(void);
+
 /* Waits for the end of a thread. False: it still runs when the time is over. */
 bool thread_join(pthread_t thread, unsigned int milliseconds);
 

@@ -1,7 +1,9 @@
 """Child processes of the application: they can be ended, and none becomes a second set of consumers.
 
 The loop thread and all that it starts have the broker's signals blocked, and a child inherits that, a forked
-one the broker's handlers, too: without what is done here, no SIGTERM would end it.
+one the broker's handlers, too: without what is done here, no SIGTERM would end it. Nothing is ever unblocked
+in this process for that, not for a moment either: a signal that is pending for the thread, because the
+application has sent it one, would end the broker.
 """
 
 from __future__ import annotations
@@ -12,61 +14,126 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, Callable, NoReturn
 
-#: What the broker and this plugin have handlers for, and libuv.
-_HANDLED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGRTMIN", "SIGURG", "SIGCHLD")
 #: Exit status of a child that is ended here: an internal software error, in sysexits.h.
 STATUS = 70
-#: Seconds that pools of processes have at the end of the broker.
+#: Seconds that child processes have at the end of the broker.
 GRACE = 0.5
 
 #: This process is a child that application code has forked.
 forked = False
+#: Children that Python has started, in any thread; some may have ended.
+_started: set[int] = set()
+#: How many there may be before it is looked which have ended.
+_started_bound = 64
 
 
 def prepare() -> None:
     """Looks after every child from now on."""
-    set_handler = signal.signal
-    originals = (signal.signal, signal.alarm, signal.setitimer)
+    originals = {name: getattr(signal, name) for name in _REFUSED}
 
     def after_fork() -> None:
+        # Mask and handlers are what a child needs already: plugin/thread.c sees to that.
         global forked
         forked = True
-        signal.signal, signal.alarm, signal.setitimer = originals
-        for name in _HANDLED:
-            number = getattr(signal, name, None)
-            if number is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    set_handler(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _started.clear()
+        for name, function in originals.items():
+            setattr(signal, name, function)
 
     os.register_at_fork(after_in_child=after_fork)
-    _unblock_around_spawning()
+    _fork_for_programs()
+    _keep_account()
 
 
-def _unblock_around_spawning() -> None:
-    """Lets programs start with no signal blocked, which the subprocess module has no way to say."""
+#: What the application is refused in the module `signal`, and a child of its is not.
+_REFUSED = ("signal", "alarm", "setitimer", "pthread_sigmask")
 
-    def unblocked(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            try:
-                return function(*arguments, **keywords)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-        return call
-
+def _fork_for_programs() -> None:
+    """Lets programs start with no signal blocked, which only the child can see to."""
     import _posixsubprocess
     import subprocess
 
-    fork_exec = unblocked(_posixsubprocess.fork_exec)
+    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/thread.c clears it.
+    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010
+    if sys.version_info[:2] == (3, 10):
+        # It has no such switch, and takes vfork() unless there is something to call in the child.
+        fork_exec = _posixsubprocess.fork_exec
+
+        def forks(*arguments: Any) -> int:
+            *others, preexec_fn = arguments
+            return fork_exec(*others, preexec_fn or (lambda: None))
+
+        _posixsubprocess.fork_exec = forks
+    for name in ("posix_spawn", "posix_spawnp"):
+        setattr(os, name, _unblocking(getattr(os, name)))
+    os.system = _system
+
+
+def _unblocking(spawn: Callable[..., int]) -> Callable[..., int]:
+    def unblocking(*arguments: Any, **keywords: Any) -> int:
+        return spawn(*arguments, **{"setsigmask": (), **keywords})
+
+    return unblocking
+
+
+def _system(command: Any) -> int:
+    """os.system(): the C library's makes the whole process, which is the broker, deaf to Ctrl-C meanwhile,
+    and its child has the mask of this thread.
+    """
+    sys.audit("os.system", os.fsencode(command))
+    try:
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", "--", command], os.environ)
+    except OSError:
+        return 127 << 8
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return -1  # another thread has waited for every child
+
+
+def _keep_account() -> None:
+    """Knows the children from now on, for the end of the broker: it may have others, of other plugins."""
+    import _posixsubprocess
+    import subprocess
+
+    fork_exec = _counted(_posixsubprocess.fork_exec)
     for module, name in ((_posixsubprocess, "fork_exec"), (subprocess, "_fork_exec")):
         if hasattr(module, name):
             setattr(module, name, fork_exec)
-    for name in ("posix_spawn", "posix_spawnp", "system"):
-        setattr(os, name, unblocked(getattr(os, name)))
+    for name in ("fork", "posix_spawn", "posix_spawnp"):
+        setattr(os, name, _counted(getattr(os, name)))
+    forkpty = os.forkpty
+
+    def counted_forkpty() -> tuple[int, int]:
+        pid, descriptor = forkpty()
+        _count(pid)
+        return pid, descriptor
+
+    os.forkpty = counted_forkpty
+
+
+def _counted(function: Callable[..., int]) -> Callable[..., int]:
+    def counted(*arguments: Any, **keywords: Any) -> int:
+        pid = function(*arguments, **keywords)
+        _count(pid)
+        return pid
+
+    return counted
+
+
+def _count(pid: int) -> None:
+    global _started_bound
+    if pid <= 0:
+        return
+    _started.add(pid)
+    if len(_started) >= _started_bound:
+        for other in list(_started):
+            if not _is_child(other):
+                _started.discard(other)
+        _started_bound = max(64, 2 * len(_started))
 
 
 def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
@@ -101,16 +168,81 @@ def end() -> NoReturn:
 
 
 def end_all(log: Callable[[str], None]) -> None:
-    """Ends what multiprocessing has started, for the end of the broker: nobody would wait for it."""
+    """Ends what the application has started and not ended itself, for the end of the broker: nobody would
+    wait for it, and it would keep what it holds. What has a session of its own is meant to go on.
+    """
+    end = time.monotonic() + GRACE
+    told = _end_multiprocessing(log)
+    children = [
+        pid
+        for pid in sorted(_started.union(_children_of_this_thread()) - told)
+        if _is_child(pid) and not _leads_session(pid)
+    ]
+    for pid in children:
+        log(f"Child process {pid} ({_name_of(pid)}) of the application is ended with the broker.")
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+    # As the first process of a container, the broker takes them along when it ends.
+    while time.monotonic() < end and any(map(_is_child, children)):
+        time.sleep(0.01)
+
+
+def _end_multiprocessing(log: Callable[[str], None]) -> set[int]:
+    """Returns the processes that need no more to be done."""
     pools = sys.modules.get("concurrent.futures.process")
     if pools is not None:
         # It tells the processes of each pool to end, and waits for their jobs.
         thread = threading.Thread(target=pools._python_exit, daemon=True)
         thread.start()
         thread.join(GRACE)
+    told = set()
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None:
         for child in processes.active_children():
             if not child.daemon:
                 log(f"Child process {child.pid} ({child.name}) of the application is ended with the broker.")
             child.terminate()
+            told.add(child.pid)
+    # These two end when the pipes that this process holds are closed.
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    told.add(tracker and tracker._resource_tracker._pid)
+    server = sys.modules.get("multiprocessing.forkserver")
+    told.add(server and server._forkserver._forkserver_pid)
+    return told
+
+
+def _children_of_this_thread() -> set[int]:
+    """What has started without Python's knowing: by uvloop, or by a library in C."""
+    try:
+        with open("/proc/thread-self/children", encoding="ascii") as file:
+            return {int(pid) for pid in file.read().split()}
+    except (OSError, ValueError):
+        return set()  # a kernel without that
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process from its state on; nothing of one that is not there."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().decode(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _is_child(pid: int) -> bool:
+    """Whether it runs, and is this process's."""
+    state, parent, *_ = _stat(pid) or ("X", "0")
+    return state not in "ZX" and int(parent) == os.getpid()
+
+
+def _leads_session(pid: int) -> bool:
+    return _stat(pid)[3:4] == [str(pid)]
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return "?"

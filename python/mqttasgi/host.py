@@ -197,6 +197,23 @@ def _leave_signals_to_broker(bridge: Bridge) -> None:
     # The default action of these two signals ends the process.
     signal.alarm = refuse("alarm", lambda seconds: 0)
     signal.setitimer = refuse("setitimer", lambda which, seconds, interval=0.0: (0.0, 0.0))
+    signal.pthread_sigmask = _never_unblocking(signal.pthread_sigmask)
+
+
+def _never_unblocking(sigmask: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps the broker's signals blocked in the application's threads, without a word: multiprocessing, for
+    one, unblocks SIGINT and SIGTERM after it has blocked them. SIGCHLD is not the broker's.
+    """
+    free = {signal.SIGCHLD}
+
+    def pthread_sigmask(how: int, mask: Any) -> Any:
+        if how == signal.SIG_UNBLOCK:
+            mask = free.intersection(mask)
+        elif how == signal.SIG_SETMASK:
+            mask = {*mask, *sigmask(signal.SIG_BLOCK, ())} - (free - {*mask})
+        return sigmask(how, mask)
+
+    return pthread_sigmask
 
 
 def new_event_loop(loop: str) -> asyncio.AbstractEventLoop:

@@ -310,14 +310,59 @@ def test_forked_children(broker: BrokerFactory, loop: str) -> None:
     assert hostile.broker.children() == []
 
 
+#: How application code starts another process.
+WAYS = ("popen", "popen_posix_spawn", "popen_async", "system", "spawned", "forked", "forked_terminal")
+
+
 @plain_only
 @pytest.mark.parametrize("loop", LOOPS)
 def test_child_programs_can_be_ended(broker: BrokerFactory, loop: str) -> None:
     hostile = Hostile(broker, loop=loop)
-    for name in ("popen", "popen_posix_spawn", "popen_async", "system"):
+    for name in WAYS:
         assert hostile.ask(name) == -signal.SIGTERM, name
+    for name in ("popen", "system", "forked"):
+        assert hostile.ask("in_thread", name=name, arguments={}) == -signal.SIGTERM, name
     hostile.ask("zombie")
     hostile.serves()
+
+
+@plain_only
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signals_that_wait_are_never_let_through(broker: BrokerFactory, loop: str) -> None:
+    """The application has sent its own thread signals that end a process; it starts others, in each way."""
+    hostile = Hostile(broker, loop=loop)
+    names = ["SIGALRM", "SIGPROF", "SIGTERM", "SIGUSR1", "SIGVTALRM"]
+    assert hostile.ask("pend", names=names) == names
+    hostile.ask("unblock")
+    for name in WAYS:
+        assert hostile.ask(name) == -signal.SIGTERM, name
+    for method in ("fork", "spawn", "forkserver"):
+        assert hostile.ask("process", method=method) == -signal.SIGTERM, method
+    assert hostile.ask("pending") == names
+    hostile.serves()
+
+
+@plain_only
+@pytest.mark.parametrize("loop", LOOPS)
+def test_programs_end_with_the_broker(broker: BrokerFactory, loop: str) -> None:
+    """Except one that was given a session of its own, to go on."""
+    hostile = Hostile(broker, loop=loop)
+    ended = [
+        hostile.ask("program", name="sleep"),
+        hostile.ask("in_thread", name="program", arguments={"name": "sleep"}),
+        hostile.ask("program_async", name="sleep"),
+    ]
+    goes_on = hostile.ask("program", name="sleep", session=True)
+    try:
+        assert hostile.broker.stop() == 0
+        for child in ended:
+            wait_until(lambda child=child: not running(child), 10, "the end of the program")
+        assert re.findall(
+            r"Child process (\d+) \(sleep\) of the application is ended", hostile.broker.log()
+        ) == [str(child) for child in sorted(ended)]
+        assert running(goes_on)
+    finally:
+        os.kill(goes_on, signal.SIGKILL)
 
 
 @plain_only

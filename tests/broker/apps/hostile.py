@@ -338,6 +338,27 @@ def signals(consumer: Hostile) -> None:
 
 
 @action
+def pend(consumer: Hostile, names: list[str]) -> list[str]:
+    """Signals for this thread that wait until somebody unblocks them."""
+    for name in names:
+        signal.pthread_kill(threading.get_ident(), getattr(signal, name))
+    return pending(consumer)
+
+
+@action
+def pending(consumer: Hostile) -> list[str]:
+    return sorted(signal.Signals(number).name for number in signal.sigpending())
+
+
+@action
+def unblock(consumer: Hostile) -> None:
+    """In each way, one after the other."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, range(1, 32))
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@action
 def enable_faulthandler(consumer: Hostile) -> None:
     faulthandler.enable()
 
@@ -671,6 +692,52 @@ async def popen_async(consumer: Hostile) -> int:
     child = await asyncio.create_subprocess_exec("sleep", "3600")
     child.terminate()
     return await child.wait()
+
+
+@action
+def spawned(consumer: Hostile) -> int:
+    pid = os.posix_spawnp("sleep", ["sleep", "3600"], os.environ)
+    os.kill(pid, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@action
+def forked(consumer: Hostile) -> int:
+    pid = os.fork()
+    if pid == 0:
+        # This one may unblock what it likes.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@action
+def forked_terminal(consumer: Hostile) -> int:
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.execvp("sleep", ["sleep", "3600"])
+    os.kill(pid, signal.SIGTERM)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(terminal)
+
+
+@action
+def program(consumer: Hostile, name: str, session: bool = False) -> int:
+    """One that runs on."""
+    child = subprocess.Popen([name, "3600"], start_new_session=session)
+    kept.append(child)
+    return child.pid
+
+
+@action
+async def program_async(consumer: Hostile, name: str) -> int:
+    child = await asyncio.create_subprocess_exec(name, "3600")
+    kept.append(child)
+    return child.pid
 
 
 @action
