@@ -706,19 +706,30 @@ static void test_long_serial_number(void **state)
 	assert_null(read_and_free(x509));
 }
 
+/* From 3.5 on OpenSSL looks into a time when it decodes, and has no certificate for such a one. Older releases hand it on;
+ * here nothing is decoded. */
 static void test_broken_times(void **state)
 {
-	static const char *const cases[] = {"", "2020", "20201301000000Z", "20200101000000", "20200230000000Z",
-			"2020010100000\0Z", "not a time, no"};
+	static const struct {
+		const char *time;
+		bool is_one;
+	} cases[] = {{"20300101000000Z", true}, {"", false}, {"2020", false}, {"20201301000000Z", false},
+			{"20200101000000", false}, {"20200230000000Z", false}, {"2020010100000\0Z", false},
+			{"not a time, no", false}};
+	struct certificate *certificate;
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		X509 *x509 = make();
 
-		/* as a GeneralizedTime; OpenSSL does not look into it when it decodes */
-		assert_int_equal(ASN1_STRING_set(X509_getm_notAfter(x509), cases[i], (int)strlen(cases[i])), 1);
-		assert_null(read_and_free(x509));
+		assert_true(X509_sign(x509, key, EVP_sha256()) > 0);
+		assert_int_equal(
+				ASN1_STRING_set(X509_getm_notAfter(x509), cases[i].time, (int)strlen(cases[i].time)), 1);
+		certificate = certificate_read(x509);
+		assert_int_equal(certificate != NULL, cases[i].is_one);
+		certificate_free(certificate);
+		X509_free(x509);
 	}
 }
 
