@@ -507,13 +507,13 @@ static void test_many_subscribe_at_once(void **state)
 	int acknowledged = 0;
 	struct message *message;
 	pthread_t loop;
-	unsigned int i, sent = 0;
+	unsigned int sent = 0;
 	char filter[16];
 
 	(void)state;
 	bring_up();
 	assert_int_equal(pthread_create(&loop, NULL, count_answers, &answers), 0);
-	for (i = 0; !atomic_load(&answers.done); i++) {
+	while (!atomic_load(&answers.done)) {
 		if (sent < COUNT) {
 			(void)snprintf(filter, sizeof(filter), "f/%u", sent % FILTERS);
 			command(MESSAGE_SUBSCRIBE, 1 + sent % 7, filter, 1 + sent);
