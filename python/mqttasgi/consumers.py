@@ -225,7 +225,7 @@ class MqttConsumer(AsyncConsumer):
     async def dispatch(self, message: Event) -> None:
         """Calls the method that the event's type names."""
         if database.is_due():
-            await database.refresh()
+            database.refresh()
         handler: Optional[Callable[[Event], Awaitable[None]]]
         if message["type"] == "mqtt.msg":
             handler = self.mqtt_msg
@@ -240,7 +240,7 @@ class MqttConsumer(AsyncConsumer):
             await handler(message)
         except Exception as error:
             if database.is_due_after(error):
-                await database.refresh()
+                database.refresh()
             raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

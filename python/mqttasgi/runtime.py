@@ -31,6 +31,7 @@ from ._properties import encode_properties
 from ._types import Application, Event
 from .holding import ConsumerHold, GeneralHold
 from .overload import Overload
+from .threads import LoopExecutor
 from .watchdog import Watchdog
 
 #: Messages taken from the inbound queue before the consumers run again.
@@ -847,6 +848,7 @@ def run() -> None:
     host.prepare(bridge, options)
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
+    loop.set_default_executor(LoopExecutor())
     _keep_open(loop)
     children.stay_out_of(loop)
     overload = Overload(

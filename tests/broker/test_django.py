@@ -50,6 +50,14 @@ def test_the_orm_in_an_async_consumer(broker: BrokerFactory, database: Path) -> 
     assert client.wait_for("groups").payload == b"a,b"
 
 
+def test_the_orm_in_threads_after_an_error(broker: BrokerFactory, database: Path) -> None:
+    """The database has been restarted, say: no thread keeps a connection that does not work any more."""
+    client = broker("apps.orm:application", environment={"TEST_DATABASE": str(database)}).client()
+    client.subscribe("broken", qos=1)
+    client.publish("group/threads", qos=1)
+    assert client.wait_for("broken", timeout=30).payload == b"0"
+
+
 def test_the_orm_in_a_sync_consumer(broker: BrokerFactory, database: Path) -> None:
     client = broker("apps.sync:application", environment={"TEST_DATABASE": str(database)}).client()
     client.subscribe("group/count", qos=1)

@@ -520,9 +520,9 @@ def fast_database(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     real = database.refresh
 
-    async def refresh() -> None:
+    def refresh() -> None:
         calls.append("refresh")
-        await real()
+        real()
 
     monkeypatch.setattr(database, "INTERVAL", 0.0)
     monkeypatch.setattr(database, "refresh", refresh)
