@@ -319,6 +319,14 @@ bool lanes_has_session(const struct lanes *lanes)
 	return lanes->is_up;
 }
 
+uint64_t lanes_missing(const struct lanes *lanes)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
+	struct marks *late = lanes->session ? session_marks(lanes->session, true) : NULL;
+
+	return marks && late ? marks_missing(marks) + marks_missing(late) : 0;
+}
+
 void lanes_fence(struct lanes *lanes, uint64_t fence)
 {
 	struct marks *marks = session_marks(lanes->session, false), *late = session_marks(lanes->session, true);

@@ -60,6 +60,10 @@ void lanes_set_session(struct lanes *lanes, bool is_up);
 
 bool lanes_has_session(const struct lanes *lanes);
 
+/* How many messages went the direct lane without a mark, because too many copies were under way: they may come twice. 0
+ * where no copies can come any more. */
+uint64_t lanes_missing(const struct lanes *lanes);
+
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 

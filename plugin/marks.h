@@ -6,6 +6,10 @@
  * would leave a mark behind that swallows a later message with the same content, so from time to time a fence is sent
  * through both: what was marked before the fence and has not come when the fence comes will not come.
  *
+ * There is room for so many marks. What finds none is not marked, so its copy comes as a message of its own, a second time:
+ * that is better than to take a message for a copy that is none. It is counted, and ends as soon as copies or fences have
+ * made room.
+ *
  * One thread adds, one thread takes; no lock. */
 #ifndef MQTTASGI_MARKS_H
 #define MQTTASGI_MARKS_H
@@ -26,18 +30,24 @@ void marks_free(struct marks *marks);
  * Any thread. */
 uint64_t marks_fingerprint(const char *topic, const void *payload, size_t payload_length);
 
-/* Adding thread. When there is no room, marks are lost until a fence has passed; see marks_take(). */
+/* Adding thread. */
 void marks_add(struct marks *marks, uint64_t fingerprint);
 
 /* Adding thread: everything added before belongs before this fence. Numbers rise. */
 void marks_fence(struct marks *marks, uint64_t fence);
 
-/* Taking thread: whether there is such a mark; if so it is used up. While marks are lost the answer is true for
- * everything: a message that is lost is better than hundreds that come twice. */
+/* How many marks were not added, for want of room. Any thread. */
+uint64_t marks_missing(const struct marks *marks);
+
+/* Taking thread: whether there is such a mark; if so the oldest of them is used up. */
 bool marks_take(struct marks *marks, uint64_t fingerprint);
 
-/* Taking thread: the fence has come. Returns whether marks had been lost until now. */
-bool marks_pass(struct marks *marks, uint64_t fence);
+/* Taking thread: the fence has come, and so those before it are over, too. */
+void marks_pass(struct marks *marks, uint64_t fence);
+
+/* Taking thread: the place behind all marks that were added until now; what was marked before that place is over. */
+size_t marks_place(const struct marks *marks);
+void marks_forget(struct marks *marks, size_t place);
 
 /* Whether marks wait for their copies. Taking thread. */
 bool marks_are_waiting(const struct marks *marks);

@@ -37,8 +37,13 @@
 #define ANSWER_MS 5000U
 /* How often marks whose copies do not come are looked for. */
 #define MARKS_FENCE_MS 200U
-/* How long a publisher may take to release a QoS 2 message. */
-#define LATE_MS 60000U
+/* How long a publisher may take to release a QoS 2 message that consumers got the direct lane: the copy of one that takes
+ * longer comes as another message. It may be twice that. */
+#define LATE_MS 10000U
+/* How long it is known who published what the session is to bring. */
+#define AUTHORS_MS 60000U
+/* Between two log lines about what may come twice. */
+#define MISSING_MS 1000U
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
@@ -168,7 +173,9 @@ struct session {
 	uint64_t fence_passed;
 	uint64_t fence_deadline;
 	uint64_t marks_fence_at;
-	uint64_t late_fence, late_fence_at; /* what was marked late before this one will not come after LATE_MS */
+	size_t late_place;                  /* late marks before it end */
+	uint64_t late_until;                /* then, if the session runs */
+	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
 	bool is_fresh;                      /* the broker had no session when this connection was made */
 	struct table kept;
 	struct kept *oldest_kept, *newest_kept;
@@ -1016,6 +1023,12 @@ static void break_round(struct session *session)
 	session->fence_passed = session->fence; /* those on their way are lost with it */
 }
 
+/* How many messages went the direct lane without a mark. */
+static uint64_t missing(const struct session *session)
+{
+	return marks_missing(session->marks) + marks_missing(session->late_marks);
+}
+
 /* ---- the connection's ups and downs ---- */
 
 static void try_later(struct session *session, const char *reason)
@@ -1108,6 +1121,7 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	session->keeps = true;
 	session->is_fresh = !session_present;
 	if (!session_present) {
+		session->missing_told = missing(session); /* of these there are no copies */
 		for_each_filter(session, forget_known);
 	} else if (!session->was_up) {
 		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
@@ -1120,6 +1134,9 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 static void on_proved(struct session *session)
 {
 	session->state = RUNNING;
+	/* Of what was released while the connection was lost all copies have come. */
+	session->late_place = marks_place(session->late_marks);
+	session->late_until = now_ms() + LATE_MS;
 	for_each_filter(session, make_due_if_changed);
 }
 
@@ -1195,20 +1212,40 @@ static uint64_t number_in(const struct mqtt_client_message *event)
 	return strtoull(digits, NULL, 10);
 }
 
-/* Marks of QoS 2 messages live longer than until the next fence, except that a session that was not there has no copies
- * of what was released before it subscribed. */
+/* Marks of QoS 2 messages live longer than until the next fence, because the broker makes the copies when it releases them.
+ * But a copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark behind that
+ * swallows a later message: so they end after a time in which copies come. */
+static void end_late_marks(struct session *session, uint64_t now)
+{
+	if (session->state == RUNNING && now >= session->late_until) {
+		marks_forget(session->late_marks, session->late_place);
+		session->late_place = marks_place(session->late_marks);
+		session->late_until = now + LATE_MS;
+	}
+}
+
+/* A session that was not there has no copies of what was released before it subscribed. */
 static void pass_late_marks(struct session *session, uint64_t fence)
 {
-	uint64_t now = now_ms();
-
 	if (session->is_fresh && session->round_fence && fence >= session->round_fence) {
 		session->is_fresh = false;
-		(void)marks_pass(session->late_marks, fence);
-	} else if (now >= session->late_fence_at + LATE_MS) {
-		(void)marks_pass(session->late_marks, session->late_fence);
-		session->late_fence = fence;
-		session->late_fence_at = now;
+		marks_pass(session->late_marks, fence);
 	}
+}
+
+static void tell_missing(struct session *session, uint64_t now)
+{
+	uint64_t count = missing(session);
+
+	if (count == session->missing_told || now < session->missing_told_at + MISSING_MS) {
+		return;
+	}
+	write_log(session, MOSQ_LOG_WARNING,
+			"%llu messages may come to consumers twice: the session has not brought more than %u copies of what they have "
+			"already, and cannot tell those of any more. That ends when it has caught up.",
+			(unsigned long long)(count - session->missing_told), MARKS);
+	session->missing_told = count;
+	session->missing_told_at = now;
 }
 
 static void on_fence(struct session *session, uint64_t fence)
@@ -1225,12 +1262,8 @@ static void on_fence(struct session *session, uint64_t fence)
 	session->fence_passed = fence;
 	session->fence_deadline = now_ms() + ANSWER_MS;
 	deliver_kept(session); /* before its marks go */
-	if (marks_pass(session->marks, fence)) {
-		write_log(session, MOSQ_LOG_WARNING,
-				"More than %u messages were under way to consumers at once; of those that only the session brings, some may be "
-				"lost.",
-				MARKS);
-	}
+	tell_missing(session, now_ms());
+	marks_pass(session->marks, fence);
 	pass_late_marks(session, fence);
 	let_leave(session, fence);
 	if (session->state == PROVING) {
@@ -1391,6 +1424,9 @@ static void take_commands(struct session *session)
 /* Whether consumers have it from the direct lane. */
 static bool is_copy(struct session *session, const struct mqtt_client_message *event, uint64_t fingerprint)
 {
+	if (event->qos == 2) {
+		end_late_marks(session, now_ms());
+	}
 	return marks_take(session->marks, fingerprint) || (event->qos == 2 && marks_take(session->late_marks, fingerprint));
 }
 
@@ -1462,6 +1498,12 @@ static bool may_suspend(const struct session *session, uint64_t now)
 	return session->state != RUNNING || !marks_are_waiting(session->marks) || now >= session->suspends_at;
 }
 
+/* Whether marks may have to be cleared, or their lack be told. */
+static bool wants_fence(const struct session *session)
+{
+	return marks_are_waiting(session->marks) || missing(session) != session->missing_told;
+}
+
 static void watch_clock(struct session *session, uint64_t now)
 {
 	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
@@ -1469,6 +1511,7 @@ static void watch_clock(struct session *session, uint64_t now)
 	if (session->holds_back && now >= session->started_at + patience) {
 		end_first_hold(session);
 	}
+	end_late_marks(session, now);
 	switch (session->state) {
 	case WAITING:
 		if (may_connect(session, now)) {
@@ -1487,8 +1530,7 @@ static void watch_clock(struct session *session, uint64_t now)
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
-		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at &&
-				marks_are_waiting(session->marks)) {
+		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at && wants_fence(session)) {
 			session->marks_fence_at = now + MARKS_FENCE_MS;
 			(void)request_fence(session);
 		}
@@ -1532,7 +1574,7 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || session->fence_passed < session->fence || marks_are_waiting(session->marks)) {
+	if (session->holds_back || session->fence_passed < session->fence || wants_fence(session)) {
 		return (int)MARKS_FENCE_MS;
 	}
 	return IDLE_MS;
@@ -1636,7 +1678,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
 	session->late_marks = marks_new(MARKS);
-	session->authors = authors_new(LATE_MS);
+	session->authors = authors_new(AUTHORS_MS);
 	session->topics = topics_new();
 	session->in_force = topics_new();
 	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->topics ||

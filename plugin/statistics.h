@@ -18,6 +18,7 @@ enum statistic {
 	STATISTICS_DROPPED_CONSUMER_QUEUE, /* the same for one consumer's consumer_queue_size or consumer_queue_bytes */
 	STATISTICS_DROPPED_MEMORY,
 	STATISTICS_DROPPED_CONSUMER_ENDED, /* waited for a consumer that ended or was given up */
+	STATISTICS_UNMARKED,               /* of those for consumers: they may come twice, see marks.h */
 	STATISTICS_REFUSED,                /* messages of consumers that the broker did not take */
 	STATISTICS_LOG_DROPPED,            /* lines for the broker's log */
 	STATISTICS_INBOUND_MESSAGES,       /* wait for consumers now */

@@ -87,6 +87,7 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
             ("dropped, a consumer's queue was full", "messages/dropped/consumer_queue", _count),
             ("dropped, their consumer had ended", "messages/dropped/consumer_ended", _count),
             ("dropped, no memory", "messages/dropped/memory", _count),
+            ("may have come twice", "messages/unmarked", _count),
         ),
     ),
     (

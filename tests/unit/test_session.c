@@ -743,6 +743,133 @@ static void test_marks_whose_copies_do_not_come_are_cleared(void **state)
 	assert_int_equal(listen_to(), 0);
 }
 
+static void mark_late(const char *topic, const char *payload)
+{
+	marks_add(session->late_marks, marks_fingerprint(topic, payload, strlen(payload)));
+}
+
+static void lose_connection(void)
+{
+	client.reason = "gone";
+	use_connection(session);
+	client.reason = NULL;
+	clock_ms += RETRY_MS;
+	step();
+}
+
+static void fill(struct marks *marks)
+{
+	uint64_t i;
+
+	for (i = 1; i <= MARKS; i++) {
+		marks_add(marks, i * 7919);
+	}
+}
+
+/* More QoS 2 messages than can be marked while the connection was lost: what comes later is no copy of theirs. */
+static void test_too_many_late_marks(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	lose_connection();
+	fill(session->late_marks);
+	mark_late("a", "without room");
+	on_connected(session, NULL, true);
+	prove();
+	finish_round();
+	assert_int_equal(session->late_until, clock_ms + LATE_MS);
+	broker_sends("a", "a", "after", 2, false);
+	receive_message("a", "after", 2, false, 1);
+	broker_sends("a", "a", "after", 2, false);
+	receive_message("a", "after", 2, false, 1);
+	broker_sends("a", "a", "without room", 2, false); /* twice rather than never */
+	receive_message("a", "without room", 2, false, 1);
+}
+
+/* It is told once a second how many, and not of a session that has no copies of them. */
+static void test_missing_marks_are_told(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	fill(session->marks);
+	mark("a", "1");
+	mark("a", "2");
+	step();
+	broker_sends_fence(listen_to());
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "2 messages may come to consumers twice"));
+	mark("a", "3");
+	clock_ms += MARKS_FENCE_MS;
+	step();
+	broker_sends_fence(listen_to());
+	(void)listen_to();
+	assert_string_equal(log_text, "");
+	clock_ms += MISSING_MS;
+	step();
+	broker_sends_fence(listen_to());
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "1 messages may come to consumers twice"));
+	clock_ms += MISSING_MS;
+	lose_connection();
+	mark("a", "4");
+	on_connected(session, NULL, false);
+	prove();
+	assert_null(strstr(log_text, "twice"));
+	finish_round();
+	assert_null(strstr(log_text, "twice"));
+}
+
+/* Whose copy never comes: the publisher is gone, or the broker has dropped it. */
+static void test_late_marks_end(void **state)
+{
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	lose_connection();
+	mark_late("a", "in time");
+	mark_late("a", "never");
+	clock_ms += 10 * LATE_MS; /* no copy can come meanwhile */
+	step();
+	on_connected(session, NULL, true);
+	prove();
+	finish_round();
+	broker_sends("a", "a", "in time", 2, false);
+	receive_nothing();
+	clock_ms += LATE_MS;
+	broker_sends("a", "a", "never", 2, false);
+	receive_message("a", "never", 2, false, 1);
+	/* Also without any message. */
+	lose_connection();
+	mark_late("a", "never");
+	on_connected(session, NULL, true);
+	prove();
+	finish_round();
+	clock_ms += LATE_MS;
+	step();
+	assert_false(marks_are_waiting(session->late_marks));
+}
+
+/* With more live traffic before the session was there than can be marked, what the broker kept comes all the same. */
+static void test_kept_messages_after_much_traffic(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	subscribe(1, "a", 2, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	fill(session->marks);
+	mark("a", "without room");
+	fill(session->late_marks);
+	mark_late("a", "without room");
+	connect_session(true);
+	broker_sends("a", "a", "kept", 1, false);
+	broker_sends("a", "a", "kept", 2, false);
+	broker_sends_fence(listen_to());
+	receive_message("a", "kept", 1, false, 1);
+	receive_message("a", "kept", 2, false, 1);
+}
+
 static void test_one_copy_counts_of_overlapping_filters(void **state)
 {
 	(void)state;
@@ -1322,7 +1449,7 @@ static void test_a_message_gets_its_author(void **state)
 	receive_from(NULL, "4");
 	/* The publisher took too long to release it. */
 	author_is("x", "a", "5");
-	clock_ms += LATE_MS;
+	clock_ms += AUTHORS_MS;
 	broker_sends("a", "a", "5", 2, false);
 	receive_from(NULL, "5");
 }
@@ -1540,6 +1667,10 @@ int main(void)
 			session_test(test_a_fence_that_does_not_come),
 			session_test(test_copies_are_recognised),
 			session_test(test_marks_whose_copies_do_not_come_are_cleared),
+			session_test(test_too_many_late_marks),
+			session_test(test_missing_marks_are_told),
+			session_test(test_late_marks_end),
+			session_test(test_kept_messages_after_much_traffic),
 			session_test(test_one_copy_counts_of_overlapping_filters),
 			session_test(test_unsubscribing_from_qos_2),
 			session_test(test_unsubscribing_while_the_session_suspends),

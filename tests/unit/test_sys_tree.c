@@ -30,6 +30,12 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
 	return 0;
 }
 
+uint64_t lanes_missing(const struct lanes *lanes)
+{
+	(void)lanes;
+	return 7;
+}
+
 bool lanes_has_session(const struct lanes *lanes)
 {
 	(void)lanes;
@@ -123,6 +129,7 @@ static void test_all_at_first_then_changes(void **state)
 	}
 	assert_string_equal(published("messages/sent"), "12");
 	assert_string_equal(published("messages/received"), "0");
+	assert_string_equal(published("messages/unmarked"), "7");
 	assert_string_equal(published("uptime"), "0");
 	/* Not counted as the application's. */
 	assert_int_equal(statistics_get(statistics, STATISTICS_SENT), 12);
