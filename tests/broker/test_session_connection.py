@@ -17,8 +17,9 @@ from support.certificates import Authority, TlsListener, trust_folder
 from support.client import Client
 from support.consumers import CallFailed, Consumers, Heard, Writer
 from support.listeners import FakeListener, Proxy
-from support.packets import PUBCOMP, PUBREC, PacketClient
+from support.packets import PUBCOMP, PUBREC, PacketClient, publish_packet, release_packet
 from support.processes import PATIENCE, free_port, wait_until
+from support.statistics import Statistics
 
 UP = "Session with the listener at"
 FAILED = "No session with the listener at"
@@ -547,6 +548,41 @@ def test_nothing_is_lost_or_doubled_when_the_connection_breaks(behind: Behind, q
             assert numbers == sorted(numbers)
 
 
+def flood(port: int, topic: str, count: int) -> None:
+    """Publish that many QoS 2 messages, and release each."""
+    batch = 15  # fewer than the broker takes at once
+    with PacketClient(port, "flood") as client:
+        for first in range(0, count, batch):
+            packets = range(1, min(batch, count - first) + 1)
+            client.send(b"".join(publish_packet(topic, str(first).encode(), 2, packet) for packet in packets))
+            for packet in packets:
+                client.expect(PUBREC, packet)
+            client.send(b"".join(release_packet(packet) for packet in packets))
+            for packet in packets:
+                client.expect(PUBCOMP, packet)
+
+
+def test_more_qos_2_without_the_session_than_can_be_marked(broker: BrokerFactory) -> None:
+    """What the session brings later is no copy of any of them."""
+    behind = Behind(broker, None, lines=["sys_interval 1"])
+    try:
+        consumers, client = Consumers(behind.broker), behind.broker.client()
+        consumers.spawn(1)
+        consumers.subscribe("flood/#", 2, to=1)
+        consumers.subscribe("q/#", 2)
+        behind.lose()
+        flood(behind.broker.port, "flood/x", 66_000)
+        behind.come_back()
+        expected = [Heard("q/x", str(number), 2, False) for number in range(20)]
+        for message in expected:
+            client.publish(message.topic, message.payload, qos=2)
+        assert consumers.heard() == expected
+        statistics = Statistics(behind.broker)
+        wait_until(lambda: int(statistics.all().get("messages/unmarked", 0)) > 0, 10, "what may come twice")
+    finally:
+        behind.proxy.stop()
+
+
 def test_qos_2_that_is_released_after_the_session_came_back(behind: Behind) -> None:
     """It came the direct lane, and the broker still sends its copy."""
     consumers = Consumers(behind.broker)
@@ -557,7 +593,7 @@ def test_qos_2_that_is_released_after_the_session_came_back(behind: Behind) -> N
         client.expect(PUBREC, 1)
         assert consumers.heard() == [Heard("q/x", "1", 2, False)]
         behind.come_back()
-        # Whatever the plugin remembers of it, time and other messages must not make it forget.
+        # Other messages must not make the plugin forget it. (Ten seconds would.)
         for number in range(3):
             behind.broker.client().publish("q/y", str(number), qos=1)
             assert consumers.heard() == [Heard("q/y", str(number), 1, False)]
