@@ -227,36 +227,49 @@ static bool push(struct broker *broker, struct message *message, size_t *dropped
 	return queue_push(broker->inbound, message);
 }
 
-/* Owns message from here on. Returns whether consumers will get it. */
-static bool hand_over(struct broker *broker, struct message *message)
+static void complain_of_overload(struct broker *broker, size_t dropped, const char *topic)
+{
+	const char *which = broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest";
+	uint64_t times;
+
+	if (may_complain(&broker->inbound_full, dropped, &times)) {
+		broker_log(MOSQ_LOG_WARNING,
+				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was %s" TOPIC
+				"%s. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
+				(unsigned long long)times, which, topic ? "on topic '" : "about a client that came or went", topic ? topic : "",
+				topic ? "'" : "", broker->queue_size, broker->queue_bytes);
+	}
+}
+
+/* Owns message from here on; once it is pushed, the loop thread may have freed it. topic: its topic in the caller's memory,
+ * for the log; NULL: it has none. Returns whether consumers will get it. */
+static bool hand_over(struct broker *broker, struct message *message, const char *topic)
 {
 	uint64_t times;
 	size_t dropped = 0;
-	bool done = message && push(broker, message, &dropped);
 
-	if (done) {
-		statistics_add(broker->statistics, STATISTICS_RECEIVED, 1);
-	} else if (message) {
-		dropped++;
-	} else {
+	if (!message) {
 		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
+		if (may_complain(&broker->no_memory, 1, &times)) {
+			broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+		}
+		return false;
+	}
+	if (push(broker, message, &dropped)) {
+		message = NULL;
+		statistics_add(broker->statistics, STATISTICS_RECEIVED, 1);
+	} else {
+		dropped++;
 	}
 	if (dropped) {
 		statistics_add(broker->statistics, STATISTICS_DROPPED_QUEUE, dropped);
+		complain_of_overload(broker, dropped, topic);
 	}
-	if (!message && may_complain(&broker->no_memory, 1, &times)) {
-		broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
-	} else if (dropped && may_complain(&broker->inbound_full, dropped, &times)) {
-		broker_log(MOSQ_LOG_WARNING,
-				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was on topic '" TOPIC
-				"'. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest",
-				message->topic, broker->queue_size, broker->queue_bytes);
-	}
-	if (!done) {
+	if (message) {
 		message_free(message);
+		return false;
 	}
-	return done;
+	return true;
 }
 
 /* Tells those who watch clients. */
@@ -265,7 +278,7 @@ static void tell_of_clients(struct broker *broker)
 	struct message *message;
 
 	while ((message = clients_take(broker->clients))) {
-		(void)hand_over(broker, message);
+		(void)hand_over(broker, message, NULL);
 	}
 }
 
@@ -308,7 +321,7 @@ static bool route(struct broker *broker, const struct mosquitto_evt_message *eve
 		message->qos = event->qos;
 		message->retain = event->retain;
 	}
-	return hand_over(broker, message);
+	return hand_over(broker, message, event->topic);
 }
 
 /* Hands what a consumer publishes to all, itself included. */
@@ -335,7 +348,7 @@ static void route_own(struct broker *broker, const struct message *publish)
 			return;
 		}
 	}
-	(void)hand_over(broker, message);
+	(void)hand_over(broker, message, publish->topic);
 }
 
 static void answer(struct broker *broker, const struct message *command, int code)

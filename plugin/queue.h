@@ -21,8 +21,8 @@ void queue_set_limits(struct queue *queue, size_t max_messages, size_t max_bytes
 /* Frees the messages that wait, too. Takes NULL. No other thread may use the queue any more. */
 void queue_free(struct queue *queue);
 
-/* True: the queue owns the message. False: the queue is full, the message is still the caller's, and
- * queue_has_room_again() will tell the taking thread when it is time to try again. */
+/* True: the queue owns the message, and the taking thread may have freed it already. False: the queue is full, the message is
+ * still the caller's, and queue_has_room_again() will tell the taking thread when it is time to try again. */
 bool queue_push(struct queue *queue, struct message *message) __attribute__((warn_unused_result));
 
 /* Makes queue_push_dropping() possible, which costs the taking thread a moment for each message. Before another thread uses

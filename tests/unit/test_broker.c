@@ -477,6 +477,43 @@ static void test_full_inbound_queue_drops_the_oldest(void **state)
 	receive_nothing();
 }
 
+/* The loop thread, which sleeps, or has dealt with a message before the push of it has returned. */
+static bool loop_sleeps;
+
+static void take_and_free(void *userdata)
+{
+	struct message *message = loop_sleeps ? NULL : queue_take(*(struct queue **)userdata);
+
+	if (!message) {
+		return;
+	}
+	if (message->kind == MESSAGE_PUBLISH) {
+		memset((char *)(uintptr_t)message->topic, '!', message->topic_length);
+	}
+	done(message);
+}
+
+static void test_what_was_pushed_is_not_looked_at_any_more(void **state)
+{
+	(void)state;
+	use(1, 0);
+	f.options.overload = OPTIONS_DROP_OLDEST;
+	fake.seconds = 1000;
+	subscribe(1, "#", 0);
+	queue_free(f.inbound);
+	f.inbound = queue_new(1, f.options.queue_bytes, take_and_free, &f.inbound);
+	queue_allow_dropping(f.inbound);
+	broker_free(f.broker);
+	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
+	subscribe(1, "#", 0);
+	loop_sleeps = true;
+	client_publishes("dropped", "1", 0);
+	loop_sleeps = false;
+	client_publishes("came/with-a-name", "2", 0); /* to an empty queue, once the other is dropped */
+	assert_int_equal(statistics_get(f.statistics, STATISTICS_DROPPED_QUEUE), 1);
+	assert_int_equal(stub_broker_logged("on topic 'came/with-a-name'"), 1);
+}
+
 /* As at SIGHUP. What waits stays, and is handled as before. */
 static void test_options_that_change(void **state)
 {
@@ -1902,6 +1939,7 @@ int main(void)
 			broker_test(test_no_signal_between_message_and_tick),
 			broker_test(test_full_inbound_queue_drops_the_newest),
 			broker_test(test_full_inbound_queue_drops_the_oldest),
+			broker_test(test_what_was_pushed_is_not_looked_at_any_more),
 			broker_test(test_options_that_change),
 			broker_test(test_complaints_about_long_topics),
 			broker_test(test_no_memory_for_a_message),
