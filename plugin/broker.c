@@ -616,16 +616,16 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	(void)event_data;
 	begin_tick(&broker->portion);
 	lanes_open(broker->lanes);
-	lanes_tick(broker->lanes);
+	has_done = lanes_tick(broker->lanes);
 	clients_settle(broker->clients);
 	tell_of_clients(broker);
 	wait_for_answer(broker);
-	has_done = drain_portion(broker) > 0;
+	has_done |= drain_portion(broker) > 0;
 	wakeup_settle(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
 		has_done |= drain_portion(broker) > 0;
 	}
-	is_awake = !queue_is_empty(broker->outbound);
+	is_awake = !queue_is_empty(broker->outbound) || lanes_owes_fence(broker->lanes);
 	if (is_awake || (has_done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}
@@ -738,17 +738,22 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	const struct mosquitto_evt_disconnect *gone = event_data;
 	int reason = reason_code(broker, gone->reason);
 
+	if (!mosquitto_client_id(gone->client)) {
+		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and nothing to wait for. */
+		clients_disconnected(broker->clients, gone->client, reason, MESSAGE_FATE_UNKNOWN);
+		return MOSQ_ERR_SUCCESS;
+	}
 	if (broker->retained && has_client_id(gone->client, broker->options->mirror)) {
 		retained_forget(broker->retained, forget_retained, broker);
 	}
-	lanes_client_goes(broker->lanes, gone->client);
+	lanes_client_goes(broker->lanes, gone->client, broker->is_2_1);
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
 	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {
 		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 		broker->is_suspended = broker->suspends;
 	} else {
-		lanes_client_gone(broker->lanes);
+		lanes_client_gone(broker->lanes, broker->is_2_1);
 	}
 	return MOSQ_ERR_SUCCESS;
 }

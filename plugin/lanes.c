@@ -32,6 +32,10 @@
 /* The longest that consumers wait at the start for what the broker kept. */
 #define FIRST_HOLD_S 12
 #define SLOTS 1024U /* a power of two */
+/* How many fences of holds may be under way to the session, and how many words without a bound of their own to the loop
+ * thread, before one hold serves for all that asks for one. Clients that come and go would else fill both queues. */
+#define FENCES_MAX 16
+#define CONTROLS_MAX 256U
 
 struct lanes {
 	struct session *session;
@@ -40,9 +44,12 @@ struct lanes {
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
-	bool holds;                /* since the last tick */
 	time_t first_hold_until;   /* 0: it is over */
 	int hold;                  /* number of the last; see session.h */
+	int fenced;                /* the last whose fence was sent */
+	int written_off;           /* the last that the session will not bring any more */
+	time_t fenced_at;
+	bool has_fenced;           /* since the last tick */
 	time_t qos_2_until;        /* 0: none was seen lately, */
 	time_t slot_until[SLOTS];  /* from this client, or to this topic */
 
@@ -112,15 +119,45 @@ static void send_number(struct lanes *lanes, const char *topic, int qos, uint64_
 	}
 }
 
-/* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
- * rest of this turn included, has come. */
-static void hold(struct lanes *lanes)
+/* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same, because one may
+ * have got lost; with it, those before it are of no account. */
+static bool has_enough_fences(const struct lanes *lanes)
 {
-	lanes->hold = lanes->hold % INT_MAX + 1;
-	tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	int released = session_released(lanes->session);
+
+	if (released < lanes->written_off) {
+		released = lanes->written_off;
+	}
+	return lanes->fenced_at == now_s() &&
+			(lanes->fenced - released >= FENCES_MAX || queue_controls(lanes->inbound) >= CONTROLS_MAX);
+}
+
+static void send_fence(struct lanes *lanes)
+{
+	if (has_enough_fences(lanes)) {
+		return; /* the next tick sends it, for all that comes until then */
+	}
+	lanes->fenced = lanes->hold;
+	lanes->fenced_at = now_s();
+	lanes->has_fenced = true;
 	/* The gate keeps what the broker sends after this, another will for example, behind what is kept back. */
 	send_number(lanes, SESSION_GATE_TOPIC, 1, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
 	send_number(lanes, SESSION_FENCE_TOPIC, 2, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+}
+
+/* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
+ * rest of this turn included, has come. One hold is enough while its fence has not left, and that is so until the turn's
+ * end; is_late: it may have left before that. */
+static void hold(struct lanes *lanes, bool is_late)
+{
+	if (lanes->hold != lanes->fenced || (lanes->has_fenced && !is_late)) {
+		return;
+	}
+	lanes->hold = lanes->hold % INT_MAX + 1;
+	tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	if (!lanes->has_fenced) {
+		send_fence(lanes);
+	}
 }
 
 void lanes_open(struct lanes *lanes)
@@ -133,7 +170,7 @@ void lanes_open(struct lanes *lanes)
 	lanes->is_open = true;
 	started = message_control(MESSAGE_STARTED, 0, 0, 0);
 	if (started) {
-		lanes->hold = SESSION_FIRST_HOLD;
+		lanes->hold = lanes->fenced = lanes->written_off = SESSION_FIRST_HOLD;
 		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
 		tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
 		session_command(lanes->session, started);
@@ -181,10 +218,8 @@ bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct 
 	}
 	if (now >= lanes->qos_2_until) {
 		lanes->qos_2_until = 0;
-	} else if ((now < *of_client || now < *of_topic) && !lanes->holds) {
-		/* One for all of this turn: its fence is sent behind them. */
-		lanes->holds = true;
-		hold(lanes);
+	} else if (now < *of_client || now < *of_topic) {
+		hold(lanes, false);
 	}
 	return false;
 }
@@ -279,9 +314,15 @@ void lanes_next_message(struct lanes *lanes)
 	lanes->topic = NULL;
 }
 
-void lanes_tick(struct lanes *lanes)
+bool lanes_tick(struct lanes *lanes)
 {
-	lanes->holds = false;
+	bool owes = lanes->hold != lanes->fenced;
+
+	lanes->has_fenced = false;
+	if (owes) {
+		send_fence(lanes);
+		lanes->has_fenced = false; /* on 2.0 it leaves before the next turn's events */
+	}
 	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
 	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until) {
 		lanes->first_hold_until = 0;
@@ -290,19 +331,25 @@ void lanes_tick(struct lanes *lanes)
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	lanes->topic = NULL;
 	lanes->published_count = 0;
+	return owes && lanes->hold == lanes->fenced;
 }
 
-void lanes_client_goes(struct lanes *lanes, const void *connection)
+bool lanes_owes_fence(const struct lanes *lanes)
+{
+	return lanes->hold != lanes->fenced && queue_controls(lanes->inbound) < CONTROLS_MAX;
+}
+
+void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late)
 {
 	if (lanes->is_up && lanes->qos_2_until && now_s() < *slot_of_client(lanes, connection)) {
-		hold(lanes);
+		hold(lanes, is_late);
 	}
 }
 
-void lanes_client_gone(struct lanes *lanes)
+void lanes_client_gone(struct lanes *lanes, bool is_late)
 {
 	if (lanes->is_up) {
-		hold(lanes);
+		hold(lanes, is_late);
 	}
 }
 
@@ -310,6 +357,7 @@ void lanes_set_session(struct lanes *lanes, bool is_up)
 {
 	if (lanes->is_up && !is_up) {
 		tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
+		lanes->fenced = lanes->written_off = lanes->hold;
 	}
 	lanes->is_up = is_up;
 }

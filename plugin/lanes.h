@@ -44,16 +44,22 @@ void lanes_refuse_copies(struct lanes *lanes);
 /* Whether what the broker is about to send to the session went the direct lane. */
 bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
 
-/* The broker has turned to another message; it has come to its TICK. */
+/* The broker has turned to another message. */
 void lanes_next_message(struct lanes *lanes);
-void lanes_tick(struct lanes *lanes);
+
+/* The broker has come to its TICK. Returns whether something was published. */
+bool lanes_tick(struct lanes *lanes);
+
+/* Whether the next TICK should come soon: there is something to publish, and the session is about to be ready for it. */
+bool lanes_owes_fence(const struct lanes *lanes);
 
 /* Consumers are about to be told that a client is gone: not before they have what it published, which may be with the
- * session. connection is compared only. */
-void lanes_client_goes(struct lanes *lanes, const void *connection);
+ * session. connection is compared only. is_late: what was published since the last TICK may have been sent before this (on
+ * Mosquitto 2.1 some clients are found to be gone between that and the TICK). */
+void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late);
 
 /* A client is gone, and its will may be on its way to the session. */
-void lanes_client_gone(struct lanes *lanes);
+void lanes_client_gone(struct lanes *lanes, bool is_late);
 
 /* The session is up, or no longer. */
 void lanes_set_session(struct lanes *lanes, bool is_up);

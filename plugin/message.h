@@ -73,7 +73,8 @@ struct message {
 	bool retain;                  /* as it was published */
 	bool is_kept;                 /* the broker had kept it from before the subscription */
 	bool by_session;              /* it came through the session */
-	bool is_counted;              /* the queue's: towards its bounds */
+	bool is_counted;              /* the queue's: towards its bounds; */
+	bool is_control;              /* beyond them */
 };
 
 /* What a PUBLISH carries. */

@@ -22,6 +22,7 @@ struct queue {
 	_Atomic(struct message *) newest; /* pushed and not yet swapped out */
 	atomic_size_t messages;
 	atomic_size_t bytes;
+	atomic_size_t controls;           /* pushed and not yet taken */
 	atomic_bool refused;              /* a push was; cleared by queue_has_room_again() */
 	atomic_size_t max_messages;
 	atomic_size_t max_bytes;
@@ -51,6 +52,7 @@ struct queue *queue_new(size_t max_messages, size_t max_bytes, void (*notify)(vo
 	atomic_init(&queue->newest, NULL);
 	atomic_init(&queue->messages, 0);
 	atomic_init(&queue->bytes, 0);
+	atomic_init(&queue->controls, 0);
 	atomic_init(&queue->refused, false);
 	atomic_init(&queue->waiting_messages, 0);
 	atomic_init(&queue->waiting_bytes, 0);
@@ -81,7 +83,7 @@ void queue_free(struct queue *queue)
 	free(queue);
 }
 
-void queue_push_control(struct queue *queue, struct message *message)
+static void push(struct queue *queue, struct message *message)
 {
 	struct message *newest = atomic_load(&queue->newest);
 
@@ -93,6 +95,13 @@ void queue_push_control(struct queue *queue, struct message *message)
 	if (!newest) {
 		queue->notify(queue->userdata);
 	}
+}
+
+void queue_push_control(struct queue *queue, struct message *message)
+{
+	message->is_control = true;
+	atomic_fetch_add(&queue->controls, 1);
+	push(queue, message);
 }
 
 /* Looked at before the message counts: what counted for a moment and was refused would make the queue look full to the
@@ -115,7 +124,7 @@ static void push_counted(struct queue *queue, struct message *message, size_t si
 		atomic_fetch_add(&queue->waiting_messages, 1);
 		atomic_fetch_add(&queue->waiting_bytes, size);
 	}
-	queue_push_control(queue, message);
+	push(queue, message);
 }
 
 bool queue_push(struct queue *queue, struct message *message)
@@ -175,6 +184,10 @@ static struct message *take(struct queue *queue)
 	if (message) {
 		queue->oldest = message->next;
 		message->next = NULL;
+		if (message->is_control) {
+			message->is_control = false;
+			atomic_fetch_sub(&queue->controls, 1);
+		}
 	}
 	return message;
 }
@@ -311,4 +324,9 @@ size_t queue_count(const struct queue *queue)
 size_t queue_bytes(const struct queue *queue)
 {
 	return atomic_load(&queue->bytes);
+}
+
+size_t queue_controls(const struct queue *queue)
+{
+	return atomic_load(&queue->controls);
 }

@@ -59,4 +59,7 @@ bool queue_has_room_again(struct queue *queue);
 size_t queue_count(const struct queue *queue);
 size_t queue_bytes(const struct queue *queue);
 
+/* What queue_push_control() has pushed and nobody has taken. Any thread. */
+size_t queue_controls(const struct queue *queue);
+
 #endif

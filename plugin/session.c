@@ -139,6 +139,7 @@ struct session {
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
+	atomic_int released; /* the last hold whose fence has come */
 	atomic_bool expects_copies;
 	pthread_t thread;
 	bool runs;
@@ -1252,6 +1253,7 @@ static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
 		open_gates(session, fence);
+		atomic_store(&session->released, (int)(fence & INT_MAX));
 		/* Also where its gate got lost. */
 		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
 		return;
@@ -1668,6 +1670,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->inbound_fd = inbound_fd;
 	session->command_fd = -1;
 	session->notify_fd = -1;
+	atomic_init(&session->released, 0);
 	atomic_init(&session->expects_copies, true);
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
@@ -1770,6 +1773,11 @@ struct marks *session_marks(struct session *session, bool late)
 		return NULL;
 	}
 	return late ? session->late_marks : session->marks;
+}
+
+int session_released(const struct session *session)
+{
+	return atomic_load(&session->released);
 }
 
 const char *session_client_id(const struct session *session)

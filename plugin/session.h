@@ -61,6 +61,9 @@ void session_command(struct session *session, struct message *command);
  * releases it. NULL when no copies can come any more. */
 struct marks *session_marks(struct session *session, bool late);
 
+/* The number of the last hold whose fence has come. Any thread. */
+int session_released(const struct session *session);
+
 /* Its client id. Any thread. */
 const char *session_client_id(const struct session *session);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import threading
 from collections import Counter, defaultdict
@@ -675,3 +676,19 @@ def test_what_each_event_is_about(started: Broker, watching: Recorders) -> None:
         story = watching.wait_for_end_of(name, times=len(came))
         assert kinds(story) == ["connected", "disconnected"] * len(came)
         assert [entry[1] for entry in story] == [client for client in came for _ in range(2)]
+
+
+def test_connections_that_never_say_who_they_are_cost_the_session_nothing(broker: BrokerFactory) -> None:
+    """A port scanner or a health check; Mosquitto 2.0 tells plugins that a client is gone."""
+    started = start(broker, options={"connect_events": False})
+    client = started.client()
+    client.publish("w/before", "1", qos=1)
+    since = len(started.log())
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", started.port)):
+            pass
+    wait_until(lambda: started.log()[since:].count("New connection from") == 50, 10, "the connections")
+    # Whatever follows a connection's end has been sent when two more packets have been answered.
+    client.publish("w/after", "1", qos=1)
+    client.publish("w/after", "2", qos=1)
+    assert "$mqttasgi/gate" not in started.log()[since:]

@@ -74,6 +74,12 @@ struct marks *session_marks(struct session *session, bool late)
 	return stub_session.marks;
 }
 
+int session_released(const struct session *session)
+{
+	(void)session;
+	return stub_session.released;
+}
+
 const char *session_client_id(const struct session *session)
 {
 	(void)session;

@@ -14,6 +14,7 @@ extern struct stub_session {
 	struct message *commands[64]; /* owned */
 	size_t command_count;
 	struct marks *marks; /* what session_marks() returns */
+	int released;        /* what session_released() returns */
 	int new_rc;          /* what session_new() returns, */
 	int start_rc;        /* and session_start() */
 	bool hangs;          /* session_stop() waits in vain */

@@ -1314,7 +1314,9 @@ static void session_is(bool up)
 
 static void test_the_session_gets_what_is_not_direct(void **state)
 {
+	const struct stub_client nobody = {.mark = STUB_CLIENT_MARK};
 	struct message *message;
+	size_t publishes;
 
 	(void)state;
 	use_with_session();
@@ -1346,6 +1348,12 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	fake.now_ns += 10000000000;
 	client_is_gone("somebody");
 	done(receive(MESSAGE_HOLD));
+	/* No client, but a connection that never said CONNECT. */
+	tick();
+	publishes = stub.publish_count;
+	client_is_gone((const char *)&nobody);
+	receive_nothing();
+	assert_int_equal(stub.publish_count, publishes);
 	client_is_gone("the-session");
 	done(receive(MESSAGE_RELEASE));
 	client_publishes("a", "4", 2);

@@ -148,7 +148,7 @@ static void test_without_a_session_everything_is_direct(void **state)
 	assert_false(leave(&client, "a", 2));
 	lanes_went_direct(lanes, "a", "1", 1, 1);
 	lanes_publishes(lanes, "a", "1", 1);
-	lanes_client_gone(lanes);
+	lanes_client_gone(lanes, false);
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 1));
 	assert_false(is_marked("a", "1"));
 	receive_nothing();
@@ -195,12 +195,15 @@ static void test_a_will_is_waited_for(void **state)
 	char fence[24];
 
 	(void)state;
-	lanes_client_gone(lanes);
+	lanes_client_gone(lanes, false);
 	receive_nothing();
 	lanes_set_session(lanes, true);
-	lanes_client_gone(lanes);
-	lanes_client_gone(lanes);
+	lanes_client_gone(lanes, false);
 	receive(MESSAGE_HOLD, 1);
+	lanes_client_gone(lanes, false);
+	receive_nothing(); /* the fence of this turn is sent behind both */
+	assert_false(lanes_tick(lanes));
+	lanes_client_gone(lanes, false);
 	receive(MESSAGE_HOLD, 2);
 	assert_int_equal(stub.publish_count, 4);
 	assert_string_equal(stub.publishes[2].topic, SESSION_GATE_TOPIC);
@@ -216,6 +219,101 @@ static void test_a_will_is_waited_for(void **state)
 	receive(MESSAGE_RELEASE, 2);
 	lanes_set_session(lanes, false);
 	receive_nothing();
+}
+
+/* On 2.1: the fence of this turn may have been sent. One for all that follow is sent in the TICK. */
+static void test_a_late_will_is_waited_for(void **state)
+{
+	(void)state;
+	lanes_set_session(lanes, true);
+	lanes_client_gone(lanes, true);
+	receive(MESSAGE_HOLD, 1);
+	assert_int_equal(stub.publish_count, 2);
+	lanes_client_gone(lanes, true);
+	receive(MESSAGE_HOLD, 2);
+	lanes_client_gone(lanes, true);
+	assert_false(leave(&client, "a", 0));
+	receive_nothing();
+	assert_int_equal(stub.publish_count, 2);
+	assert_true(lanes_owes_fence(lanes));
+	assert_true(lanes_tick(lanes));
+	assert_int_equal(stub.publish_count, 4);
+	assert_false(lanes_owes_fence(lanes));
+	assert_false(lanes_tick(lanes));
+	/* What is published now the broker sends after the next events, or before: nobody can tell. */
+	lanes_client_gone(lanes, true);
+	receive(MESSAGE_HOLD, 3);
+	assert_int_equal(stub.publish_count, 6);
+}
+
+/* Clients come and go faster than the session can read. */
+static void test_fences_are_bounded_by_what_the_session_has_read(void **state)
+{
+	int i;
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	for (i = 0; i < 1000; i++) {
+		lanes_client_gone(lanes, i % 2);
+		(void)lanes_tick(lanes);
+	}
+	assert_int_equal(stub.publish_count, 2 * 16);
+	for (i = 1; i <= 17; i++) {
+		receive(MESSAGE_HOLD, i);
+	}
+	receive_nothing();
+	assert_true(lanes_owes_fence(lanes));
+	stub_session.released = 5;
+	assert_true(lanes_tick(lanes));
+	assert_int_equal(stub.publish_count, 2 * 17);
+	assert_false(lanes_owes_fence(lanes));
+	/* Those under way are lost with the connection. */
+	lanes_set_session(lanes, false);
+	receive(MESSAGE_RELEASE, 17);
+	lanes_set_session(lanes, true);
+	lanes_client_gone(lanes, false);
+	receive(MESSAGE_HOLD, 18);
+	assert_int_equal(stub.publish_count, 2 * 18);
+}
+
+/* And so that the loop thread does not wait in vain for fences that got lost, one goes each second. */
+static void test_a_lost_fence_is_made_good(void **state)
+{
+	int i;
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	for (i = 0; i < 20; i++) {
+		lanes_client_gone(lanes, false);
+		(void)lanes_tick(lanes);
+	}
+	assert_int_equal(stub.publish_count, 2 * 16);
+	seconds++;
+	assert_true(lanes_tick(lanes));
+	assert_false(lanes_tick(lanes));
+	assert_int_equal(stub.publish_count, 2 * 17);
+}
+
+static void test_holds_are_bounded_by_what_the_loop_has_taken(void **state)
+{
+	struct message *message;
+	int i;
+
+	(void)state;
+	lanes_set_session(lanes, true);
+	for (i = 0; i < 1000; i++) {
+		stub_session.released = i;
+		lanes_client_gone(lanes, false);
+		(void)lanes_tick(lanes);
+	}
+	assert_int_equal(queue_controls(inbound), 256);
+	assert_false(lanes_owes_fence(lanes)); /* a loop that is blocked may be so for long */
+	while ((message = queue_take(inbound))) {
+		message_free(message);
+	}
+	assert_int_equal(queue_controls(inbound), 0);
+	assert_true(lanes_owes_fence(lanes));
+	assert_true(lanes_tick(lanes));
 }
 
 static void test_copies_are_marked_where_they_cannot_be_refused(void **state)
@@ -469,7 +567,7 @@ static void test_no_memory(void **state)
 		scarce_memory(n, false);
 		(void)lanes_command(lanes, message, true);
 		lanes_publishes(lanes, "b", "1", 1);
-		lanes_client_gone(lanes);
+		lanes_client_gone(lanes, false);
 		lanes_tick(lanes);
 		failed = scarce_memory_end();
 	}
@@ -490,6 +588,10 @@ int main(void)
 			lanes_test(test_qos_2_goes_through_the_session_while_it_is_up),
 			lanes_test(test_what_follows_a_qos_2_message_is_kept_back_for_a_while),
 			lanes_test(test_a_will_is_waited_for),
+			lanes_test(test_a_late_will_is_waited_for),
+			lanes_test(test_fences_are_bounded_by_what_the_session_has_read),
+			lanes_test(test_a_lost_fence_is_made_good),
+			lanes_test(test_holds_are_bounded_by_what_the_loop_has_taken),
 			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
 			lanes_test(test_copies_are_refused),
 			lanes_test(test_copies_of_own_publishes_are_refused),
