@@ -91,6 +91,8 @@ struct broker {
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 	bool suspends, is_suspended; /* see broker_suspend() */
+	bool is_over;            /* see broker_end() */
+	uint64_t unsent;         /* what consumers have published since */
 };
 
 /* Writes text of any length, in lines that end between two characters. */
@@ -430,8 +432,22 @@ static void subscribe(struct broker *broker, const struct message *message)
 	}
 }
 
+/* After broker_end(). */
+static void put_aside(struct broker *broker, const struct message *message)
+{
+	broker->unsent += message->kind == MESSAGE_PUBLISH;
+	/* So that no consumer waits for it: nothing will come that it could miss. */
+	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE || message->kind == MESSAGE_WATCH) {
+		answer(broker, message, MOSQ_ERR_SUCCESS);
+	}
+}
+
 static void carry_out(struct broker *broker, const struct message *message)
 {
+	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED && message->kind != MESSAGE_STOPPED) {
+		put_aside(broker, message);
+		return;
+	}
 	switch (message->kind) {
 	case MESSAGE_PUBLISH:
 		publish(broker, message);
@@ -796,6 +812,16 @@ void broker_suspend(struct broker *broker)
 bool broker_is_suspending(const struct broker *broker)
 {
 	return broker->suspends && !broker->is_suspended;
+}
+
+void broker_end(struct broker *broker)
+{
+	broker->is_over = true;
+}
+
+uint64_t broker_unsent(const struct broker *broker)
+{
+	return broker->unsent;
 }
 
 bool broker_has_stopped(const struct broker *broker)

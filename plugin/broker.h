@@ -7,6 +7,7 @@
 #define MQTTASGI_BROKER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "message.h"
 
@@ -53,6 +54,11 @@ int broker_on_access(int event, void *event_data, void *userdata);
  * what clients publish waits in the broker for the application's next start. So each message is handled once. */
 void broker_suspend(struct broker *broker);
 bool broker_is_suspending(const struct broker *broker);
+
+/* The broker has left its loop: its clients are freed, and it sends nothing any more. From now on only the application's log
+ * lines and its end are carried out; who subscribes is told that it has, and what is published is counted. */
+void broker_end(struct broker *broker);
+uint64_t broker_unsent(const struct broker *broker);
 
 /* Does what the application asks for until it says kind (MESSAGE_STARTED or MESSAGE_STOPPED) or the time is over.
  * MESSAGE_STOPPED ends every wait. Returns whether kind came. */

@@ -494,11 +494,24 @@ static int on_tick(int event, void *event_data, void *userdata)
 	return rc;
 }
 
+static void say_what_was_not_sent(const struct plugin *plugin)
+{
+	uint64_t unsent = broker_unsent(plugin->broker);
+
+	if (unsent) {
+		broker_log(MOSQ_LOG_WARNING,
+				"The broker ended before the application did: %llu messages that consumers published meanwhile went to nobody. At "
+				"one SIGTERM or SIGINT it waits for them.",
+				(unsigned long long)unsent);
+	}
+}
+
 /* Ends what is left. What the application used is left to the end of the process: threads that it started may outlive
  * it and still write to the log. */
 static void plugin_stop(struct plugin *plugin)
 {
 	unregister_callbacks(plugin);
+	broker_end(plugin->broker);
 	goodbye_pass_on();
 	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
 	 * cleansession is false. */
@@ -515,6 +528,7 @@ static void plugin_stop(struct plugin *plugin)
 	} else {
 		(void)broker_wait(plugin->broker, MESSAGE_STOPPED, 0); /* for the log's last lines */
 	}
+	say_what_was_not_sent(plugin);
 	if (broker_has_stopped(plugin->broker)) {
 		(void)interpreter_join(JOIN_MS);
 	}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,34 @@ def test_the_broker_serves_on_while_consumers_disconnect(broker: BrokerFactory) 
     os.kill(started.pid, signal.SIGTERM)
     assert started.wait() == 0
     assert "did not end within" not in started.log()
+
+
+@pytest.fixture(scope="module")
+def ending_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin that lets the broker leave its loop when a message comes to `end`."""
+    plugin = tmp_path_factory.mktemp("plugin") / "ending_plugin.so"
+    compiler = os.environ.get("CC", "gcc")
+    source = Path(__file__).resolve().parents[1] / "support" / "ending_plugin.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-g", "-O1", "-o", plugin, source], check=True)
+    return plugin
+
+
+def test_the_broker_ends_by_itself(broker: BrokerFactory, ending_plugin: Path) -> None:
+    """Nobody has sent a signal: its clients are freed when consumers disconnect."""
+    started = broker(
+        "apps.ending:application",
+        environment={"TEST_END": "asks for more"},
+        lines=[f"plugin {ending_plugin}"],
+    )
+    started.wait_for_log("Session with the listener")
+    for number in range(20):
+        started.client(client_id=f"client {number}").publish("hello", b"1", qos=1)
+    # The answer may not come any more.
+    started.client().publish("end", b"", qos=0)
+    assert started.wait() == 0
+    log = started.log()
+    assert "mqttasgi: apps: asked for more" in log
+    assert "The broker ended before the application did: 13 messages that consumers published" in log
 
 
 def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory) -> None:

@@ -1936,6 +1936,45 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 	marks_free(marks);
 }
 
+/* The broker has left its loop: its clients are freed. */
+static void test_after_the_end_only_log_lines_are_carried_out(void **state)
+{
+	struct mosquitto_evt_basic_auth login = {0};
+	struct stub_client *client;
+	struct message *log_line;
+
+	(void)state;
+	use_with_session();
+	client = malloc(sizeof(*client));
+	assert_non_null(client);
+	login.client = (struct mosquitto *)client;
+	*client = make_client("somebody", 4);
+	tick();
+	done(receive(MESSAGE_HOLD));
+	assert_int_equal(broker_on_login(MOSQ_EVT_BASIC_AUTH, &login, f.broker), MOSQ_ERR_PLUGIN_DEFER);
+	tick();
+	broker_end(f.broker);
+	memset(client, 0x5a, sizeof(*client));
+	free(client);
+	application_says_of(MESSAGE_WATCH, 1, 3);
+	application_subscribes(1, "a", 0, 4);
+	application_unsubscribes(1, "a", 5);
+	assert_true(application_publishes("a", "1") && application_publishes("a", "2"));
+	log_line = message_new(MESSAGE_LOG, "the last word", 13, NULL, 0, NULL, 0);
+	log_line->code = MOSQ_LOG_WARNING;
+	assert_true(queue_push(f.outbound, log_line));
+	application_says(MESSAGE_STOPPED);
+	assert_true(broker_wait(f.broker, MESSAGE_STOPPED, 1000));
+	receive_answer(3, MOSQ_ERR_SUCCESS);
+	receive_answer(4, MOSQ_ERR_SUCCESS);
+	receive_answer(5, MOSQ_ERR_SUCCESS);
+	receive_nothing();
+	assert_int_equal(stub_broker_logged("the last word"), 1);
+	assert_int_equal(stub.publish_count, 0);
+	assert_int_equal(stub_session.command_count, 1); /* MESSAGE_STARTED */
+	assert_true(broker_unsent(f.broker) == 2);
+}
+
 #define broker_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -1994,6 +2033,7 @@ int main(void)
 			broker_test(test_a_full_queue_drops_clients_events),
 			broker_test(test_no_memory_to_watch),
 			broker_test(test_what_is_retained_is_forgotten_with_the_link),
+			broker_test(test_after_the_end_only_log_lines_are_carried_out),
 			broker_test(test_no_memory_at_start),
 	};
 

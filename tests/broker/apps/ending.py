@@ -24,6 +24,11 @@ class Ending(MqttConsumer):
         for number in range(12):
             await self.publish("last words", str(number), qos=number % 3)
         await self.publish("state", b"offline", qos=1, retain=True)
+        if how == "asks for more":
+            await self.watch_clients()
+            await self.subscribe("more", qos=1)
+            await self.unsubscribe("more")
+            logging.getLogger("apps").warning("asked for more")
         if how == "raises":
             raise LookupError("at the end")
         if how == "hangs":
