@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable
+import sys
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Callable, Optional
 
 from channels.consumer import AsyncConsumer, get_handler_name
@@ -254,6 +256,7 @@ class MqttConsumer(AsyncConsumer):
         self._one_at_a_time = asyncio.Lock()
         self._leaving = False
         self._failed = False
+        self._context: Optional[contextvars.Context] = None
         layer = get_channel_layer(self.channel_layer_alias)
         try:
             if layer is None:
@@ -266,6 +269,15 @@ class MqttConsumer(AsyncConsumer):
         except (Exception, SystemExit, KeyboardInterrupt):
             await self._leave()
             raise
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of this consumer's, with the same context variables as its others: what connect() sets,
+        every handler finds, as under Channels.
+        """
+        loop = asyncio.get_running_loop()
+        if sys.version_info >= (3, 11):
+            return asyncio.Task(coroutine, loop=loop, context=self._context)
+        return loop.create_task(coroutine)  # of which each then has a copy
 
     async def _leave(self) -> None:
         """Lets a consumer that has failed disconnect, if it can."""
@@ -280,7 +292,7 @@ class MqttConsumer(AsyncConsumer):
 
         self.base_send = send_the_rest
         try:
-            await asyncio.wait_for(self.disconnect(), LEAVE_TIMEOUT)
+            await asyncio.wait_for(self._task(self.disconnect()), LEAVE_TIMEOUT)
         except Exception as error:
             logger.warning(
                 "%s failed, and so did its disconnect(): %s: %s",
@@ -324,9 +336,10 @@ class MqttConsumer(AsyncConsumer):
         async def receive_from_layer() -> Event:
             return await layer.receive(self.channel_name)
 
+        self._context = contextvars.copy_context()
         tasks = [
-            asyncio.ensure_future(self._handle_locked(receive)),
-            asyncio.ensure_future(self._handle_locked(receive_from_layer)),
+            self._task(self._handle_locked(receive)),
+            self._task(self._handle_locked(receive_from_layer)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

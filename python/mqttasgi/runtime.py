@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import itertools
 import sys
 import time
@@ -154,9 +155,13 @@ class Consumer:
             "instance_type": self.instance_type,
         }
         self.queue.appendleft(dict(CONNECT))
+        context = self._runtime.context
+        self.task = context.run(self._new_task, scope)
+        self.task.add_done_callback(lambda _: self._runtime.ended(self), context=context.copy())
+
+    def _new_task(self, scope: dict[str, Any]) -> asyncio.Task[Optional[BaseException]]:
         # Not by the loop's task factory, which is the application's to set.
-        self.task = asyncio.Task(_run(self.application, scope, self), loop=asyncio.get_running_loop())
-        self.task.add_done_callback(lambda _: self._runtime.ended(self))
+        return asyncio.Task(_run(self.application, scope, self), loop=asyncio.get_running_loop())
 
     def successor(self) -> Consumer:
         """Returns one that takes the place of this one, which has failed: what waits is for it, and
@@ -390,6 +395,9 @@ class Runtime:
         self.retries = retries
         #: Seconds that consumers have for their disconnect(); the rest is for the log.
         self.farewell = 0.8 * shutdown_timeout
+        #: The context variables that each consumer begins with: those of the start, with what modules set
+        #: while they are imported. Whoever spawns a consumer, or failed before it, has others.
+        self.context = contextvars.copy_context()
         self.stopped = False
         self._started = False
         self._settled = False
@@ -414,6 +422,7 @@ class Runtime:
 
     def start(self, path: str, application: Application) -> None:
         """Starts the master and begins to take messages."""
+        self.context = contextvars.copy_context()
         self.loop.add_reader(self.bridge.fileno(), self._take)
         self._add(0, "master", path, application, None).start()
 
@@ -533,7 +542,7 @@ class Runtime:
             if (other.name, other.parameters or {}) == (consumer_path, consumer_params or {}):
                 other.parent = parent
                 return
-        application = applications.load(consumer_path)
+        application = self.context.run(applications.load, consumer_path)
         if other is not None:
             self.kill(parent, app_id)
         worker = self._add(app_id, "worker", consumer_path, application, consumer_params)
