@@ -52,6 +52,8 @@ def run(application: type[MqttConsumer]) -> ApplicationCommunicator:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes each look at the connections, which is due at each event."""
     Notes.order = []
+    # What earlier tests have left to that thread could clear the flag.
+    SyncToAsync.single_thread_executor.submit(int).result(30)
 
     def look() -> None:
         Notes.order.append("look")
@@ -65,7 +67,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def busy() -> Iterator[Callable[[], None]]:
+def busy(looks: list[str]) -> Iterator[Callable[[], None]]:
     """The database thread runs a long job of another consumer's, until it is called or the test has ended."""
     begun, over = threading.Event(), threading.Event()
 
@@ -130,7 +132,9 @@ async def test_the_look_comes_before_the_events_own_query(looks: list[str]) -> N
     await ends(communicator)
 
 
-async def test_also_where_a_consumer_has_a_thread_of_its_own(looks: list[str]) -> None:
+async def test_also_where_a_consumer_has_a_thread_of_its_own(
+    looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """asgiref then gives its calls to that one."""
     threads: list[int] = []
 
@@ -145,8 +149,9 @@ async def test_also_where_a_consumer_has_a_thread_of_its_own(looks: list[str]) -
     def look() -> None:
         threads.append(threading.get_ident())
 
-    database._connection_open = False
-    database.close_old_connections = look
+    # None but the one in there is due.
+    monkeypatch.setattr(database, "INTERVAL", 3600.0)
+    monkeypatch.setattr(database, "close_old_connections", look)
     communicator = run(Own)
     await handles(communicator)
     assert len(threads) == 2
