@@ -27,6 +27,7 @@
 #include "queue.h"
 #include "retained.h"
 #include "statistics.h"
+#include "taker.h"
 #include "text.h"
 #include "topics.h"
 #include "wakeup.h"
@@ -78,6 +79,7 @@ struct broker {
 	struct clients *clients;
 	struct statistics *statistics;
 	struct retained *retained; /* NULL: no broker is mirrored */
+	struct taker taker;
 	struct properties_reader reader;
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
@@ -442,6 +444,34 @@ static void put_aside(struct broker *broker, const struct message *message)
 	}
 }
 
+static void hear_of_session(struct broker *broker, const struct message *word)
+{
+	lanes_set_session(broker->lanes, word->code != 0);
+	broker->is_suspended = broker->suspends && word->code == 0;
+	if (word->code) {
+		taker_session_up(&broker->taker);
+	}
+}
+
+/* A connection with the session's client id is gone: the session's own, or one that took its place, or that of somebody
+ * who was not let in. The session's thread knows, and says so. */
+static void session_connection_gone(struct broker *broker, const struct mosquitto *connection)
+{
+	struct message *question = message_control(MESSAGE_SESSION, 0, 0, taker_took(connection));
+	const char *taker = taker_connection_gone(&broker->taker, connection, lanes_has_session(broker->lanes));
+
+	if (taker) {
+		broker_log(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.", broker->options->client_id,
+				taker);
+	}
+	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
+	broker->is_suspended = broker->suspends;
+	if (question) {
+		(void)lanes_command(broker->lanes, question, false);
+		message_free(question);
+	}
+}
+
 static void carry_out(struct broker *broker, const struct message *message)
 {
 	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED && message->kind != MESSAGE_STOPPED) {
@@ -470,8 +500,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		(void)lanes_command(broker->lanes, message, false);
 		break;
 	case MESSAGE_SESSION:
-		lanes_set_session(broker->lanes, message->code != 0);
-		broker->is_suspended = broker->suspends && message->code == 0;
+		hear_of_session(broker, message);
 		break;
 	case MESSAGE_FENCE:
 		lanes_fence(broker->lanes, message->sequence);
@@ -766,8 +795,7 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
 	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {
-		lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
-		broker->is_suspended = broker->suspends;
+		session_connection_gone(broker, gone->client);
 	} else {
 		lanes_client_gone(broker->lanes, broker->is_2_1);
 	}

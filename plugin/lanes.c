@@ -429,7 +429,7 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 	}
 	copy->consumer = command->consumer;
 	copy->options = command->options;
-	copy->code = command->kind == MESSAGE_SUSPEND ? command->code : 0;
+	copy->code = command->kind == MESSAGE_SUSPEND || command->kind == MESSAGE_SESSION ? command->code : 0;
 	copy->subscription = command->subscription;
 	/* While there is no session the direct lane is all there is to wait for. */
 	if (lanes->is_up) {

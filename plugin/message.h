@@ -43,7 +43,8 @@ enum message_kind {
 	MESSAGE_LOG,         /* code (MOSQ_LOG_*), topic (the line) */
 	MESSAGE_STARTED,     /* the master consumer's connect() returned */
 	MESSAGE_STOPPED,     /* Python has ended, or never began; nothing follows */
-	MESSAGE_SESSION,     /* code: whether the session is up */
+	MESSAGE_SESSION,     /* code: whether the session is up. To the session's thread: a connection with its client id is gone;
+	                        is it up? code: if it was the session's, another one took its place */
 	MESSAGE_FENCE,       /* sequence: send it through the session, and mark its place */
 };
 

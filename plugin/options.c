@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -563,8 +564,17 @@ static void check_keys(struct loader *loader)
 
 /* ---- the rest of the struct ---- */
 
-/* With the process id, so that two brokers on one machine never take each other's session; without, where the session
- * is to outlive the process. */
+/* What nobody can guess: MQTT gives a client id to whoever connects with it last, and with it the session. The process
+ * id will do where the system has no such number. */
+static uint32_t secret_number(void)
+{
+	uint32_t number;
+
+	return getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number ? number : (uint32_t)getpid();
+}
+
+/* With the process id, by which people know it, and a number that others do not know; without both, where the session is to
+ * outlive the process. */
 static void make_client_id(struct loader *loader)
 {
 	struct text id = {0};
@@ -579,7 +589,7 @@ static void make_client_id(struct loader *loader)
 	host[sizeof host - 1] = '\0';
 	text_addf(&id, "mqttasgi-%s", host);
 	if (loader->options->cleansession) {
-		text_addf(&id, "-%ld", (long)getpid());
+		text_addf(&id, "-%ld-%08" PRIx32, (long)getpid(), secret_number());
 	}
 	loader->options->client_id = text_take(&id);
 	loader->options->client_id_is_made = true;

@@ -47,6 +47,10 @@
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
+/* The same after another client has taken the session's place. The pause is short again once it has had it for so long, and
+ * so often, at most, the log says so. */
+#define TAKEN_MAX_MS 5000U
+#define TAKEN_QUIET_MS 60000U
 /* How long the first connection waits for consumers that are still subscribing, and live messages for what the
  * broker kept. */
 #define SETTLE_MS 5000U
@@ -152,6 +156,11 @@ struct session {
 	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
 	unsigned int failures;
+	unsigned int taken;      /* how often another client has taken the session's place, in a row */
+	uint64_t taken_said_at;  /* 0: the log does not know of it */
+	uint64_t up_since;
+	bool is_taken;           /* another connection has taken the place of this one, the broker thread thinks */
+	uint64_t claim_fence;    /* and would be wrong if this fence came; 0: it does not wait for one */
 	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool keeps;         /* what comes, until it is known which filters are in force */
 	bool refused;       /* CONNACK said no */
@@ -364,6 +373,7 @@ static void tell_is_up(struct session *session, bool is_up)
 {
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
+		session->up_since = now_ms();
 		tell_broker(session, MESSAGE_SESSION, is_up, 0);
 	}
 	end_first_hold(session);
@@ -1072,6 +1082,38 @@ static void try_later(struct session *session, const char *reason)
 	}
 }
 
+/* Another client has connected with the session's client id, to which MQTT gives it. That is not a try that failed: whoever
+ * does it often would end the session for good. */
+static void give_way(struct session *session)
+{
+	uint64_t now = now_ms();
+	char where[300];
+	unsigned int pause;
+
+	if (session->is_up && now >= session->up_since + TAKEN_QUIET_MS) {
+		session->taken = 0;
+	}
+	session->taken++;
+	pause = session->taken > 6 ? TAKEN_MAX_MS : RETRY_MS << (session->taken - 1);
+	break_round(session);
+	tell_is_up(session, false);
+	session->state = WAITING;
+	session->retry_at = now + pause;
+	session->complained = true;
+	if (session->taken_said_at && now < session->taken_said_at + TAKEN_QUIET_MS) {
+		return;
+	}
+	session->taken_said_at = now;
+	write_log(session, MOSQ_LOG_WARNING,
+			"The session with the listener at %s is lost: another client has connected with its client id, '%.200s', and the broker "
+			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
+			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
+			"Connecting again, as often as it happens.",
+			listener(session, where, sizeof(where)), session->options->client_id, session->options->client_id);
+}
+
+static void take_commands(struct session *session);
+
 /* One more connection that broke: reason is the end of a sentence. */
 static void break_off(struct session *session, const char *reason)
 {
@@ -1080,7 +1122,12 @@ static void break_off(struct session *session, const char *reason)
 	/* It may be the client's own, which the next call overwrites. */
 	(void)snprintf(copy, sizeof(copy), "%s", reason);
 	mqtt_client_disconnect(session->client, false);
-	try_later(session, copy);
+	take_commands(session); /* the broker thread's word came before the end of the connection */
+	if (session->is_taken) {
+		give_way(session);
+	} else {
+		try_later(session, copy);
+	}
 }
 
 static void connect_now(struct session *session)
@@ -1108,6 +1155,9 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 {
 	struct session *session = userdata;
 
+	take_commands(session); /* those of connections that have ended before this one was made */
+	session->is_taken = false;
+	session->claim_fence = 0;
 	if (reason) {
 		session->refused = true;
 		return;
@@ -1262,6 +1312,11 @@ static void on_fence(struct session *session, uint64_t fence)
 		return; /* of an earlier connection */
 	}
 	session->fence_passed = fence;
+	if (session->claim_fence && fence >= session->claim_fence) {
+		session->is_taken = false;
+		session->claim_fence = 0;
+		tell_broker(session, MESSAGE_SESSION, session->is_up, 0);
+	}
 	session->fence_deadline = now_ms() + ANSWER_MS;
 	deliver_kept(session); /* before its marks go */
 	tell_missing(session, now_ms());
@@ -1346,6 +1401,16 @@ static void suspend(struct session *session)
 			session->application_ends ? "ends" : "has failed", session->options->client_id);
 }
 
+/* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was it that of
+ * somebody who was not let in, a fence comes. */
+static void on_claim(struct session *session, const struct message *command)
+{
+	session->is_taken = command->code != 0;
+	if (session->is_up) {
+		session->claim_fence = request_fence(session);
+	}
+}
+
 static void carry_out(struct session *session, const struct message *command)
 {
 	switch (command->kind) {
@@ -1361,6 +1426,9 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
+		break;
+	case MESSAGE_SESSION:
+		on_claim(session, command);
 		break;
 	case MESSAGE_STARTED:
 		session->started_at = now_ms();

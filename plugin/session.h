@@ -53,7 +53,7 @@ int session_start(struct session *session) __attribute__((warn_unused_result));
 bool session_stop(struct session *session, unsigned int milliseconds);
 
 /* Broker thread: MESSAGE_SUBSCRIBE and MESSAGE_UNSUBSCRIBE, which it has carried out for the direct lane,
- * MESSAGE_SETTLED, MESSAGE_SUSPEND, MESSAGE_AUTHOR, and MESSAGE_STARTED when the listeners are open. Owns the message
+ * MESSAGE_SETTLED, MESSAGE_SUSPEND, MESSAGE_AUTHOR, MESSAGE_SESSION, and MESSAGE_STARTED when the listeners are open. Owns the message
  * from here on. A sequence is answered by MESSAGE_ANSWER. */
 void session_command(struct session *session, struct message *command);
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import secrets
 import socket
 import stat
 import sys
@@ -378,9 +379,10 @@ def _bridge(settings: Settings) -> list[Line]:
 
 
 def _own_id(settings: Settings) -> str:
-    # As the plugin makes its own. Where that broker keeps a session, it must know us again.
+    # As the plugin makes its own: a client that guessed it could take our place there. Where that broker
+    # keeps a session, it must know us again.
     name = f"mqttasgi-{socket.gethostname()}"
-    return f"{name}-{os.getpid()}" if settings.cleansession else name
+    return f"{name}-{os.getpid()}-{secrets.token_hex(4)}" if settings.cleansession else name
 
 
 def _plugin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -700,12 +701,16 @@ def test_descriptors_and_threads_stay_the_same(behind: Behind) -> None:
 
 def test_who_takes_the_sessions_client_id(broker: BrokerFactory) -> None:
     """The broker lets the newcomer have it; the session comes back, and nobody hears of it but the log."""
-    started = start(broker, options={"client_id": "hub", "retries": 0})
+    started = start(broker, options={"client_id": "hub", "retries": 1})
     started.wait_for_log(UP)
     consumers = Consumers(started)
     consumers.subscribe("x/+", 1)
     since = len(started.log())
-    thief: Client = started.client(client_id="hub")
+    thief: Client = started.client(client_id="hub", username="thief", password="t")
+    started.wait_for_log("another client has connected with its client id, 'hub'", timeout=20, since=since)
+    started.wait_for_log(
+        r"Who connected with the session's client id 'hub': 127\.0\.0\.1, user 'thief', MQTT", timeout=20
+    )
     started.wait_for_log(BACK, timeout=20, since=since)
     thief.wait_for_disconnect()
     check_direct_lane(started)
@@ -713,3 +718,44 @@ def test_who_takes_the_sessions_client_id(broker: BrokerFactory) -> None:
     consumers.heard()
     consumers.subscribe("x/y", 1)
     assert consumers.heard() == [Heard("x/y", "1", 1, True)]
+
+
+def test_who_takes_the_sessions_client_id_again_and_again(broker: BrokerFactory) -> None:
+    """However often: those are no tries that failed, and when it ends the session is back."""
+    started = start(broker, options={"client_id": "hub", "retries": 2})
+    started.wait_for_log(UP)
+    since = len(started.log())
+    for _ in range(2000):
+        thief = PacketClient(started.port, "hub")
+        thief.close()
+    assert "Gave up" not in started.log()
+    assert "No session" not in started.log()
+    assert started.log().count("another client has connected with its client id") <= 2
+    started.wait_for_log(BACK, timeout=30, since=since)
+    check_direct_lane(started)
+
+
+def test_the_sessions_client_id_cannot_be_guessed(broker: BrokerFactory) -> None:
+    started = start(broker)
+    started.wait_for_log(
+        rf"New client connected from \S+ as mqttasgi-{re.escape(socket.gethostname())}-{started.pid}-[0-9a-f]{{8}} "
+    )
+
+
+def test_who_claims_the_sessions_client_id_and_is_not_let_in(broker: BrokerFactory, tmp_path: Path) -> None:
+    """Some versions of the broker tell the plugin of that under the id that was claimed."""
+    started = start(
+        broker,
+        anonymous=False,
+        lines=[passwords(tmp_path, hub="its secret", test="t")],
+        options={"username": "hub", "password": "its secret", "client_id": "hub"},
+    )
+    started.wait_for_log(UP)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            started.client(client_id="hub", username="test", password="wrong")
+    consumers = Consumers(started, username="test", password="t")
+    consumers.client.publish("kept/x", "1", qos=1, retain=True)
+    consumers.subscribe("kept/+", 2)
+    assert consumers.heard() == [Heard("kept/x", "1", 1, True)]
+    assert "another client has connected" not in started.log()

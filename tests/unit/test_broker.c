@@ -1361,7 +1361,74 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	application_unsubscribes(1, "$share/g/b", 7);
 	tick();
 	receive_answer(7, MOSQ_ERR_SUCCESS);
-	assert_int_equal(stub_session.command_count, 6); /* with the author of "2" */
+	assert_int_equal(stub_session.command_count, 7); /* with the author of "2", and the question whether it is gone */
+}
+
+/* Of somebody who was not let in, too, it is told under the client id that was claimed. */
+static void test_the_session_is_asked_whether_it_is_gone(void **state)
+{
+	(void)state;
+	use_with_session();
+	tick();
+	done(receive(MESSAGE_HOLD));
+	session_is(true);
+	client_is_gone("the-session");
+	done(receive(MESSAGE_RELEASE));
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->kind, MESSAGE_SESSION);
+	assert_false(lanes_has_session(f.lanes));
+	session_is(true); /* its answer */
+	assert_true(lanes_has_session(f.lanes));
+}
+
+/* clean: as Mosquitto says of every connection that was taken over. */
+static void client_is_gone_from(const char *address, const char *username, bool clean)
+{
+	const struct stub_client client = {.mark = STUB_CLIENT_MARK,
+			.id = "the-session", .address = address, .username = username, .protocol_version = 4, .clean_session = clean};
+
+	client_is_gone((const char *)&client);
+}
+
+static void test_who_took_the_sessions_place(void **state)
+{
+	(void)state;
+	use_with_session();
+	fake.step_ns = 1;
+	fake.now_ns = 1000000000;
+	tick();
+	session_is(true);
+	client_is_gone_from("127.0.0.1", NULL, true); /* its own */
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 1);
+	assert_int_equal(stub_broker_logged("Who connected"), 0);
+	client_is_gone_from("10.0.0.5", "somebody", true);
+	assert_int_equal(stub_broker_logged("'the-session': 10.0.0.5, user 'somebody', MQTT 3.1.1."), 1);
+	client_is_gone_from("127.0.0.1", NULL, true); /* the session's next, taken over before it was up */
+	session_is(true);
+	fake.now_ns += 61000000000;
+	client_is_gone_from("127.0.0.1", NULL, true);
+	client_is_gone_from(NULL, NULL, false);
+	assert_int_equal(stub_broker_logged("a unix socket, without a user name, MQTT 3.1.1."), 1);
+	session_is(true);
+	/* A connection that was lost for another reason. */
+	fake.now_ns += 61000000000;
+	client_is_gone_from("127.0.0.1", NULL, false);
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+	client_is_gone_from("127.0.0.1", NULL, true);
+	session_is(true);
+	/* Somebody who was not let in, as the session says. */
+	client_is_gone_from("10.0.0.7", NULL, true);
+	session_is(true);
+	client_is_gone_from("127.0.0.1", NULL, false);
+	session_is(true);
+	assert_int_equal(stub_broker_logged("Who connected"), 2);
+	/* Once a minute is enough. */
+	client_is_gone_from("127.0.0.1", NULL, true);
+	client_is_gone_from("10.0.0.5", NULL, true);
+	session_is(true);
+	client_is_gone_from("127.0.0.1", NULL, true);
+	client_is_gone_from("10.0.0.5", NULL, true);
+	assert_int_equal(stub_broker_logged("Who connected"), 3);
+	use(1000, 0);
 }
 
 static int asked_for(const char *client_id, int access, const char *topic, const char *payload)
@@ -2016,6 +2083,8 @@ int main(void)
 			broker_test(test_poll_after_a_tick_that_did_something),
 			broker_test(test_every_answer_wakes_the_broker),
 			broker_test(test_the_session_gets_what_is_not_direct),
+			broker_test(test_the_session_is_asked_whether_it_is_gone),
+			broker_test(test_who_took_the_sessions_place),
 			broker_test(test_copies_are_kept_from_the_session_alone),
 			broker_test(test_a_message_has_its_properties_and_its_client),
 			broker_test(test_without_a_reader_there_are_no_properties),

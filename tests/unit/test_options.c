@@ -114,8 +114,8 @@ static void test_defaults(void **state)
 	assert_true(options->cleansession);
 	assert_int_equal(options->verbosity, 0);
 	assert_int_equal(gethostname(host, sizeof host), 0);
-	snprintf(id, sizeof id, "mqttasgi-%s-%ld", host, (long)getpid());
-	assert_string_equal(options->client_id, id);
+	snprintf(id, sizeof id, "mqttasgi-%s-%ld-", host, (long)getpid());
+	assert_int_equal(strncmp(options->client_id, id, strlen(id)), 0);
 	assert_null(options->cert);
 	assert_false(options->use_ssl);
 	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
@@ -137,6 +137,19 @@ static void test_defaults(void **state)
 	assert_null(options->mirror);
 	assert_false(options->check);
 	assert_int_equal(options->variable_count, 0);
+}
+
+/* Whoever knows it can take the session's place. */
+static void test_a_client_id_that_nobody_can_guess(void **state)
+{
+	char first[400];
+
+	(void)state;
+	assert_loads(APP);
+	(void)snprintf(first, sizeof first, "%s", options->client_id);
+	assert_loads(APP);
+	assert_string_not_equal(options->client_id, first);
+	assert_int_equal(strspn(strrchr(first, '-') + 1, "0123456789abcdef"), 8);
 }
 
 static void test_a_client_id_that_outlives_the_process(void **state)
@@ -600,6 +613,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			test(test_defaults),
+			test(test_a_client_id_that_nobody_can_guess),
 			test(test_a_client_id_that_outlives_the_process),
 			test(test_every_option_from_lines),
 			test(test_precedence),

@@ -336,6 +336,15 @@ static void receive_message(const char *topic, const char *payload, uint8_t qos,
 	message_free(message);
 }
 
+static void receive_the_rest(void)
+{
+	struct message *message;
+
+	while ((message = queue_take(inbound))) {
+		message_free(message);
+	}
+}
+
 static void receive_nothing(void)
 {
 	assert_null(queue_take(inbound));
@@ -450,6 +459,88 @@ static void test_tries_again_and_gives_up(void **state)
 	receive(MESSAGE_RELEASE, 0);
 	receive(MESSAGE_RELEASE, 1);
 	receive(MESSAGE_ANSWER, 5);
+}
+
+static void lose_to_another_client(void)
+{
+	struct message *word = message_control(MESSAGE_SESSION, 0, 0, 1);
+
+	session_command(session, word);
+	client.reason = "the connection was closed";
+	use_connection(session);
+	client.reason = NULL;
+	(void)listen_to();
+}
+
+/* Whoever knows its client id can do this as often as he likes. */
+static void test_another_client_that_takes_its_place_does_not_end_it(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	start();
+	lose_to_another_client();
+	assert_int_equal(up, 0);
+	assert_int_equal(session->taken, 1);
+	assert_non_null(strstr(log_text, "another client has connected with its client id, 'me'"));
+	for (i = 2; i <= 100; i++) {
+		clock_ms += TAKEN_MAX_MS;
+		step();
+		assert_int_equal(client.connects, i);
+		if (i % 2) {
+			on_connected(session, NULL, true);
+			(void)listen_to();
+		}
+		clock_ms++;
+		lose_to_another_client();
+		assert_int_equal(session->taken, i);
+	}
+	/* Not each time; no try of these has failed. */
+	assert_string_equal(log_text, "");
+	assert_int_equal(session->failures, 0);
+	clock_ms += TAKEN_MAX_MS;
+	step();
+	on_connected(session, NULL, true);
+	prove();
+	(void)listen_to();
+	assert_int_equal(up, 1);
+	assert_non_null(strstr(log_text, "is back"));
+	/* The pause is short again after a while. */
+	clock_ms += TAKEN_QUIET_MS;
+	lose_to_another_client();
+	assert_int_equal(session->taken, 1);
+	assert_non_null(strstr(log_text, "another client has connected"));
+	clock_ms += RETRY_MS;
+	step();
+	assert_int_equal(client.connects, 102);
+	receive_the_rest();
+}
+
+static void test_says_whether_it_is_up_when_asked(void **state)
+{
+	(void)state;
+	start();
+	up = -1;
+	give(message_control(MESSAGE_SESSION, 0, 0, 1)); /* of somebody who was not let in */
+	broker_sends_fence(listen_to());
+	(void)listen_to();
+	assert_int_equal(up, 1);
+	/* A loss after that has another reason. */
+	client.reason = "the connection was closed";
+	use_connection(session);
+	assert_int_equal(session->taken, 0);
+	(void)listen_to();
+	clock_ms += RETRY_MS;
+	/* So has one after what was said of others before it was made. */
+	give(message_control(MESSAGE_SESSION, 0, 0, 1));
+	client.reason = NULL;
+	step();
+	on_connected(session, NULL, true);
+	client.reason = "the connection was closed";
+	use_connection(session);
+	assert_int_equal(session->taken, 0);
+	assert_int_equal(session->failures, 1);
+	receive_the_rest();
 }
 
 static void test_tries_for_ever_where_retries_is_0(void **state)
@@ -1656,6 +1747,8 @@ int main(void)
 			session_test(test_a_listener_of_another_broker),
 			session_test(test_the_first_hold_is_bounded),
 			session_test(test_tries_again_and_gives_up),
+			session_test(test_another_client_that_takes_its_place_does_not_end_it),
+			session_test(test_says_whether_it_is_up_when_asked),
 			session_test(test_tries_for_ever_where_retries_is_0),
 			session_test(test_retained_messages_go_to_who_subscribed),
 			session_test(test_one_round_serves_all_that_came_meanwhile),
