@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ._holder import holder_of
 from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
 
 #: The heading of `--include`'s lines.
@@ -159,16 +160,19 @@ def check_port(settings: Settings) -> None:
             _can_bind(family, address, settings.port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
+                holder = holder_of(settings.port, str(address[0]))
+                who = f" by {holder.who}" if holder else ""
+                how = f" (sudo systemctl disable --now {holder.service})" if holder and holder.service else ""
                 raise settings.complain(
                     "port",
-                    f"{settings.port} at {settings.host} is taken, by another broker perhaps. This command "
-                    "is a broker itself: stop the other, take another port (-p), or mirror the other "
-                    "(--bridge true)",
+                    f"{settings.port} at {settings.host} is taken{who}. This command is a broker itself: "
+                    f"stop the other{how}, take another port (-p), or mirror the other (--bridge true)",
                 ) from None
             if error.errno == errno.EACCES:
                 raise settings.complain(
                     "port",
-                    f"{settings.port}: this user may not listen on ports below 1024; choose a higher one",
+                    f"{settings.port}: the broker's user may not listen on ports below 1024; choose a higher "
+                    "one",
                 ) from None
 
 
@@ -310,12 +314,21 @@ def check_certificate(settings: Settings) -> None:
             "cert",
             f"{settings.cert} and {settings.key} are not a certificate and its key; give both in PEM form",
         ) from None
+    except OSError as error:
+        raise settings.complain(
+            "cert",
+            f"{settings.cert} and {settings.key} cannot be read by the broker's user: {error.strerror}",
+        ) from None
     if settings.cacert:
         try:
             context.load_verify_locations(settings.cacert)
         except ssl.SSLError:
             raise settings.complain(
                 "cacert", f"{settings.cacert} is not a CA's certificate in PEM form"
+            ) from None
+        except OSError as error:
+            raise settings.complain(
+                "cacert", f"{settings.cacert} cannot be read by the broker's user: {error.strerror}"
             ) from None
 
 

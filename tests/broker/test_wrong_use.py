@@ -30,7 +30,7 @@ TLS_NEEDS = (
 class Wrong(NamedTuple):
     """One mistake: arguments, environment and `.env` file, and what the command says after `mqttasgi: `.
 
-    `FOLDER` stands for the working directory, and `TAKEN` for a port that is taken.
+    `FOLDER` stands for the working directory, `TAKEN` for a port that is taken, and `HOLDER` for who has it.
     """
 
     words: str
@@ -82,7 +82,7 @@ TABLE = [
     Wrong(f"-p 65536 {APP}", 'argument -p/--port: "65536" is not a number from 1 to 65535'),
     Wrong(f"-p 0 {APP}", "argument -p/--port: 0 is no port; a port is a number from 1 to 65535"),
     Wrong(f"-p TAKEN {APP}",
-          "argument -p/--port: TAKEN at localhost is taken, by another broker perhaps. This command is a broker "
+          "argument -p/--port: TAKEN at localhost is taken by HOLDER. This command is a broker "
           "itself: stop the other, take another port (-p), or mirror the other (--bridge true)"),
     Wrong(APP, 'environment variable MQTT_PORT: "1883x" is not a number from 1 to 65535', {"MQTT_PORT": "1883x"}),
     Wrong(APP, 'FOLDER/.env, MQTT_PORT: "1,883" is not a number from 1 to 65535', {}, "MQTT_PORT=1,883\n"),
@@ -280,8 +280,9 @@ def test_one_sentence(
     (files / ".env").write_bytes(dotenv)
 
     def filled(text: str) -> str:
-        return text.replace("FOLDER", str(files)).replace("TAKEN", str(taken))
+        return text.replace("FOLDER", str(files)).replace("TAKEN", str(taken)).replace("HOLDER", holder)
 
+    holder = f"{Path('/proc/self/comm').read_text().strip()} (process {os.getpid()})"
     words = filled(wrong.words).split()
     # What would start a broker.
     status = cli.main(words if words[:1] == ["status"] else [*as_root(), *words])

@@ -137,7 +137,7 @@ class Command(Broker):
                 return self
             except BrokerFailed as failure:
                 # Another process took the free port meanwhile.
-                if self._fixed_port or " is taken, by another broker" not in failure.log:
+                if self._fixed_port or " at 127.0.0.1 is taken" not in failure.log:
                     raise
                 self.port = free_port()
         super().start(timeout)
