@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
-import pwd
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import NoReturn, Optional
 from . import __version__
 from ._configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
 from ._options import Settings, UsageError
+from ._user import become, check_persistence, check_user, make_persistence
 
 _PLUGIN = "mqttasgi_plugin.so"
 
@@ -183,16 +186,15 @@ def printed(settings: Settings, project: Path) -> str:
 
 
 class PrivateFolder:
-    """The folder of one broker: configuration, password file and unix socket. Only its user can look in."""
+    """The folder of one broker: configuration, password file and unix socket. Only its user can look in, who
+    has made it.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        self.owner = _owner(settings)
-        self.path = Path(tempfile.mkdtemp(prefix="mqttasgi-", dir=self._parent()))
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="mqttasgi-", dir=_temporary_folder()))
 
-    def write(self, settings: Settings, project: Path, *, check: bool = False) -> str:
+    def write(self, settings: Settings, plugin: Plugin, project: Path, *, check: bool = False) -> str:
         """Write everything, and return the configuration's path."""
-        plugin = find_plugin()
-        _check_python(plugin)
         passwords = self.path / "passwords"
         if has_login(settings):
             self._write_passwords(settings, passwords)
@@ -202,9 +204,6 @@ class PrivateFolder:
         self._write(configuration, text)
         if settings.include:
             self._test_include(settings, text)
-        if self.owner:
-            for path in (self.path, *self.path.iterdir()):
-                os.chown(path, *self.owner)
         return str(configuration)
 
     def remove(self) -> None:
@@ -238,15 +237,6 @@ class PrivateFolder:
         os.close(ours)
         os.set_inheritable(theirs, True)
 
-    def _parent(self) -> str:
-        # The first is of this user and in memory; another user could not enter it. A path with a blank cannot
-        # stand in a listener line, nor can a socket's be long.
-        runtime = None if self.owner else os.environ.get("XDG_RUNTIME_DIR")
-        if runtime and _is_fit(runtime):
-            return runtime
-        # Looked for only now: in a container there may be no such folder.
-        return tempfile.gettempdir() if _is_fit(tempfile.gettempdir()) else "/tmp"
-
     def _write(self, path: Path, text: str) -> None:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
@@ -277,55 +267,27 @@ class PrivateFolder:
             )
 
 
+def _temporary_folder() -> str:
+    """The first that is fit: this user's own in memory, what the environment says, the system's."""
+    candidates = [os.environ.get("XDG_RUNTIME_DIR")]
+    with contextlib.suppress(OSError):
+        candidates.append(tempfile.gettempdir())
+    for folder in [*candidates, "/tmp"]:
+        if folder and _is_fit(os.path.realpath(folder)):
+            return os.path.realpath(folder)
+    raise LaunchError(
+        "there is no folder for the broker's private files: /tmp must be there, writable, and with the "
+        "sticky bit (chmod 1777); or name another in the environment variable TMPDIR"
+    )
+
+
 def _is_fit(folder: str) -> bool:
-    return os.access(folder, os.W_OK) and len(folder) < 70 and not re.search(r"\s", folder)
-
-
-def _owner(settings: Settings) -> Optional[tuple[int, int]]:
-    """Who the broker becomes when root starts it; None where it stays who it is."""
-    if os.geteuid() != 0:
-        return None
-    name = settings.user or "mosquitto"
-    if name == "root":
-        return None
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        if settings.user:
-            raise settings.complain("user", f'there is no user "{name}" on this machine') from None
-        return None
-    return entry.pw_uid, entry.pw_gid
-
-
-def _make_persistence(settings: Settings) -> None:
-    if not settings.persistence:
-        return
-    owner = _owner(settings)
-    if not os.path.isdir(settings.persistence):
-        try:
-            os.makedirs(settings.persistence)
-            if owner:
-                os.chown(settings.persistence, *owner)
-        except OSError as error:
-            raise settings.complain(
-                "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
-            ) from None
-    # A folder that was there before keeps its owner: it may be somebody else's, too.
-    if not _may_write(owner, settings.persistence):
-        who = f"the broker's user {settings.user or 'mosquitto'}" if owner else "this user"
-        raise settings.complain(
-            "persistence",
-            f"{who} may not write to {settings.persistence}; change that, or name another folder",
-        )
-
-
-def _may_write(owner: Optional[tuple[int, int]], folder: str) -> bool:
-    if not owner:
-        return os.access(folder, os.W_OK | os.X_OK)
-    uid, gid = owner
-    groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    command = ["test", "-w", folder, "-a", "-x", folder]
-    return subprocess.run(command, user=uid, group=gid, extra_groups=groups, cwd="/").returncode == 0
+    # A path with a blank cannot stand in a listener line, nor can a socket's be long.
+    if not os.access(folder, os.W_OK) or len(folder) >= 70 or re.search(r"\s", folder):
+        return False
+    # Where others may rename what is not theirs, they could put a configuration of their own in its place.
+    modes = [path.stat().st_mode for path in (Path(folder), *Path(folder).parents)]
+    return all(not mode & stat.S_IWOTH or mode & stat.S_ISVTX for mode in modes)
 
 
 # ---- start and check ----
@@ -338,12 +300,15 @@ def start(settings: Settings, project: Path) -> NoReturn:
         UsageError, LaunchError: It cannot be started.
     """
     mosquitto = find_mosquitto()
+    check_user(settings)
+    check_port(settings)  # while this is root still, who sees which process has it
+    make_persistence(settings)
+    plugin = _become_the_user_of(settings)
     check_port(settings)
-    _make_persistence(settings)
-    folder = PrivateFolder(settings)
+    folder = PrivateFolder()
     try:
         folder.remove_at_end()
-        configuration = folder.write(settings, project)
+        configuration = folder.write(settings, plugin, project)
     except BaseException:
         folder.remove()
         raise
@@ -351,6 +316,19 @@ def start(settings: Settings, project: Path) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(mosquitto, [mosquitto, "-c", configuration])
+
+
+def _become_the_user_of(settings: Settings) -> Plugin:
+    """Return the plugin, which that user must be able to read."""
+    plugin = find_plugin()
+    _check_python(plugin)
+    become(settings)
+    if not os.access(plugin.path, os.R_OK):
+        raise LaunchError(
+            f"{plugin.path} cannot be read by the broker's user {settings.user or 'mosquitto'}; put it where "
+            "that user can, or name another with --user"
+        )
+    return plugin
 
 
 def _warn(settings: Settings) -> None:
@@ -371,29 +349,43 @@ def check(settings: Settings, project: Path) -> bool:
         UsageError, LaunchError: As when starting it.
     """
     mosquitto = find_mosquitto()
+    check_user(settings)
     _report(True, "options")
-    folder = PrivateFolder(settings)
+    port = _problem(check_port, settings)  # while this is root still, who sees which process has it
+    persistence = _problem(check_persistence, settings)
+    plugin = _become_the_user_of(settings)
+    port = port or _problem(check_port, settings)
+    _report(not port, "where it listens", port)
+    if settings.persistence:
+        _report(not persistence, "where it keeps things", persistence)
+    folder = PrivateFolder()
     try:
         folder.remove_at_end()
-        configuration = folder.write(settings, project, check=True)
-        good = True
-        version = mosquitto_version(mosquitto)
-        if _number_of(version) >= (2, 1):
-            tested = _run([mosquitto, "-c", configuration, "--test-config"])
-            good = tested.returncode == 0
-            _report(good, f"configuration, tested by Mosquitto {version}", tested.stdout)
-        if good:
-            ran = _run([mosquitto, "-c", configuration])
-            good = "Check passed:" in ran.stdout
-            _report(good, f"application {settings.application}, imported by Mosquitto {version}", ran.stdout)
+        configuration = folder.write(settings, plugin, project, check=True)
+        return _check_in_broker(settings, mosquitto, configuration) and not port and not persistence
     finally:
         folder.remove()
+
+
+def _problem(test: Callable[[Settings], None], settings: Settings) -> str:
     try:
-        check_port(settings)
-        if settings.persistence and os.path.isdir(settings.persistence):
-            _make_persistence(settings)
+        test(settings)
     except UsageError as error:
-        print(f"note    {error}")
+        return f"{error}."
+    return ""
+
+
+def _check_in_broker(settings: Settings, mosquitto: str, configuration: str) -> bool:
+    version = mosquitto_version(mosquitto)
+    if _number_of(version) >= (2, 1):
+        tested = _run([mosquitto, "-c", configuration, "--test-config"])
+        good = tested.returncode == 0
+        _report(good, f"configuration, tested by Mosquitto {version}", tested.stdout)
+        if not good:
+            return False
+    ran = _run([mosquitto, "-c", configuration])
+    good = "Check passed:" in ran.stdout
+    _report(good, f"application {settings.application}, imported by Mosquitto {version}", ran.stdout)
     return good
 
 

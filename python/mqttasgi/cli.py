@@ -18,6 +18,14 @@ from . import _launch, _options, _reload, _status
 from ._configuration import is_elsewhere, python_path
 from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
 
+#: The command once more. Python looks for modules in the working directory first; a project's are not its.
+_AGAIN = """
+import sys
+sys.path[:] = [folder for folder in sys.path if folder] + [sys.argv.pop(1)]
+from mqttasgi.cli import main
+sys.exit(main(sys.argv[2:], prog=sys.argv[1]))
+"""
+
 
 def main(
     arguments: Optional[Sequence[str]] = None,
@@ -94,8 +102,7 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
         return 0 if _launch.check(settings, project) else 1
     if found.action == "reload":
         again = [word for word in words if word != "--reload"]
-        code = "import sys; from mqttasgi.cli import main; sys.exit(main(sys.argv[2:], prog=sys.argv[1]))"
-        command = [sys.executable, "-c", code, prog, *again]
+        command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[1]), prog, *again]
         if not found.application and application:
             command.append(application)
         folders = python_path(settings, str(project))

@@ -363,7 +363,7 @@ async def application(scope, receive, send):
 
 
 def test_check(command: CommandFactory) -> None:
-    """It may be asked while the broker runs, and imports the application without starting it."""
+    """It may be asked while the broker runs, which has the port, and imports the application without starting it."""
     started = command("site_app:application", start=False, python_path=None)
     (started.project / "site_app.py").write_text(APPLICATION)
     started.start()
@@ -371,13 +371,22 @@ def test_check(command: CommandFactory) -> None:
     (started.project / "connected").unlink()
     (started.project / "imported").unlink()
 
-    words = ("-H", "127.0.0.1", "-p", str(started.port), *as_root(), "--check")
+    words = ("-H", "127.0.0.1", *as_root(), "--check", "-p", str(free_port()))
     place = {"folder": started.project, "TMPDIR": str(started.temporary)}
     done = run_command(*words, "site_app:application", **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok      options\n" in done.stdout
     assert "ok      application site_app:application, imported by Mosquitto " in done.stdout
-    assert f"note    argument -p/--port: {started.port} at 127.0.0.1 is taken" in done.stdout
+    assert "ok      where it listens\n" in done.stdout
+    taken = run_command(*words, "-p", str(started.port), "site_app:application", **place)
+    assert taken.returncode == 1
+    assert (
+        f"FAILED  where it listens\n        argument -p/--port: {started.port} at 127.0.0.1 is taken by mosquitto "
+        f"(process {started.pid}). This command is a broker itself: stop the other, take another port (-p), or "
+        "mirror the other (--bridge true).\n"
+    ) in taken.stdout
+    # All else is checked nevertheless.
+    assert "ok      application site_app:application, imported by Mosquitto " in taken.stdout
     assert (started.project / "imported").exists()
     assert not (started.project / "connected").exists()
     assert client.connected
@@ -443,6 +452,24 @@ def test_reload(command: CommandFactory, number: int) -> None:
     wait_until(lambda: not running(started.pid), 15, "the end")
     assert not any(running(pid) for pid in broker if _is_mosquitto(pid))
     assert started.stop() == 0
+
+
+def test_reload_takes_no_module_of_the_projects(command: CommandFactory, script: Path) -> None:
+    """As the console script, which leaves the working directory out of what is looked through."""
+    pytest.importorskip("watchfiles")
+    started = command(
+        "site_app:application",
+        program=[str(script)],
+        words=["--reload"],
+        start=False,
+        python_path=None,
+        expect_traceback="no_such_lamp",
+    )
+    (started.project / "site_app.py").write_text(APPLICATION)
+    (started.project / "argparse.py").write_text("import no_such_lamp\n")
+    started._spawn()
+    wait_until(lambda: _answer(started) == b"1", 30, "an answer", started.log)
+    assert "no_such_lamp" not in started.log()
 
 
 def _answer(started: Command) -> bytes | None:

@@ -1,0 +1,148 @@
+"""Whom root runs the broker as.
+
+Mosquitto becomes that user as soon as it has read its configuration, and the application's code runs as that
+user. So the command becomes it earlier still, before it writes that configuration: root never reads, gives
+away or removes a file that this code could put a link in the place of.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+import subprocess
+from pathlib import Path
+from typing import Optional
+
+from ._options import Settings
+
+
+def user_of(settings: Settings) -> Optional[pwd.struct_passwd]:
+    """Return who the broker becomes when root starts it; None where it stays who it is.
+
+    Raises:
+        UsageError: There is no such user.
+    """
+    if os.geteuid() != 0 or settings.user == "root":
+        return None
+    # As Mosquitto has it.
+    for name in [settings.user] if settings.user else ["mosquitto", "nobody"]:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise settings.complain("user", f'there is no user "{settings.user or "mosquitto"}" on this machine')
+
+
+def become(settings: Settings) -> None:
+    """Become that user, for good.
+
+    Raises:
+        UsageError: The system does not let root do that.
+    """
+    user = user_of(settings)
+    if user is None:
+        return
+    try:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    except OSError as error:
+        raise settings.complain(
+            "user",
+            f"root may not become {user.pw_name} here ({error.strerror}); start the command as that user",
+        ) from None
+
+
+def check_user(settings: Settings) -> None:
+    """Raise `UsageError` where there is no such user, or where root would do what a `.env` file says that
+    somebody else can write.
+    """
+    user_of(settings)
+    if os.geteuid() != 0 or settings.env_file is None:
+        return
+    for name in ("user", "persistence"):
+        source = settings.sources.get(name, "")
+        if source.startswith(f"{settings.env_file}, ") and not _is_roots(Path(settings.env_file)):
+            raise settings.complain(
+                name,
+                "root does not take this from a file that others can write; give it as the argument "
+                f"--{name}, or file and folder to root",
+            )
+
+
+def _is_roots(path: Path) -> bool:
+    """Whether only root, or who has become root with sudo, can put something in this file's place."""
+    trusted = {0, int(os.environ.get("SUDO_UID", "0"))}
+    real = path.resolve()
+    return all(_is_safe(place.stat(), trusted) for place in (real, *real.parents))
+
+
+def _is_safe(status: os.stat_result, trusted: set[int]) -> bool:
+    if status.st_uid not in trusted:
+        return False
+    others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
+    return not status.st_mode & others or bool(stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX)
+
+
+def make_persistence(settings: Settings) -> None:
+    """Make the folder that `--persistence` names, if need be.
+
+    Raises:
+        UsageError: It cannot be made, or the broker's user cannot write to it.
+    """
+    if not settings.persistence:
+        return
+    user = user_of(settings)
+    if not os.path.isdir(settings.persistence):
+        try:
+            _make_folder(Path(settings.persistence), user)
+        except OSError as error:
+            raise settings.complain(
+                "persistence", f"{settings.persistence} cannot be made: {error.strerror}"
+            ) from None
+    check_persistence(settings)
+
+
+def check_persistence(settings: Settings) -> None:
+    """Raise `UsageError` where the broker's user cannot write to the folder, if that is there."""
+    # A folder that was there before keeps its owner: it may be somebody else's, too.
+    user = user_of(settings)
+    folder = settings.persistence
+    if folder and os.path.isdir(folder) and not _may_write(user, folder):
+        who = f"the broker's user {user.pw_name}" if user else "this user"
+        raise settings.complain(
+            "persistence", f"{who} may not write to {folder}; change that, or name another folder"
+        )
+
+
+def _make_folder(path: Path, user: Optional[pwd.struct_passwd]) -> None:
+    """Where the folder above is somebody else's, what is given away is what was made here all the same."""
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        os.makedirs(path.parent, exist_ok=True)
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.mkdir(path.name, dir_fd=parent)
+        if user is None:
+            return
+        made = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if os.fstat(made).st_uid != os.geteuid() or os.listdir(made):
+                raise OSError(errno.EEXIST, "somebody has put another folder in its place")
+            os.fchown(made, user.pw_uid, user.pw_gid)
+        finally:
+            os.close(made)
+    finally:
+        os.close(parent)
+
+
+def _may_write(user: Optional[pwd.struct_passwd], folder: str) -> bool:
+    if not user:
+        return os.access(folder, os.W_OK | os.X_OK)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    command = ["test", "-w", folder, "-a", "-x", folder]
+    ran = subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/")
+    return ran.returncode == 0
