@@ -327,20 +327,81 @@ static bool try_folder(struct loader *loader, const char *folder, size_t length)
 	return true;
 }
 
-static void search_dotenv(struct loader *loader)
+/* Whether folder's `.env` belongs to root, to this user or to owner. */
+static bool has_trusted_dotenv(struct loader *loader, const char *folder, uid_t owner)
 {
-	const char *folders = loader->given[row_of("python_path")].value;
-	char working[PATH_MAX];
-	size_t length;
+	struct text path = {0};
+	struct stat status;
+	char *name;
+	bool trusted;
 
-	for (; folders && *folders; folders += length + (folders[length] == ':')) {
-		length = strcspn(folders, ":");
-		if (length > 0 && try_folder(loader, folders, length)) {
-			return;
+	text_addf(&path, "%s/.env", folder);
+	name = text_take(&path);
+	if (!name) {
+		loader->out_of_memory = true;
+		return false;
+	}
+	trusted = lstat(name, &status) == 0 &&
+			(status.st_uid == 0 || status.st_uid == geteuid() || status.st_uid == owner);
+	free(name);
+	return trusted;
+}
+
+/* Looks in the folders above folder, the nearest first, as python-dotenv does. One of them may be everybody's, as
+ * /tmp is: there only a file counts that belongs to root, to this user or to whom folder belongs. */
+static bool try_above(struct loader *loader, const char *working, const char *folder, size_t length)
+{
+	struct text text = {0};
+	struct stat status;
+	char *path, *slash;
+	bool found = false;
+
+	if (*folder != '/') {
+		text_addf(&text, "%s/", working);
+	}
+	text_add(&text, folder, length);
+	path = text_take(&text);
+	if (!path) {
+		loader->out_of_memory = true;
+		return false;
+	}
+	if (stat(path, &status) == 0) {
+		while (!found && (slash = strrchr(path, '/'))) {
+			*slash = '\0';
+			found = has_trusted_dotenv(loader, path, status.st_uid) && try_folder(loader, path, strlen(path));
 		}
 	}
-	if (getcwd(working, sizeof working)) {
-		try_folder(loader, working, strlen(working));
+	free(path);
+	return found;
+}
+
+/* The first of the folders of python_path and of the working directory that has a `.env`, else the nearest above one
+ * of them. */
+static void search_dotenv(struct loader *loader)
+{
+	const char *const folders = loader->given[row_of("python_path")].value;
+	const char *at;
+	char working[PATH_MAX];
+	size_t length;
+	bool above;
+	int i;
+
+	if (!getcwd(working, sizeof working)) {
+		*working = '\0';
+	}
+	for (i = 0; i < 2; i++) {
+		above = i > 0;
+		for (at = folders; at && *at; at += length + (at[length] == ':')) {
+			length = strcspn(at, ":");
+			if (length > 0 &&
+					(above ? try_above(loader, working, at, length) : try_folder(loader, at, length))) {
+				return;
+			}
+		}
+		length = strlen(working);
+		if (length > 0 && (above ? try_above(loader, working, working, length) : try_folder(loader, working, length))) {
+			return;
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -387,7 +388,26 @@ class Settings:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one sentence."""
+    """An ArgumentParser whose errors are one sentence, and which takes mqttasgi's parameters abbreviated."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Optional[Sequence[str]] = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._written_out(word) for word in words], namespace)
+
+    def _written_out(self, word: str) -> str:
+        """As mqttasgi takes it: by its parameters alone, so that a new one of ours makes none ambiguous."""
+        name, equals, value = word.partition("=")
+        if not re.fullmatch(r"--[a-z][a-z-]*", name) or name in self._option_string_actions:
+            return word
+        meant = [
+            flag
+            for option in PARAMETERS
+            for flag in option.flags
+            if flag.startswith(name) and flag in self._option_string_actions
+        ]
+        return f"{meant[0]}{equals}{value}" if len(meant) == 1 else word
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(self._sentence(message))
@@ -401,10 +421,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[1].split()[0].partition("=")[0]
             known = [flag for action in self._actions for flag in action.option_strings]
+            longer = [flag for flag in known if word.startswith("--") and flag.startswith(word)]
+            if len(longer) > 1:
+                return f"{word} may be {' or '.join(longer)}; write it out"
             names = {flag.lstrip("-"): flag for flag in known}
             close = difflib.get_close_matches(word.lstrip("-"), names, 1) if word.startswith("-") else []
-            if close:
-                return f"unknown argument {word}, did you mean {names[close[0]]}?"
+            if longer or close:
+                return f"unknown argument {word}, did you mean {longer[0] if longer else names[close[0]]}?"
             if word.startswith("-"):
                 return f"unknown argument {word}; --help lists all"
             is_start = any(action.dest == "application" for action in self._actions)
@@ -584,8 +607,7 @@ def _read_dotenv(
     else:
         # The plugin would find those beside the code, too.
         code = (given.get("python_path") or environment.get(PYTHON_PATH) or "").split(":")
-        places = (place.absolute() / ".env" for place in (folder, *map(Path, filter(None, code))))
-        file = next((place for place in places if os.path.isfile(place)), None)
+        file = find_dotenv([place.absolute() for place in (folder, *map(Path, filter(None, code)))])
     if file is None:
         return {}
     settings.env_file = str(file)
@@ -599,6 +621,31 @@ def _read_dotenv(
         raise UsageError(f"{file} is not text in UTF-8; save it as that") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def find_dotenv(folders: Sequence[Path]) -> Optional[Path]:
+    """Return the `.env` file of the first folder that has one, else the nearest above one of them, as
+    python-dotenv looks upwards (and so mqttasgi). The plugin does the same.
+
+    Above, a folder may be everybody's, as /tmp is: only a file counts that belongs to root, to this user or
+    to whom the folder belongs.
+    """
+    for folder in folders:
+        if os.path.isfile(folder / ".env"):
+            return folder / ".env"
+    for folder in folders:
+        trusted = {0, os.geteuid(), _owner(folder)}
+        for parent in folder.parents:
+            if os.path.isfile(parent / ".env") and _owner(parent / ".env") in trusted:
+                return parent / ".env"
+    return None
+
+
+def _owner(path: Path) -> Optional[int]:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def _plugin_options(texts: Sequence[str]) -> dict[str, str]:
@@ -631,7 +678,9 @@ def check_together(settings: Settings) -> None:
     _check_connection(settings)
     if settings.user is not None and os.geteuid() != 0:
         raise settings.complain(
-            "user", "only root can become another user; start the command as that user instead"
+            "user",
+            "only root can become another user; start the command as that user instead. The name that "
+            "clients log in with is --username (-U)",
         )
 
 
@@ -642,7 +691,10 @@ def _check_connection(settings: Settings) -> None:
             has, f"a certificate and its key belong together, and {lacks} is missing; give both (-C and -K)"
         )
     if settings.password is not None and settings.username is None:
-        raise settings.complain("password", "there is no username that it belongs to; give one too (-U)")
+        hint = "; --user is who the broker becomes, not who logs in" if settings.user is not None else ""
+        raise settings.complain(
+            "password", f"there is no username that it belongs to; give one too (-U){hint}"
+        )
     if settings.host.startswith("/"):
         _check_socket(settings)
     elif "://" in settings.host:

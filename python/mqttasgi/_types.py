@@ -11,6 +11,9 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: What every consumer finds in its scope; mqttasgi has the same two versions there.
+SCOPE = {"type": "mqtt", "version": "2.4", "spec_version": "0.1"}
+
 #: What publish() takes, as paho's does: text is sent as UTF-8, numbers as their decimal text, None as
 #: nothing.
 Payload = Union[bytes, bytearray, memoryview, str, int, float, None]

@@ -9,7 +9,10 @@ import sys
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Callable, Optional
 
+from asgiref.sync import async_to_sync as async_to_sync
 from channels.consumer import AsyncConsumer, get_handler_name
+from channels.consumer import SyncConsumer as SyncConsumer
+from channels.db import database_sync_to_async as database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 
@@ -351,3 +354,28 @@ class MqttConsumer(AsyncConsumer):
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
+
+
+class TestMqttConsumer(MqttConsumer):
+    """What mqttasgi has for a first try: a message to `spawn` starts a worker, one to `kill` ends it; its
+    payload is the `app_id`. Workers log what is published to their `app_id` and to `workers`.
+    """
+
+    #: No test of pytest's.
+    __test__ = False
+
+    async def connect(self) -> None:
+        is_master = self.scope["instance_type"] == "master"
+        for topic in ("spawn", "kill") if is_master else (str(self.scope["app_id"]), "workers"):
+            await self.subscribe(topic, 2)
+
+    async def receive(self, mqtt_message: MqttMessage) -> None:
+        topic, payload = mqtt_message["topic"], mqtt_message["payload"]
+        logger.debug("app_id %r got %r on topic %r", self.scope["app_id"], payload, topic)
+        if self.scope["instance_type"] != "master":
+            return
+        if topic == "spawn":
+            path = f"{TestMqttConsumer.__module__}:{TestMqttConsumer.__name__}"
+            await self.spawn_worker(payload.decode(), path, {"test": "test"})
+        else:
+            await self.kill_worker(payload.decode())

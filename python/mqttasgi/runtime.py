@@ -29,7 +29,7 @@ from ._events import (
 )
 from ._mqtt import check_qos, check_topic, encode_payload
 from ._properties import encode_properties
-from ._types import Application, Event
+from ._types import SCOPE, Application, Event
 from .holding import ConsumerHold, GeneralHold
 from .overload import Overload
 from .threads import LoopExecutor
@@ -149,7 +149,7 @@ class Consumer:
             self._runtime.restarted()
         scope = {
             **(self.parameters or {}),
-            "type": "mqtt",
+            **SCOPE,
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "app_id": self.app_id,
             "instance_type": self.instance_type,

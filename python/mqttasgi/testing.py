@@ -19,7 +19,18 @@ from ._events import (
 )
 from ._mqtt import encode_payload
 from ._properties import received_properties
-from ._types import Application, Client, DisconnectReason, Event, Payload, Properties, Receive, Scope, Send
+from ._types import (
+    SCOPE,
+    Application,
+    Client,
+    DisconnectReason,
+    Event,
+    Payload,
+    Properties,
+    Receive,
+    Scope,
+    Send,
+)
 
 #: What a client is that a test says nothing else of.
 _CLIENT = Client(
@@ -49,7 +60,7 @@ class MqttComunicator(ApplicationCommunicator):
     ) -> None:
         self.scope: Scope = {
             **(consumer_parameters or {}),
-            "type": "mqtt",
+            **SCOPE,
             "app_id": app_id,
             "instance_type": instance_type,
         }
@@ -84,11 +95,10 @@ class MqttComunicator(ApplicationCommunicator):
         """Keeps what is needed later of an event that the consumer sends, and returns it as it leaves."""
         kind = event["type"]
         if kind == "mqtt.pub":
-            # Consumers may publish text and numbers; what a broker would send on is bytes.
+            # The payload stays what the consumer published, text or a number for example, as in mqttasgi.
             mqtt = event["mqtt"]
-            mqtt["payload"] = encode_payload(mqtt["payload"])
             if mqtt.get("properties") is not None:
-                mqtt["properties"] = received_properties(mqtt["properties"], mqtt["payload"])
+                mqtt["properties"] = received_properties(mqtt["properties"], encode_payload(mqtt["payload"]))
         elif kind == "mqtt.sub":
             keep_identifier(self._identifiers, event["mqtt"])
         elif kind == "mqtt.usub":

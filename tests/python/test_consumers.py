@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from typing import Any
 
 import pytest
@@ -68,8 +69,72 @@ async def test_scope_and_alias() -> None:
     communicator = MqttCommunicator(
         Scoped.as_asgi(), app_id=3, instance_type="master", consumer_parameters={"room": "hall"}
     )
-    assert (await communicator.connect())["mqtt"]["payload"] == b"3 master hall mqtt"
+    assert (await communicator.connect())["mqtt"]["payload"] == "3 master hall mqtt"
     await communicator.disconnect()
+
+
+async def test_the_scope_has_mqttasgis_versions() -> None:
+    class Scoped(MqttConsumer):
+        async def connect(self) -> None:
+            await self.publish("scope", self.scope["version"] + " " + self.scope["spec_version"])
+
+    parameters = {"version": "of the parameters"}
+    communicator = MqttCommunicator(Scoped.as_asgi(), app_id=3, consumer_parameters=parameters)
+    assert (await communicator.connect())["mqtt"]["payload"] == "2.4 0.1"
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("payload", ["text", b"bytes", bytearray(b"array"), 7, 1.5, None])
+async def test_a_payload_stays_what_the_consumer_published(payload: Any) -> None:
+    class Publisher(MqttConsumer):
+        async def connect(self) -> None:
+            await self.publish("x", payload)
+
+    communicator = MqttCommunicator(Publisher.as_asgi(), app_id=1)
+    given = (await communicator.connect())["mqtt"]["payload"]
+    assert type(given) is type(payload)
+    assert given == payload
+    await communicator.disconnect()
+
+
+def test_names_that_mqttasgi_has_here_too() -> None:
+    """Projects import them from there."""
+    from asgiref.sync import async_to_sync
+    from channels import consumer, exceptions
+    from channels.db import database_sync_to_async
+
+    import mqttasgi.consumers as ours
+
+    assert ours.async_to_sync is async_to_sync
+    assert ours.database_sync_to_async is database_sync_to_async
+    assert ours.AsyncConsumer is consumer.AsyncConsumer
+    assert ours.SyncConsumer is consumer.SyncConsumer
+    assert ours.StopConsumer is exceptions.StopConsumer
+
+
+async def test_mqttasgis_consumer_to_try_it_out() -> None:
+    from mqttasgi.consumers import TestMqttConsumer
+
+    master = MqttCommunicator(TestMqttConsumer.as_asgi(), app_id=0, instance_type="master")
+    assert (await master.connect())["mqtt"] == {"topic": "spawn", "qos": 2}
+    assert (await master.receive_from())["mqtt"] == {"topic": "kill", "qos": 2}
+    for topic in ("spawn", "kill"):
+        await master.publish(topic, b"lamp", qos=2)
+        told = await master.receive_from()
+        assert told["type"] == f"mqttasgi.worker.{topic}"
+        assert told["command"]["app_id"] == "lamp"
+    await master.disconnect()
+    worker = MqttCommunicator(TestMqttConsumer.as_asgi(), app_id="lamp")
+    assert (await worker.connect())["mqtt"] == {"topic": "lamp", "qos": 2}
+    assert (await worker.receive_from())["mqtt"] == {"topic": "workers", "qos": 2}
+    await worker.disconnect()
+
+
+@pytest.mark.parametrize("module", ["server", "utils"])
+def test_modules_of_mqttasgi_that_are_not_here_say_what_to_do(module: str) -> None:
+    with pytest.raises(ImportError, match="There is no mqttasgi\\." + module) as failure:
+        importlib.import_module(f"mqttasgi.{module}")
+    assert "docs/migrating.md" in str(failure.value)
 
 
 async def test_a_consumer_that_sends_nothing_times_out() -> None:
@@ -140,7 +205,7 @@ async def sent_by(act: Any) -> Any:
 async def test_properties_are_in_the_event_where_they_were_given(properties: Any) -> None:
     assert await sent_by(lambda self: self.publish("a", "b", properties=properties)) == {
         "type": "mqtt.pub",
-        "mqtt": {"topic": "a", "payload": b"b", "qos": 1, "retain": False, "properties": properties},
+        "mqtt": {"topic": "a", "payload": "b", "qos": 1, "retain": False, "properties": properties},
     }
     without = await sent_by(lambda self: self.publish("a", "b", properties=None))
     assert "properties" not in without["mqtt"]
@@ -180,7 +245,7 @@ async def test_a_reply_goes_where_the_request_says() -> None:
         "type": "mqtt.pub",
         "mqtt": {
             "topic": "answer/7",
-            "payload": b"42",
+            "payload": 42,
             "qos": 1,
             "retain": False,
             # Its other properties are the request's own.
@@ -446,7 +511,7 @@ async def test_group_messages_reach_a_consumer() -> None:
     await get_channel_layer().group_send("lights", {"type": "lights.all", "text": "off"})
     assert (await communicator.receive_from())["mqtt"] == {
         "topic": "all",
-        "payload": b"off",
+        "payload": "off",
         "qos": 0,
         "retain": False,
     }
@@ -574,7 +639,7 @@ async def test_the_orm_works_inside_a_consumer() -> None:
     await communicator.connect()
     for how in (b"async", b"wrapped"):
         await communicator.publish("x", how, qos=0)
-        assert (await communicator.receive_from())["mqtt"]["payload"] == b"0"
+        assert (await communicator.receive_from())["mqtt"]["payload"] in (0, "0")
     await communicator.disconnect()
 
 

@@ -299,6 +299,61 @@ static void test_where_dotenv_is_looked_for(void **state)
 			"missing");
 }
 
+static void assert_dotenv_is(const char *expected, const char *python_path)
+{
+	char path[256];
+
+	assert_loads(APP, "python_path", python_path);
+	if (!expected) {
+		assert_null(options->env_file);
+		return;
+	}
+	snprintf(path, sizeof path, "%s/%s", folder, expected);
+	assert_string_equal(options->env_file, path);
+}
+
+/* As python-dotenv's find_dotenv() does from a folder that has none. */
+static void test_dotenv_is_found_in_the_folders_above(void **state)
+{
+	char absolute[256];
+
+	(void)state;
+	assert_int_equal(system("mkdir -p site/src/code elsewhere/deep"), 0);
+	assert_dotenv_is(NULL, "site/src/code");
+	write_file("site/.env", "A=1\n");
+	assert_dotenv_is("site/.env", "site/src/code");
+	assert_dotenv_is("site/.env", "site/src/code/");
+	assert_dotenv_is("site/.env", "site/src");
+	assert_dotenv_is("site/.env", "elsewhere/deep:site/src/code");
+	snprintf(absolute, sizeof absolute, "%s/site/src/code", folder);
+	assert_dotenv_is("site/.env", absolute);
+	/* a folder that was named comes before one above */
+	assert_int_equal(chdir("elsewhere"), 0);
+	write_file(".env", "A=2\n");
+	assert_dotenv_is("elsewhere/.env", absolute);
+	assert_int_equal(chdir("deep"), 0);
+	assert_dotenv_is("site/.env", absolute);
+	assert_dotenv_is("elsewhere/.env", ".");
+	/* the nearest */
+	assert_int_equal(chdir("../.."), 0);
+	write_file("site/src/.env", "A=3\n");
+	assert_dotenv_is("site/src/.env", "site/src/code");
+	assert_int_equal(mkdir("site/src/code/.env", 0755), 0);
+	assert_dotenv_is("site/src/.env", "site/src/code");
+	if (geteuid() == 0) {
+		/* somebody else's */
+		assert_int_equal(chown("site/src/.env", 12345, (gid_t)-1), 0);
+		assert_dotenv_is("site/.env", "site/src/code");
+		assert_int_equal(chown("site/src/code", 12345, (gid_t)-1), 0);
+		assert_dotenv_is("site/src/.env", "site/src/code");
+		assert_int_equal(unlink("site/src/.env"), 0);
+		assert_int_equal(symlink("../.env", "site/src/.env"), 0);
+		assert_int_equal(lchown("site/src/.env", 54321, (gid_t)-1), 0);
+		assert_dotenv_is("site/.env", "site/src/code");
+	}
+	assert_int_equal(system("rm -r site elsewhere"), 0);
+}
+
 static void test_numbers_are_strict(void **state)
 {
 	static const char *const bad[] = {"65536", "-1", "+1", "0x50", "1 2", "1.0", "1e3", "abc",
@@ -619,6 +674,7 @@ int main(void)
 			test(test_precedence),
 			test(test_again),
 			test(test_where_dotenv_is_looked_for),
+			test(test_dotenv_is_found_in_the_folders_above),
 			test(test_numbers_are_strict),
 			test(test_bytes_and_seconds),
 			test(test_words),
