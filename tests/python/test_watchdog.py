@@ -10,10 +10,12 @@ import pytest
 from fake_bridge import FakeBridge
 
 from mqttasgi import runtime as runtimes
+from mqttasgi import watchdog as watchdogs
 from mqttasgi.runtime import Runtime
 from mqttasgi.watchdog import Watchdog
 
-LIMIT = 0.05
+#: A busy machine may keep the loop from its turn for a moment, which is nobody's fault.
+LIMIT = 0.2
 
 
 @pytest.fixture
@@ -28,14 +30,14 @@ async def watched(bridge: FakeBridge, block: Any, limit: float = LIMIT) -> None:
     runtime = Runtime(bridge, asyncio.get_running_loop())
     with Watchdog(runtime, limit, runtimes._run.__code__):
         block()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while "react" not in bridge.text().replace("reacted", "") and limit and time.monotonic() < end:
             await asyncio.sleep(0.01)
 
 
 def wait_for(bridge: FakeBridge, text: str) -> None:
     """Block the loop until the watchdog has said something."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while text not in bridge.text() and time.monotonic() < end:
         time.sleep(0.01)
 
@@ -71,16 +73,17 @@ async def test_off(bridge: FakeBridge) -> None:
     assert bridge.lines == [] and bridge.beats == 0
 
 
-async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge) -> None:
+async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdogs, "INTERVAL_MAX", 0.01)
     runtime = Runtime(bridge, asyncio.get_running_loop())
     beats = 0
-    with Watchdog(runtime, LIMIT, runtimes._run.__code__):
-        end = time.monotonic() + 5
+    with Watchdog(runtime, 60, runtimes._run.__code__):
+        end = time.monotonic() + 30
         while bridge.beats < 3 and time.monotonic() < end:
             await asyncio.sleep(0.01)
         beats = bridge.beats
     assert beats >= 3
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while bridge.beats and time.monotonic() < end:
         await asyncio.sleep(0.01)
     assert bridge.beats == 0
