@@ -541,7 +541,7 @@ def test_a_certificate_that_expires_while_its_owner_is_connected(
     """The broker does not mind; but what is no longer valid is not shown."""
     mutual = Mutual(broker, authority)
     now = datetime.now(UTC)
-    brief = authority.issue("brief", valid=(now - timedelta(days=1), now + timedelta(seconds=4 * PATIENCE)))
+    brief = authority.issue("brief", valid=(now - timedelta(days=1), now + timedelta(seconds=2 * PATIENCE)))
     client = mutual.client("brief", brief)
     say(client)
     assert [one["fingerprint_sha256"] for one in mutual.certificates("brief")] == [brief.fingerprint()] * 4

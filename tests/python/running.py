@@ -12,7 +12,7 @@ from mqttasgi.runtime import Runtime
 Start = Callable[..., Awaitable[Runtime]]
 
 
-async def until(condition: Callable[[], bool], timeout: float = 5) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 30) -> None:
     """Lets the loop run until the condition holds."""
 
     async def poll() -> None:

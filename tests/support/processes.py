@@ -13,8 +13,8 @@ from typing import Callable
 SANITIZER = os.environ.get("MQTTASGI_SANITIZER", "")
 """Which sanitizer the plugin was built with: `address` (with undefined), `thread`, or empty for none."""
 
-PATIENCE = {"": 1.0, "address": 4.0, "thread": 8.0}.get(SANITIZER, 4.0)
-"""Every time limit is multiplied by this: sanitized code is slow."""
+PATIENCE = {"": 3.0, "address": 6.0, "thread": 10.0}.get(SANITIZER, 6.0)
+"""Every time limit is multiplied by this: machines are busy, and sanitized code is slow."""
 
 
 def free_port() -> int:
