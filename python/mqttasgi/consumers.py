@@ -297,11 +297,12 @@ class MqttConsumer(AsyncConsumer):
         try:
             await asyncio.wait_for(self._task(self.disconnect()), LEAVE_TIMEOUT)
         except Exception as error:
-            logger.warning(
+            logger.error(
                 "%s failed, and so did its disconnect(): %s: %s",
                 type(self).__name__,
                 type(error).__name__,
                 error,
+                exc_info=error,
             )
 
     async def _handle_events(self, receive: Receive) -> None:

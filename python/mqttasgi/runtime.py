@@ -17,7 +17,7 @@ from collections import deque
 from typing import Any, Optional, Union
 
 from . import application as applications
-from . import children, host
+from . import children, host, logs
 from ._bridge import Bridge, Control, Delivery, Options
 from ._events import (
     add_identifiers,
@@ -77,6 +77,7 @@ class Consumer:
         "queue",
         "queue_bytes",
         "restart",
+        "source",
         "stale",
         "subscriptions",
         "task",
@@ -105,6 +106,8 @@ class Consumer:
         self.app_id = app_id
         self.instance_type = instance_type
         self.name = name
+        #: What the log knows it by.
+        self.source = logs.Source(name, app_id)
         #: Deliveries and events that wait for receive().
         self.queue: deque[Union[Delivery, Event]] = deque()
         #: Bytes of the deliveries in it; only where consumers have bounds of their own.
@@ -186,6 +189,10 @@ class Consumer:
         other.failures = self.failures
         other.counted = self.counted
         return other
+
+    def log_failure(self, error: BaseException) -> None:
+        """Says what has ended it."""
+        self._runtime.log_failure(self, error)
 
     def feed(self, item: Union[Delivery, Event]) -> None:
         """Puts something into the consumer's own queue, or behind what that waits for."""
@@ -367,10 +374,17 @@ def restart_delay(failures: int) -> float:
 async def _run(
     application: Application, scope: dict[str, Any], consumer: Consumer
 ) -> Optional[BaseException]:
-    """Returns what asyncio would raise through the loop, although it concerns this consumer only."""
+    """Returns what the application has raised; asyncio would raise some of it through the loop, although it
+    concerns this consumer only.
+    """
+    logs.source.set(consumer.source)
     try:
         await application(scope, consumer.receive, consumer.send)
-    except (SystemExit, KeyboardInterrupt) as error:
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Here, where the context is the consumer's: an error tracker finds what it was told there.
+        consumer.log_failure(error)
         return error
     return None
 
@@ -468,7 +482,7 @@ class Runtime:
         elif what == "release":
             self._release(whose, code)
         elif what == "verbosity":
-            host.set_verbosity(code)
+            logs.set_verbosity(code)
         elif self._leaving is None:
             self._stop()
 
@@ -654,8 +668,8 @@ class Runtime:
         else:
             error = consumer.task.exception() or consumer.task.result()
         if error is not None:
-            where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
-            self.log_exception(f"Consumer {consumer} ended with an error{where}:", error)
+            if consumer.task.cancelled():
+                self.log_failure(consumer, error)
             if self._is_restarted(consumer):
                 return
             if consumer.instance_type == "master" and self._started and self._leaving is None:
@@ -763,8 +777,14 @@ class Runtime:
             self.bridge.log(self.bridge.LOG_ERR, line)
 
     def log_exception(self, text: str, error: BaseException) -> None:
-        """The same with a traceback."""
-        self.log("\n".join([text, *host.error_lines(error)]))
+        """The same with a traceback, and through `logging` as well."""
+        logs.report(self.bridge, text, error)
+
+    def log_failure(self, consumer: Consumer, error: BaseException) -> None:
+        """The same for what has ended a consumer."""
+        where = f" handling a message on topic {consumer.topic!r}" if consumer.topic else ""
+        text = f"Consumer {consumer} ended with an error{where}:"
+        logs.report(self.bridge, text, error, logs.CONSUMER, consumer.source, consumer.topic)
 
 
 def _load(runtime: Runtime, path: str) -> Optional[Application]:
@@ -858,6 +878,7 @@ def run() -> None:
     loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
     loop.set_default_executor(LoopExecutor())
+    loop.set_exception_handler(logs.loop_exception_handler(bridge))
     _keep_open(loop)
     children.stay_out_of(loop)
     overload = Overload(
@@ -868,6 +889,7 @@ def run() -> None:
     )
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
+    logs.keep_loggers()
     if application is not None and options["check"]:
         bridge.started()
     elif application is not None:

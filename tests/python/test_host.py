@@ -1,61 +1,15 @@
-"""What the interpreter is prepared with: environment, log, signals."""
+"""What the interpreter is prepared with: environment, signals, loop."""
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fake_bridge import FakeBridge
 
 from mqttasgi import host
-
-
-def test_log_records_reach_the_broker_line_by_line() -> None:
-    bridge = FakeBridge()
-    logger = logging.getLogger("tests.lamp")
-    logger.propagate = False
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(host.BrokerLogHandler(bridge))
-    try:
-        raise ValueError("no bulb")
-    except ValueError:
-        logger.exception("first\nsecond")
-    for level in (logging.WARNING, logging.INFO, logging.DEBUG):
-        logger.log(level, "%s", level)
-    assert bridge.lines[0] == (bridge.LOG_ERR, "tests.lamp: first")
-    assert bridge.lines[1] == (bridge.LOG_ERR, "second")
-    assert (bridge.LOG_ERR, "ValueError: no bulb") in bridge.lines
-    assert bridge.lines[-3:] == [
-        (bridge.LOG_WARNING, "tests.lamp: 30"),
-        (bridge.LOG_INFO, "tests.lamp: 20"),
-        (bridge.LOG_DEBUG, "tests.lamp: 10"),
-    ]
-    bridge.close()
-
-
-def test_verbosity_changes_unless_the_application_has_taken_the_level(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    root = logging.getLogger()
-    before = root.level
-    monkeypatch.setattr(host, "_level", logging.WARNING)
-    try:
-        root.setLevel(logging.WARNING)
-        levels = []
-        for verbosity in (0, 1, 2, 0):
-            host.set_verbosity(verbosity)
-            levels.append(root.level)
-        assert levels == [logging.WARNING, logging.INFO, logging.DEBUG, logging.WARNING]
-        root.setLevel(logging.ERROR)
-        host.set_verbosity(2)
-        assert root.level == logging.ERROR
-    finally:
-        root.setLevel(before)
-
 
 PROGRAM = """
 import asyncio, logging, os, signal, sys

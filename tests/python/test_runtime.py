@@ -62,7 +62,7 @@ async def test_verbosity_changes_between_two_messages(
     bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(runtime_module.host, "set_verbosity", seen.append)
+    monkeypatch.setattr(runtime_module.logs, "set_verbosity", seen.append)
     await start(Echo.as_asgi())
     bridge.control("verbosity", 0, 2)
     bridge.give((1, FakeMessage("in/a", b"after", 0), 0))

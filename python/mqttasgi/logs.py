@@ -1,0 +1,219 @@
+"""What leaves for the broker's log, and for whoever else listens to `logging`.
+
+There are two ways in. Records of `logging` come through `BrokerLogHandler`. Errors that nobody has caught
+come through `report()`: they reach the broker's log whatever the application has done to `logging`, and then
+go through `logging` as well, so that every handler learns of them that the application has: an error
+tracker, Django's mail to ADMINS, a file. A record is written to the broker's log once, however many of its
+handlers see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from contextvars import ContextVar
+from typing import Any, Callable, NamedTuple, Optional
+
+from . import children
+from ._bridge import Bridge
+
+#: The logger of errors that end a consumer, and of those that concern none.
+CONSUMER, APPLICATION = "mqttasgi.consumer", "mqttasgi.application"
+
+#: Loggers that are there before the application is, which its `LOGGING` is not to turn off by not
+#: mentioning them: `disable_existing_loggers` is true where it does not say otherwise.
+_KEPT = ("asyncio", "concurrent.futures", "mqttasgi", "py.warnings")
+
+#: Says of a record that the broker's log has it.
+_WRITTEN = "in_broker_log"
+
+
+class Source(NamedTuple):
+    """The consumer that something is logged by."""
+
+    #: As applications are named, such as `mysite.consumers.Kitchen`.
+    consumer: str
+    app_id: Any
+
+
+#: Set in each consumer, and so in the tasks and threads that it starts as asyncio does.
+source: ContextVar[Optional[Source]] = ContextVar("mqttasgi_source", default=None)
+
+
+class BrokerLogHandler(logging.Handler):
+    """Writes records to the broker's log, line by line. Any thread."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, _WRITTEN, False):
+            return
+        setattr(record, _WRITTEN, True)
+        try:
+            say(self._bridge, broker_level(self._bridge, record.levelno), self.format(record).splitlines())
+        except Exception:
+            self.handleError(record)
+
+
+def say(bridge: Bridge, level: int, lines: list[str]) -> None:
+    """Into the broker's log or, in a child process, on standard error: nobody reads its copy of the queue."""
+    if children.forked:
+        print("\n".join(lines), file=sys.stderr)
+        return
+    for line in lines:
+        bridge.log(level, line)
+
+
+def broker_level(bridge: Bridge, level: int) -> int:
+    """Mosquitto's name for one of logging's levels."""
+    if level >= logging.ERROR:
+        return bridge.LOG_ERR
+    if level >= logging.WARNING:
+        return bridge.LOG_WARNING
+    if level >= logging.INFO:
+        return bridge.LOG_INFO
+    return bridge.LOG_DEBUG
+
+
+# ---- what is logged ----
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+#: What the root logger's level was made by the option.
+_level = logging.WARNING
+
+
+def prepare(bridge: Bridge, verbosity: int) -> None:
+    """Leads `logging`, warnings and what nobody catches to the broker's log."""
+    root = logging.getLogger()
+    handler = BrokerLogHandler(bridge)
+    root.addHandler(handler)
+    # Ours also where the application's LOGGING gives the root logger other handlers.
+    logging.getLogger("mqttasgi").addHandler(handler)
+    root.setLevel(_level)
+    set_verbosity(verbosity)
+    # A coroutine that was never awaited is said by a warning.
+    logging.captureWarnings(True)
+    _report_what_nobody_catches(bridge)
+
+
+def set_verbosity(verbosity: int) -> None:
+    """Logs to the broker what the option of this name says.
+
+    An application that has set the root logger's level itself keeps it, as it does after a start.
+    """
+    global _level
+    root = logging.getLogger()
+    if root.level == _level:
+        _level = _LEVELS[verbosity]
+        root.setLevel(_level)
+
+
+def keep_loggers() -> None:
+    """Turns on again what the application's LOGGING has turned off without mentioning it."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (name in _KEPT or name.startswith("mqttasgi.")):
+            logger.disabled = False
+
+
+# ---- errors that nobody has caught ----
+
+#: Whether this thread is in the middle of telling logging's handlers.
+_telling = threading.local()
+
+
+def report(
+    bridge: Bridge,
+    text: str,
+    error: Optional[BaseException],
+    logger: str = APPLICATION,
+    whose: Optional[Source] = None,
+    topic: Optional[str] = None,
+) -> None:
+    """Writes an error with its traceback to the broker's log, and gives it to `logging`.
+
+    The record has `exc_info`, and as its attributes the name of the `consumer`, its `app_id` and the `topic`
+    of the message, each None where there is none. Any thread; raises nothing.
+    """
+    say(bridge, bridge.LOG_ERR, [*text.splitlines(), *(error_lines(error) if error is not None else ())])
+    if getattr(_telling, "now", False):
+        return  # by one of the handlers, which would be told of its own error for ever
+    _telling.now = True
+    consumer, app_id = whose if whose is not None else (None, None)
+    try:
+        found = logging.getLogger(logger)
+        found.disabled = False
+        found.error(
+            text.rstrip(":"),
+            exc_info=error,
+            extra={"consumer": consumer, "app_id": app_id, "topic": topic, _WRITTEN: True},
+        )
+    except BaseException as other:
+        text = "A handler of the application's logging has failed, so this error may not be everywhere:"
+        say(bridge, bridge.LOG_ERR, [text, *error_lines(other)])
+    finally:
+        _telling.now = False
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """A traceback's lines, whatever the error's own methods do."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
+    except BaseException as other:
+        return [f"{type(error).__name__} (its traceback cannot be shown: {type(other).__name__})"]
+
+
+def loop_exception_handler(bridge: Bridge) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What an event loop is to do with errors of tasks and callbacks: asyncio's own logs them, too, but not
+    where the application's LOGGING does not mention asyncio.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        lines = [context.get("message") or "Unhandled exception in event loop"]
+        for key in sorted(context.keys() - {"message", "exception"}):
+            value = context[key]
+            if key in ("source_traceback", "handle_traceback"):
+                lines += [f"{key}:", *"".join(traceback.format_list(value)).splitlines()]
+            else:
+                lines.append(f"{key}: {_described(value)}")
+        report(bridge, "\n".join(lines), context.get("exception"), "asyncio", _whose(context))
+
+    return handle
+
+
+def _whose(context: dict[str, Any]) -> Optional[Source]:
+    """The consumer that has started what failed, where Python says so (3.12)."""
+    for key in ("task", "future", "handle"):
+        get_context = getattr(context.get(key), "get_context", None)
+        if get_context is not None:
+            found: Optional[Source] = get_context().get(source)
+            return found
+    return None
+
+
+def _report_what_nobody_catches(bridge: Bridge) -> None:
+    """Standard error, where Python writes it, may be nowhere."""
+
+    def in_thread(arguments: Any) -> None:
+        if arguments.exc_type is not SystemExit:
+            name = arguments.thread.name if arguments.thread is not None else "of no name"
+            report(bridge, f"Thread {name} of the application ended with an error:", arguments.exc_value)
+
+    def unraisable(arguments: Any) -> None:
+        what = arguments.err_msg or "Exception ignored in"
+        report(bridge, f"{what}: {_described(arguments.object)}", arguments.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
+
+
+def _described(thing: object) -> str:
+    try:
+        return repr(thing)
+    except BaseException:
+        return f"an object of type {type(thing).__name__}"
