@@ -25,6 +25,8 @@ struct reader {
 	struct text name; /* that a `plugin_load` line gave to this plugin (2.1); empty: none */
 	size_t sections;  /* lines that load this plugin */
 	long sys_interval; /* the last one's value; -1: one of them is none */
+	struct conf_setting *settings; /* that are looked for */
+	size_t setting_count;
 	bool no_memory;
 };
 
@@ -218,6 +220,19 @@ static long read_sys_interval(const char *value)
 	return seconds >= 0 && seconds <= 65535 ? seconds : -1;
 }
 
+static void note_setting(struct reader *reader, const char *word, const char *value)
+{
+	size_t i;
+
+	for (i = 0; i < reader->setting_count; i++) {
+		if (strcmp(word, reader->settings[i].name) == 0) {
+			free(reader->settings[i].value);
+			reader->settings[i].value = copy(value);
+			reader->no_memory |= !reader->settings[i].value;
+		}
+	}
+}
+
 static int read_folder(struct reader *reader, const char *name);
 
 static int read_line(struct reader *reader, struct file *file, char *line)
@@ -254,6 +269,8 @@ static int read_line(struct reader *reader, struct file *file, char *line)
 		reader->sys_interval = reader->sys_interval < 0 ? -1 : read_sys_interval(rest);
 	} else if (strcmp(word, "include_dir") == 0 && *rest && file->is_main) {
 		return read_folder(reader, rest);
+	} else {
+		note_setting(reader, word, trim(rest));
 	}
 	return reader->no_memory ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS;
 }
@@ -467,4 +484,19 @@ void conf_free(struct conf_lines *lines)
 	}
 	free(lines->lines);
 	*lines = (struct conf_lines){0};
+}
+
+bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
+{
+	struct conf_lines lines = {0};
+	struct text error = {0};
+	struct reader reader = {.place = place, .lines = &lines, .error = &error, .settings = settings, .setting_count = count};
+	char *path = place->file ? whole_path(&reader, place->file) : NULL;
+	bool done = path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS;
+
+	free(path);
+	text_free(&reader.name);
+	text_free(&error);
+	conf_free(&lines);
+	return done;
 }

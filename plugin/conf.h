@@ -44,6 +44,15 @@ void conf_free(struct conf_lines *lines);
  * Returns false where a file cannot be read, or says what Mosquitto refuses: *ret_seconds stays as it was. */
 bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds);
 
+/* A setting of Mosquitto's own. */
+struct conf_setting {
+	const char *name;
+	char *value; /* of the last line that has it, without the space around it; NULL: none has; to be freed with free() */
+};
+
+/* Finds them in the same files. Returns false where a file cannot be read, or memory ran out: some may not have been found. */
+bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count);
+
 #define CONF_SYS_INTERVAL 10 /* the default */
 
 #endif

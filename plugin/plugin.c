@@ -30,8 +30,10 @@
 #include "reload.h"
 #include "session.h"
 #include "statistics.h"
+#include "surroundings.h"
 #include "sys_tree.h"
 #include "text.h"
+#include "version.h"
 #include "wakeup.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -180,6 +182,19 @@ static bool has_predecessor(void)
 
 /* ---- start ---- */
 
+static int look_around(const struct options *options)
+{
+	char version[VERSION_MAX];
+
+	(void)version_ask(VERSION_OF_THIS, version);
+	return surroundings_look(&(struct surroundings){
+			.version = version,
+			.is_2_1 = broker_is_2_1(),
+			.connect_events = options->connect_events,
+			.has_predecessor = has_predecessor(),
+	});
+}
+
 /* Returns whether the broker may start: without a session it can, but not with one that the options describe and nobody
  * can make. */
 static int make_session(struct plugin *plugin)
@@ -323,7 +338,8 @@ static int wait_for_start(struct plugin *plugin)
 	} else {
 		broker_log(MOSQ_LOG_ERR,
 				"The application %s was not ready within startup_timeout (%g s): importing it, or the master consumer's "
-				"connect(), takes longer or waits for something. Raise plugin_opt_startup_timeout or look there.",
+				"connect(), takes longer or waits for something. Raise plugin_opt_startup_timeout or look there. The broker lets "
+				"nobody in before that, a client of the application's own included.",
 				options->application, options->startup_timeout_ms / 1000.0);
 	}
 	return MOSQ_ERR_UNKNOWN;
@@ -558,6 +574,11 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 	if (rc != MOSQ_ERR_SUCCESS) {
 		broker_log(MOSQ_LOG_ERR, "%s", error ? error : "No memory for the options.");
 		free(error);
+		return rc;
+	}
+	rc = look_around(options);
+	if (rc != MOSQ_ERR_SUCCESS) {
+		options_free(options);
 		return rc;
 	}
 	rc = plugin_new(identifier, options, &plugin);

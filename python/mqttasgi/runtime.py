@@ -676,6 +676,11 @@ class Runtime:
                 # Before its subscriptions end: the broker is to keep messages for them.
                 self.bridge.suspend()
         self._forget(consumer)
+        if not self._started and isinstance(error, ConnectionRefusedError):
+            self.log(
+                "The broker lets nobody in before the master consumer's connect() has returned. "
+                "A client of this broker that connect() starts has to connect later, in a task of its own."
+            )
         if not self._started and consumer.instance_type == "master" and not self.stopped:
             if error is None:
                 self.log(f"Consumer {consumer} returned before its connect() had been handled.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import BrokerFactory
-from support.broker import BrokerFailed, plugin_path, virtualenv
+from support.broker import BrokerFailed, mosquitto_version, plugin_path, virtualenv
+from support.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -218,6 +220,92 @@ def test_two_plugin_lines_are_refused(broker: BrokerFactory) -> None:
     assert "Python already runs in this broker" in log
 
 
+def listener_specific(port: int, *, plugin_first: bool) -> str:
+    """A configuration where each listener has its own settings."""
+    plugin = [f"plugin {plugin_path()}", "plugin_opt_application apps.echo:application"]
+    plugin += [f"plugin_opt_python_path {Path(__file__).parent}", f"plugin_opt_port {port}"]
+    plugin += [f"plugin_opt_virtualenv {virtualenv()}"] if virtualenv() else []
+    listener = [f"listener {port} 127.0.0.1", "allow_anonymous true"]
+    lines = ["log_dest stderr", "log_type all", "log_timestamp false", "per_listener_settings true"]
+    lines += ["user root"] if os.geteuid() == 0 else []
+    return "\n".join(lines + (plugin + listener if plugin_first else listener + plugin)) + "\n"
+
+
+@pytest.mark.skipif(
+    mosquitto_version() >= (2, 0, 15), reason="this Mosquitto calls plugins of a listener, too"
+)
+@pytest.mark.parametrize("plugin_first", [True, False])
+def test_settings_for_each_listener_are_refused_where_plugins_are_not_called(
+    broker: BrokerFactory, plugin_first: bool
+) -> None:
+    port = free_port()
+    log = refused(broker, None, port=port, configuration=listener_specific(port, plugin_first=plugin_first))
+    version = ".".join(map(str, mosquitto_version()))
+    assert f"per_listener_settings true: Mosquitto {version} then never calls a plugin" in log
+    assert "Opening" not in log
+
+
+@pytest.mark.skipif(mosquitto_version() < (2, 0, 15), reason="see the test before")
+def test_settings_for_each_listener(broker: BrokerFactory) -> None:
+    port = free_port()
+    started = broker(None, port=port, configuration=listener_specific(port, plugin_first=False))
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/x", b"1")
+    assert client.wait_for("out/x").payload == b"1"
+    assert started.stop() == 0
+
+
+def test_settings_that_do_not_bind_consumers(broker: BrokerFactory) -> None:
+    """Each is said once; what they do is what the line says."""
+    started = broker(
+        "apps.remote:application",
+        lines=[
+            "retain_available false",
+            "message_size_limit 100",
+            "max_packet_size 2000",
+            "upgrade_outgoing_qos true",
+        ],
+    )
+    log = started.log()
+    for sentence in (
+        "retain_available false: what consumers publish with retain=True",
+        "message_size_limit 100 binds clients, not consumers",
+        "max_packet_size 2000 binds clients, not consumers",
+        "upgrade_outgoing_qos is for clients",
+    ):
+        assert log.count(sentence) == 1, sentence
+    client = started.client()
+    client.subscribe("out/#", qos=1)
+    client.subscribe("did", qos=1)
+    client.publish("do/0/publish", json.dumps({"topic": "out/a", "payload": "1", "retain": True}), qos=1)
+    assert client.wait_for("out/a").payload == b"1"
+    client.wait_for("did")
+    client.publish("do/0/publish", json.dumps({"topic": "out/#", "payload": "1"}), qos=1)
+    assert len(client.wait_for("did").payload) > 100
+    # Nothing was kept.
+    late = started.client()
+    late.subscribe("out/a", qos=1)
+    client.publish("out/a", b"2", qos=1)
+    assert late.wait_for("out/a").payload == b"2"
+
+
+@pytest.mark.skipif(
+    mosquitto_version() >= (2, 1), reason="this Mosquitto has an event for clients that connect"
+)
+def test_a_plugin_that_may_decide_about_logins_first(broker: BrokerFactory, tmp_path: Path) -> None:
+    other = tmp_path / "other.so"
+    source = Path(__file__).resolve().parents[1] / "support" / "speaking_plugin.c"
+    subprocess.run([os.environ.get("CC", "gcc"), "-shared", "-fPIC", "-o", other, source], check=True)
+    sentence = "connect_events: another plugin is loaded before this one."
+    options = {"connect_events": True}
+    assert sentence in broker("apps.plain:application", options=options, lines=[f"plugin {other}"]).log()
+    assert (
+        sentence
+        not in broker("apps.plain:application", options=options, lines_after=[f"plugin {other}"]).log()
+    )
+
+
 def embedded_python() -> str:
     """The Python that the plugin was built with."""
     environment = virtualenv()
@@ -265,3 +353,28 @@ def public_folder() -> Any:
         path = Path(name)
         path.chmod(0o755)
         yield path
+
+
+def test_a_client_of_its_own_in_connect(broker: BrokerFactory, tmp_path: Path) -> None:
+    """The broker's listeners open when connect() has returned."""
+    (tmp_path / "early.py").write_text(
+        "import os, socket\n"
+        "import apps.setup\n"
+        "from mqttasgi.consumers import MqttConsumer\n"
+        "class Early(MqttConsumer):\n"
+        "    async def connect(self):\n"
+        "        socket.create_connection(('127.0.0.1', int(os.environ['TEST_PORT'])))\n"
+        "application = Early.as_asgi()\n"
+    )
+    port = free_port()
+    made = broker(
+        "early:application",
+        python_path=[tmp_path, Path(__file__).parent, ROOT / "python"],
+        port=port,
+        environment={"TEST_PORT": str(port)},
+        start=False,
+        expect_traceback="ConnectionRefusedError",
+    )
+    with pytest.raises(BrokerFailed) as failure:
+        made.start()
+    assert "The broker lets nobody in before the master consumer's connect() has returned" in failure.value.log

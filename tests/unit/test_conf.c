@@ -141,6 +141,27 @@ static void test_sections(void **state)
 							 "plugin_use x\nplugin_opt_a 3\nplugin_use hub\nplugin_opt_b 4\nplugin_use\nplugin_opt_b 5\n");
 }
 
+static void test_settings(void **state)
+{
+	struct conf_setting found[] = {{"retain_available", NULL}, {"max_packet_size", NULL}, {"never_set", NULL}};
+	size_t i;
+
+	(void)state;
+	assert_int_equal(mkdir(path_of("more"), 0755), 0);
+	write_file("more/1.conf", "max_packet_size 3000 \r\n");
+	write_file("main.conf", "retain_available true\n#never_set 1\nnever_set_too 1\ninclude_dir more\n" OURS
+							"plugin_opt_max_packet_size 5\n  retain_available   false # yes\n");
+	assert_true(conf_settings(&place, found, 3));
+	assert_string_equal(found[0].value, "false # yes");
+	assert_string_equal(found[1].value, "3000");
+	assert_null(found[2].value);
+	assert_int_equal(unlink(path_of("main.conf")), 0);
+	assert_false(conf_settings(&place, found, 3));
+	for (i = 0; i < 3; i++) {
+		free(found[i].value);
+	}
+}
+
 /* Seconds; -1: there is no answer. */
 static int sys_interval_of(const char *content)
 {
@@ -331,6 +352,7 @@ int main(void)
 			test(test_other_names_of_the_file),
 			test(test_one_section),
 			test(test_include_dir),
+			test(test_settings),
 			test(test_sys_interval),
 			test(test_what_cannot_be_read),
 			test(test_many_lines),

@@ -1,0 +1,18 @@
+/* What the broker's own configuration, and who else is in it, mean for consumers: said once, at start. Broker thread only. */
+#ifndef MQTTASGI_SURROUNDINGS_H
+#define MQTTASGI_SURROUNDINGS_H
+
+#include <stdbool.h>
+
+struct surroundings {
+	const char *version;    /* Mosquitto's; empty: not known */
+	bool is_2_1;
+	bool connect_events;    /* the option */
+	bool has_predecessor;   /* another plugin was loaded before this one */
+};
+
+/* Logs a line for each setting of Mosquitto's that consumers do not meet as clients do. MOSQ_ERR_SUCCESS, or
+ * MOSQ_ERR_NOT_SUPPORTED where the plugin cannot work with one, and MOSQ_ERR_NOMEM. */
+int surroundings_look(const struct surroundings *surroundings) __attribute__((warn_unused_result));
+
+#endif

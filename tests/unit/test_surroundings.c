@@ -1,0 +1,150 @@
+/* surroundings.c with a configuration that the test writes. */
+#include "cmocka_all.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker.h"
+#include "conf.h"
+#include "mosquitto_api.h"
+#include "surroundings.h"
+
+/* Name and value of each setting that the file has. */
+static const char *file[8][2];
+
+static struct {
+	char text[2048];
+	int level; /* of the last line */
+	int lines;
+} written;
+
+int conf_find(struct conf_place *ret_place)
+{
+	*ret_place = (struct conf_place){0};
+	return MOSQ_ERR_SUCCESS;
+}
+
+void conf_forget(struct conf_place *place)
+{
+	(void)place;
+}
+
+bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
+{
+	size_t i, j;
+
+	(void)place;
+	for (i = 0; i < count; i++) {
+		for (j = 0; file[j][0]; j++) {
+			if (strcmp(settings[i].name, file[j][0]) == 0) {
+				settings[i].value = malloc(strlen(file[j][1]) + 1);
+				strcpy(settings[i].value, file[j][1]);
+			}
+		}
+	}
+	return true;
+}
+
+void broker_log(int level, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(written.text, sizeof(written.text), format, arguments);
+	va_end(arguments);
+	written.level = level;
+	written.lines++;
+}
+
+static int look(const char *name, const char *value, struct surroundings surroundings)
+{
+	memset(&written, 0, sizeof(written));
+	memset(file, 0, sizeof(file));
+	file[0][0] = name;
+	file[0][1] = value;
+	return surroundings_look(&surroundings);
+}
+
+static void test_nothing_to_say(void **state)
+{
+	(void)state;
+	assert_int_equal(look(NULL, NULL, (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("retain_available", "true", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("message_size_limit", "0", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("upgrade_outgoing_qos", "false", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "false", (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(written.lines, 0);
+}
+
+static void test_no_ticks(void **state)
+{
+	static const char *const values[] = {"true", "1", "true # one"};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(look("per_listener_settings", values[i], (struct surroundings){.version = "2.0.14"}),
+				MOSQ_ERR_NOT_SUPPORTED);
+		assert_int_equal(written.lines, 1);
+		assert_int_equal(written.level, MOSQ_LOG_ERR);
+		assert_non_null(strstr(written.text, "per_listener_settings true: Mosquitto 2.0.14"));
+		assert_non_null(strstr(written.text, "2.0.15 or later"));
+	}
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "2.0.15"}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(written.lines, 0);
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "", .is_2_1 = true}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(written.lines, 0);
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(written.lines, 1);
+	assert_int_equal(written.level, MOSQ_LOG_WARNING);
+}
+
+static void test_settings_that_do_not_bind_consumers(void **state)
+{
+	static const struct {
+		const char *name, *value, *sentence;
+	} cases[] = {
+		{"retain_available", "false", "retain_available false: what consumers publish with retain=True"},
+		{"message_size_limit", "100", "message_size_limit 100 binds clients, not consumers"},
+		{"max_packet_size", "2000 bytes", "max_packet_size 2000 binds clients, not consumers"},
+		{"upgrade_outgoing_qos", "true", "upgrade_outgoing_qos is for clients"},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(look(cases[i].name, cases[i].value, (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
+		assert_int_equal(written.lines, 1);
+		assert_int_equal(written.level, MOSQ_LOG_NOTICE);
+		assert_non_null(strstr(written.text, cases[i].sentence));
+	}
+}
+
+static void test_a_plugin_that_decides_about_logins_first(void **state)
+{
+	(void)state;
+	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .connect_events = true, .has_predecessor = true});
+	assert_int_equal(written.level, MOSQ_LOG_WARNING);
+	assert_non_null(strstr(written.text, "Put this plugin's lines before"));
+	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .connect_events = true});
+	assert_int_equal(written.lines, 0);
+	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .has_predecessor = true});
+	assert_int_equal(written.lines, 0);
+	(void)look(NULL, NULL,
+			(struct surroundings){.version = "2.1.2", .is_2_1 = true, .connect_events = true, .has_predecessor = true});
+	assert_int_equal(written.lines, 0);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+			cmocka_unit_test(test_nothing_to_say),
+			cmocka_unit_test(test_no_ticks),
+			cmocka_unit_test(test_settings_that_do_not_bind_consumers),
+			cmocka_unit_test(test_a_plugin_that_decides_about_logins_first),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
