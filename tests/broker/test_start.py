@@ -377,4 +377,6 @@ def test_a_client_of_its_own_in_connect(broker: BrokerFactory, tmp_path: Path) -
     )
     with pytest.raises(BrokerFailed) as failure:
         made.start()
-    assert "The broker lets nobody in before the master consumer's connect() has returned" in failure.value.log
+    assert (
+        "The broker lets nobody in before the master consumer's connect() has returned" in failure.value.log
+    )
