@@ -34,13 +34,11 @@ _SUBSCRIPTION_DEFAULTS = {
 }
 
 
-def _give_back(receive: Receive, event: Event) -> None:
-    """Leaves an event to the consumer's successor, where it came from the runtime."""
-    give_back: Optional[Callable[[Event], None]] = getattr(
-        getattr(receive, "__self__", None), "give_back", None
-    )
-    if give_back is not None:
-        give_back(event)
+def _tell(receive: Receive, what: str, *arguments: Any) -> None:
+    """Calls a method of whoever feeds this consumer, where that is the runtime."""
+    method: Optional[Callable[..., None]] = getattr(getattr(receive, "__self__", None), what, None)
+    if method is not None:
+        method(*arguments)
 
 
 class MqttConsumer(AsyncConsumer):
@@ -330,14 +328,21 @@ class MqttConsumer(AsyncConsumer):
                     raise
                 finally:
                     if not began:
-                        _give_back(receive, message)
+                        # It is for the consumer's successor.
+                        _tell(receive, "give_back", message)
         except StopConsumer:
             pass
 
     async def _handle_both(self, receive: Receive, layer: ConsumerLayer) -> None:
         """Until one of the two ends, by StopConsumer or by an exception, which is then this one's too."""
 
+        taken = 0
+
         async def receive_from_layer() -> Event:
+            nonlocal taken
+            if taken:
+                _tell(receive, "forgive")  # the one before has been handled
+            taken += 1
             return await layer.receive(self.channel_name)
 
         self._context = contextvars.copy_context()

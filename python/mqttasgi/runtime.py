@@ -41,7 +41,8 @@ TAKE_MAX = 256
 TURN = 32
 #: Seconds before a consumer that failed is restarted: at first, and at most after doubling with each failure.
 RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
-#: Seconds without a failure after which earlier ones do not count any more.
+#: Seconds without a failure after which earlier ones do not count any more; nor do they after an event
+#: that was handled.
 HEALTHY_AFTER = 60.0
 #: How often in a row the loop may fail before it has run anything.
 LOOP_FAILURES = 3
@@ -119,7 +120,7 @@ class Consumer:
         #: It has asked to be told of clients.
         self.watches = False
         self.waiter: Optional[asyncio.Future[None]] = None
-        #: Topic of what was received last; None: it was no message.
+        #: Topic of the message that is being handled; None: none is.
         self.topic: Optional[str] = None
         self.ended = False
         self._taken = 0
@@ -134,7 +135,7 @@ class Consumer:
         self.connected_at = 0.0
         #: Its first connect() is not waited for any more.
         self.counted = False
-        #: How often it has failed in a row.
+        #: How often it has failed in a row, without an event handled in between.
         self.failures = 0
         #: Filters of the one that failed before it, which end if connect() does not subscribe to them again.
         self.stale: set[str] = set()
@@ -261,6 +262,9 @@ class Consumer:
         if children.forked:
             children.end()
         self._taken += 1
+        if self.failures and (self._began or self.topic is not None):
+            self.forgive()
+        self.topic = None
         if self._began:
             self._began = self._handled(self._began)
         if not self.connected and self._taken == 2:
@@ -300,6 +304,10 @@ class Consumer:
         """
         self.queue.appendleft(event)
         self.topic = None
+
+    def forgive(self) -> None:
+        """It has handled an event: what it fails at next costs that one alone, and no longer pause."""
+        self.failures = 0
 
     def _identifiers_of(self, delivery: Delivery) -> list[int]:
         """A retained message comes for one subscription, whose identifier is in the options."""
@@ -719,8 +727,9 @@ class Runtime:
         consumer.failures += 1
         if self.retries and consumer.failures > self.retries:
             self.log(
-                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. Restart "
-                "the broker when it is mended; plugin_opt_retries says how often it is tried, 0 for ever."
+                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up: it has "
+                "handled no message in between. Restart the broker when it is mended; "
+                "plugin_opt_retries says how often it is tried, 0 for ever."
             )
             self.bridge.add("consumers/failed", 1)
             return False

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import pytest
 from channels.layers import get_channel_layer
-from fake_bridge import FakeBridge
+from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, settle, until
 
 from mqttasgi import runtime as runtime_module
@@ -121,11 +121,11 @@ async def test_connect_may_end_what_its_predecessor_left(bridge: FakeBridge, sta
 
 async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: Start) -> None:
     runtime = await start(Fragile.as_asgi(), retries=2)
-    feed(bridge, "raise", "raise", "1", "raise", "2")
+    feed(bridge, "raise", "raise", "1", "raise", "raise", "raise", "2")
     await until(lambda: "is given up" in bridge.text())
     await settle()
     assert "has failed 3 times in a row" in bridge.text()
-    assert len(Fragile.runs) == 3
+    assert len(Fragile.runs) == 5
     assert "2" not in Fragile.says
     assert bridge.subscriptions == {}
     assert bridge.suspend_calls == 1
@@ -151,6 +151,94 @@ async def test_a_minute_of_health_forgives(
     monkeypatch.setattr(runtime_module, "HEALTHY_AFTER", 3600)
     feed(bridge, "raise", "raise")
     await until(lambda: "is given up" in bridge.text())
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By how many failures each pause was made so long."""
+    seen: list[int] = []
+
+    def delay(failures: int) -> float:
+        seen.append(failures)
+        return 0
+
+    monkeypatch.setattr(runtime_module, "restart_delay", delay)
+    return seen
+
+
+@pytest.mark.parametrize("good", [1, 9])
+async def test_a_device_with_broken_messages_costs_those_alone(
+    bridge: FakeBridge, start: Start, failures: list[int], good: int
+) -> None:
+    await start(Fragile.as_asgi(), retries=1)
+    expected = []
+    for number in range(100):
+        payloads = [f"{number}.{index}" for index in range(good)]
+        feed(bridge, *payloads, "raise")
+        expected += payloads
+        await until(fails(number + 1, bridge))
+    await until(lambda: len(Fragile.runs) == 101)
+    handled = [said for said in Fragile.says if "." in said]
+    assert handled == expected
+    assert failures == [1] * 100
+    assert "is given up" not in bridge.text()
+
+
+async def test_messages_that_are_all_broken(bridge: FakeBridge, start: Start, failures: list[int]) -> None:
+    await start(Fragile.as_asgi())
+    feed(bridge, "good", *["raise"] * 4)
+    await until(lambda: "has failed 4 times in a row" in bridge.text())
+    assert failures == [1, 2, 3]
+
+
+async def test_a_connect_that_fails_sometimes(bridge: FakeBridge, start: Start, failures: list[int]) -> None:
+    class Flaky(Fragile):
+        async def connect(self) -> None:
+            await super().connect()
+            # The first and each third from then on succeed.
+            if len(self.runs) % 3 != 1:
+                raise OSError("the lamp's cloud is away")
+
+    await start(Flaky.as_asgi())
+    for number in range(20):
+        feed(bridge, f"good {number}", "raise")
+        await until(lambda number=number: len(Fragile.runs) == 3 * number + 4)  # type: ignore[misc]
+    assert failures == [1, 2, 3] * 20
+    assert [said for said in Fragile.says if "good" in said] == [f"good {number}" for number in range(20)]
+
+
+async def test_a_consumer_that_cannot_even_start(bridge: FakeBridge, start: Start) -> None:
+    class Broken(Fragile):
+        async def connect(self) -> None:
+            await super().connect()
+            if len(self.runs) > 1:
+                raise OSError("the lamp's cloud is away")
+
+    await start(Broken.as_asgi())
+    feed(bridge, "good", "raise", "never")
+    await until(lambda: "has failed 4 times in a row" in bridge.text())
+    assert len(Fragile.runs) == 4
+    assert "never" not in Fragile.says
+
+
+async def test_a_client_of_which_the_consumer_cannot_be_told(
+    bridge: FakeBridge, start: Start, failures: list[int]
+) -> None:
+    """As with messages: the others count as handled."""
+
+    class Watches(Fragile):
+        async def client_connected(self, client: Any) -> None:
+            self.says.append(client["id"])
+            if client["id"] == "bad":
+                raise LookupError("there is no lamp")
+
+    await start(Watches.as_asgi(), retries=1)
+    for number in range(10):
+        for client_id in ("good", "bad"):
+            bridge.give((1, FakeClientMessage({"id": client_id}), 0))
+        await until(fails(number + 1, bridge))
+    await until(lambda: len(Fragile.runs) == 11)
+    assert failures == [1] * 10
 
 
 def test_the_delay_doubles_to_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +410,27 @@ async def test_a_message_that_waited_for_the_layers_event(bridge: FakeBridge, st
     await until(fails(1, bridge))
     assert "ended with an error:" in bridge.text()
     await until(lambda: Layered.says == ["fails", "1", "2"])
+
+
+async def test_events_of_the_layer_count_as_handled(
+    bridge: FakeBridge, start: Start, failures: list[int]
+) -> None:
+    class Mixed(Layered):
+        async def lights_on(self, event: Any) -> None:
+            self.says.append("on")
+
+    Layered.says.clear()
+    await start(Mixed.as_asgi(), retries=1)
+    feed(bridge, "1")
+    await until(lambda: Layered.says == ["1"])
+    for number in range(5):
+        await get_channel_layer().group_send("lights", {"type": "lights.on"})
+        await get_channel_layer().group_send("lights", {"type": "lights.fail"})
+        await until(fails(number + 1, bridge))
+        await until(lambda number=number: bridge.text().count("runs again") == number + 1)  # type: ignore[misc]
+    assert failures == [1] * 5
+    # It has handled a message before, which is not what it failed at.
+    assert "handling a message" not in bridge.text()
 
 
 async def test_a_message_that_waited_when_all_tasks_were_cancelled(bridge: FakeBridge, start: Start) -> None:
