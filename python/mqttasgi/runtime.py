@@ -727,8 +727,8 @@ class Runtime:
         consumer.failures += 1
         if self.retries and consumer.failures > self.retries:
             self.log(
-                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up: it has "
-                "handled no message in between. Restart the broker when it is mended; "
+                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. It "
+                "has handled no message in between; restart the broker when it is mended. "
                 "plugin_opt_retries says how often it is tried, 0 for ever."
             )
             self.bridge.add("consumers/failed", 1)
