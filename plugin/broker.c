@@ -461,8 +461,8 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	const char *taker = taker_connection_gone(&broker->taker, connection, lanes_has_session(broker->lanes));
 
 	if (taker) {
-		broker_log(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.", broker->options->client_id,
-				taker);
+		broker_log(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.",
+				options_session_id(broker->options), taker);
 	}
 	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 	broker->is_suspended = broker->suspends;
@@ -690,7 +690,7 @@ static bool has_client_id(const struct mosquitto *client, const char *wanted)
 
 static bool is_session(const struct broker *broker, const struct mosquitto *client)
 {
-	return has_client_id(client, broker->options->client_id);
+	return has_client_id(client, options_session_id(broker->options));
 }
 
 int broker_on_login(int event, void *event_data, void *userdata)

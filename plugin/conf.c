@@ -28,10 +28,14 @@ struct reader {
 	struct conf_setting *settings; /* that are looked for */
 	size_t setting_count;
 	bool no_memory;
+	conf_visit *visit; /* NULL: nobody else looks */
+	void *userdata;
+	unsigned int files; /* begun so far */
 };
 
 /* One file of those that are read. */
 struct file {
+	unsigned int number;
 	bool is_main;
 	bool is_ours; /* the section that the next line belongs to */
 };
@@ -239,13 +243,21 @@ static int read_line(struct reader *reader, struct file *file, char *line)
 {
 	static const char *const begins_section[] = {"plugin", "auth_plugin", "global_plugin", NULL};
 	static const char *const prefixes[] = {"plugin_opt_", "auth_opt_", NULL};
-	char *rest = NULL, *word = strtok_r(line, " ", &rest), *name;
+	char *rest = NULL, *word = strtok_r(line, " ", &rest), *name, *value;
 	size_t i;
 
 	if (!word) {
 		return MOSQ_ERR_SUCCESS;
 	}
 	rest = rest ? rest : word + strlen(word);
+	if (reader->visit) {
+		value = copy(rest);
+		reader->no_memory |= !value;
+		if (value) {
+			reader->visit(reader->userdata, file->number, word, trim(value));
+		}
+		free(value);
+	}
 	for (i = 0; prefixes[i]; i++) {
 		if (file->is_ours && strncmp(word, prefixes[i], strlen(prefixes[i])) == 0) {
 			return add_line(reader->lines, word + strlen(prefixes[i]), rest + strspn(rest, " \t"));
@@ -294,7 +306,7 @@ static int cannot_read(struct reader *reader, const char *path, int error)
 /* `#` is only looked for in the first column: to Mosquitto, `plugin_opt_spin 1 # one` has the value `1 # one`. */
 static int read_lines(struct reader *reader, bool is_main, char *line)
 {
-	struct file file = {.is_main = is_main};
+	struct file file = {.number = reader->files++, .is_main = is_main};
 	char *next;
 	size_t length;
 	int rc = MOSQ_ERR_SUCCESS;
@@ -455,23 +467,42 @@ int conf_read(const struct conf_place *place, struct conf_lines *ret_lines, stru
 	return rc;
 }
 
-bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds)
+/* Reads all files for what is not the plugin's. */
+static bool read_others(const struct conf_place *place, struct reader *reader)
 {
 	struct conf_lines lines = {0};
 	struct text error = {0};
-	struct reader reader = {.place = place, .lines = &lines, .error = &error, .sys_interval = CONF_SYS_INTERVAL};
-	bool found = false;
-	char *path = place->file ? whole_path(&reader, place->file) : NULL;
+	char *path;
+	bool done;
 
-	if (path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS && reader.sys_interval >= 0) {
-		*ret_seconds = (unsigned int)reader.sys_interval;
-		found = true;
-	}
+	reader->place = place;
+	reader->lines = &lines;
+	reader->error = &error;
+	path = place->file ? whole_path(reader, place->file) : NULL;
+	done = path && read_path(reader, true, path) == MOSQ_ERR_SUCCESS;
 	free(path);
-	text_free(&reader.name);
+	text_free(&reader->name);
 	text_free(&error);
 	conf_free(&lines);
-	return found;
+	return done;
+}
+
+bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds)
+{
+	struct reader reader = {.sys_interval = CONF_SYS_INTERVAL};
+
+	if (!read_others(place, &reader) || reader.sys_interval < 0) {
+		return false;
+	}
+	*ret_seconds = (unsigned int)reader.sys_interval;
+	return true;
+}
+
+bool conf_each_line(const struct conf_place *place, conf_visit *visit, void *userdata)
+{
+	struct reader reader = {.visit = visit, .userdata = userdata};
+
+	return read_others(place, &reader) && !reader.no_memory;
 }
 
 void conf_free(struct conf_lines *lines)
@@ -488,15 +519,7 @@ void conf_free(struct conf_lines *lines)
 
 bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
 {
-	struct conf_lines lines = {0};
-	struct text error = {0};
-	struct reader reader = {.place = place, .lines = &lines, .error = &error, .settings = settings, .setting_count = count};
-	char *path = place->file ? whole_path(&reader, place->file) : NULL;
-	bool done = path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS;
+	struct reader reader = {.settings = settings, .setting_count = count};
 
-	free(path);
-	text_free(&reader.name);
-	text_free(&error);
-	conf_free(&lines);
-	return done;
+	return read_others(place, &reader);
 }

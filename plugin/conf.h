@@ -55,4 +55,11 @@ bool conf_settings(const struct conf_place *place, struct conf_setting *settings
 
 #define CONF_SYS_INTERVAL 10 /* the default */
 
+/* One line of these files: its first word, and the rest without spaces around it. file: a number of its own for each file, 0
+ * the main one; a file that is included is read where its include_dir stands. What is given is valid until it returns. */
+typedef void conf_visit(void *userdata, unsigned int file, const char *word, const char *value);
+
+/* Calls visit for each line, in Mosquitto's order. False: a file cannot be read, or memory ran out; some were visited. */
+bool conf_each_line(const struct conf_place *place, conf_visit *visit, void *userdata);
+
 #endif

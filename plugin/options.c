@@ -805,5 +805,7 @@ void options_free(struct options *options)
 	}
 	free_variables(options->variables, options->variable_count);
 	free_variables(options->environment, options->environment_count);
+	free(options->session_id);
+	free(options->advice);
 	free(options);
 }

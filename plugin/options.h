@@ -36,6 +36,8 @@ struct options {
 	int verbosity;             /* 0 warnings, 1 info, 2 debug */
 	char *client_id;           /* never NULL */
 	bool client_id_is_made;    /* nobody gave one */
+	char *session_id;          /* what the broker knows the session by instead (settings.h); NULL: the client id */
+	char *advice;              /* what else to try where there is no session, a blank before it (settings.h); NULL: nothing */
 	char *cert, *key, *cacert; /* NULL: none */
 	bool use_ssl;
 	enum options_transport transport;
@@ -86,6 +88,12 @@ int options_load_again(const struct mosquitto_opt *lines, int line_count, const 
  * among the others, `application, host and port`. Returns how many those are. */
 size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text);
 size_t options_changed_for_later(const struct options *before, const struct options *now, struct text *ret_text);
+
+/* The client id by which the broker knows the session. */
+static inline const char *options_session_id(const struct options *options)
+{
+	return options->session_id ? options->session_id : options->client_id;
+}
 
 /* Takes NULL. */
 void options_free(struct options *options);

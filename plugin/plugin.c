@@ -17,6 +17,7 @@
 #include "broker.h"
 #include "clients.h"
 #include "clock.h"
+#include "conf.h"
 #include "goodbye.h"
 #include "heartbeat.h"
 #include "interpreter.h"
@@ -29,6 +30,7 @@
 #include "queue.h"
 #include "reload.h"
 #include "session.h"
+#include "settings.h"
 #include "statistics.h"
 #include "surroundings.h"
 #include "sys_tree.h"
@@ -195,14 +197,65 @@ static int look_around(const struct options *options)
 	});
 }
 
+/* A listener that moves topics elsewhere is none for the session. Mosquitto 2.0 lets it connect and sends it other topics
+ * than it asked for. */
+static bool listener_will_do(const struct settings *settings, const struct options *options)
+{
+	const struct settings_listener *listener = settings_listener(settings, options);
+
+	if (listener && listener->mount_point) {
+		broker_log(MOSQ_LOG_WARNING,
+				"No session with the listener at %s%s%.0u: it has mount_point %.200s, which changes all topics. Consumers hear what "
+				"clients publish, but no retained messages, last wills, $SYS topics and shared subscriptions. Name a listener "
+				"without mount_point (plugin_opt_host, plugin_opt_port); it may be one that only the plugin uses.",
+				options->host, options->port ? ":" : "", options->port, listener->mount_point);
+		return false;
+	}
+	if (options->session_id && !options->client_id_is_made && strcmp(options->session_id, options->client_id) != 0) {
+		broker_log(MOSQ_LOG_NOTICE,
+				"plugin_opt_client_id %.200s does not count: the listener at %s%s%.0u has use_username_as_clientid true, and so "
+				"the session's client id is its user name, '%.200s'.",
+				options->client_id, options->host, options->port ? ":" : "", options->port, options->session_id);
+	}
+	return true;
+}
+
+/* Reads what the broker's file says that concerns the session. Returns MOSQ_ERR_NOMEM, or sets whether there can be one. */
+static int use_settings(struct options *options, bool *ret_can_be)
+{
+	struct conf_place place;
+	struct settings settings;
+	int rc;
+
+	*ret_can_be = options->session != OPTIONS_SESSION_OFF;
+	if (!*ret_can_be) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	rc = conf_find(&place);
+	if (rc != MOSQ_ERR_SUCCESS) {
+		return rc;
+	}
+	settings_read(&place, &settings);
+	rc = settings_apply(&settings, options);
+	*ret_can_be = rc == MOSQ_ERR_SUCCESS && listener_will_do(&settings, options);
+	settings_free(&settings);
+	conf_forget(&place);
+	return rc;
+}
+
 /* Returns whether the broker may start: without a session it can, but not with one that the options describe and nobody
  * can make. */
 static int make_session(struct plugin *plugin)
 {
 	struct text error = {0};
-	int rc;
+	bool can_be;
+	int rc = use_settings(plugin->options, &can_be);
 
-	if (plugin->options->session == OPTIONS_SESSION_OFF) {
+	if (rc != MOSQ_ERR_SUCCESS) {
+		broker_log(MOSQ_LOG_ERR, "No memory for the broker's settings.");
+		return rc;
+	}
+	if (!can_be) {
 		return MOSQ_ERR_SUCCESS;
 	}
 	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session, &error);
@@ -304,7 +357,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
 	plugin->clients =
-			clients_new(broker_is_2_1() || options->connect_events, plugin->session ? options->client_id : NULL);
+			clients_new(broker_is_2_1() || options->connect_events, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);

@@ -1074,8 +1074,8 @@ static void try_later(struct session *session, const char *reason)
 		write_log(session, MOSQ_LOG_WARNING,
 				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
 				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
-				"key, use_ssl and transport name a listener of this broker and the way in. Trying again in %u s.",
-				where, reason, pause / 1000);
+				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
+				where, reason, session->options->advice ? session->options->advice : "", pause / 1000);
 	} else if (session->failures > 1) {
 		write_log(session, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
 				session->failures, reason, pause / 1000);
@@ -1109,7 +1109,7 @@ static void give_way(struct session *session)
 			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
 			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
 			"Connecting again, as often as it happens.",
-			listener(session, where, sizeof(where)), session->options->client_id, session->options->client_id);
+			listener(session, where, sizeof(where)), options_session_id(session->options), options_session_id(session->options));
 }
 
 static void take_commands(struct session *session);
@@ -1398,7 +1398,7 @@ static void suspend(struct session *session)
 	session->state = SUSPENDED;
 	write_log(session, MOSQ_LOG_NOTICE,
 			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
-			session->application_ends ? "ends" : "has failed", session->options->client_id);
+			session->application_ends ? "ends" : "has failed", options_session_id(session->options));
 }
 
 /* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was it that of
@@ -1850,5 +1850,5 @@ int session_released(const struct session *session)
 
 const char *session_client_id(const struct session *session)
 {
-	return session->options->client_id;
+	return options_session_id(session->options);
 }
