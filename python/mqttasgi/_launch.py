@@ -64,9 +64,9 @@ def find_plugin() -> Plugin:
     if named:
         candidates = [Path(os.path.expanduser(named)).absolute()]
     else:
-        # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi.
-        package = Path(__file__).absolute().parent
-        folders = [package.parent, package.parent.parent, Path("/usr/lib"), Path("/usr/local/lib")]
+        # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi; in a checkout, in python/.
+        above = Path(__file__).absolute().parents[1]
+        folders = [above, above.parent, above.parent / "build", Path("/usr/lib"), Path("/usr/local/lib")]
         multiarch = sysconfig.get_config_var("MULTIARCH")
         if multiarch:
             folders += [Path("/usr/lib") / multiarch, Path("/usr/local/lib") / multiarch]

@@ -121,6 +121,8 @@ def _application(value: str) -> str:
     value = value.strip()
     if value == "status":
         raise ValueError("is no application; it comes first, as in: mqttasgi status --watch")
+    if value == "startproject":
+        raise ValueError("is no application; it comes first, as in: mqttasgi startproject mysite")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
         hint = ""
         module = re.sub(r"\.py$", "", value).strip("/").replace("/", ".")
@@ -439,12 +441,14 @@ def parser(prog: str) -> Parser:
     """Return the parser of the command line; texts are checked later, with those from elsewhere."""
     made = Parser(
         prog=prog,
-        usage=f"{prog} [option ...] [package.module:name]\n       {prog} status [option ...]",
+        usage=f"{prog} [option ...] [package.module:name]\n       {prog} status [option ...]\n"
+        f"       {prog} startproject NAME",
         description="Starts Mosquitto with an ASGI application inside: Django Channels consumers that hear "
         "and publish MQTT messages without a connection in between.",
         epilog="Every option can also come from an environment variable (in brackets) or from a line in a "
         ".env file in this folder; the first of argument, environment and .env wins. "
-        f"{prog} status prints the numbers of a broker that runs: {prog} status --help.",
+        f"{prog} status prints the numbers of a broker that runs: {prog} status --help. "
+        f"{prog} startproject NAME makes a Django project that runs as it is.",
         formatter_class=_formatter,
         add_help=False,
         allow_abbrev=False,

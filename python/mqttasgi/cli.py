@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import _launch, _options, _reload, _status
+from . import _launch, _options, _reload, _startproject, _status
 from ._configuration import is_elsewhere, python_path
 from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
 
@@ -81,6 +81,9 @@ def _folder(project: Optional[str]) -> Path:
 def _run(words: list[str], prog: str, application: Optional[str], project: Path) -> int:
     if _is_status(words):
         return _run_status(words, prog, project)
+    if words[:1] == ["startproject"]:
+        _startproject.run(words[1:], prog, project)
+        return 0
     parser = _options.parser(prog)
     _complete(parser)
     found = parser.parse_args(words)
@@ -157,7 +160,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
             completer = DirectoriesCompleter()
         elif action.dest == "application":
             first = len(os.environ.get("COMP_LINE", "").split()) <= 2
-            completer = ChoicesCompleter([*_applications(), *(["status"] if first else [])])
+            completer = ChoicesCompleter([*_applications(), *(["startproject", "status"] if first else [])])
         action.completer = completer  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser)
 
