@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ class BrokerFactory(Protocol):
     """What the fixture `broker` is: `broker(application="apps.echo:application")` returns a started Broker."""
 
     def __call__(self, application: str | None = None, *, start: bool = True, **arguments: Any) -> Broker: ...
+
+
+def pytest_configure() -> None:
+    """Let programs under test end by SIGINT: a shell ignores it for what it starts in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from support.client import Client
 from support.consumers import CallFailed, Consumers, Heard, Writer
 from support.listeners import FakeListener, Proxy
 from support.packets import PUBCOMP, PUBREC, PacketClient, publish_packet, release_packet
-from support.processes import PATIENCE, free_port, wait_until
+from support.processes import SANITIZER, free_port, wait_until
 from support.statistics import Statistics
 
 UP = "Session with the listener at"
@@ -241,7 +241,8 @@ def test_a_listener_that_does_not_speak_tls(
         check_direct_lane(started)
         before = started.cpu_seconds()
         assert f"127.0.0.1:{fake.port}: " in complaint(started)
-        assert started.cpu_seconds() - before < 2 * PATIENCE, "it turns in circles while it waits"
+        # Of its own time, which no load of the machine makes longer.
+        assert started.cpu_seconds() - before < (10 if SANITIZER else 2), "it turns in circles while it waits"
         fake.wait_for_connections(2)
         check_direct_lane(started)
 
