@@ -1,8 +1,13 @@
 #include "thread.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +17,9 @@
 #endif
 
 #define STACK_SIZE (8U * 1024U * 1024U)
+
+#define SYSTEM_LOG "/dev/log"
+#define DESCRIPTORS_MAX 256
 
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
 {
@@ -88,9 +96,44 @@ void thread_take_own_folder(void)
 	(void)unshare(CLONE_FS);
 }
 
+/* Whether it is connected to where syslog() writes. */
+static bool is_system_log(int fd, const char *real)
+{
+	struct sockaddr_un peer = {.sun_family = AF_UNSPEC};
+	socklen_t size = sizeof(peer) - 1; /* the path may fill its field */
+
+	return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX &&
+			(strcmp(peer.sun_path, SYSTEM_LOG) == 0 || strcmp(peer.sun_path, real) == 0);
+}
+
+/* The descriptor that the C library keeps for syslog(), -1: it has none. */
+static int system_log_descriptor(void)
+{
+	char real[PATH_MAX];
+	int fd;
+
+	if (!realpath(SYSTEM_LOG, real)) {
+		return -1;
+	}
+	/* The broker has opened it before its plugins, so it is among the first. */
+	for (fd = STDERR_FILENO + 1; fd < DESCRIPTORS_MAX; fd++) {
+		if (is_system_log(fd, real)) {
+			return fd;
+		}
+	}
+	return -1;
+}
+
+static void close_between(int first, int last)
+{
+	if (first <= last) {
+		(void)syscall(SYS_close_range, (unsigned int)first, (unsigned int)last, 0);
+	}
+}
+
 void thread_take_own_descriptors(const int *keep, size_t count)
 {
-	unsigned int first = STDERR_FILENO + 1;
+	int first = STDERR_FILENO + 1, system_log;
 	size_t i;
 
 #ifdef __SANITIZE_THREAD__
@@ -100,11 +143,18 @@ void thread_take_own_descriptors(const int *keep, size_t count)
 	if (unshare(CLONE_FILES)) {
 		return;
 	}
+	system_log = system_log_descriptor();
 	for (i = 0; i < count; i++) {
-		if ((unsigned int)keep[i] > first) {
-			(void)syscall(SYS_close_range, first, (unsigned int)keep[i] - 1, 0);
+		if (system_log >= first && system_log < keep[i]) {
+			close_between(first, system_log - 1);
+			first = system_log + 1;
 		}
-		first = (unsigned int)keep[i] + 1;
+		close_between(first, keep[i] - 1);
+		first = keep[i] + 1;
 	}
-	(void)syscall(SYS_close_range, first, ~0U, 0);
+	if (system_log >= first) {
+		close_between(first, system_log - 1);
+		first = system_log + 1;
+	}
+	close_between(first, INT_MAX);
 }

@@ -20,7 +20,8 @@ void thread_give_children_signals(void);
 bool thread_join(pthread_t thread, unsigned int milliseconds);
 
 /* Gives the calling thread, and those that it will start, a table of file descriptors of their own, with nothing in it
- * but standard input, output, error and keep[], in ascending order.
+ * but standard input, output, error and keep[], in ascending order. And the C library's for syslog(), if the broker uses
+ * that: it keeps one number for the process, which would be some other socket in this table.
  *
  * While the broker's table is shared, the kernel counts references in each of the broker's system calls, which costs
  * ordinary traffic some 4 % (tests/bench/run idle-traffic). And what is not in the table cannot be closed, kept open

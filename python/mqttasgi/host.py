@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Callable
 
-from . import children, logs
+from . import children, logs, system_log
 from ._bridge import Bridge, Options
 
 
@@ -26,6 +26,7 @@ def prepare(bridge: Bridge, options: Options) -> None:
     sys.stderr = _lasting(bridge, sys.stderr, "error")
     # Before signals are refused: a child may have its own.
     children.prepare()
+    system_log.prepare()
     _leave_signals_to_broker(bridge)
 
 

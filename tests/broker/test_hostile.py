@@ -19,6 +19,7 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import Broker, mosquitto_program
 from support.processes import SANITIZER, free_port, running, wait_until
+from support.system_log import SystemLog, reason_not
 
 LOOPS = [
     "asyncio",
@@ -403,6 +404,41 @@ def test_a_daemons_child_keeps_nothing_of_the_brokers(broker: BrokerFactory) -> 
         hostile.broker.client().publish("mine", b"", qos=1)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@plain_only
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_systems_log(broker: BrokerFactory, tmp_path: Path, loop: str) -> None:
+    """The C library has one descriptor for it, the broker's, which is nothing or another one's for the application."""
+    if reason_not():
+        pytest.skip(reason_not())
+    with SystemLog() as log:
+        command = log.command(tmp_path / "broker-0" / "mosquitto.conf")
+        hostile = Hostile(broker, loop=loop, command=command, lines=["log_dest syslog"])
+        hostile.ask("open_pairs")
+        hostile.ask("write_syslog_in_c", text="by a library")
+        log.wait_for("by a library")
+        for text in ("first", "after a restart", "after another"):
+            hostile.ask("write_syslog", text=text)
+            log.wait_for(f"mosquitto: {text}")
+            hostile.ask("in_thread", name="write_syslog", arguments={"text": f"thread {text}"})
+            log.wait_for(f"mosquitto: thread {text}")
+            assert hostile.ask("write_syslog_in_child", text=f"child {text}") == 0
+            log.wait_for(f"mosquitto: child {text}")
+            since = len(log.text())
+            hostile.broker.client()
+            wait_until(
+                lambda since=since: "New client connected" in log.text()[since:], 10, "the broker's own line"
+            )
+            hostile.serves()
+            log.restart()
+        assert hostile.ask("heard_in_pairs") == []
+
+
+@plain_only
+def test_libraries_keep_no_other_descriptor(broker: BrokerFactory) -> None:
+    """Else it were one of the broker's, too: the libraries are the same."""
+    assert Hostile(broker).ask("left_by_libraries") == []
 
 
 def umask_of(broker: Broker) -> str:

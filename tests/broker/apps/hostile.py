@@ -5,8 +5,10 @@ import atexit
 import concurrent.futures
 import contextlib
 import copy
+import ctypes
 import faulthandler
 import gc
+import grp
 import inspect
 import json
 import locale
@@ -15,9 +17,13 @@ import logging.config
 import multiprocessing
 import os
 import pickle
+import pwd
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import syslog
 import tempfile
 import threading
 import time
@@ -765,6 +771,82 @@ def grandchild(consumer: Hostile) -> int:
 @action
 def zombie(consumer: Hostile) -> int:
     return subprocess.Popen(["true"]).pid
+
+
+# ---- the system's log ----
+
+
+@action
+def open_pairs(consumer: Hostile) -> None:
+    """Descriptors, as an application has them for its connections."""
+    for _ in range(40):
+        for end in socket.socketpair():
+            end.setblocking(False)
+            kept.append(end)
+
+
+@action
+def heard_in_pairs(consumer: Hostile) -> list[str]:
+    heard = []
+    for end in (thing for thing in kept if isinstance(thing, socket.socket)):
+        with contextlib.suppress(BlockingIOError):
+            heard.append(repr(end.recv(4096)))
+    return heard
+
+
+@action
+def write_syslog(consumer: Hostile, text: str) -> None:
+    syslog.syslog(syslog.LOG_ERR, text)
+
+
+@action
+def write_syslog_in_c(consumer: Hostile, text: str) -> None:
+    """As a library does that this package does not know."""
+    ctypes.CDLL(None).syslog(syslog.LOG_ERR, b"%s", text.encode())
+
+
+@action
+async def write_syslog_in_child(consumer: Hostile, text: str) -> int:
+    pid = os.fork()
+    if pid == 0:
+        syslog.syslog(syslog.LOG_ERR, text)
+        os._exit(0)
+    return await status_of(consumer, pid)
+
+
+@action
+def left_by_libraries(consumer: Hostile) -> list[str]:
+    """What is open after much was asked of the C library and OpenSSL, and was not before."""
+
+    def look() -> set[str]:
+        return {
+            name
+            for name in os.listdir("/proc/thread-self/fd")
+            if os.path.exists(f"/proc/thread-self/fd/{name}")
+        }
+
+    libc = ctypes.CDLL(None)
+    libc.iconv_open.restype = ctypes.c_void_p
+    before = look()
+    pwd.getpwall()
+    grp.getgrall()
+    os.getgrouplist("root", 0)
+    for asks in (
+        lambda: socket.getaddrinfo("localhost", 1883),
+        lambda: socket.getaddrinfo("no.such.invalid", 1883),
+        lambda: socket.gethostbyname("localhost"),
+        lambda: socket.getservbyname("mqtt"),
+        lambda: socket.if_nameindex(),
+        os.getlogin,
+    ):
+        with contextlib.suppress(OSError):
+            asks()
+    time.tzset()
+    assert libc.iconv_open(b"UTF-16", b"LATIN1") not in (None, 2**64 - 1)
+    ssl.RAND_bytes(64)
+    ssl.create_default_context()
+    os.urandom(64)
+    return sorted(look() - before)
 
 
 # ---- threads ----
