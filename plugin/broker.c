@@ -286,53 +286,84 @@ static void tell_of_clients(struct broker *broker)
 	}
 }
 
+/* Reads the broker's list for a content, which is valid until end_properties(). False: no memory. */
+static bool read_properties(
+		struct broker *broker, const mosquitto_property *list, struct message_content *content)
+{
+	if (list && broker->reads_properties) {
+		properties_read(&broker->reader, list, &broker->properties);
+		content->properties = broker->properties.data;
+		content->properties_length = broker->properties.length;
+	}
+	return !broker->properties.failed;
+}
+
+static void end_properties(struct broker *broker)
+{
+	broker->properties.length = 0;
+	if (broker->properties.failed || broker->properties.capacity > PROPERTIES_ROOM) {
+		text_free(&broker->properties);
+	}
+}
+
+/* The client's message for those who hear it by the direct lane; NULL: no memory, or it is left to the session, which is
+ * told who has published it. */
+static struct message *make_direct(struct broker *broker, const struct mosquitto_evt_message *event,
+		const struct recipient *recipients, size_t count, bool *ret_is_left)
+{
+	struct client *client = clients_publisher(broker->clients, event->client);
+	struct lanes_message published = {
+			.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
+			.qos = event->qos,
+			.retain = event->retain,
+			.list = event->properties};
+	struct message *message = NULL;
+	/* What there is no memory for is not marked, so the session brings it. */
+	bool is_whole = read_properties(broker, event->properties, &published.content);
+
+	tell_of_clients(broker);
+	*ret_is_left = lanes_leave_to_session(broker->lanes, event->client, client, &published);
+	if (!*ret_is_left && is_whole) {
+		message = message_publish(&published.content, recipients, count);
+	}
+	if (message) {
+		lanes_went_direct(broker->lanes, &published);
+	}
+	end_properties(broker);
+	if (!message) {
+		client_release(client);
+		return NULL;
+	}
+	message->client = client;
+	message->qos = event->qos;
+	message->retain = event->retain;
+	return message;
+}
+
 /* Hands a client's message to every consumer that asked for it. Returns whether one did and it went the direct lane. */
 static bool route(struct broker *broker, const struct mosquitto_evt_message *event)
 {
-	struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0};
 	const struct recipient *recipients;
-	struct message *message = NULL;
-	struct client *client;
+	struct message *message;
 	size_t count;
+	bool is_left;
 
 	topics_match(broker->topics, event->topic, &recipients, &count);
 	if (count == 0 || broker->suspends) {
 		return false;
 	}
-	client = clients_publisher(broker->clients, event->client);
-	tell_of_clients(broker);
-	if (lanes_leave_to_session(broker->lanes, event->client, client, &content, event->qos)) {
-		client_release(client);
-		return false;
-	}
-	lanes_went_direct(broker->lanes, event->topic, event->payload, event->payloadlen, event->qos);
-	if (event->properties && broker->reads_properties) {
-		properties_read(&broker->reader, event->properties, &broker->properties);
-		content.properties = broker->properties.data;
-		content.properties_length = broker->properties.length;
-	}
-	if (!broker->properties.failed) {
-		message = message_publish(&content, recipients, count);
-	}
-	broker->properties.length = 0;
-	if (broker->properties.failed || broker->properties.capacity > PROPERTIES_ROOM) {
-		text_free(&broker->properties);
-	}
-	if (!message) {
-		client_release(client);
-	} else {
-		message->client = client;
-		message->qos = event->qos;
-		message->retain = event->retain;
-	}
-	return hand_over(broker, message, event->topic);
+	message = make_direct(broker, event, recipients, count, &is_left);
+	return !is_left && hand_over(broker, message, event->topic);
 }
 
 /* Hands what a consumer publishes to all, itself included. */
 static void route_own(struct broker *broker, const struct message *publish)
 {
-	const struct message_content content = {publish->topic, publish->topic_length, publish->payload,
-			publish->payload_length, publish->properties, publish->properties_length};
+	const struct lanes_message published = {
+			.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
+					publish->properties, publish->properties_length},
+			.qos = publish->qos,
+			.retain = publish->retain};
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -341,8 +372,8 @@ static void route_own(struct broker *broker, const struct message *publish)
 	if (count == 0 || broker->suspends) {
 		return;
 	}
-	lanes_publishes(broker->lanes, publish->topic, publish->payload, publish->payload_length);
-	message = message_publish(&content, recipients, count);
+	lanes_publishes(broker->lanes, &published);
+	message = message_publish(&published.content, recipients, count);
 	if (message) {
 		message->qos = publish->qos;
 		message->retain = publish->retain;
@@ -768,12 +799,13 @@ static enum message_fate session_fate(
 static void forget_retained(void *userdata, const char *topic)
 {
 	struct broker *broker = userdata;
+	const struct lanes_message published = {.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
 	const struct recipient *recipients;
 	size_t count;
 
 	topics_match(broker->topics, topic, &recipients, &count);
 	if (mosquitto_broker_publish(NULL, topic, 0, NULL, 0, true, NULL) == MOSQ_ERR_SUCCESS && count) {
-		lanes_publishes(broker->lanes, topic, NULL, 0); /* a copy for the session, which is not for consumers */
+		lanes_publishes(broker->lanes, &published); /* a copy for the session, which is not for consumers */
 	}
 }
 
@@ -802,6 +834,28 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
+/* Whether what the broker is about to send to the session went the direct lane. */
+static bool is_copy(struct broker *broker, const struct mosquitto_evt_acl_check *access)
+{
+	struct lanes_message message = {
+			.content = {access->topic, strlen(access->topic), access->payload, access->payloadlen, NULL, 0},
+			.qos = access->qos,
+			.retain = access->retain,
+			.list = access->properties};
+	bool is_own;
+
+	if (lanes_is_copy(broker->lanes, &message)) {
+		return true;
+	}
+	if (!lanes_has_published(broker->lanes)) {
+		return false;
+	}
+	is_own = read_properties(broker, access->properties, &message.content) &&
+			lanes_is_own_copy(broker->lanes, &message);
+	end_properties(broker);
+	return is_own;
+}
+
 int broker_on_access(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
@@ -818,7 +872,7 @@ int broker_on_access(int event, void *event_data, void *userdata)
 		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
 		 * plugin is not loaded (per_listener_settings). */
 		lanes_refuse_copies(broker->lanes);
-	} else if (lanes_is_copy(broker->lanes, access->topic, access->payload, access->payloadlen)) {
+	} else if (is_copy(broker, access)) {
 		return MOSQ_ERR_ACL_DENIED;
 	}
 	return PLUGIN_IGNORE;

@@ -20,8 +20,9 @@
 
 #include "client.h"
 #include "clock.h"
+#include "fingerprint.h"
+#include "hash.h"
 #include "marks.h"
-#include "message.h"
 #include "mosquitto_api.h"
 #include "queue.h"
 #include "session.h"
@@ -41,6 +42,7 @@ struct lanes {
 	struct session *session;
 	struct queue *inbound;
 	bool leaves_v5;
+	bool ignores_properties;
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
@@ -58,10 +60,11 @@ struct lanes {
 	struct topics *shares;
 
 	/* For lanes_is_copy(). */
-	const char *topic;      /* of the message that the broker is dealing with, if it went direct */
-	uint64_t fingerprint;
-	uint64_t *published;    /* by the application since the last tick; the broker sends them before the next */
+	struct lanes_message direct; /* the one that the broker is dealing with, if it went direct; else without a topic */
+	uint64_t direct_content;     /* its fingerprint without properties */
+	uint64_t *published;         /* by the application since the last tick; the broker sends them before the next, */
 	size_t published_count;
+	size_t published_next;       /* in their order, so the next one is expected here */
 	size_t published_capacity;
 };
 
@@ -187,10 +190,30 @@ static time_t *slot_of_client(struct lanes *lanes, const void *connection)
 	return slot_of(lanes, (uint64_t)(uintptr_t)connection >> 4);
 }
 
-static void tell_author(struct lanes *lanes, struct client *client, const struct message_content *content)
+void lanes_ignore_properties(struct lanes *lanes)
 {
-	uint64_t fingerprint = marks_fingerprint(content->topic, content->payload, content->payload_length);
-	struct message *author = client ? message_control(MESSAGE_AUTHOR, 0, fingerprint, 0) : NULL;
+	lanes->ignores_properties = true;
+	if (lanes->session) {
+		session_ignore_properties(lanes->session);
+	}
+}
+
+static uint64_t fingerprint(
+		const struct lanes *lanes, const struct lanes_message *message, enum fingerprint_retain retain)
+{
+	return fingerprint_published(
+			fingerprint_of(&message->content, !lanes->ignores_properties), message->qos, retain);
+}
+
+static uint64_t fingerprint_of_clients(const struct lanes *lanes, const struct lanes_message *message)
+{
+	return fingerprint(lanes, message, message->retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
+}
+
+static void tell_author(struct lanes *lanes, struct client *client, const struct lanes_message *message)
+{
+	struct message *author =
+			client ? message_control(MESSAGE_AUTHOR, 0, fingerprint_of_clients(lanes, message), 0) : NULL;
 
 	/* Without it, consumers do not learn who published. */
 	if (author) {
@@ -200,9 +223,9 @@ static void tell_author(struct lanes *lanes, struct client *client, const struct
 }
 
 bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
-		const struct message_content *content, uint8_t qos)
+		const struct lanes_message *message)
 {
-	bool leaves = qos == 2 || (lanes->leaves_v5 && client && client_description(client)->protocol_version == 5);
+	bool leaves = message->qos == 2 || (lanes->leaves_v5 && client && client_description(client)->protocol_version == 5);
 	time_t now, *of_client, *of_topic;
 
 	if (!lanes->is_up || (!leaves && !lanes->qos_2_until)) {
@@ -210,10 +233,10 @@ bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct 
 	}
 	now = now_s();
 	of_client = slot_of_client(lanes, connection);
-	of_topic = slot_of(lanes, marks_fingerprint(content->topic, NULL, 0));
+	of_topic = slot_of(lanes, hash_text(message->content.topic));
 	if (leaves) {
 		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
-		tell_author(lanes, client, content);
+		tell_author(lanes, client, message);
 		return true;
 	}
 	if (now >= lanes->qos_2_until) {
@@ -236,49 +259,53 @@ static bool is_shared(struct lanes *lanes, const char *topic)
 	return count > 0;
 }
 
-void lanes_went_direct(
-		struct lanes *lanes, const char *topic, const void *payload, size_t payload_length, uint8_t qos)
+void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message)
 {
-	struct marks *marks = lanes->session ? session_marks(lanes->session, qos == 2) : NULL;
-	uint64_t fingerprint;
+	struct marks *marks = lanes->session ? session_marks(lanes->session, message->qos == 2) : NULL;
 
 	if (!marks) {
 		return;
 	}
-	fingerprint = marks_fingerprint(topic, payload, payload_length);
 	/* With QoS 2 the broker asks when it releases the message, which is not now. */
-	if (lanes->refuses_copies && qos < 2 && !is_shared(lanes, topic)) {
-		lanes->topic = topic;
-		lanes->fingerprint = fingerprint;
+	if (lanes->refuses_copies && message->qos < 2 && !is_shared(lanes, message->content.topic)) {
+		lanes->direct = *message;
+		lanes->direct_content = fingerprint_of(&message->content, false);
 	} else {
-		marks_add(marks, fingerprint);
+		marks_add(marks, fingerprint_of_clients(lanes, message));
 	}
 }
 
-void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+/* False: no memory. */
+static bool note_published(struct lanes *lanes, uint64_t value)
+{
+	if (lanes->published_count == lanes->published_capacity) {
+		size_t capacity = lanes->published_capacity ? lanes->published_capacity * 2 : 64;
+		uint64_t *published = realloc(lanes->published, capacity * sizeof(*published));
+
+		if (!published) {
+			return false;
+		}
+		lanes->published = published;
+		lanes->published_capacity = capacity;
+	}
+	lanes->published[lanes->published_count++] = value;
+	return true;
+}
+
+void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 {
 	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
-	uint64_t fingerprint;
+	uint64_t value;
 
 	if (!marks) {
 		return;
 	}
-	fingerprint = marks_fingerprint(topic, payload, payload_length);
-	if (lanes->refuses_copies && !is_shared(lanes, topic)) {
-		if (lanes->published_count == lanes->published_capacity) {
-			size_t capacity = lanes->published_capacity ? lanes->published_capacity * 2 : 64;
-			uint64_t *published = realloc(lanes->published, capacity * sizeof(*published));
-
-			if (!published) {
-				marks_add(marks, fingerprint);
-				return;
-			}
-			lanes->published = published;
-			lanes->published_capacity = capacity;
-		}
-		lanes->published[lanes->published_count++] = fingerprint;
-	} else {
-		marks_add(marks, fingerprint);
+	value = fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE);
+	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must not be taken for
+	 * it. The session takes either for this one and brings the other. */
+	if (!lanes->refuses_copies || message->qos == 2 || is_shared(lanes, message->content.topic) ||
+			!note_published(lanes, value)) {
+		marks_add(marks, value);
 	}
 }
 
@@ -287,23 +314,37 @@ void lanes_refuse_copies(struct lanes *lanes)
 	lanes->refuses_copies = true;
 }
 
-bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length)
+/* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases next, is
+ * another one. But the same content, too: memory is used again. */
+bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
 {
-	uint64_t fingerprint;
-	size_t i;
+	const struct message_content *content = &message->content, *direct = &lanes->direct.content;
 
-	if (!lanes->topic && lanes->published_count == 0) {
-		return false;
-	}
-	fingerprint = marks_fingerprint(topic, payload, payload_length);
-	/* The same memory, not only the same text: a QoS 2 message of the same content, which the broker releases next,
-	 * is another one. */
-	if (lanes->topic == topic && lanes->fingerprint == fingerprint) {
-		return true;
-	}
+	return direct->topic && content->topic == direct->topic && content->payload == direct->payload &&
+			content->payload_length == direct->payload_length && message->list == lanes->direct.list &&
+			message->qos == lanes->direct.qos && message->retain == lanes->direct.retain &&
+			fingerprint_of(content, false) == lanes->direct_content;
+}
+
+bool lanes_has_published(const struct lanes *lanes)
+{
+	return lanes->published_count > 0;
+}
+
+bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
+{
+	uint64_t of_content = fingerprint_of(&message->content, !lanes->ignores_properties);
+	struct fingerprint_copies copies =
+			fingerprint_copies(of_content, message->qos, message->qos, true, message->retain);
+	size_t i, j, at;
+
 	for (i = 0; i < lanes->published_count; i++) {
-		if (lanes->published[i] == fingerprint) {
-			return true;
+		at = (lanes->published_next + i) % lanes->published_count;
+		for (j = 0; j < copies.count; j++) {
+			if (lanes->published[at] == copies.values[j]) {
+				lanes->published_next = at; /* where the next filter's copy of it is, or the next message's just behind it */
+				return true;
+			}
 		}
 	}
 	return false;
@@ -311,7 +352,7 @@ bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, 
 
 void lanes_next_message(struct lanes *lanes)
 {
-	lanes->topic = NULL;
+	lanes->direct.content.topic = NULL;
 }
 
 bool lanes_tick(struct lanes *lanes)
@@ -329,8 +370,9 @@ bool lanes_tick(struct lanes *lanes)
 		tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD);
 	}
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
-	lanes->topic = NULL;
+	lanes->direct.content.topic = NULL;
 	lanes->published_count = 0;
+	lanes->published_next = 0;
 	return owes && lanes->hold == lanes->fenced;
 }
 
@@ -375,6 +417,11 @@ uint64_t lanes_missing(const struct lanes *lanes)
 	return marks && late ? marks_missing(marks) + marks_missing(late) : 0;
 }
 
+uint64_t lanes_forgotten(const struct lanes *lanes)
+{
+	return lanes->session ? session_forgotten(lanes->session) : 0;
+}
+
 void lanes_fence(struct lanes *lanes, uint64_t fence)
 {
 	struct marks *marks = session_marks(lanes->session, false), *late = session_marks(lanes->session, true);
@@ -390,7 +437,7 @@ void lanes_fence(struct lanes *lanes, uint64_t fence)
 static void count_share(struct lanes *lanes, const struct message *command)
 {
 	const char *filter = strchr(command->topic + strlen("$share/"), '/');
-	uint64_t who = command->consumer ^ marks_fingerprint(command->topic, NULL, 0);
+	uint64_t who = command->consumer ^ hash_text(command->topic);
 
 	if (!filter) {
 		return;

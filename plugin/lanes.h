@@ -11,12 +11,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "message.h"
+
 struct client;
 struct lanes;
-struct message;
-struct message_content;
 struct queue;
 struct session;
+
+/* A message as it was published. */
+struct lanes_message {
+	struct message_content content;
+	uint8_t qos;
+	bool retain;
+	const void *list; /* the broker's of its properties; compared only */
+};
 
 /* Borrows session and inbound. leaves_v5: to the session, all that MQTT 5 clients publish. NULL when memory ran out. */
 struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5);
@@ -24,25 +32,32 @@ struct lanes *lanes_new(struct session *session, struct queue *inbound, bool lea
 /* Takes NULL. */
 void lanes_free(struct lanes *lanes);
 
+/* Nobody can read the properties of what clients publish: so messages are told apart without. Before the session is
+ * started. */
+void lanes_ignore_properties(struct lanes *lanes);
+
 /* The listeners are open: the session may connect. To be called again does nothing. */
 void lanes_open(struct lanes *lanes);
 
 /* Whether a client's message, which consumers have subscribed to, is to be left to the session, which is then told who
  * published it. connection is compared only; client may be NULL. */
 bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
-		const struct message_content *content, uint8_t qos);
+		const struct lanes_message *message);
 
 /* A client's message, or one that the application publishes, goes the direct lane. */
-void lanes_went_direct(
-		struct lanes *lanes, const char *topic, const void *payload, size_t payload_length, uint8_t qos);
-void lanes_publishes(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message);
+void lanes_publishes(struct lanes *lanes, const struct lanes_message *message);
 
-/* The broker has asked whether the session may do something: from now on it asks lanes_is_copy() before it sends the
- * session anything. */
+/* The broker has asked whether the session may do something: from now on it asks about everything before it sends it to the
+ * session. */
 void lanes_refuse_copies(struct lanes *lanes);
 
-/* Whether what the broker is about to send to the session went the direct lane. */
-bool lanes_is_copy(struct lanes *lanes, const char *topic, const void *payload, size_t payload_length);
+/* Whether what the broker is about to send to the session is the client's message that went the direct lane; its properties
+ * are not looked at but as the broker's list. And whether it is one that the application has published, of which there can
+ * only be any if lanes_has_published() says so. */
+bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message);
+bool lanes_has_published(const struct lanes *lanes);
+bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message);
 
 /* The broker has turned to another message. */
 void lanes_next_message(struct lanes *lanes);
@@ -69,6 +84,9 @@ bool lanes_has_session(const struct lanes *lanes);
 /* How many messages went the direct lane without a mark, because too many copies were under way: they may come twice. 0
  * where no copies can come any more. */
 uint64_t lanes_missing(const struct lanes *lanes);
+
+/* How many publishers of what the session is to bring were forgotten, because too much waited. */
+uint64_t lanes_forgotten(const struct lanes *lanes);
 
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);

@@ -8,12 +8,8 @@
  * Places count on for ever, and a fence is the place of the next mark to come. */
 #include "marks.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
 /* Marks at the oldest end that are looked at first. */
 #define NEAR 8U
@@ -73,88 +69,6 @@ void marks_free(struct marks *marks)
 		free(marks->next);
 		free(marks);
 	}
-}
-
-/* ---- fingerprints: SipHash-1-3 (Aumasson and Bernstein, 2012) ---- */
-
-static uint64_t key[2];
-
-static void make_key(void)
-{
-	if (getrandom(key, sizeof(key), GRND_NONBLOCK) != (ssize_t)sizeof(key)) {
-		/* Early at boot: hard to guess is good enough. */
-		key[0] = (uint64_t)time(NULL) * 0x9e3779b97f4a7c15U;
-		key[1] = key[0] ^ (uintptr_t)&key;
-	}
-}
-
-static uint64_t rotate(uint64_t word, unsigned int bits)
-{
-	return word << bits | word >> (64 - bits);
-}
-
-struct sip {
-	uint64_t v0, v1, v2, v3;
-};
-
-static void sip_round(struct sip *sip)
-{
-	sip->v0 += sip->v1;
-	sip->v2 += sip->v3;
-	sip->v1 = rotate(sip->v1, 13) ^ sip->v0;
-	sip->v3 = rotate(sip->v3, 16) ^ sip->v2;
-	sip->v0 = rotate(sip->v0, 32);
-	sip->v2 += sip->v1;
-	sip->v0 += sip->v3;
-	sip->v1 = rotate(sip->v1, 17) ^ sip->v2;
-	sip->v3 = rotate(sip->v3, 21) ^ sip->v0;
-	sip->v2 = rotate(sip->v2, 32);
-}
-
-static void sip_word(struct sip *sip, uint64_t word)
-{
-	sip->v3 ^= word;
-	sip_round(sip);
-	sip->v0 ^= word;
-}
-
-/* The bytes in words, the last one filled up, then their number: so two strings one after the other are not the same as
- * two others of the same bytes. */
-static void sip_string(struct sip *sip, const void *data, size_t length)
-{
-	const unsigned char *at = data;
-	size_t rest = length;
-	uint64_t word;
-
-	for (; rest >= sizeof(word); at += sizeof(word), rest -= sizeof(word)) {
-		memcpy(&word, at, sizeof(word));
-		sip_word(sip, word);
-	}
-	word = 0;
-	if (rest) {
-		memcpy(&word, at, rest);
-	}
-	sip_word(sip, word);
-	sip_word(sip, length);
-}
-
-uint64_t marks_fingerprint(const char *topic, const void *payload, size_t payload_length)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	struct sip sip;
-	uint64_t hash;
-
-	(void)pthread_once(&once, make_key);
-	sip = (struct sip){key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU, key[0] ^ 0x6c7967656e657261U,
-			key[1] ^ 0x7465646279746573U};
-	sip_string(&sip, topic, strlen(topic));
-	sip_string(&sip, payload, payload_length);
-	sip.v2 ^= 0xff;
-	sip_round(&sip);
-	sip_round(&sip);
-	sip_round(&sip);
-	hash = sip.v0 ^ sip.v1 ^ sip.v2 ^ sip.v3;
-	return hash ? hash : 1;
 }
 
 /* ---- the adding thread ---- */
@@ -251,18 +165,28 @@ static void take_indexed(struct marks *marks, uint32_t at, uint32_t before)
 	marks->entries[at - 1] = 0;
 }
 
-/* Among the first few, where it is the oldest of those with this fingerprint, too. */
-static bool take_near(struct marks *marks, uint64_t fingerprint, size_t oldest, size_t newest)
+static bool is_among(uint64_t entry, const uint64_t *fingerprints, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count && fingerprints[i] != entry; i++) {
+	}
+	return i < count;
+}
+
+/* Among the first few, where it is the oldest of those with these fingerprints, too. */
+static bool take_near(
+		struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest, size_t newest)
 {
 	size_t at;
 	uint32_t before, found;
 
 	for (at = oldest; at != newest && at - oldest < NEAR; at++) {
-		if (*entry_at(marks, at) != fingerprint) {
+		if (!is_among(*entry_at(marks, at), fingerprints, count)) {
 			continue;
 		}
 		if (at - oldest < marks->indexed - oldest) {
-			found = find_indexed(marks, fingerprint, &before);
+			found = find_indexed(marks, *entry_at(marks, at), &before);
 			take_indexed(marks, found, before);
 		} else {
 			*entry_at(marks, at) = 0;
@@ -272,16 +196,24 @@ static bool take_near(struct marks *marks, uint64_t fingerprint, size_t oldest, 
 	return false;
 }
 
-static bool take_far(struct marks *marks, uint64_t fingerprint, size_t newest)
+static bool take_far(
+		struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest, size_t newest)
 {
-	uint32_t before, found;
+	uint32_t before, found, best = 0, before_best = 0;
+	size_t i;
 
 	index_up_to(marks, newest);
-	found = find_indexed(marks, fingerprint, &before);
-	if (found) {
-		take_indexed(marks, found, before);
+	for (i = 0; i < count; i++) {
+		found = find_indexed(marks, fingerprints[i], &before);
+		if (found && (!best || ((found - 1 - oldest) & marks->mask) < ((best - 1 - oldest) & marks->mask))) {
+			best = found;
+			before_best = before;
+		}
 	}
-	return found != 0;
+	if (best) {
+		take_indexed(marks, best, before_best);
+	}
+	return best != 0;
 }
 
 /* What is before this place is done with. */
@@ -293,12 +225,12 @@ static void set_oldest(struct marks *marks, size_t oldest, size_t place)
 	atomic_store_explicit(&marks->oldest, place, memory_order_release);
 }
 
-bool marks_take(struct marks *marks, uint64_t fingerprint)
+bool marks_take(struct marks *marks, const uint64_t *fingerprints, size_t count)
 {
 	size_t newest = atomic_load_explicit(&marks->newest, memory_order_acquire);
 	size_t oldest = atomic_load_explicit(&marks->oldest, memory_order_relaxed), place = oldest;
-	bool found = take_near(marks, fingerprint, oldest, newest) ||
-			(newest - oldest > NEAR && take_far(marks, fingerprint, newest));
+	bool found = take_near(marks, fingerprints, count, oldest, newest) ||
+			(newest - oldest > NEAR && take_far(marks, fingerprints, count, oldest, newest));
 
 	while (place != newest && !*entry_at(marks, place)) {
 		place++;

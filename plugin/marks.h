@@ -1,8 +1,8 @@
 /* What went the direct lane and will come again through the session.
  *
  * The broker sends the session a copy of each message that its subscriptions match, of those too that consumers got
- * through the direct lane. The broker thread marks these by a fingerprint of topic and payload; the session's thread
- * takes the mark when the copy comes, and so knows it for a copy. A copy that never comes (the broker dropped it)
+ * through the direct lane. The broker thread marks these by their fingerprints; the session's thread takes the mark when the
+ * copy comes, and so knows it for a copy. A copy that never comes (the broker dropped it)
  * would leave a mark behind that swallows a later message with the same content, so from time to time a fence is sent
  * through both: what was marked before the fence and has not come when the fence comes will not come.
  *
@@ -26,11 +26,7 @@ struct marks *marks_new(size_t capacity);
 /* Takes NULL. */
 void marks_free(struct marks *marks);
 
-/* Of a message; never 0. Keyed anew in each process, so that no client can make up two messages with one fingerprint.
- * Any thread. */
-uint64_t marks_fingerprint(const char *topic, const void *payload, size_t payload_length);
-
-/* Adding thread. */
+/* Adding thread. The fingerprint is that of a message as it was published (fingerprint.h). */
 void marks_add(struct marks *marks, uint64_t fingerprint);
 
 /* Adding thread: everything added before belongs before this fence. Numbers rise. */
@@ -39,8 +35,8 @@ void marks_fence(struct marks *marks, uint64_t fence);
 /* How many marks were not added, for want of room. Any thread. */
 uint64_t marks_missing(const struct marks *marks);
 
-/* Taking thread: whether there is such a mark; if so the oldest of them is used up. */
-bool marks_take(struct marks *marks, uint64_t fingerprint);
+/* Taking thread: whether there is a mark with one of these fingerprints; if so the oldest of them is used up. */
+bool marks_take(struct marks *marks, const uint64_t *fingerprints, size_t count);
 
 /* Taking thread: the fence has come, and so those before it are over, too. */
 void marks_pass(struct marks *marks, uint64_t fence);

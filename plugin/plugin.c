@@ -314,6 +314,7 @@ static void find_properties_reader(struct plugin *plugin)
 	if (found && properties_reader_agrees(&reader)) {
 		broker_read_properties(plugin->broker, &reader);
 	} else {
+		lanes_ignore_properties(plugin->lanes);
 		broker_log(MOSQ_LOG_WARNING,
 				"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
 				"library to read them; install libmosquitto1 in the version of the broker.",

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "marks.h"
+#include "hash.h"
 #include "mosquitto_api.h"
 #include "table.h"
 
@@ -53,7 +53,7 @@ void retained_free(struct retained *retained)
 
 void retained_note(struct retained *retained, const char *topic, bool is_empty)
 {
-	uint64_t hash = marks_fingerprint(topic, NULL, 0);
+	uint64_t hash = hash_text(topic);
 	size_t size = strlen(topic) + 1;
 	struct table_entry *entry;
 	struct topic *new;

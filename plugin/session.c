@@ -20,6 +20,7 @@
 #include "authors.h"
 #include "client.h"
 #include "clock.h"
+#include "fingerprint.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -42,8 +43,10 @@
 #define LATE_MS 10000U
 /* How long it is known who published what the session is to bring. */
 #define AUTHORS_MS 60000U
-/* Between two log lines about what may come twice. */
+/* Between two log lines about what may come twice, or without its publisher. */
 #define MISSING_MS 1000U
+/* How long it is believed that upgrade_outgoing_qos is false after that has shown. */
+#define LOWERED_MS 10000U
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
@@ -106,6 +109,7 @@ struct filter {
 	bool is_known;        /* the broker may have it */
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
 	uint8_t known_qos;    /* at this QoS, */
+	uint8_t granted_qos;  /* or at this one, the broker has said, */
 	bool known_flags;     /* and with Retain As Published */
 	bool shows_flags;     /* the broker has acknowledged that: a live message may have the RETAIN flag */
 	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
@@ -145,6 +149,7 @@ struct session {
 	int notify_fd;   /* its other end */
 	atomic_int released; /* the last hold whose fence has come */
 	atomic_bool expects_copies;
+	bool ignores_properties; /* what the broker thread marks has none */
 	pthread_t thread;
 	bool runs;
 
@@ -185,6 +190,8 @@ struct session {
 	uint64_t marks_fence_at;
 	size_t late_place;                  /* late marks before it end */
 	uint64_t late_until;                /* then, if the session runs */
+	uint64_t lowered_at;                /* when a copy last had a lower QoS than its subscription; 0: never */
+	uint64_t forgotten_told, forgotten_told_at; /* authors_forgotten() as the log has it */
 	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
 	bool is_fresh;                      /* the broker had no session when this connection was made */
 	struct table kept;
@@ -679,10 +686,19 @@ static void deliver(struct session *session, struct message *message)
 	}
 }
 
-static void deliver_to_subscribers(
-		struct session *session, const struct mqtt_client_message *event, uint64_t fingerprint)
+static uint64_t fingerprint(const struct session *session, const struct mqtt_client_message *event)
 {
-	struct client *author = authors_take(session->authors, fingerprint, now_ms());
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
+			event->properties, event->properties_length};
+
+	return fingerprint_of(&content, !session->ignores_properties);
+}
+
+/* copies: what the message may be, as it was published. */
+static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event,
+		const struct fingerprint_copies *copies)
+{
+	struct client *author = authors_take(session->authors, copies->values, copies->count, now_ms());
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -791,8 +807,8 @@ static struct kept *find_kept(const struct session *session, uint64_t fingerprin
  * force. */
 static void keep(struct session *session, const struct mqtt_client_message *event)
 {
-	uint64_t fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
-	struct kept *kept = find_kept(session, fingerprint, event->subscription);
+	uint64_t hash = fingerprint(session, event);
+	struct kept *kept = find_kept(session, hash, event->subscription);
 
 	if (kept) {
 		kept->seen[kept->seen_count++] = event->subscription;
@@ -806,7 +822,7 @@ static void keep(struct session *session, const struct mqtt_client_message *even
 		free(kept);
 		return;
 	}
-	kept->entry.hash = fingerprint;
+	kept->entry.hash = hash;
 	if (table_insert(&session->kept, &kept->entry)) {
 		message_free(kept->message);
 		free(kept);
@@ -842,6 +858,13 @@ static void admit_waiting(struct session *session, struct filter *filter)
 	filter->shows_flags = session->flags; /* as of now; what the broker kept says no more */
 }
 
+/* Whether consumers have one of these from the direct lane. */
+static bool take_mark(struct session *session, const struct fingerprint_copies *copies)
+{
+	return marks_take(session->marks, copies->values, copies->count) ||
+			marks_take(session->late_marks, copies->values, copies->count);
+}
+
 static void deliver_kept(struct session *session)
 {
 	struct kept *kept;
@@ -858,8 +881,12 @@ static void deliver_kept(struct session *session)
 			.retain = message->retain,
 		};
 
-		if (!marks_take(session->marks, kept->entry.hash) && !marks_take(session->late_marks, kept->entry.hash)) {
-			deliver_to_subscribers(session, &event, kept->entry.hash);
+		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
+		const struct fingerprint_copies copies =
+				fingerprint_copies(kept->entry.hash, message->qos, 2, message->retain, message->retain);
+
+		if (!take_mark(session, &copies)) {
+			deliver_to_subscribers(session, &event, &copies);
 		}
 	}
 	forget_kept(session);
@@ -1240,6 +1267,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		leave_force(session, filter);
 	} else if (code < 128) {
 		filter->shows_flags = filter->known_flags;
+		filter->granted_qos = (uint8_t)code;
 		enter_force(session, filter);
 		admit(session, filter, &filter->fetching);
 	} else {
@@ -1297,6 +1325,21 @@ static void tell_missing(struct session *session, uint64_t now)
 			(unsigned long long)(count - session->missing_told), MARKS);
 	session->missing_told = count;
 	session->missing_told_at = now;
+}
+
+static void tell_forgotten(struct session *session, uint64_t now)
+{
+	uint64_t count = authors_forgotten(session->authors);
+
+	if (count == session->forgotten_told || now < session->forgotten_told_at + MISSING_MS) {
+		return;
+	}
+	write_log(session, MOSQ_LOG_WARNING,
+			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
+			"%u of one connection or %u of all were announced with QoS 2, or otherwise left to the session, and have not come.",
+			(unsigned long long)(count - session->forgotten_told), AUTHORS_PER_CLIENT, AUTHORS_MAX);
+	session->forgotten_told = count;
+	session->forgotten_told_at = now;
 }
 
 static void on_fence(struct session *session, uint64_t fence)
@@ -1491,29 +1534,46 @@ static void take_commands(struct session *session)
 
 /* ---- what comes ---- */
 
-/* Whether consumers have it from the direct lane. */
-static bool is_copy(struct session *session, const struct mqtt_client_message *event, uint64_t fingerprint)
+/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not told, but
+ * without it copies with a lower QoS than that of the subscription come, so then it is not set. */
+static bool may_be_upgraded(const struct session *session)
 {
-	if (event->qos == 2) {
-		end_late_marks(session, now_ms());
-	}
-	return marks_take(session->marks, fingerprint) || (event->qos == 2 && marks_take(session->late_marks, fingerprint));
+	return !session->lowered_at || now_ms() >= session->lowered_at + LOWERED_MS;
 }
 
-static void on_live(struct session *session, const struct mqtt_client_message *event)
+static void on_live(
+		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
 {
-	uint64_t fingerprint;
+	struct fingerprint_copies copies, lower = {.count = 0};
+	bool is_lowered;
+	uint64_t hash;
 
-	if (!is_authoritative(session, event)) {
+	if (!filter || !is_authoritative(session, event)) {
 		session->brought_copies = true;
 		return;
 	}
-	fingerprint = marks_fingerprint(event->topic, event->payload, event->payload_length);
-	if (is_copy(session, event, fingerprint)) {
-		session->brought_copies = true;
-	} else {
-		deliver_to_subscribers(session, event, fingerprint);
+	is_lowered = event->qos < filter->granted_qos;
+	if (is_lowered) {
+		session->lowered_at = now_ms();
+	} else if (event->qos > 0 && may_be_upgraded(session)) {
+		lower.count = event->qos;
 	}
+	if (marks_are_waiting(session->late_marks)) {
+		end_late_marks(session, now_ms());
+	}
+	hash = fingerprint(session, event);
+	copies = fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, filter->shows_flags, event->retain);
+	if (lower.count) {
+		lower = fingerprint_copies(hash, 0, (uint8_t)(event->qos - 1), filter->shows_flags, event->retain);
+	}
+	if (take_mark(session, &copies) || (lower.count && take_mark(session, &lower))) {
+		session->brought_copies = true;
+		return;
+	}
+	if (lower.count) {
+		copies = fingerprint_copies(hash, 0, 2, filter->shows_flags, event->retain);
+	}
+	deliver_to_subscribers(session, event, &copies);
 }
 
 static void on_message(void *userdata, const struct mqtt_client_message *event)
@@ -1542,7 +1602,7 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 	} else if (session->keeps) {
 		keep(session, event);
 	} else {
-		on_live(session, event);
+		on_live(session, event, filter);
 	}
 }
 
@@ -1582,6 +1642,7 @@ static void watch_clock(struct session *session, uint64_t now)
 		end_first_hold(session);
 	}
 	end_late_marks(session, now);
+	tell_forgotten(session, now);
 	switch (session->state) {
 	case WAITING:
 		if (may_connect(session, now)) {
@@ -1846,6 +1907,16 @@ struct marks *session_marks(struct session *session, bool late)
 int session_released(const struct session *session)
 {
 	return atomic_load(&session->released);
+}
+
+void session_ignore_properties(struct session *session)
+{
+	session->ignores_properties = true;
+}
+
+uint64_t session_forgotten(const struct session *session)
+{
+	return authors_forgotten(session->authors);
 }
 
 const char *session_client_id(const struct session *session)

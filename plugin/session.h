@@ -64,6 +64,12 @@ struct marks *session_marks(struct session *session, bool late);
 /* The number of the last hold whose fence has come. Any thread. */
 int session_released(const struct session *session);
 
+/* Messages are told apart without their properties, which the broker thread cannot read. Before session_start(). */
+void session_ignore_properties(struct session *session);
+
+/* How many publishers were forgotten, see authors.h. Any thread. */
+uint64_t session_forgotten(const struct session *session);
+
 /* Its client id. Any thread. */
 const char *session_client_id(const struct session *session);
 

@@ -21,6 +21,7 @@ static const char *const names[STATISTICS_COUNT] = {
 	[STATISTICS_DROPPED_MEMORY] = "messages/dropped/memory",
 	[STATISTICS_DROPPED_CONSUMER_ENDED] = "messages/dropped/consumer_ended",
 	[STATISTICS_UNMARKED] = "messages/unmarked",
+	[STATISTICS_UNNAMED] = "messages/unnamed",
 	[STATISTICS_REFUSED] = "messages/refused",
 	[STATISTICS_LOG_DROPPED] = "log/dropped",
 	[STATISTICS_INBOUND_MESSAGES] = "queue/inbound/messages",

@@ -118,6 +118,7 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_set(statistics, STATISTICS_OUTBOUND_MESSAGES, queue_count(sources->outbound));
 	statistics_set(statistics, STATISTICS_OUTBOUND_BYTES, queue_bytes(sources->outbound));
 	statistics_raise(statistics, STATISTICS_UNMARKED, lanes_missing(sources->lanes));
+	statistics_set(statistics, STATISTICS_UNNAMED, lanes_forgotten(sources->lanes));
 	statistics_set(statistics, STATISTICS_SESSION, session);
 	statistics_set(statistics, STATISTICS_WAKE_UPS, wakeup_count(sources->wakeup));
 	statistics_set(statistics, STATISTICS_MEMORY, resident_bytes());

@@ -88,6 +88,7 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
             ("dropped, their consumer had ended", "messages/dropped/consumer_ended", _count),
             ("dropped, no memory", "messages/dropped/memory", _count),
             ("may have come twice", "messages/unmarked", _count),
+            ("may have come without their sender", "messages/unnamed", _count),
         ),
     ),
     (

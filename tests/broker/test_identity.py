@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import ssl
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -27,6 +29,7 @@ from support.packets import (
     shout,
 )
 from support.processes import PATIENCE, free_port, wait_until
+from support.properties import to_paho
 
 APPLICATION = "apps.recorder:application"
 
@@ -271,6 +274,55 @@ def test_identical_messages_in_quick_succession(started: Broker, recorders: Reco
         if qos == 2:
             expected = [name and right for name, right in zip(found, expected)]
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "other", "line"),
+    [
+        *itertools.product([0, 1, 2], [0, 1, 2], [""]),
+        (1, 0, "upgrade_outgoing_qos true"),
+        (2, 1, "upgrade_outgoing_qos true"),
+    ],
+)
+def test_one_topic_and_payload_with_other_properties(
+    broker: BrokerFactory, subscribed: int, other: int, line: str
+) -> None:
+    """Who asks on one topic says in the properties what for (MQTT 5, 4.10), and each question is another message."""
+    started = start(broker, lines=[line] if line else [])
+    recorders = Recorders(started)
+    recorders.subscribe("i/#", subscribed)
+    witness = started.client(protocol=5)
+    witness.subscribe("i/#", qos=subscribed)
+    qualities = {"first": 2, "second": other}
+    askers = [(started.client(client_id=name, protocol=5), qos) for name, qos in qualities.items()]
+    rounds, burst = 200, 5
+    for first in range(0, rounds, burst):
+        for number in range(first, first + burst):
+            for client, qos in askers:
+                question = f"{client.client_id} {number}".encode()
+                properties = to_paho(
+                    {"correlation_data": question, "user_property": [("n", "1"), ("n", "2")]}
+                )
+                client.publish("i/rpc", b"", qos, properties=properties, wait=number == first + burst - 1)
+    taken(askers[1][0])
+    got = [(m["properties"]["correlation_data"], m["client"]["id"]) for m in recorders.messages()]
+    expected = [message.properties.CorrelationData for message in witness.messages]
+    if subscribed:
+        assert len(expected) == 2 * rounds
+    assert sorted(question for question, _ in got) == sorted(expected)
+    assert all(question.startswith(name.encode()) for question, name in got), "of another client"
+
+
+def test_everything_equal_but_the_qos(started: Broker, recorders: Recorders) -> None:
+    """The direct lane's copies are told from what the session brings by their QoS."""
+    clients = [started.client(client_id=f"at {qos}") for qos in (0, 1, 2)]
+    for _ in range(100):
+        for qos, client in enumerate(clients):
+            client.publish("i/a", "same", qos)
+    taken(clients[0])
+    messages = recorders.messages()
+    assert Counter(message["qos"] for message in messages) == {0: 100, 1: 100, 2: 100}
+    assert Counter(senders(messages)) == {"at 0": 100, "at 1": 100, "at 2": 100}
 
 
 def test_qos_2_released_in_another_order(started: Broker, recorders: Recorders) -> None:

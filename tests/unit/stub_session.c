@@ -80,6 +80,18 @@ int session_released(const struct session *session)
 	return stub_session.released;
 }
 
+void session_ignore_properties(struct session *session)
+{
+	(void)session;
+	stub_session.ignores_properties = true;
+}
+
+uint64_t session_forgotten(const struct session *session)
+{
+	(void)session;
+	return 0;
+}
+
 const char *session_client_id(const struct session *session)
 {
 	(void)session;

@@ -18,7 +18,7 @@ extern struct stub_session {
 	int new_rc;          /* what session_new() returns, */
 	int start_rc;        /* and session_start() */
 	bool hangs;          /* session_stop() waits in vain */
-	bool started, stopped, freed;
+	bool started, stopped, freed, ignores_properties;
 } stub_session;
 
 /* A session to give to lanes_new(). */

@@ -49,7 +49,7 @@ static void publish(uint64_t fingerprint, const char *id, uint64_t now)
 /* NULL: nobody is named. */
 static void comes_from(uint64_t fingerprint, const char *id, uint64_t now)
 {
-	struct client *client = authors_take(authors, fingerprint, now);
+	struct client *client = authors_take(authors, &fingerprint, 1, now);
 
 	assert_int_equal(client == NULL, id == NULL);
 	if (client) {
@@ -60,7 +60,7 @@ static void comes_from(uint64_t fingerprint, const char *id, uint64_t now)
 
 static uint64_t number_of(uint64_t fingerprint, uint64_t now)
 {
-	struct client *client = authors_take(authors, fingerprint, now);
+	struct client *client = authors_take(authors, &fingerprint, 1, now);
 	uint64_t number;
 
 	assert_non_null(client);
@@ -92,8 +92,8 @@ static void test_repeated_messages(void **state)
 		publish(7, "a", i);
 	}
 	for (i = 0; i < 5; i++) {
-		/* In the order in which they were published. */
-		assert_int_equal(number_of(7, 10), i + 1);
+		/* On whichever of its connections: on the last. */
+		assert_int_equal(number_of(7, 10), 5);
 	}
 	comes_from(7, NULL, 10);
 }
@@ -138,8 +138,9 @@ static void test_the_same_identity_on_another_connection(void **state)
 	(void)state;
 	authors_add(authors, 7, connect_as("a", "user"), 0);
 	authors_add(authors, 7, connect_as("a", "user"), 1);
-	assert_int_equal(number_of(7, 2), 1);
 	assert_int_equal(number_of(7, 2), 2);
+	assert_int_equal(number_of(7, 2), 2);
+	comes_from(7, NULL, 2);
 	/* Another user of the same client id is another. */
 	authors_add(authors, 7, connect_as("a", "user"), 3);
 	authors_add(authors, 7, connect_as("a", "other"), 3);
@@ -199,26 +200,125 @@ static void test_collisions_in_the_table(void **state)
 	comes_from(5, NULL, 7);
 }
 
-static void test_there_is_a_bound(void **state)
+/* Whoever fills the table only makes its own oldest go. */
+static void test_a_connection_has_a_bound(void **state)
 {
-	struct client *client = connect_as("a", NULL);
+	struct client *client = connect_as("greedy", NULL);
 	uint64_t i;
 
 	(void)state;
-	for (i = 0; i < AUTHORS_MAX; i++) {
-		authors_add(authors, i, client_hold(client), 0);
+	publish(1, "modest", 0);
+	for (i = 0; i < AUTHORS_PER_CLIENT + 10; i++) {
+		authors_add(authors, 100 + i, client_hold(client), 1);
 	}
-	publish(AUTHORS_MAX, "late", 0);
-	comes_from(AUTHORS_MAX, NULL, 1);
-	comes_from(0, "a", 1);
-	publish(AUTHORS_MAX, "in time", 1);
-	comes_from(AUTHORS_MAX, "in time", 1);
-	comes_from(AUTHORS_MAX - 1, "a", 1);
-	/* What ended makes room. */
-	publish(AUTHORS_MAX, "later", LIFETIME + 1);
-	comes_from(AUTHORS_MAX, "later", LIFETIME + 1);
-	comes_from(5, NULL, LIFETIME + 1);
+	assert_int_equal(authors_forgotten(authors), 10);
+	comes_from(100, NULL, 2);
+	comes_from(109, NULL, 2);
+	comes_from(110, "greedy", 2);
+	comes_from(100 + AUTHORS_PER_CLIENT + 9, "greedy", 2);
+	comes_from(1, "modest", 2);
+	/* Equal ones need one place. */
+	for (i = 0; i < 2 * AUTHORS_PER_CLIENT; i++) {
+		authors_add(authors, 5, client_hold(client), 3);
+	}
+	assert_int_equal(authors_forgotten(authors), 10);
+	for (i = 0; i < 2 * AUTHORS_PER_CLIENT; i++) {
+		comes_from(5, "greedy", 4);
+	}
+	comes_from(5, NULL, 4);
 	client_release(client);
+}
+
+/* Many of them together make the oldest of all go, which has waited for longer than 65,536 others. */
+static void test_the_table_has_a_bound(void **state)
+{
+	uint64_t i, j;
+
+	(void)state;
+	publish(1, "oldest", 0);
+	for (i = 0; i < AUTHORS_MAX / AUTHORS_PER_CLIENT; i++) {
+		struct client *client = connect_as("a", NULL);
+
+		for (j = 0; j < AUTHORS_PER_CLIENT; j++) {
+			authors_add(authors, 100 + i * AUTHORS_PER_CLIENT + j, client_hold(client), 1);
+		}
+		client_release(client);
+	}
+	assert_int_equal(authors_forgotten(authors), 1);
+	comes_from(1, NULL, 2);
+	publish(1, "modest", 2);
+	comes_from(100, NULL, 2);
+	comes_from(101, "a", 2);
+	comes_from(1, "modest", 2);
+	/* What ended makes room. */
+	for (i = 0; i < 100; i++) {
+		publish(i + 1, "later", 2 * LIFETIME);
+	}
+	assert_int_equal(authors_forgotten(authors), 2);
+	comes_from(200, NULL, 2 * LIFETIME);
+	comes_from(50, "later", 2 * LIFETIME);
+}
+
+/* Equal messages that nobody releases, beside one that waits for another's: with a list of them, minutes. */
+static void test_many_equal_messages(void **state)
+{
+	enum { MANY = 1000000 };
+	struct client *client = connect_as("attacker", NULL);
+	uint64_t i;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		authors_add(authors, 7, client_hold(client), 0);
+	}
+	publish(8, "victim", 1);
+	for (i = 0; i < 1000; i++) {
+		publish(7, "victim", 1);
+		comes_from(7, NULL, 1);
+	}
+	comes_from(8, "victim", 1);
+	/* Doubt ends with the last of the attacker's, also while the victim goes on. */
+	publish(7, "victim", LIFETIME - 1);
+	comes_from(7, NULL, LIFETIME - 1);
+	comes_from(7, "victim", LIFETIME);
+	client_release(client);
+}
+
+/* A copy that may be of several messages is named where all of them are one client's. */
+static void test_several_that_it_may_be(void **state)
+{
+	static const uint64_t several[] = {7, 8, 9};
+	struct client *client;
+	size_t i;
+
+	(void)state;
+	assert_null(authors_take(authors, several, 3, 0));
+	publish(8, "a", 0);
+	publish(7, "a", 1);
+	for (i = 0; i < 2; i++) {
+		client = authors_take(authors, several, 3, 2);
+		assert_non_null(client);
+		assert_string_equal(client_description(client)->id, "a");
+		client_release(client);
+	}
+	assert_null(authors_take(authors, several, 3, 2));
+	/* And where not, neither this one nor what is left. */
+	publish(8, "a", 3);
+	publish(7, "b", 3);
+	assert_null(authors_take(authors, several, 3, 4));
+	assert_null(authors_take(authors, several, 3, 4));
+	publish(8, "a", 5);
+	comes_from(8, "a", 5);
+	publish(7, "b", 5);
+	comes_from(7, "b", 5);
+	/* Until it ends. */
+	publish(8, "a", 10);
+	publish(8, "a", 10);
+	publish(9, "b", 10);
+	assert_null(authors_take(authors, several, 3, 11));
+	publish(9, "b", 12);
+	comes_from(9, NULL, 13);
+	publish(9, "b", 14);
+	comes_from(9, "b", 10 + LIFETIME);
 }
 
 /* Also those in the middle and at both ends of the list by age. */
@@ -258,7 +358,16 @@ static void test_no_memory(void **state)
 		comes_from(7, failed ? NULL : "a", 1);
 		comes_from(7, NULL, 1);
 	}
-	assert_int_equal(n, 4); /* the entry, the table, none */
+	assert_int_equal(n, 6); /* the connection, its table, the entry, its table, none */
+	/* One more of equal messages whose connection there is no memory for: whose comes is not known. */
+	publish(7, "a", 2);
+	scarce_memory(1, false);
+	authors_add(authors, 7, client_hold(client), 2);
+	assert_true(scarce_memory_end());
+	comes_from(7, NULL, 3);
+	comes_from(7, NULL, 3);
+	publish(7, "a", 4);
+	comes_from(7, "a", 4);
 	client_release(client);
 	authors_free(NULL);
 }
@@ -274,7 +383,10 @@ int main(void)
 			authors_test(test_the_same_identity_on_another_connection),
 			authors_test(test_entries_end),
 			authors_test(test_collisions_in_the_table),
-			authors_test(test_there_is_a_bound),
+			authors_test(test_a_connection_has_a_bound),
+			authors_test(test_the_table_has_a_bound),
+			authors_test(test_many_equal_messages),
+			authors_test(test_several_that_it_may_be),
 			authors_test(test_taken_in_any_order),
 			authors_test(test_no_memory),
 	};

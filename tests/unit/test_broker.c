@@ -15,6 +15,7 @@
 #include "broker.h"
 #include "client.h"
 #include "clients.h"
+#include "fingerprint.h"
 #include "lanes.h"
 #include "marks.h"
 #include "options.h"
@@ -228,6 +229,16 @@ static void application_unsubscribes(uint64_t consumer, const char *filter, uint
 	message->consumer = consumer;
 	message->sequence = sequence;
 	queue_push_control(f.outbound, message);
+}
+
+/* At any QoS. */
+static bool is_marked(struct marks *marks, const char *topic, const char *payload)
+{
+	const struct message_content content = {
+			.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
+	struct fingerprint_copies copies = fingerprint_copies(fingerprint_of(&content, true), 0, 2, false, false);
+
+	return marks_take(marks, copies.values, copies.count);
 }
 
 static bool application_publishes_as(uint64_t consumer, const char *topic, const char *payload, const void *properties,
@@ -1434,7 +1445,7 @@ static void test_who_took_the_sessions_place(void **state)
 static int asked_for(const char *client_id, int access, const char *topic, const char *payload)
 {
 	struct mosquitto_evt_acl_check event = {.client = (struct mosquitto *)(uintptr_t)client_id,
-			.topic = topic, .payload = payload, .payloadlen = (uint32_t)strlen(payload), .access = access};
+			.topic = topic, .payload = payload, .payloadlen = (uint32_t)strlen(payload), .access = access, .qos = 1};
 
 	return broker_on_access(MOSQ_EVT_ACL_CHECK, &event, f.broker);
 }
@@ -1443,7 +1454,7 @@ static int asked_for(const char *client_id, int access, const char *topic, const
 
 static void test_copies_are_kept_from_the_session_alone(void **state)
 {
-	static const char topic[] = "a";
+	static const char topic[] = "a", payload[] = "1";
 	struct marks *marks;
 
 	(void)state;
@@ -1452,15 +1463,15 @@ static void test_copies_are_kept_from_the_session_alone(void **state)
 	stub_session.marks = marks;
 	subscribe(1, "a", 2);
 	/* Until the broker has asked about the session once, copies are marked. */
-	client_publishes(topic, "1", 1);
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), IGNORED);
-	assert_true(marks_take(marks, marks_fingerprint(topic, "1", 1)));
+	client_publishes(topic, payload, 1);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), IGNORED);
+	assert_true(is_marked(marks, topic, payload));
 	assert_int_equal(asked_for("the-session", MOSQ_ACL_SUBSCRIBE, "a", ""), IGNORED);
-	client_publishes(topic, "1", 1);
-	assert_int_equal(asked_for("somebody", MOSQ_ACL_READ, topic, "1"), IGNORED);
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), MOSQ_ERR_ACL_DENIED);
-	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, topic, "1"), IGNORED); /* a will */
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, "1"), IGNORED);
+	client_publishes(topic, payload, 1);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_READ, topic, payload), IGNORED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), MOSQ_ERR_ACL_DENIED);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, topic, payload), IGNORED); /* a will */
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), IGNORED);
 	assert_true(application_publishes("a", "2"));
 	tick();
 	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), MOSQ_ERR_ACL_DENIED);
@@ -1669,7 +1680,7 @@ static void test_own_publish_with_no_local(void **state)
 	tick();
 	assert_int_equal(stub.publish_count, 1);
 	receive_nothing();
-	assert_true(marks_take(marks, marks_fingerprint("a/b", "1", 1)));
+	assert_true(is_marked(marks, "a/b", "1"));
 	assert_int_equal(queue_count(f.inbound), 0);
 	/* What others publish it gets, */
 	assert_true(application_publishes_as(2, "a/b", "2", NULL, 0));
@@ -1974,7 +1985,7 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 	subscribe(1, "theirs", 1);
 	client_publishes_more(&bridge, "theirs", true, NULL, 0);
 	client_publishes_more(&bridge, "live", false, NULL, 0);
-	assert_true(marks_take(marks, marks_fingerprint("theirs", "payload", 7)));
+	assert_true(is_marked(marks, "theirs", "payload"));
 	assert_true(application_publishes("ours", "1"));
 	assert_true(application_publishes("gone", "1"));
 	assert_true(application_publishes("gone", ""));
@@ -1995,8 +2006,8 @@ static void test_what_is_retained_is_forgotten_with_the_link(void **state)
 		assert_null(publish->client_id);
 	}
 	/* A copy comes of what a consumer has subscribed to, and of nothing else. */
-	assert_true(marks_take(marks, marks_fingerprint("theirs", "", 0)));
-	assert_false(marks_take(marks, marks_fingerprint("ours", "", 0)));
+	assert_true(is_marked(marks, "theirs", ""));
+	assert_false(is_marked(marks, "ours", ""));
 	client_is_gone("the-bridge");
 	assert_int_equal(stub.publish_count, before + 2);
 	stub_session.marks = NULL;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "client.h"
+#include "fingerprint.h"
 #include "lanes.h"
 #include "marks.h"
 #include "message.h"
@@ -81,14 +82,64 @@ static void receive_nothing(void)
 
 static bool leave(const void *connection, const char *topic, uint8_t qos)
 {
-	const struct message_content content = {.topic = topic, .topic_length = strlen(topic)};
+	const struct lanes_message message = {.content = {.topic = topic, .topic_length = strlen(topic)}, .qos = qos};
 
-	return lanes_leave_to_session(lanes, connection, NULL, &content, qos);
+	return lanes_leave_to_session(lanes, connection, NULL, &message);
+}
+
+static struct lanes_message published(const char *topic, const char *payload, uint8_t qos)
+{
+	return (struct lanes_message){
+			.content = {.topic = topic,
+					.topic_length = strlen(topic),
+					.payload = payload,
+					.payload_length = strlen(payload)},
+			.qos = qos};
+}
+
+static void went_direct(const char *topic, const char *payload, uint8_t qos)
+{
+	const struct lanes_message message = published(topic, payload, qos);
+
+	lanes_went_direct(lanes, &message);
+}
+
+static void publishes(const char *topic, const char *payload)
+{
+	const struct lanes_message message = published(topic, payload, 1);
+
+	lanes_publishes(lanes, &message);
+}
+
+static bool is_copy_at(const char *topic, const char *payload, uint8_t qos)
+{
+	const struct lanes_message message = published(topic, payload, qos);
+
+	return lanes_is_copy(lanes, &message) || (lanes_has_published(lanes) && lanes_is_own_copy(lanes, &message));
+}
+
+static bool is_copy(const char *topic, const char *payload)
+{
+	return is_copy_at(topic, payload, 1);
+}
+
+static bool is_marked_as(const struct lanes_message *message, enum fingerprint_retain retain)
+{
+	uint64_t value = fingerprint_published(fingerprint_of(&message->content, true), message->qos, retain);
+
+	return marks_take(stub_session.marks, &value, 1);
+}
+
+static bool is_marked_at(const char *topic, const char *payload, uint8_t qos)
+{
+	const struct lanes_message message = published(topic, payload, qos);
+
+	return is_marked_as(&message, FINGERPRINT_LIVE);
 }
 
 static bool is_marked(const char *topic, const char *payload)
 {
-	return marks_take(stub_session.marks, marks_fingerprint(topic, payload, strlen(payload)));
+	return is_marked_at(topic, payload, 1);
 }
 
 static bool command_with(
@@ -121,10 +172,9 @@ static struct client *connect_with(int protocol_version)
 
 static bool leave_of(struct client *publisher, const char *topic, const char *payload, uint8_t qos)
 {
-	const struct message_content content = {
-			.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
+	const struct lanes_message message = published(topic, payload, qos);
 
-	return lanes_leave_to_session(lanes, &client, publisher, &content, qos);
+	return lanes_leave_to_session(lanes, &client, publisher, &message);
 }
 
 static void test_opening_holds_back_and_tells_the_session_once(void **state)
@@ -146,8 +196,8 @@ static void test_without_a_session_everything_is_direct(void **state)
 	lanes = lanes_new(NULL, inbound, false);
 	lanes_open(lanes);
 	assert_false(leave(&client, "a", 2));
-	lanes_went_direct(lanes, "a", "1", 1, 1);
-	lanes_publishes(lanes, "a", "1", 1);
+	went_direct("a", "1", 1);
+	publishes("a", "1");
 	lanes_client_gone(lanes, false);
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 1));
 	assert_false(is_marked("a", "1"));
@@ -319,9 +369,9 @@ static void test_holds_are_bounded_by_what_the_loop_has_taken(void **state)
 static void test_copies_are_marked_where_they_cannot_be_refused(void **state)
 {
 	(void)state;
-	lanes_went_direct(lanes, "a", "1", 1, 1);
-	lanes_publishes(lanes, "b", "2", 1);
-	assert_false(lanes_is_copy(lanes, "a", "1", 1));
+	went_direct("a", "1", 1);
+	publishes("b", "2");
+	assert_false(is_copy("a", "1"));
 	assert_true(is_marked("a", "1"));
 	assert_true(is_marked("b", "2"));
 	assert_false(is_marked("b", "2"));
@@ -333,19 +383,19 @@ static void test_copies_are_refused(void **state)
 
 	(void)state;
 	lanes_refuse_copies(lanes);
-	lanes_went_direct(lanes, topic, "1", 1, 1);
-	assert_true(lanes_is_copy(lanes, topic, "1", 1));
-	assert_true(lanes_is_copy(lanes, topic, "1", 1)); /* for another filter */
-	assert_false(lanes_is_copy(lanes, topic, "2", 1));
+	went_direct(topic, "1", 1);
+	assert_true(is_copy(topic, "1"));
+	assert_true(is_copy(topic, "1")); /* for another filter */
+	assert_false(is_copy(topic, "2"));
 	/* A QoS 2 message or a will of the same content. */
-	assert_false(lanes_is_copy(lanes, same_text, "1", 1));
+	assert_false(is_copy(same_text, "1"));
 	lanes_next_message(lanes);
-	assert_false(lanes_is_copy(lanes, topic, "1", 1));
+	assert_false(is_copy(topic, "1"));
 	assert_false(is_marked("a", "1"));
 	/* QoS 2, while there is no session: its copy is made later. */
-	lanes_went_direct(lanes, topic, "2", 1, 2);
-	assert_false(lanes_is_copy(lanes, topic, "2", 1));
-	assert_true(is_marked("a", "2"));
+	went_direct(topic, "2", 2);
+	assert_false(is_copy_at(topic, "2", 2));
+	assert_true(is_marked_at("a", "2", 2));
 }
 
 /* The broker sends them in its next turn, before the TICK. */
@@ -358,14 +408,105 @@ static void test_copies_of_own_publishes_are_refused(void **state)
 	lanes_refuse_copies(lanes);
 	for (i = 0; i < 100; i++) {
 		(void)snprintf(payload, sizeof(payload), "%zu", i);
-		lanes_publishes(lanes, "a", payload, strlen(payload));
+		publishes("a", payload);
 	}
 	lanes_next_message(lanes);
-	assert_true(lanes_is_copy(lanes, "a", "0", 1));
-	assert_true(lanes_is_copy(lanes, "a", "99", 2));
-	assert_false(lanes_is_copy(lanes, "a", "100", 3));
+	assert_true(is_copy("a", "0"));
+	assert_true(is_copy("a", "99"));
+	assert_false(is_copy("a", "100"));
 	lanes_tick(lanes);
-	assert_false(lanes_is_copy(lanes, "a", "0", 1));
+	assert_false(is_copy("a", "0"));
+}
+
+/* The same topic and payload are not the same message: QoS, RETAIN flag and properties tell. */
+static void test_what_is_compared(void **state)
+{
+	static const char properties[] = {MQTT_PROP_CORRELATION_DATA, 0, 1, 'x'};
+	struct lanes_message message = published("a", "1", 1), other;
+
+	(void)state;
+	message.content.properties = properties;
+	message.content.properties_length = sizeof(properties);
+	message.list = properties;
+	/* Marked, */
+	lanes_went_direct(lanes, &message);
+	assert_false(is_marked("a", "1"));
+	assert_true(is_marked_as(&message, FINGERPRINT_LIVE));
+	message.retain = true;
+	lanes_went_direct(lanes, &message);
+	assert_false(is_marked_as(&message, FINGERPRINT_LIVE));
+	assert_true(is_marked_as(&message, FINGERPRINT_RETAIN));
+	lanes_publishes(lanes, &message);
+	assert_false(is_marked_as(&message, FINGERPRINT_RETAIN));
+	assert_true(is_marked_as(&message, FINGERPRINT_OWN_RETAIN));
+	/* and refused. */
+	lanes_refuse_copies(lanes);
+	lanes_went_direct(lanes, &message);
+	lanes_publishes(lanes, &message);
+	assert_true(lanes_is_copy(lanes, &message));
+	assert_true(lanes_is_own_copy(lanes, &message));
+	other = message;
+	other.qos = 2;
+	assert_false(lanes_is_copy(lanes, &other));
+	assert_false(lanes_is_own_copy(lanes, &other));
+	other = message;
+	other.list = NULL;
+	other.content.properties_length = 0;
+	assert_false(lanes_is_copy(lanes, &other));
+	assert_false(lanes_is_own_copy(lanes, &other));
+	other = message;
+	other.retain = false;
+	assert_false(lanes_is_copy(lanes, &other));
+	assert_true(lanes_is_own_copy(lanes, &other)); /* retain_available false */
+	message.retain = false;
+	other.retain = true;
+	lanes_tick(lanes);
+	lanes_publishes(lanes, &message);
+	assert_false(lanes_is_own_copy(lanes, &other));
+}
+
+/* Memory of a message that is gone is used for the next. */
+static void test_other_content_at_the_same_place(void **state)
+{
+	char topic[] = "a", payload[] = "1";
+
+	(void)state;
+	lanes_refuse_copies(lanes);
+	went_direct(topic, payload, 1);
+	assert_true(is_copy(topic, payload));
+	payload[0] = '2';
+	assert_false(is_copy(topic, payload));
+	payload[0] = '1';
+	assert_true(is_copy(topic, payload));
+	topic[0] = 'b';
+	assert_false(is_copy(topic, payload));
+}
+
+/* The broker may release a client's of the same content in the same turn, before it sends this. */
+static void test_copies_of_own_qos_2_publishes_are_marked(void **state)
+{
+	const struct lanes_message message = published("a", "1", 2);
+
+	(void)state;
+	lanes_refuse_copies(lanes);
+	lanes_publishes(lanes, &message);
+	assert_false(lanes_has_published(lanes));
+	assert_true(is_marked_at("a", "1", 2));
+}
+
+/* Without a reader for their properties, clients' messages are told apart without; then all are. */
+static void test_properties_that_nobody_can_read(void **state)
+{
+	static const char properties[] = {MQTT_PROP_CORRELATION_DATA, 0, 1, 'x'};
+	struct lanes_message message = published("a", "1", 1);
+
+	(void)state;
+	lanes_ignore_properties(lanes);
+	assert_true(stub_session.ignores_properties);
+	message.content.properties = properties;
+	message.content.properties_length = sizeof(properties);
+	lanes_publishes(lanes, &message);
+	assert_true(is_marked("a", "1"));
 }
 
 /* The broker asks about the session, not about the subscription: what is for the group must pass. */
@@ -375,17 +516,17 @@ static void test_copies_are_marked_where_the_topic_is_shared(void **state)
 	lanes_refuse_copies(lanes);
 	assert_false(command(MESSAGE_SUBSCRIBE, "$share/one/a/+", 0));
 	assert_false(command(MESSAGE_SUBSCRIBE, "$share/two/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "1", 1, 1);
-	assert_false(lanes_is_copy(lanes, "a/b", "1", 1));
+	went_direct("a/b", "1", 1);
+	assert_false(is_copy("a/b", "1"));
 	assert_true(is_marked("a/b", "1"));
-	lanes_publishes(lanes, "a/b", "2", 1);
-	assert_false(lanes_is_copy(lanes, "a/b", "2", 1));
+	publishes("a/b", "2");
+	assert_false(is_copy("a/b", "2"));
 	assert_true(is_marked("a/b", "2"));
 	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/one/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "3", 1, 1);
+	went_direct("a/b", "3", 1);
 	assert_true(is_marked("a/b", "3"));
 	assert_false(command(MESSAGE_UNSUBSCRIBE, "$share/two/a/+", 0));
-	lanes_went_direct(lanes, "a/b", "4", 1, 1);
+	went_direct("a/b", "4", 1);
 	assert_false(is_marked("a/b", "4"));
 }
 
@@ -395,8 +536,8 @@ static void test_no_marks_once_the_session_has_given_up(void **state)
 
 	(void)state;
 	stub_session.marks = NULL;
-	lanes_went_direct(lanes, "a", "1", 1, 1);
-	lanes_publishes(lanes, "a", "1", 1);
+	went_direct("a", "1", 1);
+	publishes("a", "1");
 	lanes_fence(lanes, 5);
 	stub_session.marks = marks;
 	assert_false(is_marked("a", "1"));
@@ -405,9 +546,9 @@ static void test_no_marks_once_the_session_has_given_up(void **state)
 static void test_a_fence_is_marked_and_sent(void **state)
 {
 	(void)state;
-	lanes_went_direct(lanes, "a", "1", 1, 1);
+	went_direct("a", "1", 1);
 	lanes_fence(lanes, 5);
-	lanes_went_direct(lanes, "a", "2", 1, 1);
+	went_direct("a", "2", 1);
 	assert_int_equal(stub.publish_count, 1);
 	assert_string_equal(stub.publishes[0].payload, "5");
 	(void)marks_pass(stub_session.marks, 5);
@@ -517,8 +658,10 @@ static void test_what_mqtt_5_clients_publish_may_be_left(void **state)
 
 static void test_the_session_is_told_who_published(void **state)
 {
+	const struct lanes_message message = published("a", "payload", 2);
 	struct client *publisher = connect_with(4);
 	const struct message *author;
+	uint64_t value;
 
 	(void)state;
 	assert_false(leave_of(publisher, "a", "payload", 2)); /* goes direct */
@@ -528,7 +671,8 @@ static void test_the_session_is_told_who_published(void **state)
 	assert_int_equal(stub_session.command_count, 1);
 	author = stub_session.commands[0];
 	assert_int_equal(author->kind, MESSAGE_AUTHOR);
-	assert_true(author->sequence == marks_fingerprint("a", "payload", 7));
+	value = fingerprint_published(fingerprint_of(&message.content, true), 2, FINGERPRINT_LIVE);
+	assert_true(author->sequence == value);
 	assert_ptr_equal(author->client, publisher);
 	client_release(publisher);
 	assert_string_equal(client_description(author->client)->id, "somebody"); /* a reference of its own */
@@ -566,7 +710,7 @@ static void test_no_memory(void **state)
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
 		(void)lanes_command(lanes, message, true);
-		lanes_publishes(lanes, "b", "1", 1);
+		publishes("b", "1");
 		lanes_client_gone(lanes, false);
 		lanes_tick(lanes);
 		failed = scarce_memory_end();
@@ -595,6 +739,10 @@ int main(void)
 			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
 			lanes_test(test_copies_are_refused),
 			lanes_test(test_copies_of_own_publishes_are_refused),
+			lanes_test(test_what_is_compared),
+			lanes_test(test_other_content_at_the_same_place),
+			lanes_test(test_copies_of_own_qos_2_publishes_are_marked),
+			lanes_test(test_properties_that_nobody_can_read),
 			lanes_test(test_copies_are_marked_where_the_topic_is_shared),
 			lanes_test(test_no_marks_once_the_session_has_given_up),
 			lanes_test(test_a_fence_is_marked_and_sent),

@@ -281,7 +281,9 @@ static void broker_sends_fence(uint64_t fence)
 static void broker_acknowledges(void)
 {
 	while (client.acknowledged < client.count) {
-		on_acknowledged(session, client.packets[client.acknowledged++].number, 0);
+		const struct packet *packet = &client.packets[client.acknowledged++];
+
+		on_acknowledged(session, packet->number, packet->qos);
 	}
 }
 
@@ -797,9 +799,24 @@ static void subscribe_and_settle(uint64_t consumer, const char *filter, uint8_t 
 	}
 }
 
+static uint64_t published_with(const char *properties, size_t properties_length, const char *topic,
+		const char *payload, uint8_t qos, bool retain)
+{
+	const struct message_content content = {
+			topic, strlen(topic), payload, strlen(payload), properties, properties_length};
+
+	return fingerprint_published(
+			fingerprint_of(&content, true), qos, retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
+}
+
+static uint64_t published(const char *topic, const char *payload, uint8_t qos)
+{
+	return published_with(NULL, 0, topic, payload, qos, false);
+}
+
 static void mark(const char *topic, const char *payload)
 {
-	marks_add(session->marks, marks_fingerprint(topic, payload, strlen(payload)));
+	marks_add(session->marks, published(topic, payload, 1));
 }
 
 static void test_copies_are_recognised(void **state)
@@ -834,9 +851,107 @@ static void test_marks_whose_copies_do_not_come_are_cleared(void **state)
 	assert_int_equal(listen_to(), 0);
 }
 
+#define CORRELATION(value) "\x09\0\1" value
+
+/* Topic and payload are not all that a copy carries (MQTT 5, 3.3.2.3). */
+static void test_what_a_copy_carries(void **state)
+{
+	static const char x[] = CORRELATION("x"), y[] = CORRELATION("y");
+	const size_t size = sizeof(x) - 1;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	/* Who asked, */
+	marks_add(session->marks, published_with(x, size, "a", "1", 1, false));
+	broker_sends_with(y, size, "a", "a", "1", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	broker_sends("a", "a", "1", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	/* at which QoS, */
+	broker_sends_with(x, size, "a", "a", "1", 0, false);
+	receive_message("a", "1", 0, false, 1);
+	broker_sends_with(x, size, "a", "a", "1", 2, false);
+	receive_message("a", "1", 2, false, 1);
+	broker_sends_with(x, size, "a", "a", "1", 1, false);
+	receive_nothing();
+	broker_sends_with(x, size, "a", "a", "1", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	/* but not when it expires. */
+	marks_add(session->marks, published_with(x, size, "a", "1", 1, false));
+	broker_sends_with(CORRELATION("x") "\x02\0\0\0\5", size + 5, "a", "a", "1", 1, false);
+	receive_nothing();
+}
+
+/* A subscription takes QoS off. */
+static void test_copies_at_a_lower_qos(void **state)
+{
+	uint8_t qos;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 1);
+	for (qos = 0; qos < 3; qos++) {
+		marks_add(session->marks, published("a", "1", qos));
+		broker_sends("a", "a", "1", qos < 1 ? qos : 1, false);
+		receive_nothing();
+	}
+	marks_add(session->late_marks, published("a", "1", 2));
+	broker_sends("a", "a", "1", 1, false);
+	receive_nothing();
+	broker_sends("a", "a", "1", 1, false);
+	receive_message("a", "1", 1, false, 1);
+	/* What came with QoS 0 was published with it. */
+	marks_add(session->marks, published("a", "1", 1));
+	broker_sends("a", "a", "1", 0, false);
+	receive_message("a", "1", 0, false, 1);
+	broker_sends("a", "a", "1", 1, false);
+	receive_nothing();
+}
+
+/* upgrade_outgoing_qos: all copies have the QoS of the subscription. */
+static void test_copies_at_a_higher_qos(void **state)
+{
+	uint8_t qos;
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	for (qos = 0; qos < 3; qos++) {
+		marks_add(session->marks, published("a", "1", qos));
+		broker_sends("a", "a", "1", 2, false);
+		receive_nothing();
+	}
+	broker_sends("a", "a", "1", 2, false);
+	receive_message("a", "1", 2, false, 1);
+	/* Once a lower one has come that is not set, */
+	broker_sends("a", "a", "2", 1, false);
+	receive_message("a", "2", 1, false, 1);
+	marks_add(session->marks, published("a", "1", 1));
+	broker_sends("a", "a", "1", 2, false);
+	receive_message("a", "1", 2, false, 1);
+	/* unless it is later. */
+	clock_ms += LOWERED_MS;
+	marks_add(session->marks, published("a", "1", 1));
+	marks_pass(session->marks, 0);
+	broker_sends("a", "a", "1", 2, false);
+	receive_nothing();
+}
+
+static void test_properties_that_the_broker_thread_cannot_read(void **state)
+{
+	(void)state;
+	session_ignore_properties(session);
+	start();
+	subscribe_and_settle(1, "a", 2);
+	mark("a", "1");
+	broker_sends_with(CORRELATION("x"), 4, "a", "a", "1", 1, false);
+	receive_nothing();
+}
+
 static void mark_late(const char *topic, const char *payload)
 {
-	marks_add(session->late_marks, marks_fingerprint(topic, payload, strlen(payload)));
+	marks_add(session->late_marks, published(topic, payload, 2));
 }
 
 static void lose_connection(void)
@@ -1443,7 +1558,7 @@ static void test_live_messages_keep_their_flag(void **state)
 	broker_sends("a/#", "a/b", "plain", 1, false);
 	receive_live("plain", false, 2);
 	/* A copy of the direct lane is one with the flag, too. */
-	mark("a/b", "direct");
+	marks_add(session->marks, published_with(NULL, 0, "a/b", "direct", 1, true));
 	broker_sends_flagged("a/#", "a/b", "direct", 1);
 	receive_nothing();
 }
@@ -1489,17 +1604,45 @@ static void test_flags_in_what_the_broker_kept(void **state)
 	receive_nothing();
 }
 
+/* Without Retain As Published a copy has no RETAIN flag. */
+static void test_copies_and_the_retain_flag(void **state)
+{
+	const uint64_t live = published("a", "1", 1), flagged = published_with(NULL, 0, "a", "1", 1, true);
+
+	(void)state;
+	start();
+	subscribe_and_settle(1, "a", 2);
+	marks_add(session->marks, flagged);
+	broker_sends("a", "a", "1", 1, false);
+	receive_nothing();
+	subscribe_and_settle(1, "a", 2 | AS_PUBLISHED);
+	marks_add(session->marks, live);
+	broker_sends_flagged("a", "a", "1", 1);
+	receive_live("1", true, 1);
+	broker_sends("a", "a", "1", 1, false);
+	receive_nothing();
+	marks_add(session->marks, flagged);
+	broker_sends("a", "a", "1", 1, false);
+	receive_live("1", false, 1);
+	broker_sends_flagged("a", "a", "1", 1);
+	receive_nothing();
+}
+
 /* ---- who published, and what with ---- */
 
-static void author_is(const char *id, const char *topic, const char *payload)
+static void author_of(const char *id, uint64_t fingerprint_of_message)
 {
 	const struct client_description description = {.id = id};
-	struct message *message =
-			message_control(MESSAGE_AUTHOR, 0, marks_fingerprint(topic, payload, strlen(payload)), 0);
+	struct message *message = message_control(MESSAGE_AUTHOR, 0, fingerprint_of_message, 0);
 
 	message->client = client_new(&description, NULL);
 	assert_non_null(message->client);
 	give(message);
+}
+
+static void author_is(const char *id, const char *topic, const char *payload)
+{
+	author_of(id, published(topic, payload, 2));
 }
 
 static void receive_from(const char *id, const char *payload)
@@ -1538,6 +1681,13 @@ static void test_a_message_gets_its_author(void **state)
 	broker_sends("a", "a", "4", 2, false);
 	receive_from(NULL, "4");
 	receive_from(NULL, "4");
+	/* At another QoS it is not the same, unless the subscription makes it so. */
+	author_of("x", published("a", "6", 1));
+	author_is("y", "a", "6");
+	broker_sends("a", "a", "6", 1, false);
+	broker_sends("a", "a", "6", 2, false);
+	receive_from("x", "6");
+	receive_from("y", "6");
 	/* The publisher took too long to release it. */
 	author_is("x", "a", "5");
 	clock_ms += AUTHORS_MS;
@@ -1618,7 +1768,8 @@ static void test_properties_and_authors_of_what_the_broker_kept(void **state)
 	subscribe(1, "a", 2, 0);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
 	connect_session(true);
-	author_is("x", "a", "1");
+	author_of("x", published_with("\x01\x01", 2, "a", "1", 2, false));
+	author_of("y", published("a", "1", 2));
 	broker_sends_with("\x01\x01", 2, "a", "a", "1", 2, false);
 	receive_nothing();
 	broker_sends_fence(listen_to());
@@ -1761,6 +1912,11 @@ int main(void)
 			session_test(test_copies_are_recognised),
 			session_test(test_marks_whose_copies_do_not_come_are_cleared),
 			session_test(test_too_many_late_marks),
+			session_test(test_what_a_copy_carries),
+			session_test(test_copies_at_a_lower_qos),
+			session_test(test_copies_at_a_higher_qos),
+			session_test(test_copies_and_the_retain_flag),
+			session_test(test_properties_that_the_broker_thread_cannot_read),
 			session_test(test_missing_marks_are_told),
 			session_test(test_late_marks_end),
 			session_test(test_kept_messages_after_much_traffic),

@@ -36,6 +36,12 @@ uint64_t lanes_missing(const struct lanes *lanes)
 	return 7;
 }
 
+uint64_t lanes_forgotten(const struct lanes *lanes)
+{
+	(void)lanes;
+	return 8;
+}
+
 bool lanes_has_session(const struct lanes *lanes)
 {
 	(void)lanes;
@@ -130,6 +136,7 @@ static void test_all_at_first_then_changes(void **state)
 	assert_string_equal(published("messages/sent"), "12");
 	assert_string_equal(published("messages/received"), "0");
 	assert_string_equal(published("messages/unmarked"), "7");
+	assert_string_equal(published("messages/unnamed"), "8");
 	assert_string_equal(published("uptime"), "0");
 	/* Not counted as the application's. */
 	assert_int_equal(statistics_get(statistics, STATISTICS_SENT), 12);
