@@ -6,6 +6,7 @@
 #include <time.h>
 
 static uint64_t key[2];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void make_key(void)
 {
@@ -44,8 +45,6 @@ static void add_word(struct hash *hash, uint64_t word)
 
 struct hash hash_begin(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
 	(void)pthread_once(&once, make_key);
 	return (struct hash){key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU, key[0] ^ 0x6c7967656e657261U,
 			key[1] ^ 0x7465646279746573U};
@@ -85,4 +84,14 @@ uint64_t hash_text(const char *text)
 
 	hash_add(&hash, text, strlen(text));
 	return hash_end(&hash);
+}
+
+/* The last step of splitmix64, between two secrets. */
+uint64_t hash_number(uint64_t number)
+{
+	(void)pthread_once(&once, make_key);
+	number ^= key[0];
+	number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9U;
+	number = (number ^ (number >> 27)) * 0x94d049bb133111ebU;
+	return (number ^ (number >> 31)) + key[1];
 }

@@ -19,4 +19,7 @@ uint64_t hash_end(struct hash *hash);
 /* Of a text alone. */
 uint64_t hash_text(const char *text);
 
+/* Of a number, in a few instructions; two numbers never have the same. */
+uint64_t hash_number(uint64_t number);
+
 #endif

@@ -21,6 +21,8 @@
 #include "client.h"
 #include "clock.h"
 #include "fingerprint.h"
+#include "hash.h"
+#include "kept.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
@@ -70,8 +72,6 @@
 #define STALL_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
-/* More overlapping filters than that match one topic: further copies of what the broker kept count as messages. */
-#define SEEN_MAX 16
 
 enum state {
 	WAITING,    /* for the start, or for the next try */
@@ -120,17 +120,6 @@ struct filter {
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
 	char name[];
-};
-
-/* A message that the broker had kept for the session, of which there is a copy for each filter. Hashed by its
- * fingerprint. */
-struct kept {
-	struct table_entry entry;
-	struct message *message; /* without recipients */
-	uint64_t number;         /* in the order in which they came */
-	uint32_t seen[SEEN_MAX]; /* identifiers of the filters whose copies came */
-	size_t seen_count;
-	struct kept *next;
 };
 
 struct list {
@@ -194,8 +183,7 @@ struct session {
 	uint64_t forgotten_told, forgotten_told_at; /* authors_forgotten() as the log has it */
 	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
 	bool is_fresh;                      /* the broker had no session when this connection was made */
-	struct table kept;
-	struct kept *oldest_kept, *newest_kept;
+	struct kept *kept;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 
@@ -447,7 +435,8 @@ static void free_waiters(struct waiters *waiters)
 
 /* ---- filters ---- */
 
-static uint64_t hash_name(const char *name)
+/* FNV-1a (Fowler, Noll and Vo): the same in each process, for identifiers. */
+static uint64_t stable_hash(const char *name)
 {
 	uint64_t hash = 0xcbf29ce484222325U;
 
@@ -461,8 +450,10 @@ static struct filter *filter_of_id(const struct session *session, uint32_t id)
 {
 	struct table_entry *entry;
 
-	for (entry = table_chain(&session->by_id, id); entry; entry = entry->next) {
-		if (entry->hash == id) {
+	uint64_t hash = hash_number(id);
+
+	for (entry = table_chain(&session->by_id, hash); entry; entry = entry->next) {
+		if (entry->hash == hash) {
 			return (struct filter *)((char *)entry - offsetof(struct filter, by_id));
 		}
 	}
@@ -471,7 +462,7 @@ static struct filter *filter_of_id(const struct session *session, uint32_t id)
 
 static struct filter *find_filter(const struct session *session, const char *name)
 {
-	uint64_t hash = hash_name(name);
+	uint64_t hash = hash_text(name);
 	struct table_entry *entry;
 
 	for (entry = table_chain(&session->by_name, hash); entry; entry = entry->next) {
@@ -495,21 +486,22 @@ static struct filter *add_filter(struct session *session, const char *name)
 {
 	size_t length = strlen(name);
 	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
-	uint64_t hash = hash_name(name);
-	uint32_t id = (uint32_t)(hash % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
+	uint64_t hash = hash_text(name);
+	uint32_t step = 0, id = (uint32_t)(stable_hash(name) % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
 
 	if (!filter) {
 		return NULL;
 	}
 	memcpy(filter->name, name, length + 1);
 	filter->is_shared = topics_is_shared(name);
-	/* Made from the name: messages that the broker kept over a restart have the identifier of then. */
+	/* Made from the name: messages that the broker kept over a restart have the identifier of then. Names made up to have one
+	 * in common must not make the search for another long, so where that is nobody can foresee. */
 	while (filter_of_id(session, id)) {
-		id = id % MQTT_CLIENT_SUBSCRIPTION_MAX + 1;
+		id = (uint32_t)((id + (hash >> 32) + step++) % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
 	}
 	filter->id = id;
 	filter->by_name.hash = hash;
-	filter->by_id.hash = id;
+	filter->by_id.hash = hash_number(id);
 	if (table_insert(&session->by_name, &filter->by_name)) {
 		free(filter);
 		return NULL;
@@ -783,73 +775,24 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 
 /* ---- what the broker had kept ---- */
 
-/* The oldest message with this content of which the filter's copy has not come; NULL: it is a new one. */
-static struct kept *find_kept(const struct session *session, uint64_t fingerprint, uint32_t subscription)
-{
-	struct table_entry *entry;
-	struct kept *oldest = NULL;
-	size_t i;
-
-	for (entry = table_chain(&session->kept, fingerprint); entry; entry = entry->next) {
-		struct kept *kept = (struct kept *)entry; /* its first member */
-
-		for (i = 0; i < kept->seen_count && kept->seen[i] != subscription; i++) {
-		}
-		if (entry->hash == fingerprint && i == kept->seen_count && i < SEEN_MAX &&
-				(!oldest || kept->number < oldest->number)) {
-			oldest = kept;
-		}
-	}
-	return oldest;
-}
-
 /* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
  * force. */
 static void keep(struct session *session, const struct mqtt_client_message *event)
 {
 	uint64_t hash = fingerprint(session, event);
-	struct kept *kept = find_kept(session, hash, event->subscription);
+	struct message *message = kept_find(session->kept, hash, event->subscription);
 
-	if (kept) {
-		kept->seen[kept->seen_count++] = event->subscription;
-		if (kept->message->qos < event->qos) {
-			kept->message->qos = event->qos;
+	if (message) {
+		if (message->qos < event->qos) {
+			message->qos = event->qos;
 		}
 		return;
 	}
-	kept = calloc(1, sizeof(*kept));
-	if (!kept || !(kept->message = make_message(session, event, NULL, 0))) {
-		free(kept);
-		return;
+	message = make_message(session, event, NULL, 0);
+	if (message && !kept_add(session->kept, hash, event->subscription, message)) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		message_free(message);
 	}
-	kept->entry.hash = hash;
-	if (table_insert(&session->kept, &kept->entry)) {
-		message_free(kept->message);
-		free(kept);
-		return;
-	}
-	kept->seen[kept->seen_count++] = event->subscription;
-	if (session->newest_kept) {
-		kept->number = session->newest_kept->number + 1;
-		session->newest_kept->next = kept;
-	} else {
-		session->oldest_kept = kept;
-	}
-	session->newest_kept = kept;
-}
-
-static void forget_kept(struct session *session)
-{
-	struct kept *kept;
-
-	while ((kept = session->oldest_kept)) {
-		session->oldest_kept = kept->next;
-		message_free(kept->message);
-		free(kept);
-	}
-	session->newest_kept = NULL;
-	free(session->kept.buckets);
-	session->kept = (struct table){0};
 }
 
 static void admit_waiting(struct session *session, struct filter *filter)
@@ -867,10 +810,10 @@ static bool take_mark(struct session *session, const struct fingerprint_copies *
 
 static void deliver_kept(struct session *session)
 {
-	struct kept *kept;
+	struct message *message;
+	uint64_t hash;
 
-	for (kept = session->oldest_kept; kept; kept = kept->next) {
-		const struct message *message = kept->message;
+	while ((message = kept_take(session->kept, &hash))) {
 		const struct mqtt_client_message event = {
 			.topic = message->topic,
 			.payload = message->payload,
@@ -880,16 +823,15 @@ static void deliver_kept(struct session *session)
 			.qos = message->qos,
 			.retain = message->retain,
 		};
-
 		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
 		const struct fingerprint_copies copies =
-				fingerprint_copies(kept->entry.hash, message->qos, 2, message->retain, message->retain);
+				fingerprint_copies(hash, message->qos, 2, message->retain, message->retain);
 
 		if (!take_mark(session, &copies)) {
 			deliver_to_subscribers(session, &event, &copies);
 		}
+		message_free(message);
 	}
-	forget_kept(session);
 }
 
 /* ---- rounds ---- */
@@ -1811,9 +1753,10 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->marks = marks_new(MARKS);
 	session->late_marks = marks_new(MARKS);
 	session->authors = authors_new(AUTHORS_MS);
+	session->kept = kept_new();
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->topics ||
+	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->kept || !session->topics ||
 			!session->in_force) {
 		goto fail;
 	}
@@ -1850,7 +1793,7 @@ void session_free(struct session *session)
 	for_each_filter(session, free_each);
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
-	forget_kept(session);
+	kept_free(session->kept);
 	while ((message = take_first(&session->stalled)) || (message = take_first(&session->gated)) ||
 			(message = take_first(&session->leaving))) {
 		message_free(message);

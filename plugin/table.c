@@ -32,7 +32,7 @@ int table_insert(struct table *table, struct table_entry *entry)
 {
 	struct table_entry **bucket;
 
-	if (table->count == table->bucket_count) {
+	if (table->count >= table->bucket_count) { /* more where memory to grow ran out before */
 		int rc = resize(table, table->bucket_count > 0 ? table->bucket_count * 2 : BUCKETS_MIN);
 
 		if (rc != MOSQ_ERR_SUCCESS && table->bucket_count == 0) {

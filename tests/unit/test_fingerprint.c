@@ -129,6 +129,8 @@ static void test_hashes(void **state)
 	assert_true(hash_text("a") == hash_text("a"));
 	assert_true(hash_text("a") != hash_text("b"));
 	assert_true(hash_text("") != hash_text("a"));
+	assert_true(hash_number(1) == hash_number(1));
+	assert_true(hash_number(1) != hash_number(2));
 	hash_add(&a, "ab", 2);
 	hash_add(&a, "c", 1);
 	hash_add(&b, "a", 1);
