@@ -60,6 +60,7 @@ static const struct option table[] = {
 	{"overload", "MQTTASGI_OVERLOAD", option_take_choice, "drop_newest", FIELD(overload), 0, 0, overloads, 0},
 	{"startup_timeout", "MQTTASGI_STARTUP_TIMEOUT", option_take_seconds, "30", FIELD(startup_timeout_ms), 100, 3600000, NULL, 0},
 	{"shutdown_timeout", "MQTTASGI_SHUTDOWN_TIMEOUT", option_take_seconds, "5", FIELD(shutdown_timeout_ms), 100, 3600000, NULL, 0},
+	{"log_lines", "MQTTASGI_LOG_LINES", option_take_number, "100", FIELD(log_lines), 0, 1000000, NULL, 0},
 	{"watchdog", "MQTTASGI_WATCHDOG", option_take_seconds, "2", FIELD(watchdog_ms), 0, 3600000, NULL, 0},
 	{"session", "MQTTASGI_SESSION", option_take_choice, "full", FIELD(session), 0, 0, sessions, 0},
 	{"loop", "MQTTASGI_LOOP", option_take_choice, "auto", FIELD(loop), 0, 0, loops, 0},

@@ -53,6 +53,7 @@ struct options {
 	unsigned int startup_timeout_ms;
 	unsigned int shutdown_timeout_ms; /* for consumers' disconnect() */
 	unsigned int watchdog_ms; /* how long a consumer may block the event loop before the log says so; 0: any time */
+	unsigned int log_lines;   /* lines a second that one consumer may write to the broker's log; 0: any number */
 	enum options_session session;
 	enum options_loop loop;
 	unsigned int spin_us; /* 0: never */

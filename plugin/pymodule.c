@@ -417,13 +417,14 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 	if (!variables) {
 		return NULL;
 	}
-	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:d,s:K,s:K,s:s,s:O,s:O,s:N}", "application", options->application, "python_path",
-			options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
+	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:d,s:I,s:K,s:K,s:s,s:O,s:O,s:N}", "application", options->application,
+			"python_path", options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
 			options->verbosity, "retries", options->retries, "shutdown_timeout", options->shutdown_timeout_ms / 1000.0,
-			"watchdog", options->watchdog_ms / 1000.0, "consumer_queue_size", (unsigned long long)options->consumer_queue_size,
-			"consumer_queue_bytes", (unsigned long long)options->consumer_queue_bytes, "overload", overloads[options->overload],
-			"session", options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check",
-			options->check ? Py_True : Py_False, "variables", variables);
+			"watchdog", options->watchdog_ms / 1000.0, "log_lines", options->log_lines, "consumer_queue_size",
+			(unsigned long long)options->consumer_queue_size, "consumer_queue_bytes",
+			(unsigned long long)options->consumer_queue_bytes, "overload", overloads[options->overload], "session",
+			options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check", options->check ? Py_True : Py_False,
+			"variables", variables);
 	return result;
 }
 

@@ -32,6 +32,8 @@ class Options(TypedDict):
     consumer_queue_bytes: int
     #: Which messages make room: `drop_newest` or `drop_oldest`.
     overload: str
+    #: Lines a second that one consumer may write to the broker's log; 0: any number.
+    log_lines: int
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.

@@ -12,22 +12,29 @@ from typing import Any, Callable
 
 from . import children, logs, system_log
 from ._bridge import Bridge, Options
+from .lines import Lines
 
 
-def prepare(bridge: Bridge, options: Options) -> None:
-    """Environment, import path, logging and signals, before the application is imported."""
+def prepare(bridge: Bridge, options: Options) -> Lines:
+    """Environment, import path, logging and signals, before the application is imported.
+
+    Returns:
+        The way of the application's lines into the broker's log.
+    """
     for name, value in options["variables"]:
         os.environ.setdefault(name, value)
     folders = [folder for folder in options["python_path"].split(":") if folder]
     # Without python_path, modules are looked for where the broker was started, as mqttasgi does.
     sys.path[0:0] = folders or [os.getcwd()]
-    logs.prepare(bridge, options["verbosity"])
+    lines = Lines(bridge, options["log_lines"])
+    logs.prepare(bridge, options["verbosity"], lines)
     sys.stdout = _lasting(bridge, sys.stdout, "output")
     sys.stderr = _lasting(bridge, sys.stderr, "error")
     # Before signals are refused: a child may have its own.
     children.prepare()
     system_log.prepare()
-    _leave_signals_to_broker(bridge)
+    _leave_signals_to_broker(bridge, lines)
+    return lines
 
 
 class _LastingFile(io.FileIO):
@@ -78,7 +85,7 @@ def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
     )
 
 
-def _leave_signals_to_broker(bridge: Bridge) -> None:
+def _leave_signals_to_broker(bridge: Bridge, lines: Lines) -> None:
     """SIGTERM, SIGHUP and the rest are the broker's: handlers that the application sets are not installed.
 
     A Python handler would take the signal from the broker, which then could not be stopped.
@@ -86,11 +93,11 @@ def _leave_signals_to_broker(bridge: Bridge) -> None:
 
     def refuse(name: str, result: Callable[..., Any]) -> Callable[..., Any]:
         def refused(*arguments: Any) -> Any:
-            bridge.log(
-                bridge.LOG_WARNING,
+            said = (
                 f"signal.{name}{arguments!r} has no effect: inside the broker, signals are the broker's. Use "
-                "disconnect() for what must be done at the end.",
+                "disconnect() for what must be done at the end."
             )
+            lines.say(bridge.LOG_WARNING, [said])
             return result(*arguments)
 
         return refused

@@ -14,11 +14,10 @@ import logging
 import sys
 import threading
 import traceback
-from contextvars import ContextVar
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
-from . import children
 from ._bridge import Bridge
+from .lines import Lines, Source, say, source
 
 #: The logger of errors that end a consumer, and of those that concern none.
 CONSUMER, APPLICATION = "mqttasgi.consumer", "mqttasgi.application"
@@ -31,24 +30,13 @@ _KEPT = ("asyncio", "concurrent.futures", "mqttasgi", "py.warnings")
 _WRITTEN = "in_broker_log"
 
 
-class Source(NamedTuple):
-    """The consumer that something is logged by."""
-
-    #: As applications are named, such as `mysite.consumers.Kitchen`.
-    consumer: str
-    app_id: Any
-
-
-#: Set in each consumer, and so in the tasks and threads that it starts as asyncio does.
-source: ContextVar[Optional[Source]] = ContextVar("mqttasgi_source", default=None)
-
-
 class BrokerLogHandler(logging.Handler):
     """Writes records to the broker's log, line by line. Any thread."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, lines: Optional[Lines] = None) -> None:
         super().__init__()
         self._bridge = bridge
+        self._lines = lines or Lines(bridge)
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -56,18 +44,10 @@ class BrokerLogHandler(logging.Handler):
             return
         setattr(record, _WRITTEN, True)
         try:
-            say(self._bridge, broker_level(self._bridge, record.levelno), self.format(record).splitlines())
+            level = broker_level(self._bridge, record.levelno)
+            self._lines.say(level, self.format(record).splitlines())
         except Exception:
             self.handleError(record)
-
-
-def say(bridge: Bridge, level: int, lines: list[str]) -> None:
-    """Into the broker's log or, in a child process, on standard error: nobody reads its copy of the queue."""
-    if children.forked:
-        print("\n".join(lines), file=sys.stderr)
-        return
-    for line in lines:
-        bridge.log(level, line)
 
 
 def broker_level(bridge: Bridge, level: int) -> int:
@@ -88,10 +68,10 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _level = logging.WARNING
 
 
-def prepare(bridge: Bridge, verbosity: int) -> None:
+def prepare(bridge: Bridge, verbosity: int, lines: Lines) -> None:
     """Leads `logging`, warnings and what nobody catches to the broker's log."""
     root = logging.getLogger()
-    handler = BrokerLogHandler(bridge)
+    handler = BrokerLogHandler(bridge, lines)
     root.addHandler(handler)
     # Ours also where the application's LOGGING gives the root logger other handlers.
     logging.getLogger("mqttasgi").addHandler(handler)
@@ -99,7 +79,7 @@ def prepare(bridge: Bridge, verbosity: int) -> None:
     set_verbosity(verbosity)
     # A coroutine that was never awaited is said by a warning.
     logging.captureWarnings(True)
-    _report_what_nobody_catches(bridge)
+    _report_what_nobody_catches(bridge, lines)
 
 
 def set_verbosity(verbosity: int) -> None:
@@ -134,17 +114,23 @@ def report(
     logger: str = APPLICATION,
     whose: Optional[Source] = None,
     topic: Optional[str] = None,
+    lines: Optional[Lines] = None,
 ) -> None:
     """Writes an error with its traceback to the broker's log, and gives it to `logging`.
 
     The record has `exc_info`, and as its attributes the name of the `consumer`, its `app_id` and the `topic`
-    of the message, each None where there is none. Any thread; raises nothing.
+    of the message, each None where there is none. `lines` bounds what is written of errors that may come at
+    any rate. Any thread; raises nothing.
     """
-    say(bridge, bridge.LOG_ERR, [*text.splitlines(), *(error_lines(error) if error is not None else ())])
+    written = [*text.splitlines(), *(error_lines(error) if error is not None else ())]
+    if lines is not None:
+        lines.say(bridge.LOG_ERR, written, whose)
+    else:
+        say(bridge, bridge.LOG_ERR, written)
     if getattr(_telling, "now", False):
         return  # by one of the handlers, which would be told of its own error for ever
     _telling.now = True
-    consumer, app_id = whose if whose is not None else (None, None)
+    consumer, app_id = (whose.consumer, whose.app_id) if whose is not None else (None, None)
     try:
         found = logging.getLogger(logger)
         found.disabled = False
@@ -168,20 +154,23 @@ def error_lines(error: BaseException) -> list[str]:
         return [f"{type(error).__name__} (its traceback cannot be shown: {type(other).__name__})"]
 
 
-def loop_exception_handler(bridge: Bridge) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+def loop_exception_handler(
+    bridge: Bridge, lines: Optional[Lines] = None
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     """What an event loop is to do with errors of tasks and callbacks: asyncio's own logs them, too, but not
     where the application's LOGGING does not mention asyncio.
     """
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        lines = [context.get("message") or "Unhandled exception in event loop"]
+        text = [context.get("message") or "Unhandled exception in event loop"]
         for key in sorted(context.keys() - {"message", "exception"}):
             value = context[key]
             if key in ("source_traceback", "handle_traceback"):
-                lines += [f"{key}:", *"".join(traceback.format_list(value)).splitlines()]
+                text += [f"{key}:", *"".join(traceback.format_list(value)).splitlines()]
             else:
-                lines.append(f"{key}: {_described(value)}")
-        report(bridge, "\n".join(lines), context.get("exception"), "asyncio", _whose(context))
+                text.append(f"{key}: {_described(value)}")
+        error = context.get("exception")
+        report(bridge, "\n".join(text), error, "asyncio", _whose(context), lines=lines)
 
     return handle
 
@@ -196,17 +185,18 @@ def _whose(context: dict[str, Any]) -> Optional[Source]:
     return None
 
 
-def _report_what_nobody_catches(bridge: Bridge) -> None:
+def _report_what_nobody_catches(bridge: Bridge, lines: Lines) -> None:
     """Standard error, where Python writes it, may be nowhere."""
 
     def in_thread(arguments: Any) -> None:
         if arguments.exc_type is not SystemExit:
             name = arguments.thread.name if arguments.thread is not None else "of no name"
-            report(bridge, f"Thread {name} of the application ended with an error:", arguments.exc_value)
+            text = f"Thread {name} of the application ended with an error:"
+            report(bridge, text, arguments.exc_value, lines=lines)
 
     def unraisable(arguments: Any) -> None:
         what = arguments.err_msg or "Exception ignored in"
-        report(bridge, f"{what}: {_described(arguments.object)}", arguments.exc_value)
+        report(bridge, f"{what}: {_described(arguments.object)}", arguments.exc_value, lines=lines)
 
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable

@@ -31,6 +31,7 @@ from ._mqtt import check_qos, check_topic, encode_payload
 from ._properties import encode_properties
 from ._types import SCOPE, Application, Event
 from .holding import ConsumerHold, GeneralHold
+from .lines import LOG_TOPICS, Lines, Source, of_log, source
 from .overload import Overload
 from .threads import LoopExecutor
 from .watchdog import Watchdog
@@ -108,7 +109,7 @@ class Consumer:
         self.instance_type = instance_type
         self.name = name
         #: What the log knows it by.
-        self.source = logs.Source(name, app_id)
+        self.source = Source(name, app_id, instance_type)
         #: Deliveries and events that wait for receive().
         self.queue: deque[Union[Delivery, Event]] = deque()
         #: Bytes of the deliveries in it; only where consumers have bounds of their own.
@@ -186,6 +187,7 @@ class Consumer:
         other.subscriptions, self.subscriptions = self.subscriptions, {}
         other.identifiers, self.identifiers = self.identifiers, {}
         other.stale = set(other.subscriptions)
+        other.source = self.source
         other.parent = self.parent
         other.failures = self.failures
         other.counted = self.counted
@@ -285,6 +287,8 @@ class Consumer:
             event = item[1].event(item[2])
             mqtt = event["mqtt"]
             self.topic = mqtt.get("topic")
+            if self.source.reads_log:
+                self._note_whether_of_log()
             if self.topic is None:
                 if "reason" in mqtt:
                     mqtt["reason"] = disconnect_reason(**mqtt["reason"])
@@ -295,8 +299,16 @@ class Consumer:
             return event
         # A message that was given back has a topic, too.
         self.topic = item["mqtt"].get("topic")
+        if self.source.reads_log:
+            self._note_whether_of_log()
         self._began = 0
         return item
+
+    def _note_whether_of_log(self) -> None:
+        """For what is logged from here on, in tasks and threads of the consumer's too: a line of the broker's
+        log would come back to it.
+        """
+        of_log.set(self.topic is not None and self.topic.startswith(LOG_TOPICS))
 
     def give_back(self, event: Event) -> None:
         """Takes back what was received last and not handled, because the consumer has failed at something
@@ -363,6 +375,8 @@ class Consumer:
                     "set plugin_opt_session full"
                 )
             options = subscription_options(mqtt)
+            if "$SYS/" in topic_filter:
+                self.source.reads_log = True
             self.subscriptions[topic_filter] = options
             self.stale.discard(topic_filter)
             keep_identifier(self.identifiers, mqtt)
@@ -385,7 +399,7 @@ async def _run(
     """Returns what the application has raised; asyncio would raise some of it through the loop, although it
     concerns this consumer only.
     """
-    logs.source.set(consumer.source)
+    source.set(consumer.source)
     try:
         await application(scope, consumer.receive, consumer.send)
     except (asyncio.CancelledError, GeneratorExit):
@@ -408,8 +422,10 @@ class Runtime:
         retries: int = 3,
         shutdown_timeout: float = 5.0,
         overload: Optional[Overload] = None,
+        lines: Optional[Lines] = None,
     ) -> None:
         self.bridge = bridge
+        self._lines = lines or Lines(bridge)
         self.overload = overload or Overload(bridge)
         self.loop = loop
         self.has_session = has_session
@@ -792,7 +808,7 @@ class Runtime:
 
     def log_exception(self, text: str, error: BaseException) -> None:
         """The same with a traceback, and through `logging` as well."""
-        logs.report(self.bridge, text, error)
+        logs.report(self.bridge, text, error, lines=self._lines)
 
     def log_failure(self, consumer: Consumer, error: BaseException) -> None:
         """The same for what has ended a consumer."""
@@ -888,18 +904,18 @@ def run() -> None:
 
     bridge: Bridge = _mqttasgi
     options: Options = bridge.options()
-    host.prepare(bridge, options)
-    loop = host.new_event_loop(options["loop"])
+    lines = host.prepare(bridge, options)
+    loop = lines.loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
     loop.set_default_executor(LoopExecutor())
-    loop.set_exception_handler(logs.loop_exception_handler(bridge))
+    loop.set_exception_handler(logs.loop_exception_handler(bridge, lines))
     _keep_open(loop)
     children.stay_out_of(loop)
     overload = Overload(
         bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
     )
     runtime = Runtime(
-        bridge, loop, options["session"], options["retries"], options["shutdown_timeout"], overload
+        bridge, loop, options["session"], options["retries"], options["shutdown_timeout"], overload, lines
     )
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from conftest import BrokerFactory
+from support.broker import Broker
 from support.processes import wait_until
 
 ERRORS = {
@@ -52,3 +54,45 @@ def test_errors_reach_the_handlers_of_djangos_logging(
         ("mqttasgi.consumer", "Consumer apps.logged:application (master, app_id 0) ended with an error"),
     ):
         assert text.count(f"ERROR {logger} {words}") == 1
+
+
+def log_reader(broker: BrokerFactory, how: str) -> Broker:
+    started = broker(
+        "apps.log_reader:application",
+        lines=["log_dest topic", "log_dest stderr", "log_type all"],
+        environment={"TEST_HOW": how},
+    )
+    started.wait_for_log("Session with the listener")
+    return started
+
+
+def test_a_consumer_that_logs_what_it_reads_of_the_log(broker: BrokerFactory) -> None:
+    """Its lines would come back to it; they are left out, and the log says so once."""
+    started = log_reader(broker, "at once")
+    client = started.client()
+    client.publish("in/x", "a line of its own", qos=1)
+    started.wait_for_log("apps: saw a line of its own")
+    started.wait_for_log("Lines of apps.log_reader:application .* left out of this log from now on")
+    client.subscribe("out", qos=1)
+    for number in range(20):
+        client.publish("in/echo", str(number), qos=1)
+        assert client.wait_for("out", timeout=10).payload == str(number).encode()
+    assert started.log().count("left out of this log") == 1
+    assert "saw mqttasgi:" not in started.log()
+
+
+def test_a_log_that_feeds_itself_by_a_detour(broker: BrokerFactory) -> None:
+    """It is bounded, with one line a second that says so, and nobody else waits."""
+    started = log_reader(broker, "later")
+    client = started.client()
+    client.subscribe("out", qos=1)
+    began = time.monotonic()
+    for number in range(200):
+        client.publish("in/echo", str(number), qos=1)
+        assert client.wait_for("out", timeout=10).payload == str(number).encode()
+    started.wait_for_log(
+        "Lines of apps.log_reader:application .* left out of this log: [0-9]+. Each consumer may"
+    )
+    lines = started.log().count("\nmqttasgi: apps: saw")
+    # Ten seconds' worth at once, and then 100 a second; it has run before the clock did.
+    assert lines <= 1000 + 100 * (time.monotonic() - began + 30)

@@ -215,6 +215,7 @@ class FakeBridge:
             "consumer_queue_size": 0,
             "consumer_queue_bytes": 0,
             "overload": "drop_newest",
+            "log_lines": 100,
             "check": False,
             "variables": [],
         }

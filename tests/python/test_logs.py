@@ -18,6 +18,7 @@ from running import Start, until
 
 from mqttasgi import logs
 from mqttasgi.consumers import MqttConsumer
+from mqttasgi.lines import Lines
 
 
 def test_log_records_reach_the_broker_line_by_line() -> None:
@@ -111,7 +112,7 @@ def tracker(bridge: FakeBridge) -> Iterator[Kept]:
     loggers = {name: logging.getLogger(name) for name in ("mqttasgi", "asyncio")}
     handlers = {name: logger.handlers[:] for name, logger in loggers.items()}
     logging.getLogger("mqttasgi.consumer")
-    logs.prepare(bridge, 0)
+    logs.prepare(bridge, 0, Lines(bridge))
     logging.config.dictConfig({"version": 1, "root": {"level": "WARNING", "handlers": []}})
     assert loggers["asyncio"].disabled
     tracker = Kept()

@@ -127,6 +127,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options->consumer_queue_bytes, 0);
 	assert_int_equal(options->overload, OPTIONS_DROP_NEWEST);
 	assert_int_equal(options->watchdog_ms, 2000);
+	assert_int_equal(options->log_lines, 100);
 	assert_int_equal(options->startup_timeout_ms, 30000);
 	assert_int_equal(options->shutdown_timeout_ms, 5000);
 	assert_int_equal(options->session, OPTIONS_SESSION_FULL);
@@ -203,7 +204,8 @@ static void test_every_option_from_lines(void **state)
 	assert_true(options->connect_events);
 	assert_int_equal(options->variable_count, 1);
 	assert_loads(APP, "message_expiry", "true", "check", "true", "consumer_queue_size", "7", "consumer_queue_bytes", "2k",
-			"overload", "drop_oldest", "watchdog", "0.5");
+			"overload", "drop_oldest", "watchdog", "0.5", "log_lines", "7");
+	assert_int_equal(options->log_lines, 7);
 	assert_int_equal(options->consumer_queue_size, 7);
 	assert_int_equal(options->consumer_queue_bytes, 2048);
 	assert_int_equal(options->overload, OPTIONS_DROP_OLDEST);
