@@ -15,6 +15,8 @@ from mqttasgi.consumers import MqttConsumer
 
 class Mirror(MqttConsumer):
     channel_layer_alias = "none"
+    is_broken = False
+    """Until the broker's process ends, so that it fails again before it has handled anything."""
 
     async def connect(self) -> None:
         self.file = Path(os.environ["TEST_FILTERS"])
@@ -23,6 +25,8 @@ class Mirror(MqttConsumer):
         for topic, qos in self.filters.items():
             await super().subscribe(topic, qos)
         await super().subscribe("do/0/+", 2)
+        if Mirror.is_broken:
+            raise RuntimeError("as told")
 
     async def receive(self, mqtt_message: Any) -> None:
         topic = mqtt_message["topic"]
@@ -54,6 +58,7 @@ class Mirror(MqttConsumer):
         return received
 
     async def do_fail(self) -> None:
+        Mirror.is_broken = True
         raise RuntimeError("as told")
 
 
