@@ -337,7 +337,10 @@ def readable_virtualenv(folder: Path) -> Path:
     if environment is not None:
         source = next(environment.glob("lib/python3.*/site-packages"))
         target = next(made.glob("lib/python3.*/site-packages"))
-        shutil.copytree(source, target, dirs_exist_ok=True)
+        if all(parent.stat().st_mode & 0o5 == 0o5 for parent in [source, *source.parents]):
+            (target / "elsewhere.pth").write_text(f"{source}\n")
+        else:
+            shutil.copytree(source, target, dirs_exist_ok=True)
         for path in [folder, *made.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
