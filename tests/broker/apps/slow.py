@@ -14,6 +14,7 @@ class Slow(MqttConsumer):
         await self.subscribe("slow/#", 0)
 
     async def receive(self, mqtt_message: Any) -> None:
+        await self.publish("taken", mqtt_message["payload"], qos=1)
         while not os.path.exists(os.environ["TEST_GO"]):
             await asyncio.sleep(0.01)
         await self.publish("handled", mqtt_message["payload"], qos=1)
