@@ -92,6 +92,7 @@ struct broker {
 	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
+	bool may_hint;           /* see hint_about_slash() */
 	bool suspends, is_suspended; /* see broker_suspend() */
 	bool is_over;            /* see broker_end() */
 	uint64_t unsent;         /* what consumers have published since */
@@ -161,6 +162,7 @@ static void set_numbers(struct broker *broker, const struct options *options)
 	broker->spin.credit = SPIN_CREDIT_MAX;
 	broker->queue_size = options->queue_size;
 	broker->queue_bytes = options->queue_bytes;
+	broker->may_hint = options->verbosity > 0;
 }
 
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
@@ -340,6 +342,28 @@ static struct message *make_direct(struct broker *broker, const struct mosquitto
 	return message;
 }
 
+/* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two topics (MQTT 5,
+ * 4.7.3). Said once, at verbosity 1, and only as long as no topic with such a slash has been heard: then it is meant. */
+static void hint_about_slash(struct broker *broker, const char *topic)
+{
+	const struct recipient *recipients;
+	size_t count = 0;
+
+	if (*topic == '/' && topic[1]) {
+		topics_match(broker->topics, topic + 1, &recipients, &count);
+	}
+	if (count > 0) {
+		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one would without the slash at its beginning: "
+				"with it, it is another topic. Publish without it, or subscribe with it.", topic);
+	} else if (*topic != '/' && *topic != '$' && topics_would_hear_with_slash(broker->topics, topic)) {
+		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one has a filter that begins with a slash and would "
+				"hear '/" TOPIC "', which is another topic. Subscribe without the slash.", topic, topic);
+	} else {
+		return;
+	}
+	broker->may_hint = false;
+}
+
 /* Hands a client's message to every consumer that asked for it. Returns whether one did and it went the direct lane. */
 static bool route(struct broker *broker, const struct mosquitto_evt_message *event)
 {
@@ -349,6 +373,11 @@ static bool route(struct broker *broker, const struct mosquitto_evt_message *eve
 	bool is_left;
 
 	topics_match(broker->topics, event->topic, &recipients, &count);
+	if (broker->may_hint && count > 0 && *event->topic == '/') {
+		broker->may_hint = false;
+	} else if (broker->may_hint && count == 0) {
+		hint_about_slash(broker, event->topic);
+	}
 	if (count == 0 || broker->suspends) {
 		return false;
 	}

@@ -505,6 +505,19 @@ void topics_match(
 	*ret_count = topics->recipient_count;
 }
 
+bool topics_would_hear_with_slash(struct topics *topics, const char *topic)
+{
+	const struct level empty = level_at(topics, "");
+	const struct node *node = find_child(topics->root, &empty);
+
+	topics->match++;
+	topics->recipient_count = 0;
+	if (node) {
+		match_from(topics, node, topic);
+	}
+	return topics->recipient_count > 0;
+}
+
 void topics_subscribers(
 		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count)
 {

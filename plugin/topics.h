@@ -47,6 +47,10 @@ int topics_remove(struct topics *topics, uint64_t consumer, const char *filter);
 void topics_match(
 		struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count);
 
+/* Whether somebody would hear the topic if it began with a slash, by a filter that does. Costs next to nothing where no
+ * filter does. The recipients of the last match are lost. */
+bool topics_would_hear_with_slash(struct topics *topics, const char *topic);
+
 /* Finds the consumers that subscribed to exactly this filter, like topics_match(). */
 void topics_subscribers(
 		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count);

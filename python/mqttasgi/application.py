@@ -46,7 +46,10 @@ def load(path: str) -> Application:
             ) from None
     if hasattr(found, "as_asgi"):
         found = found.as_asgi()
+    from . import mistakes  # which needs what is defined here
+
     if not callable(found):
         raise ApplicationError(f"{path!r} is {found!r}, which is not an ASGI application")
+    mistakes.check_application(path, found)
     application: Application = found
     return application

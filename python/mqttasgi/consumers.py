@@ -7,7 +7,7 @@ import contextvars
 import logging
 import sys
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from asgiref.sync import async_to_sync as async_to_sync
 from channels.consumer import AsyncConsumer, get_handler_name
@@ -16,11 +16,24 @@ from channels.db import database_sync_to_async as database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 
-from . import database
-from ._types import Client, DisconnectReason, Event, MqttMessage, Payload, Properties, Receive, Scope, Send
+from . import database, mistakes
+from ._types import (
+    Application,
+    Client,
+    DisconnectReason,
+    Event,
+    MqttMessage,
+    Payload,
+    Properties,
+    Receive,
+    Scope,
+    Send,
+)
 from .layers import ConsumerLayer
 
 logger = logging.getLogger(__name__)
+
+_Self = TypeVar("_Self", bound="MqttConsumer")
 
 #: Seconds that the disconnect() of a consumer which has failed may take.
 LEAVE_TIMEOUT = 5.0
@@ -41,6 +54,14 @@ def _tell(receive: Receive, what: str, *arguments: Any) -> None:
         method(*arguments)
 
 
+def _awaitable(method: Callable[..., Any], called: Any) -> Awaitable[Any]:
+    """What a method has returned, unless it is not async: as_asgi() cannot see that of each."""
+    if called is None:
+        raise TypeError(mistakes.is_not_async(method))
+    awaitable: Awaitable[Any] = called
+    return awaitable
+
+
 class MqttConsumer(AsyncConsumer):
     """A Channels consumer that subscribes and publishes.
 
@@ -51,6 +72,25 @@ class MqttConsumer(AsyncConsumer):
     """
 
     scope: Scope
+
+    def __new__(cls: type[_Self], *arguments: Any, **named: Any) -> _Self:
+        if mistakes.is_called_as_application(arguments):
+            raise mistakes.ConsumerError(mistakes.needs_as_asgi(cls))
+        instance: _Self = super().__new__(cls)
+        return instance
+
+    @classmethod
+    def as_asgi(cls, *wrong: Any, **initkwargs: Any) -> Application:
+        """The ASGI application that makes an instance for each run, with these arguments.
+
+        Raises `TypeError` for a class with a method that must be async and is not.
+        """
+        if mistakes.is_called_as_application(wrong):
+            name = f"{cls.__name__}.as_asgi"
+            raise mistakes.ConsumerError(f"{name} is to be called; write {name}()")
+        mistakes.check_methods(cls)
+        application: Application = super().as_asgi(*wrong, **initkwargs)
+        return application
 
     def __init__(self) -> None:
         #: The filters subscribed to and not unsubscribed from.
@@ -63,6 +103,8 @@ class MqttConsumer(AsyncConsumer):
 
     async def receive(self, mqtt_message: MqttMessage) -> None:
         """Called for each message that matches a subscription, in the order in which the broker took them."""
+        if type(self).receive is MqttConsumer.receive:
+            mistakes.say_that_receive_is_missing(type(self), mqtt_message["topic"])
 
     async def disconnect(self) -> None:
         """Called last: the broker stops, the master killed this worker, or another method raised."""
@@ -209,21 +251,28 @@ class MqttConsumer(AsyncConsumer):
     # ---- events ----
 
     async def mqtt_connect(self, event: Event) -> None:
-        await self.connect()
+        await _awaitable(self.connect, self.connect())
 
     async def mqtt_msg(self, event: Event) -> None:
-        await self.receive(event["mqtt"])
+        called = self.receive(event["mqtt"])
+        await (_awaitable(self.receive, called) if called is None else called)
 
     async def mqtt_client_connect(self, event: Event) -> None:
-        await self.client_connected(event["mqtt"]["client"])
+        mqtt = event["mqtt"]
+        await _awaitable(self.client_connected, self.client_connected(mqtt["client"]))
 
     async def mqtt_client_disconnect(self, event: Event) -> None:
-        await self.client_disconnected(event["mqtt"]["client"], event["mqtt"]["reason"])
+        mqtt = event["mqtt"]
+        called = self.client_disconnected(mqtt["client"], mqtt["reason"])
+        await _awaitable(self.client_disconnected, called)
 
     async def mqtt_disconnect(self, event: Event) -> None:
         self._leaving = True
-        await self.disconnect()
+        await self._disconnect()
         raise StopConsumer
+
+    async def _disconnect(self) -> None:
+        await _awaitable(self.disconnect, self.disconnect())
 
     async def dispatch(self, message: Event) -> None:
         """Calls the method that the event's type names."""
@@ -240,7 +289,8 @@ class MqttConsumer(AsyncConsumer):
                     f"{get_handler_name(message)} for it"
                 )
         try:
-            await handler(message)
+            called = handler(message)
+            await (_awaitable(handler, called) if called is None else called)
         except Exception as error:
             if database.is_due_after(error):
                 database.refresh()
@@ -293,7 +343,7 @@ class MqttConsumer(AsyncConsumer):
 
         self.base_send = send_the_rest
         try:
-            await asyncio.wait_for(self._task(self.disconnect()), LEAVE_TIMEOUT)
+            await asyncio.wait_for(self._task(self._disconnect()), LEAVE_TIMEOUT)
         except Exception as error:
             logger.error(
                 "%s failed, and so did its disconnect(): %s: %s",

@@ -352,6 +352,12 @@ WHOLE = [
     Wrong("nowhere:application", "there is no module 'nowhere' to import 'nowhere:application' from; python_path must"),
     Wrong("apps.wrong:nothing", "has no 'nothing'"),
     Wrong("apps.wrong:not_callable", "which is not an ASGI application"),
+    Wrong("apps.mistakes:NotAsync", "receive() ("),
+    Wrong("apps.mistakes_at_import:application", " is not async; write `async def receive`."),
+    Wrong("apps.mistakes:class_in_router",
+          "apps.mistakes.Good is a class and no ASGI application; write Good.as_asgi()."),
+    Wrong("apps.mistakes:without_slot", "'apps.mistakes:without_slot' has no \"mqtt\" among its protocols ('http')"),
+    Wrong("apps.mistakes:django", "is Django's own application, which answers HTTP alone; put it beside"),
     Wrong(f"--include same.conf {APP}", "Address already in use"),
 ]  # fmt: skip
 

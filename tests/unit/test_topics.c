@@ -86,6 +86,38 @@ static void test_matching(void **state)
 	}
 }
 
+static void test_a_slash_that_is_missing(void **state)
+{
+	static const struct {
+		const char *filter, *topic;
+		bool hears;
+	} cases[] = {
+			{"/a/b", "a/b", true},
+			{"/a/+", "a/b", true},
+			{"/#", "a/b", true},
+			{"/+", "a", true},
+			{"/a", "b", false},
+			{"/a/b", "/a/b", false},
+			{"a/b", "a/b", false},
+			{"+/a", "a", false},
+			{"#", "a", false},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct topics *topics = topics_new();
+		const struct recipient *recipients;
+
+		assert_false(topics_would_hear_with_slash(topics, cases[i].topic));
+		add(topics, 1, cases[i].filter, 0);
+		assert_int_equal(topics_would_hear_with_slash(topics, cases[i].topic), cases[i].hears);
+		/* It leaves nothing behind. */
+		(void)match(topics, "nothing/of/that/kind", &recipients);
+		topics_free(topics);
+	}
+}
+
 static void test_each_consumer_once_with_the_highest_qos(void **state)
 {
 	struct topics *topics = topics_new();
@@ -344,6 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(test_matching),
+			cmocka_unit_test(test_a_slash_that_is_missing),
 			cmocka_unit_test(test_each_consumer_once_with_the_highest_qos),
 			cmocka_unit_test(test_options_of_overlapping_filters_add_up),
 			cmocka_unit_test(test_the_qos_of_a_subscription),
