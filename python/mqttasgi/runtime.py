@@ -692,8 +692,8 @@ class Runtime:
         else:
             error = consumer.task.exception() or consumer.task.result()
         if error is not None:
-            if consumer.task.cancelled():
-                self.log_failure(consumer, error)
+            if consumer.task.cancelled() or consumer.task.exception() is error:
+                self.log_failure(consumer, error)  # what _run() had to let pass
             if self._is_restarted(consumer):
                 return
             if consumer.instance_type == "master" and self._started and self._leaving is None:
