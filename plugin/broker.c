@@ -94,6 +94,8 @@ struct broker {
 	bool started, stopped;
 	bool may_hint;           /* see hint_about_slash() */
 	bool suspends, is_suspended; /* see broker_suspend() */
+	char *summary;           /* see broker_summary() */
+	bool knows_session;
 	bool is_over;            /* see broker_end() */
 	uint64_t unsent;         /* what consumers have published since */
 };
@@ -200,6 +202,7 @@ void broker_free(struct broker *broker)
 	topics_free(broker->topics);
 	retained_free(broker->retained);
 	text_free(&broker->properties);
+	free(broker->summary);
 	free(broker);
 }
 
@@ -556,10 +559,15 @@ static void carry_out(struct broker *broker, const struct message *message)
 		clients_unwatch(broker->clients, message->consumer);
 		break;
 	case MESSAGE_SETTLED:
+		free(broker->summary);
+		broker->summary = text_copy(message->topic, message->topic_length);
+		(void)lanes_command(broker->lanes, message, false);
+		break;
 	case MESSAGE_SUSPEND:
 		(void)lanes_command(broker->lanes, message, false);
 		break;
 	case MESSAGE_SESSION:
+		broker->knows_session = true;
 		hear_of_session(broker, message);
 		break;
 	case MESSAGE_FENCE:
@@ -933,6 +941,16 @@ void broker_end(struct broker *broker)
 uint64_t broker_unsent(const struct broker *broker)
 {
 	return broker->unsent;
+}
+
+const char *broker_summary(const struct broker *broker)
+{
+	return broker->summary;
+}
+
+bool broker_knows_session(const struct broker *broker)
+{
+	return broker->knows_session;
 }
 
 bool broker_has_stopped(const struct broker *broker)

@@ -60,6 +60,11 @@ bool broker_is_suspending(const struct broker *broker);
 void broker_end(struct broker *broker);
 uint64_t broker_unsent(const struct broker *broker);
 
+/* What the application says of itself since the consumers of the start have subscribed; NULL: they have not. And whether it
+ * is known since then, or before, that the session is up or cannot be yet. */
+const char *broker_summary(const struct broker *broker);
+bool broker_knows_session(const struct broker *broker);
+
 /* Does what the application asks for until it says kind (MESSAGE_STARTED or MESSAGE_STOPPED) or the time is over.
  * MESSAGE_STOPPED ends every wait. Returns whether kind came. */
 bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds);

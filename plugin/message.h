@@ -35,7 +35,7 @@ enum message_kind {
 	MESSAGE_UNSUBSCRIBE, /* consumer, topic (the filter), sequence */
 	MESSAGE_WATCH,       /* consumer, sequence: it wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
 	MESSAGE_UNWATCH,     /* consumer: no more */
-	MESSAGE_SETTLED,     /* the consumers of the start have subscribed */
+	MESSAGE_SETTLED,     /* the consumers of the start have subscribed; topic: what there is, for the log */
 	MESSAGE_SUSPEND,     /* the broker is to keep what it can: code 0, the application has failed; 1, it ends */
 	MESSAGE_AUTHOR,      /* client, sequence (a fingerprint, see marks.h): who published what the session will bring */
 

@@ -92,7 +92,9 @@ struct plugin {
 	struct heartbeat heartbeat;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
+	char version[VERSION_MAX]; /* Mosquitto's; empty: not known */
 	bool may_refuse_copies;
+	bool has_announced;
 	bool registered[CALLBACK_COUNT];
 	enum stage stage;
 	uint64_t until_ns; /* when the stage ends, or ends at the latest */
@@ -184,10 +186,8 @@ static bool has_predecessor(void)
 
 /* ---- start ---- */
 
-static int look_around(const struct options *options)
+static int look_around(const struct options *options, char version[VERSION_MAX])
 {
-	char version[VERSION_MAX];
-
 	(void)version_ask(VERSION_OF_THIS, version);
 	return surroundings_look(&(struct surroundings){
 			.version = version,
@@ -553,12 +553,29 @@ static void look_at_python(struct plugin *plugin)
 	}
 }
 
+/* Says once what there is, when it is known whether there is a session. */
+static void announce(struct plugin *plugin)
+{
+	const char *summary = broker_summary(plugin->broker), *session = "without a session";
+
+	if (plugin->has_announced || !summary || (plugin->session && !broker_knows_session(plugin->broker))) {
+		return;
+	}
+	if (plugin->session) {
+		session = lanes_has_session(plugin->lanes) ? "session up" : "session down";
+	}
+	plugin->has_announced = true;
+	broker_log(MOSQ_LOG_NOTICE, "%s runs in Mosquitto%s%s, %s: %s", plugin->options->application,
+			*plugin->version ? " " : "", plugin->version, session, summary);
+}
+
 static int on_tick(int event, void *event_data, void *userdata)
 {
 	struct plugin *plugin = userdata;
 	int rc = broker_on_tick(event, event_data, plugin->broker);
 
 	look_at_python(plugin);
+	announce(plugin);
 	sys_tree_tick(plugin->sys_tree);
 	take_leave(plugin);
 	return rc;
@@ -620,6 +637,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		struct mosquitto_opt *lines, int line_count)
 {
 	struct options *options = NULL;
+	char version[VERSION_MAX];
 	struct plugin *plugin;
 	char *error = NULL;
 	int rc;
@@ -630,7 +648,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		free(error);
 		return rc;
 	}
-	rc = look_around(options);
+	rc = look_around(options, version);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		options_free(options);
 		return rc;
@@ -639,6 +657,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
+	memcpy(plugin->version, version, sizeof(version));
 	rc = interpreter_start(&plugin->context);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		plugin_free(plugin);

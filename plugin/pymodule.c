@@ -298,11 +298,16 @@ static PyObject *module_started(PyObject *module, PyObject *unused)
 	return push_control(message_control(MESSAGE_STARTED, 0, 0, 0));
 }
 
-static PyObject *module_settled(PyObject *module, PyObject *unused)
+static PyObject *module_settled(PyObject *module, PyObject *argument)
 {
+	Py_ssize_t length;
+	const char *summary = PyUnicode_AsUTF8AndSize(argument, &length);
+
 	(void)module;
-	(void)unused;
-	return push_control(message_control(MESSAGE_SETTLED, 0, 0, 0));
+	if (!summary) {
+		return NULL;
+	}
+	return push_control(message_new(MESSAGE_SETTLED, summary, (size_t)length, NULL, 0, NULL, 0));
 }
 
 static PyObject *module_suspend(PyObject *module, PyObject *unused)
@@ -440,7 +445,7 @@ static PyMethodDef module_methods[] = {
 	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
-	{"settled", module_settled, METH_NOARGS, "Says that the consumers of the start have subscribed."},
+	{"settled", module_settled, METH_O, "Says that the consumers of the start have subscribed, and what there is."},
 	{"suspend", module_suspend, METH_NOARGS, "Says that the application has failed."},
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
@@ -461,7 +466,8 @@ static int module_execute(PyObject *module)
 	return PyModule_AddIntConstant(module, "LOG_ERR", MOSQ_LOG_ERR) ||
 			PyModule_AddIntConstant(module, "LOG_WARNING", MOSQ_LOG_WARNING) ||
 			PyModule_AddIntConstant(module, "LOG_INFO", MOSQ_LOG_INFO) ||
-			PyModule_AddIntConstant(module, "LOG_DEBUG", MOSQ_LOG_DEBUG);
+			PyModule_AddIntConstant(module, "LOG_DEBUG", MOSQ_LOG_DEBUG) ||
+			PyModule_AddStringConstant(module, "VERSION", MQTTASGI_VERSION);
 }
 
 static PyModuleDef_Slot module_slots[] = {

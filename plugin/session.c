@@ -1045,6 +1045,7 @@ static void try_later(struct session *session, const char *reason)
 				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
 				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
 				where, reason, session->options->advice ? session->options->advice : "", pause / 1000);
+		tell_broker(session, MESSAGE_SESSION, false, 0);
 	} else if (session->failures > 1) {
 		write_log(session, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
 				session->failures, reason, pause / 1000);

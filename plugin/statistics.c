@@ -38,6 +38,7 @@ static const char *const names[STATISTICS_COUNT] = {
 	[STATISTICS_SESSION] = "session/state",
 	[STATISTICS_WAKE_UPS] = "wake_ups",
 	[STATISTICS_MEMORY] = "memory",
+	[STATISTICS_TIME] = "time",
 	[STATISTICS_UPTIME] = "uptime",
 };
 

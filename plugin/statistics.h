@@ -36,6 +36,7 @@ enum statistic {
 	STATISTICS_SESSION,                /* an enum statistics_session */
 	STATISTICS_WAKE_UPS,               /* signals to the broker thread */
 	STATISTICS_MEMORY,                 /* bytes of the broker's process that are in memory; 0: not known */
+	STATISTICS_TIME,                   /* when they were published: seconds since 1970 */
 	STATISTICS_UPTIME,                 /* seconds since the plugin's start; the last, so it ends what an interval brings */
 	STATISTICS_COUNT
 };

@@ -15,11 +15,15 @@
 #include "statistics.h"
 #include "wakeup.h"
 
+/* How often at most a state that changes is published without waiting for the interval's end. */
+#define STATES_NS 100000000U
+
 struct sys_tree {
 	struct sys_tree_sources sources;
 	unsigned int interval;  /* 0: none */
 	time_t started_at;
 	time_t next_at;
+	uint64_t states_after_ns; /* not sooner is a change of a state published before its time */
 	struct {
 		bool is_retained;   /* the broker has it, */
 		uint64_t value;     /* with this value */
@@ -104,13 +108,36 @@ static uint64_t resident_bytes(void)
 	return sscanf(text, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+static enum statistics_session state_of_session(const struct sys_tree_sources *sources)
+{
+	if (lanes_has_session(sources->lanes)) {
+		return STATISTICS_SESSION_UP;
+	}
+	return sources->has_session ? STATISTICS_SESSION_DOWN : STATISTICS_SESSION_OFF;
+}
+
+/* Whether something has changed that nobody should have to wait for: the session is up, a consumer runs or has failed. */
+static bool has_changed(struct sys_tree *sys_tree)
+{
+	static const enum statistic states[] = {
+			STATISTICS_SESSION, STATISTICS_RUNNING, STATISTICS_RESTARTING, STATISTICS_FAILED};
+	struct statistics *statistics = sys_tree->sources.statistics;
+	size_t i;
+
+	statistics_set(statistics, STATISTICS_SESSION, state_of_session(&sys_tree->sources));
+	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		if (sys_tree->published[states[i]].value != statistics_get(statistics, states[i])) {
+			return now_ns() >= sys_tree->states_after_ns;
+		}
+	}
+	return false;
+}
+
 /* Refreshes what is no count but a state. */
 static void refresh(struct sys_tree *sys_tree, time_t now)
 {
 	const struct sys_tree_sources *sources = &sys_tree->sources;
 	struct statistics *statistics = sources->statistics;
-	enum statistics_session session = lanes_has_session(sources->lanes) ? STATISTICS_SESSION_UP
-			: sources->has_session ? STATISTICS_SESSION_DOWN : STATISTICS_SESSION_OFF;
 
 	statistics_end_interval(statistics);
 	statistics_set(statistics, STATISTICS_INBOUND_MESSAGES, queue_count(sources->inbound));
@@ -119,9 +146,10 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_set(statistics, STATISTICS_OUTBOUND_BYTES, queue_bytes(sources->outbound));
 	statistics_raise(statistics, STATISTICS_UNMARKED, lanes_missing(sources->lanes));
 	statistics_set(statistics, STATISTICS_UNNAMED, lanes_forgotten(sources->lanes));
-	statistics_set(statistics, STATISTICS_SESSION, session);
+	statistics_set(statistics, STATISTICS_SESSION, state_of_session(sources));
 	statistics_set(statistics, STATISTICS_WAKE_UPS, wakeup_count(sources->wakeup));
 	statistics_set(statistics, STATISTICS_MEMORY, resident_bytes());
+	statistics_set(statistics, STATISTICS_TIME, (uint64_t)time(NULL));
 	statistics_set(statistics, STATISTICS_UPTIME, (uint64_t)(now - sys_tree->started_at));
 }
 
@@ -132,10 +160,16 @@ void sys_tree_tick(struct sys_tree *sys_tree)
 	uint64_t value;
 	time_t now;
 
-	if (sys_tree->interval == 0 || (now = now_s()) < sys_tree->next_at) {
+	if (sys_tree->interval == 0) {
 		return;
 	}
-	sys_tree->next_at = now + (time_t)sys_tree->interval;
+	now = now_s();
+	if (now >= sys_tree->next_at) {
+		sys_tree->next_at = now + (time_t)sys_tree->interval;
+	} else if (!has_changed(sys_tree)) {
+		return;
+	}
+	sys_tree->states_after_ns = now_ns() + STATES_NS;
 	refresh(sys_tree, now);
 	for (which = 0; which < STATISTICS_COUNT; which++) {
 		value = statistics_get(sys_tree->sources.statistics, (enum statistic)which);

@@ -1,5 +1,5 @@
 /* Publishes the statistics below `$SYS/broker/mqttasgi/`, as Mosquitto does its own below `$SYS/broker/`: retained, once per
- * `sys_interval`, only what has changed. Broker thread only.
+ * `sys_interval`, only what has changed; and at once when the session is up or down, or a consumer runs or has failed. Broker thread only.
  *
  * They are no messages of the application's: they are not counted, and consumers that subscribe to them get them as they get
  * all of $SYS, through the session. Mosquitto keeps no $SYS topic over a restart, whoever published it. */

@@ -98,6 +98,8 @@ class Bridge(Protocol):
     LOG_WARNING: int
     LOG_INFO: int
     LOG_DEBUG: int
+    #: The plugin's.
+    VERSION: str
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when take() has something new."""
@@ -153,8 +155,11 @@ class Bridge(Protocol):
         """Lets the broker accept clients."""
         ...
 
-    def settled(self) -> None:
-        """Lets the session fetch what the broker kept: the consumers of the start have subscribed."""
+    def settled(self, summary: str) -> None:
+        """Lets the session fetch what the broker kept: the consumers of the start have subscribed.
+
+        The summary is for the log, once it is known whether there is a session.
+        """
         ...
 
     def suspend(self) -> None:

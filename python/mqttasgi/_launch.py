@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn, Optional
 
-from . import __version__
+from . import __version__, _versions
 from ._configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
 from ._options import Settings, UsageError
 from ._user import become, check_persistence, check_user, make_persistence
@@ -313,6 +313,7 @@ def start(settings: Settings, project: Path) -> NoReturn:
         folder.remove()
         raise
     _warn(settings)
+    _warn_of_versions()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(mosquitto, [mosquitto, "-c", configuration])
@@ -338,6 +339,13 @@ def _warn(settings: Settings) -> None:
             "subscribe; username and password (-U and -P) change that.",
             file=sys.stderr,
         )
+
+
+def _warn_of_versions() -> None:
+    plugin = find_plugin()
+    complaint = _versions.difference(plugin.version, plugin.path) if plugin.version else None
+    if complaint:
+        print(f"mqttasgi: {complaint}", file=sys.stderr)
 
 
 def check(settings: Settings, project: Path) -> bool:

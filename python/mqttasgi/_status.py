@@ -75,6 +75,13 @@ def _bytes_if_known(value: int) -> str:
     return _bytes(value) if value else "unknown"
 
 
+def _as_of(value: int) -> str:
+    """When the values were published, by this machine's clock."""
+    age = int(time.time()) - value
+    clock = time.strftime("%H:%M:%S" if abs(age) < 86400 else "%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return f"{clock}, {_duration(age)} ago" if age >= 0 else clock
+
+
 #: Groups of (what is said, topic's end, how its value is written); plugin/statistics.c has all topics.
 TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...] = (
     (
@@ -124,6 +131,7 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
             ("wake-ups of the broker", "wake_ups", _count),
             ("log lines dropped", "log/dropped", _count),
             ("memory of the broker's process", "memory", _bytes_if_known),
+            ("as of", "time", _as_of),
             ("running for", LAST, _duration),
         ),
     ),

@@ -16,8 +16,8 @@ import time
 from collections import deque
 from typing import Any, Optional, Union
 
+from . import _summary, _versions, children, host, logs
 from . import application as applications
-from . import children, host, logs
 from ._bridge import Bridge, Control, Delivery, Options
 from ._events import (
     add_identifiers,
@@ -676,7 +676,7 @@ class Runtime:
         self._connecting -= 1
         if self._started and not self._connecting and not self._settled:
             self._settled = True
-            self.bridge.settled()
+            self.bridge.settled(_summary.text(self._consumers.values()))
 
     def ended(self, consumer: Consumer) -> None:
         """Forgets a consumer whose application has returned, or restarts one that has raised."""
@@ -905,6 +905,9 @@ def run() -> None:
     bridge: Bridge = _mqttasgi
     options: Options = bridge.options()
     lines = host.prepare(bridge, options)
+    complaint = _versions.difference(bridge.VERSION) or _versions.stranger()
+    if complaint:
+        bridge.log(bridge.LOG_WARNING, complaint)
     loop = lines.loop = host.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
     loop.set_default_executor(LoopExecutor())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -383,3 +384,55 @@ def test_a_client_of_its_own_in_connect(broker: BrokerFactory, tmp_path: Path) -
     assert (
         "The broker lets nobody in before the master consumer's connect() has returned" in failure.value.log
     )
+
+
+def test_what_runs_is_said_in_one_line(broker: BrokerFactory) -> None:
+    started = broker("apps.echo:application", options={"verbosity": 0})
+    started.wait_for_log("apps.echo:application runs in Mosquitto")
+    version = ".".join(map(str, mosquitto_version()))
+    lines = [line for line in started.log().splitlines() if "runs in Mosquitto" in line]
+    assert len(lines) == 1
+    assert re.fullmatch(
+        rf"mqttasgi: apps\.echo:application runs in Mosquitto {re.escape(version)}\S*, session up: "
+        r"1 consumer, 1 filter\. mqttasgi [\d.]+, Python [\d.]+\S*, Django [\d.]+\S*, Channels [\d.]+\S*\.",
+        lines[0],
+    )
+
+
+def test_what_runs_is_said_without_a_session(broker: BrokerFactory) -> None:
+    off = broker("apps.plain:application", options={"session": "off"})
+    off.wait_for_log("runs in Mosquitto .*, without a session: 1 consumer")
+    down = broker("apps.plain:application", options={"port": free_port()})
+    down.wait_for_log("runs in Mosquitto .*, session down: 1 consumer")
+    assert down.log().index("No session with the listener") < down.log().index("session down")
+
+
+@pytest.mark.parametrize("theirs", ["2.0.0", "0.0.1"])
+def test_another_mqttasgi_in_the_environment(broker: BrokerFactory, tmp_path: Path, theirs: str) -> None:
+    """As after `pip install -U mqttasgi`, which takes what PyPI has of this name."""
+    site = tmp_path / "site"
+    (site / "mqttasgi").mkdir(parents=True)
+    (site / "mqttasgi" / "__init__.py").write_text("raise ImportError('the wrong one')\n")
+    (site / "mqttasgi" / ("server.py" if theirs == "2.0.0" else "_bridge.py")).write_text("")
+    information = site / f"mqttasgi-{theirs}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mqttasgi\nVersion: {theirs}\n")
+    started = broker("apps.echo:application", python_path=[site, Path(__file__).parent])
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/x", b"1")
+    assert client.wait_for("out/x").payload == b"1"
+    assert started.log().count(f"{site} has mqttasgi {theirs}") == 1
+
+
+def test_a_package_of_another_version(broker: BrokerFactory, public_folder: Path) -> None:
+    folder = copy_of_everything(public_folder)
+    package = folder / "mqttasgi" / "mqttasgi" / "__init__.py"
+    package.write_text('__version__ = "0.0.1"\n')
+    started = broker(
+        "apps.echo:application",
+        plugin=folder / "mqttasgi_plugin.so",
+        python_path=[folder / "applications"],
+    )
+    log = started.log()
+    assert log.count("is version 0.0.1: install both from one source") == 1

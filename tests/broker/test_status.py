@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,28 @@ def test_values_are_readable() -> None:
     assert re.search(r"to consumers +-\n", table)
     assert re.search(r"memory of the broker's process +unknown\n", table)
     assert re.search(r"\nmore\n  new +12,345\n", table)
+
+
+def test_when_the_values_were_published() -> None:
+    now = int(time.time())
+    assert re.fullmatch(r"\d\d:\d\d:\d\d, 7[0-9] s ago|.*1 min 1[0-9] s ago", _status._as_of(now - 70))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", _status._as_of(now + 3600))  # a clock that goes another way
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d, 2 d 0 h ago", _status._as_of(now - 2 * 86400))
+
+
+def test_the_first_seconds(broker: BrokerFactory, tmp_path: Path) -> None:
+    """What has begun is shown although the interval has not ended."""
+    started = broker("apps.echo:application", lines=["sys_interval 3600"])
+    with Client(started.port) as client:
+        client.subscribe(f"{PREFIX}session/state")
+        while client.wait_for(f"{PREFIX}session/state").payload != b"up":
+            pass
+        client.subscribe(f"{PREFIX}consumers/running")
+        while client.wait_for(f"{PREFIX}consumers/running").payload != b"1":
+            pass
+    table = assert_table(status(tmp_path, *at(started)))
+    assert re.search(r"^  session +up$", table, re.MULTILINE)
+    assert re.search(r"^  as of +\d\d:\d\d:\d\d, ", table, re.MULTILINE)
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

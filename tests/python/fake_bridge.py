@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from typing import Any, Callable, Optional
 
+from mqttasgi import __version__
 from mqttasgi._bridge import Options
 
 
@@ -60,6 +61,7 @@ class FakeBridge:
     """Answers subscriptions at once; what consumers publish is kept in `published`."""
 
     LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG = 8, 4, 1, 16
+    VERSION = __version__
 
     def __init__(self, room: int = 1000) -> None:
         self._readable, self._writable = os.pipe()
@@ -77,6 +79,8 @@ class FakeBridge:
         self.lines: list[tuple[int, str]] = []
         self.has_started = False
         self.settled_calls = 0
+        #: What the last of them said.
+        self.summary = ""
         self.suspend_calls = 0
         self.subscriptions_at_suspend: dict[tuple[int, str], int] = {}
         self.answer_at_once = True
@@ -173,8 +177,9 @@ class FakeBridge:
     def started(self) -> None:
         self.has_started = True
 
-    def settled(self) -> None:
+    def settled(self, summary: str) -> None:
         self.settled_calls += 1
+        self.summary = summary
 
     def suspend(self) -> None:
         self.suspend_calls += 1

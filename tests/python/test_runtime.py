@@ -933,6 +933,7 @@ def may(monkeypatch: pytest.MonkeyPatch) -> dict[Any, asyncio.Future[str]]:
 async def test_a_master_alone_is_settled_once_it_has_connected(bridge: FakeBridge, start: Start) -> None:
     await start(Echo.as_asgi())
     assert (bridge.has_started, bridge.settled_calls) == (True, 1)
+    assert bridge.summary.startswith("1 consumer, 1 filter. mqttasgi ")
     bridge.deliver("in/x", b"1")
     await until(lambda: bool(bridge.published))
     assert bridge.settled_calls == 1

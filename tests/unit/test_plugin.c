@@ -274,6 +274,56 @@ static void test_reload(void **state)
 	stop(userdata);
 }
 
+static void tick(void)
+{
+	size_t i;
+
+	for (i = 0; stub.callbacks[i].event != MOSQ_EVT_TICK; i++) {
+	}
+	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_TICK, NULL, stub.callbacks[i].userdata), MOSQ_ERR_SUCCESS);
+}
+
+static void application_says(enum message_kind kind, const char *text, int code)
+{
+	struct message *message = message_new(kind, text, strlen(text), NULL, 0, NULL, 0);
+
+	message->code = code;
+	queue_push_control(interpreter.context->outbound, message);
+}
+
+/* One line, when there is all that it says. */
+static void test_what_runs_is_said_once(void **state)
+{
+	static const struct {
+		const char *option;
+		int session_codes[3]; /* -1: the end */
+		const char *said;
+	} cases[] = {
+		{"full", {1, 0, -1}, ", session up: 1 consumer."},
+		{"full", {0, 1, -1}, ", session down: 1 consumer."},
+		{"off", {-1}, ", without a session: 1 consumer."},
+	};
+	void *userdata;
+	size_t i, j;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		start("session", cases[i].option, &userdata);
+		tick();
+		assert_int_equal(stub_broker_logged("runs in Mosquitto"), 0);
+		application_says(MESSAGE_SETTLED, "1 consumer.", 0);
+		tick();
+		assert_int_equal(stub_broker_logged("runs in Mosquitto"), cases[i].session_codes[0] < 0);
+		for (j = 0; cases[i].session_codes[j] >= 0; j++) {
+			application_says(MESSAGE_SESSION, "", cases[i].session_codes[j]);
+			tick();
+		}
+		assert_int_equal(stub_broker_logged("package.module:name runs in Mosquitto 2."), 1);
+		assert_int_equal(stub_broker_logged(cases[i].said), 1);
+		stop(userdata);
+	}
+}
+
 static void test_readers_of_properties(void **state)
 {
 	void *library = dlopen("libmosquitto.so.1", RTLD_NOW), *userdata;
@@ -463,6 +513,7 @@ int main(void)
 			cmocka_unit_test_setup(test_what_is_listened_to, set_up),
 			cmocka_unit_test_setup(test_check, set_up),
 			cmocka_unit_test_setup(test_reload, set_up),
+			cmocka_unit_test_setup(test_what_runs_is_said_once, set_up),
 			cmocka_unit_test_setup(test_readers_of_properties, set_up),
 			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
 			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),

@@ -16,6 +16,7 @@
 #include "wakeup.h"
 
 static time_t now;
+static long nanoseconds;
 static bool session_is_up;
 static uint64_t signals;
 static struct statistics *statistics;
@@ -26,7 +27,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
 {
 	(void)clock;
-	*time = (struct timespec){.tv_sec = now};
+	*time = (struct timespec){.tv_sec = now, .tv_nsec = nanoseconds};
 	return 0;
 }
 
@@ -73,6 +74,7 @@ static int set_up(void **state)
 	(void)state;
 	stub_broker_reset();
 	now = 1000;
+	nanoseconds = 0;
 	session_is_up = false;
 	signals = 0;
 	statistics = statistics_new();
@@ -186,6 +188,57 @@ static void test_states(void **state)
 	assert_null(published("handling/p50"));
 }
 
+/* Who looks in the first seconds is not told what was so before anything had begun. */
+static void test_states_are_published_when_they_change(void **state)
+{
+	(void)state;
+	sys_tree_set_interval(sys_tree, 60);
+	(void)tick();
+	assert_string_equal(published("session/state"), "down");
+	assert_string_equal(published("consumers/running"), "0");
+
+	session_is_up = true;
+	statistics_set(statistics, STATISTICS_RUNNING, 3);
+	statistics_add(statistics, STATISTICS_SENT, 1);
+	nanoseconds = 99999999;
+	assert_int_equal(tick(), 0); /* ten times a second, at most */
+	nanoseconds = 100000000;
+	assert_true(tick() >= 3);
+	assert_string_equal(published("session/state"), "up");
+	assert_string_equal(published("consumers/running"), "3");
+	assert_string_equal(published("messages/sent"), "1");
+	nanoseconds = 300000000;
+	statistics_add(statistics, STATISTICS_SENT, 1); /* no state */
+	assert_int_equal(tick(), 0);
+
+	statistics_set(statistics, STATISTICS_RUNNING, 2);
+	statistics_set(statistics, STATISTICS_RESTARTING, 1);
+	(void)tick();
+	assert_string_equal(published("consumers/restarting"), "1");
+	now++;
+	statistics_set(statistics, STATISTICS_RESTARTING, 0);
+	statistics_set(statistics, STATISTICS_FAILED, 1);
+	(void)tick();
+	assert_string_equal(published("consumers/failed"), "1");
+	assert_string_equal(published("uptime"), "1");
+	/* The interval goes on as it was. */
+	now += 58;
+	assert_int_equal(tick(), 0);
+	now++;
+	(void)tick();
+	assert_string_equal(published("uptime"), "60");
+}
+
+static void test_when_it_was(void **state)
+{
+	time_t before = time(NULL);
+
+	(void)state;
+	sys_tree_set_interval(sys_tree, 60);
+	(void)tick();
+	assert_in_range(strtoull(published("time"), NULL, 10), (uintmax_t)before, (uintmax_t)time(NULL));
+}
+
 static void test_without_a_session(void **state)
 {
 	(void)state;
@@ -256,6 +309,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_all_at_first_then_changes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_states, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_states_are_published_when_they_change, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_when_it_was, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_without_a_session, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_the_interval_changes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_the_broker_did_not_take_comes_the_next_time, set_up, tear_down),

@@ -1,0 +1,116 @@
+"""Which versions are at work, and the line about what runs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import mqttasgi
+from mqttasgi import _launch, _summary, _versions
+
+
+@dataclass
+class Running:
+    name: str
+    instance_type: str = "worker"
+    subscriptions: dict[str, int] = field(default_factory=dict)
+
+
+def install(folder: Path, version: str, *files: str) -> None:
+    """Puts a package called mqttasgi into a folder, with these files."""
+    information = folder / f"mqttasgi-{version}.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mqttasgi\nVersion: {version}\n")
+    (folder / "mqttasgi").mkdir()
+    for name in files:
+        (folder / "mqttasgi" / name).write_text("")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder where packages are looked for."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    return tmp_path
+
+
+def test_a_plugin_of_the_same_version() -> None:
+    assert _versions.difference(mqttasgi.__version__) is None
+
+
+def test_a_plugin_of_another_version() -> None:
+    complaint = _versions.difference("0.0.1", "/usr/lib/mqttasgi_plugin.so")
+    assert complaint is not None
+    assert complaint.startswith(
+        "The plugin /usr/lib/mqttasgi_plugin.so is version 0.0.1, and the Python package"
+    )
+    assert f"is version {mqttasgi.__version__}" in complaint
+
+
+def test_no_other_package(site: Path) -> None:
+    assert _versions.stranger() is None
+    install(site, mqttasgi.__version__, "_bridge.py")
+    assert _versions.stranger() is None
+
+
+def test_another_program_of_this_name(site: Path) -> None:
+    install(site, "2.0.0", "server.py")
+    complaint = _versions.stranger()
+    assert complaint is not None
+    assert complaint.startswith(f"{site} has mqttasgi 2.0.0, another program of this name")
+    assert "pip install --force-reinstall" in complaint
+
+
+def test_this_package_in_another_version(site: Path) -> None:
+    install(site, "0.0.1", "_bridge.py")
+    complaint = _versions.stranger()
+    assert complaint is not None
+    assert complaint.startswith(f"{site} has mqttasgi 0.0.1, and the plugin brings {mqttasgi.__version__}")
+
+
+def test_packages_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**arguments: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(_versions.metadata, "distributions", fails)
+    assert _versions.stranger() is None
+
+
+def test_what_runs() -> None:
+    text = _summary.text([Running("apps.echo:application", "master", {"in/#": 1})])
+    assert text.startswith(f"1 consumer, 1 filter. mqttasgi {mqttasgi.__version__}, Python ")
+    assert platform.python_version() in text and text.endswith(".")
+
+
+def test_who_runs() -> None:
+    workers = [Running("apps.Room", "worker", {"room/#": 1, "all": 0})] * 3
+    workers += [Running(f"apps.Other{number}", "worker", {f"{number}": 1}) for number in range(6)]
+    text = _summary.text([Running("apps:application", "master"), *workers])
+    assert text.startswith(
+        "10 consumers (the master, 3 apps.Room, 1 apps.Other0, 1 apps.Other1, 1 apps.Other2, 1 apps.Other3 and 2 "
+        "more), 8 filters. "
+    )
+
+
+def test_a_name_of_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django", object())
+    text = _summary.text([Running("a:b", "master"), Running("\udcff")])
+    assert "1 ?" in text and "Django" not in text
+
+
+def test_the_command_beside_another_plugin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _launch.Plugin("/usr/lib/mqttasgi_plugin.so", "0.0.1", "3.9.2")
+    monkeypatch.setattr(_launch, "find_plugin", lambda: found)
+    _launch._warn_of_versions()
+    said = capsys.readouterr().err
+    assert said.startswith("mqttasgi: The plugin /usr/lib/mqttasgi_plugin.so is version 0.0.1")
+    assert said.count("\n") == 1
+    for version in (mqttasgi.__version__, None):
+        found = _launch.Plugin("/usr/lib/mqttasgi_plugin.so", version, None)
+        _launch._warn_of_versions()
+    assert capsys.readouterr().err == ""
