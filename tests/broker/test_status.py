@@ -110,10 +110,10 @@ def test_the_first_seconds(broker: BrokerFactory, tmp_path: Path) -> None:
     started = broker("apps.echo:application", lines=["sys_interval 3600"])
     with Client(started.port) as client:
         client.subscribe(f"{PREFIX}session/state")
-        while client.wait_for(f"{PREFIX}session/state").payload != b"up":
+        while client.wait_for(f"{PREFIX}session/state", 20).payload != b"up":
             pass
         client.subscribe(f"{PREFIX}consumers/running")
-        while client.wait_for(f"{PREFIX}consumers/running").payload != b"1":
+        while client.wait_for(f"{PREFIX}consumers/running", 20).payload != b"1":
             pass
     table = assert_table(status(tmp_path, *at(started)))
     assert re.search(r"^  session +up$", table, re.MULTILINE)
