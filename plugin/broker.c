@@ -738,7 +738,7 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	if (!queue_is_empty(broker->outbound)) {
 		has_done |= drain_portion(broker) > 0;
 	}
-	is_awake = !queue_is_empty(broker->outbound) || lanes_owes_fence(broker->lanes);
+	is_awake = !queue_is_empty(broker->outbound);
 	if (is_awake || (has_done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}

@@ -138,7 +138,7 @@ static bool has_enough_fences(const struct lanes *lanes)
 static void send_fence(struct lanes *lanes)
 {
 	if (has_enough_fences(lanes)) {
-		return; /* the next tick sends it, for all that comes until then */
+		return; /* a tick sends it later, for all that comes until then: what the session has read brings one */
 	}
 	lanes->fenced = lanes->hold;
 	lanes->fenced_at = now_s();
@@ -374,11 +374,6 @@ bool lanes_tick(struct lanes *lanes)
 	lanes->published_count = 0;
 	lanes->published_next = 0;
 	return owes && lanes->hold == lanes->fenced;
-}
-
-bool lanes_owes_fence(const struct lanes *lanes)
-{
-	return lanes->hold != lanes->fenced && queue_controls(lanes->inbound) < CONTROLS_MAX;
 }
 
 void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late)

@@ -65,9 +65,6 @@ void lanes_next_message(struct lanes *lanes);
 /* The broker has come to its TICK. Returns whether something was published. */
 bool lanes_tick(struct lanes *lanes);
 
-/* Whether the next TICK should come soon: there is something to publish, and the session is about to be ready for it. */
-bool lanes_owes_fence(const struct lanes *lanes);
-
 /* Consumers are about to be told that a client is gone: not before they have what it published, which may be with the
  * session. connection is compared only. is_late: what was published since the last TICK may have been sent before this (on
  * Mosquitto 2.1 some clients are found to be gone between that and the TICK). */
