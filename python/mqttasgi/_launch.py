@@ -394,6 +394,8 @@ def _check_in_broker(settings: Settings, mosquitto: str, configuration: str) -> 
     ran = _run([mosquitto, "-c", configuration])
     good = "Check passed:" in ran.stdout
     _report(good, f"application {settings.application}, imported by Mosquitto {version}", ran.stdout)
+    for sentence in re.findall(r"mqttasgi\.databases: (.*)", ran.stdout) if good else ():
+        print(f"{'note':<8}{sentence}")
     return good
 
 

@@ -16,6 +16,7 @@ import threading
 import traceback
 from typing import Any, Callable, Optional
 
+from . import _advice
 from ._bridge import Bridge
 from .lines import Lines, Source, say, source
 
@@ -116,12 +117,16 @@ def report(
     topic: Optional[str] = None,
     lines: Optional[Lines] = None,
 ) -> None:
-    """Writes an error with its traceback to the broker's log, and gives it to `logging`.
+    """Writes an error with its traceback to the broker's log, and gives it to `logging`; where there is
+    something to do about it that everybody should know, a sentence says that before the traceback.
 
     The record has `exc_info`, and as its attributes the name of the `consumer`, its `app_id` and the `topic`
     of the message, each None where there is none. `lines` bounds what is written of errors that may come at
     any rate. Any thread; raises nothing.
     """
+    advice = _advice.about(error)
+    if advice is not None:
+        text += f" {advice}" if text.endswith(":") else f"\n{advice}"
     written = [*text.splitlines(), *(error_lines(error) if error is not None else ())]
     if lines is not None:
         lines.say(bridge.LOG_ERR, written, whose)

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import Any, Optional, Union
 
-from . import _summary, _versions, children, host, logs
+from . import _advice, _summary, _versions, children, host, logs
 from . import application as applications
 from ._bridge import Bridge, Control, Delivery, Options
 from ._events import (
@@ -923,6 +923,8 @@ def run() -> None:
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
     logs.keep_loggers()
+    if application is not None:
+        _advice.look_at_databases(options["check"])
     if application is not None and options["check"]:
         bridge.started()
     elif application is not None:

@@ -58,6 +58,46 @@ def test_the_orm_in_threads_after_an_error(broker: BrokerFactory, database: Path
     assert client.wait_for("broken", timeout=30).payload == b"0"
 
 
+def test_errors_begin_with_what_to_do(broker: BrokerFactory, database: Path) -> None:
+    """Which consumer, which topic, what to do; the traceback comes after that."""
+    started = broker(
+        "apps.orm:application",
+        environment={"TEST_DATABASE": str(database)},
+        expect_traceback="SynchronousOnlyOperation",
+    )
+    started.client().publish("group/direct", b"", qos=1)
+    started.wait_for_log(
+        r"Consumer apps\.orm:application \(master, app_id 0\) ended with an error handling a message on topic "
+        r"'group/direct': The ORM was called from async code\. Use "
+    )
+
+
+def test_migrations_that_are_missing_are_said_at_start(broker: BrokerFactory, tmp_path: Path) -> None:
+    file = tmp_path / "empty.sqlite3"
+    file.touch()
+    started = broker(
+        "apps.orm:application", environment={"TEST_DATABASE": str(file)}, expect_traceback="in acreate"
+    )
+    started.wait_for_log(
+        r"Database 'default' lacks \d+ migrations \(auth, contenttypes\)\. Apply them: .* migrate"
+    )
+    started.client().publish("group/async", "a", qos=1)
+    started.wait_for_log(
+        r"handling a message on topic 'group/async': The database lacks a table \(no such table: auth_group\)\. "
+        r"Apply the migrations: .* migrate"
+    )
+
+
+def test_a_database_that_is_complete_is_not_spoken_of(broker: BrokerFactory, database: Path) -> None:
+    started = broker("apps.orm:application", environment={"TEST_DATABASE": str(database)})
+    client = started.client()
+    client.subscribe("groups", qos=1)
+    client.publish("group/async", "a", qos=1)
+    client.wait_for("groups")
+    assert "migration" not in started.log()
+    assert "SQLite database" not in started.log()
+
+
 def test_the_orm_in_a_sync_consumer(broker: BrokerFactory, database: Path) -> None:
     client = broker("apps.sync:application", environment={"TEST_DATABASE": str(database)}).client()
     client.subscribe("group/count", qos=1)

@@ -213,6 +213,42 @@ def test_a_folder_that_user_mosquitto_may_not_read_is_named(
     assert "mosquitto" in log
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_database_that_user_mosquitto_may_not_write_is_named(
+    broker: BrokerFactory, public_folder: Path
+) -> None:
+    """At start; and when a message comes, before the traceback."""
+    folder = copy_of_everything(public_folder)
+    environment = readable_virtualenv(public_folder)
+    data = folder / "data"
+    data.mkdir()
+    file = data / "db.sqlite3"
+    variables = {"TEST_DATABASE": str(file), "DJANGO_SETTINGS_MODULE": "apps.django_settings"}
+    subprocess.run(
+        [environment / "bin" / "python3", "-m", "django", "migrate", "--verbosity", "0"],
+        check=True,
+        timeout=60,
+        env={**os.environ, **variables, "PYTHONPATH": str(folder / "applications")},
+    )
+    started = broker(
+        "apps.orm:application",
+        plugin=folder / "mqttasgi_plugin.so",
+        python_path=[folder / "applications"],
+        options={"virtualenv": environment},
+        environment=variables,
+        user="mosquitto",
+        expect_traceback="in acreate",
+    )
+    sentence = (
+        rf"The SQLite database {file} \(DATABASES\['default'\]\) cannot be written: user mosquitto must be able to "
+        rf"write both the file and its folder, .*: sudo chown mosquitto {data} {file}"
+    )
+    started.wait_for_log(sentence)
+    since = len(started.log())
+    started.client().publish("group/async", "a", qos=1)
+    started.wait_for_log(f"handling a message on topic 'group/async': {sentence}", since=since)
+
+
 def test_two_plugin_lines_are_refused(broker: BrokerFactory) -> None:
     """per_listener_settings calls the plugin once for each listener; there is one Python."""
     line = [f"plugin {plugin_path()}", "plugin_opt_application apps.plain:application"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.broker import finish_all
-from support.command import Command, command_environment, run_command
+from support.command import Command, as_root, command_environment, run_command
+from support.processes import free_port
 
 
 @pytest.fixture
@@ -30,6 +31,16 @@ def run(house: Path, *words: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_database_that_is_still_missing_is_named(house: Path) -> None:
+    words = [*as_root(), "--check", "-H", "127.0.0.1", "-p", str(free_port())]
+    done = run_command(*words, folder=house)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note    Database 'default' lacks 1 migration (house). Apply it: " in done.stdout
+    assert f"{house}/manage.py migrate\n" in done.stdout
+    run(house, "manage.py", "migrate")
+    assert "note" not in run_command(*words, folder=house).stdout
 
 
 def test_its_test_passes(house: Path) -> None:

@@ -31,6 +31,8 @@ class Rows(MqttConsumer):
             found = [await asyncio.to_thread(finds_a_broken_connection) for _ in range(100)]
             await self.publish("broken", str(sum(found)))
             return
+        if mqtt_message["topic"] == "group/direct":
+            Group.objects.count()
         name = mqtt_message["payload"].decode()
         if mqtt_message["topic"] == "group/async":
             await Group.objects.acreate(name=name)
