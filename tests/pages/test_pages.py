@@ -335,3 +335,23 @@ HUB = [
 
 def test_hub(reader: Reader) -> None:
     follow("docs/examples/hub/README.md", HUB, reader)
+
+
+# ---- what `mqttasgi startproject` makes ----
+
+
+def test_startproject(reader: Reader) -> None:
+    machine = reader.machine
+    machine.run(f"cd /home/{USER}\n. {SITE}/venv/bin/activate\nmqttasgi startproject house\ncd house")
+    page = (machine.root / f"home/{USER}/house/README.md").read_text()
+    lines = [line.strip().partition(" #")[0].strip() for line in page.splitlines() if line.startswith("    ")]
+    activated = f". {SITE}/venv/bin/activate\n"
+    migrate, start, watch, publish, test = lines
+    machine.run(activated + migrate)
+    broker = machine.open_terminal(activated + start)
+    broker.wait_for(IS_UP, 60)
+    reader.terminals = {"broker": broker}
+    keep_open("averages")(reader, watch)
+    paste_and_see("averages", "averages/hall 20.5")(reader, publish)
+    close("averages", "broker")(reader, "")
+    assert "1 passed" in machine.run(activated + test, 300)
