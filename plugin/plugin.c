@@ -24,7 +24,6 @@
 #include "lanes.h"
 #include "message.h"
 #include "mosquitto_api.h"
-#include "mqtt_client.h"
 #include "options.h"
 #include "properties.h"
 #include "queue.h"
@@ -243,11 +242,8 @@ static int use_settings(struct options *options, bool *ret_can_be)
 	return rc;
 }
 
-/* Returns whether the broker may start: without a session it can, but not with one that the options describe and nobody
- * can make. */
 static int make_session(struct plugin *plugin)
 {
-	struct text error = {0};
 	bool can_be;
 	int rc = use_settings(plugin->options, &can_be);
 
@@ -258,19 +254,12 @@ static int make_session(struct plugin *plugin)
 	if (!can_be) {
 		return MOSQ_ERR_SUCCESS;
 	}
-	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session, &error);
-	if (rc == MOSQ_ERR_NOT_FOUND) {
-		broker_log(MOSQ_LOG_WARNING,
-				"No session: %s. Consumers hear what clients publish, but no retained messages, last wills, $SYS topics and "
-				"shared subscriptions. plugin_opt_session off goes without and without this line.",
-				error.data ? error.data : "no memory");
-		rc = MOSQ_ERR_SUCCESS;
-	} else if (rc != MOSQ_ERR_SUCCESS) {
-		broker_log(MOSQ_LOG_ERR, "%s", error.data ? error.data : "No memory for the session.");
-	} else {
+	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session);
+	if (rc == MOSQ_ERR_SUCCESS) {
 		plugin->may_refuse_copies = broker_is_2_1() && !has_predecessor();
+	} else {
+		broker_log(MOSQ_LOG_ERR, "No memory for the session.");
 	}
-	text_free(&error);
 	return rc;
 }
 
@@ -300,16 +289,20 @@ static int make_queues(struct plugin *plugin)
 	return plugin->inbound && plugin->outbound ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NOMEM;
 }
 
-/* The broker's own functions for reading properties where it has them, else those of the client library. */
+/* The broker's own functions for reading properties where it has them, else those of the client library. That is opened as
+ * any other, not with RTLD_DEEPBIND: with that it would call glibc's malloc(), and what it returns would go to the free() of
+ * an allocator that somebody has preloaded. */
 static void find_properties_reader(struct plugin *plugin)
 {
 	struct properties_reader reader;
-	struct text error = {0};
-	void *library = RTLD_DEFAULT;
-	bool found = properties_find_reader(&reader, library);
+	const char *error = NULL;
+	void *library;
+	bool found = properties_find_reader(&reader, RTLD_DEFAULT);
 
-	if (!found && (library = mqtt_client_library(&error))) {
-		found = properties_find_reader(&reader, library);
+	if (!found) {
+		library = dlopen("libmosquitto.so.1", RTLD_NOW | RTLD_LOCAL);
+		error = library ? NULL : dlerror();
+		found = library && properties_find_reader(&reader, library);
 	}
 	if (found && properties_reader_agrees(&reader)) {
 		broker_read_properties(plugin->broker, &reader);
@@ -318,9 +311,8 @@ static void find_properties_reader(struct plugin *plugin)
 		broker_log(MOSQ_LOG_WARNING,
 				"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
 				"library to read them; install libmosquitto1 in the version of the broker.",
-				error.data ? error.data : "the client library libmosquitto.so.1 is of another version than the broker");
+				error ? error : "the client library libmosquitto.so.1 is of another version than the broker");
 	}
-	text_free(&error);
 }
 
 static struct sys_tree *make_sys_tree(const struct plugin *plugin)

@@ -20,17 +20,16 @@
 #include "authors.h"
 #include "client.h"
 #include "clock.h"
+#include "connection.h"
 #include "fingerprint.h"
 #include "hash.h"
 #include "kept.h"
 #include "marks.h"
 #include "message.h"
 #include "mosquitto_api.h"
-#include "mqtt_client.h"
 #include "options.h"
 #include "queue.h"
 #include "table.h"
-#include "text.h"
 #include "thread.h"
 #include "topics.h"
 
@@ -66,6 +65,8 @@
 #define NAP_MS 1
 /* How long nothing may happen before the connection is looked after. */
 #define IDLE_MS 5000
+/* The same while it connects, when the next of a name's addresses may have its turn. */
+#define CONNECTING_MS 200
 /* How long copies of what the application had before it failed are waited for. */
 #define SUSPEND_MS 200U
 /* How long the inbound queue may have no room before consumers need not keep anything back any more. */
@@ -143,7 +144,7 @@ struct session {
 	bool runs;
 
 	/* the rest is the thread's */
-	struct mqtt_client *client;
+	struct connection *connection;
 	enum state state;
 	uint64_t deadline;  /* of CONNECTING */
 	uint64_t suspends_at;
@@ -487,7 +488,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 	size_t length = strlen(name);
 	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
 	uint64_t hash = hash_text(name);
-	uint32_t step = 0, id = (uint32_t)(stable_hash(name) % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
+	uint32_t step = 0, id = (uint32_t)(stable_hash(name) % CONNECTION_SUBSCRIPTION_MAX) + 1;
 
 	if (!filter) {
 		return NULL;
@@ -497,7 +498,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 	/* Made from the name: messages that the broker kept over a restart have the identifier of then. Names made up to have one
 	 * in common must not make the search for another long, so where that is nobody can foresee. */
 	while (filter_of_id(session, id)) {
-		id = (uint32_t)((id + (hash >> 32) + step++) % MQTT_CLIENT_SUBSCRIPTION_MAX) + 1;
+		id = (uint32_t)((id + (hash >> 32) + step++) % CONNECTION_SUBSCRIPTION_MAX) + 1;
 	}
 	filter->id = id;
 	filter->by_name.hash = hash;
@@ -650,12 +651,12 @@ static void open_gates(struct session *session, uint64_t number)
 
 /* ---- messages ---- */
 
-static struct message *make_message(struct session *session, const struct mqtt_client_message *event,
+static struct message *make_message(struct session *session, const struct connection_message *event,
 		const struct recipient *recipients, size_t count)
 {
 	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
 			event->properties, event->properties_length};
-	struct message *message = event->is_incomplete ? NULL : message_publish(&content, recipients, count);
+	struct message *message = message_publish(&content, recipients, count);
 
 	if (!message) {
 		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
@@ -678,7 +679,7 @@ static void deliver(struct session *session, struct message *message)
 	}
 }
 
-static uint64_t fingerprint(const struct session *session, const struct mqtt_client_message *event)
+static uint64_t fingerprint(const struct session *session, const struct connection_message *event)
 {
 	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
 			event->properties, event->properties_length};
@@ -687,7 +688,7 @@ static uint64_t fingerprint(const struct session *session, const struct mqtt_cli
 }
 
 /* copies: what the message may be, as it was published. */
-static void deliver_to_subscribers(struct session *session, const struct mqtt_client_message *event,
+static void deliver_to_subscribers(struct session *session, const struct connection_message *event,
 		const struct fingerprint_copies *copies)
 {
 	struct client *author = authors_take(session->authors, copies->values, copies->count, now_ms());
@@ -707,7 +708,7 @@ static void deliver_to_subscribers(struct session *session, const struct mqtt_cl
 
 /* Only to those that subscribed just now; others had it long ago. */
 static void deliver_retained(
-		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
+		struct session *session, const struct connection_message *event, const struct filter *filter)
 {
 	struct message *message;
 	size_t count = 0, i;
@@ -737,7 +738,7 @@ static void deliver_retained(
 	deliver(session, message);
 }
 
-static void deliver_shared(struct session *session, struct filter *filter, const struct mqtt_client_message *event)
+static void deliver_shared(struct session *session, struct filter *filter, const struct connection_message *event)
 {
 	const struct recipient *recipients;
 	size_t count;
@@ -751,7 +752,7 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 /* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
  * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
  * for the longest time, so that a new one does not come between the copies of a QoS 2 message. */
-static bool is_authoritative(struct session *session, const struct mqtt_client_message *event)
+static bool is_authoritative(struct session *session, const struct connection_message *event)
 {
 	const struct recipient *matches;
 	const struct filter *best = NULL, *filter;
@@ -777,7 +778,7 @@ static bool is_authoritative(struct session *session, const struct mqtt_client_m
 
 /* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
  * force. */
-static void keep(struct session *session, const struct mqtt_client_message *event)
+static void keep(struct session *session, const struct connection_message *event)
 {
 	uint64_t hash = fingerprint(session, event);
 	struct message *message = kept_find(session->kept, hash, event->subscription);
@@ -814,7 +815,7 @@ static void deliver_kept(struct session *session)
 	uint64_t hash;
 
 	while ((message = kept_take(session->kept, &hash))) {
-		const struct mqtt_client_message event = {
+		const struct connection_message event = {
 			.topic = message->topic,
 			.payload = message->payload,
 			.payload_length = message->payload_length,
@@ -843,7 +844,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 
 	filter->leaves = !is_served(filter);
 	if (filter->leaves) {
-		filter->packet = mqtt_client_unsubscribe(session->client, filter->name);
+		filter->packet = connection_unsubscribe(session->connection, filter->name);
 		return filter->packet >= 0;
 	}
 	for (i = 0; i < filter->fetching.count; i++) {
@@ -858,8 +859,8 @@ static bool send_filter(struct session *session, struct filter *filter)
 	filter->known_qos = wanted_qos(session, filter);
 	filter->known_flags = session->flags;
 	filter->is_known = true;
-	filter->packet = mqtt_client_subscribe(
-			session->client, filter->name, filter->known_qos, filter->id, fetches, filter->known_flags);
+	filter->packet = connection_subscribe(
+			session->connection, filter->name, filter->known_qos, filter->id, fetches, filter->known_flags);
 	return filter->packet >= 0;
 }
 
@@ -1091,7 +1092,7 @@ static void break_off(struct session *session, const char *reason)
 
 	/* It may be the client's own, which the next call overwrites. */
 	(void)snprintf(copy, sizeof(copy), "%s", reason);
-	mqtt_client_disconnect(session->client, false);
+	connection_disconnect(session->connection, false);
 	take_commands(session); /* the broker thread's word came before the end of the connection */
 	if (session->is_taken) {
 		give_way(session);
@@ -1113,8 +1114,8 @@ static void connect_now(struct session *session)
 	}
 	session->refused = false;
 	session->starts_over = false;
-	if (!mqtt_client_connect(session->client, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
-		try_later(session, mqtt_client_reason(session->client));
+	if (!connection_connect(session->connection, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
+		try_later(session, connection_reason(session->connection));
 		return;
 	}
 	session->state = CONNECTING;
@@ -1155,6 +1156,7 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 static void on_proved(struct session *session)
 {
 	session->state = RUNNING;
+	connection_caught_up(session->connection);
 	/* Of what was released while the connection was lost all copies have come. */
 	session->late_place = marks_place(session->late_marks);
 	session->late_until = now_ms() + LATE_MS;
@@ -1224,7 +1226,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	}
 }
 
-static uint64_t number_in(const struct mqtt_client_message *event)
+static uint64_t number_in(const struct connection_message *event)
 {
 	char digits[24] = "";
 
@@ -1378,7 +1380,7 @@ static void suspend(struct session *session)
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
-	mqtt_client_disconnect(session->client, false);
+	connection_disconnect(session->connection, false);
 	break_round(session);
 	tell_is_up(session, false);
 	session->state = SUSPENDED;
@@ -1485,7 +1487,7 @@ static bool may_be_upgraded(const struct session *session)
 }
 
 static void on_live(
-		struct session *session, const struct mqtt_client_message *event, const struct filter *filter)
+		struct session *session, const struct connection_message *event, const struct filter *filter)
 {
 	struct fingerprint_copies copies, lower = {.count = 0};
 	bool is_lowered;
@@ -1519,7 +1521,7 @@ static void on_live(
 	deliver_to_subscribers(session, event, &copies);
 }
 
-static void on_message(void *userdata, const struct mqtt_client_message *event)
+static void on_message(void *userdata, const struct connection_message *event)
 {
 	struct session *session = userdata;
 	struct filter *filter;
@@ -1549,7 +1551,7 @@ static void on_message(void *userdata, const struct mqtt_client_message *event)
 	}
 }
 
-static const struct mqtt_client_events events = {
+static const struct connection_events events = {
 	.connected = on_connected,
 	.acknowledged = on_acknowledged,
 	.message = on_message,
@@ -1621,17 +1623,29 @@ static void watch_clock(struct session *session, uint64_t now)
 	}
 }
 
+/* While there is no room for what came, nothing more is read; but the connection is kept alive. */
+static unsigned int packets_to_read(const struct session *session)
+{
+	return session->stalled.first ? 0 : session->suspends ? 1 : READ_MAX;
+}
+
 static void use_connection(struct session *session)
 {
-	bool ok = mqtt_client_handle(session->client, session->suspends ? 1 : READ_MAX);
+	bool ok = connection_handle(session->connection, packets_to_read(session));
 
 	if (session->refused || !ok) {
-		break_off(session, mqtt_client_reason(session->client));
+		break_off(session, connection_reason(session->connection));
 	} else if (session->starts_over) {
-		mqtt_client_disconnect(session->client, true);
+		connection_disconnect(session->connection, true);
 		session->state = WAITING;
 		session->retry_at = 0;
 	}
+}
+
+static bool uses_connection(const struct session *session)
+{
+	return (session->state == CONNECTING || session->state == PROVING || session->state == RUNNING) &&
+			connection_socket(session->connection) >= 0;
 }
 
 static int poll_timeout(const struct session *session, uint64_t now)
@@ -1639,8 +1653,11 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->stalled.first) {
 		return 1;
 	}
+	if (uses_connection(session) && connection_has_more(session->connection)) {
+		return 0;
+	}
 	if (session->state == CONNECTING) {
-		return 20; /* the TLS handshake has no event of its own for what waits to be written */
+		return CONNECTING_MS;
 	}
 	if (session->state == WAITING && session->started_at && session->retry_at > now) {
 		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
@@ -1661,14 +1678,6 @@ static bool naps(const struct session *session)
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
 	return session->brought_copies && !session->brought_more && session->state == RUNNING &&
 			session->options->cleansession && !session->round && session->fence_passed == session->fence;
-}
-
-static bool may_read(const struct session *session)
-{
-	bool reads = session->state == PROVING || session->state == RUNNING;
-
-	return (session->state == CONNECTING || (reads && !session->stalled.first)) &&
-			mqtt_client_socket(session->client) >= 0;
 }
 
 static void *session_thread(void *argument)
@@ -1695,13 +1704,13 @@ static void *session_thread(void *argument)
 			relieve(session, now_ms());
 		}
 		watch_clock(session, now_ms());
-		polled[1].fd = may_read(session) ? mqtt_client_socket(session->client) : -1;
+		polled[1].fd = uses_connection(session) && packets_to_read(session) ? connection_socket(session->connection) : -1;
 		polled[1].events = POLLIN;
-		if (polled[1].fd >= 0 && mqtt_client_wants_to_write(session->client)) {
+		if (polled[1].fd >= 0 && connection_wants_to_write(session->connection)) {
 			polled[1].events |= POLLOUT;
 		}
 		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
-		if (polled[1].fd >= 0) {
+		if (uses_connection(session)) {
 			session->brought_copies = false;
 			session->brought_more = false;
 			use_connection(session);
@@ -1727,11 +1736,10 @@ static void notify_session(void *userdata)
 /* ---- for the broker thread ---- */
 
 int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
-		struct session **ret_session, struct text *error)
+		struct session **ret_session)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	int ends[2];
-	int rc = MOSQ_ERR_NOMEM;
 
 	if (!session) {
 		return MOSQ_ERR_NOMEM;
@@ -1761,8 +1769,8 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 			!session->in_force) {
 		goto fail;
 	}
-	rc = mqtt_client_new(options, &events, session, &session->client, error);
-	if (rc) {
+	session->connection = connection_new(options, &events, session);
+	if (!session->connection) {
 		goto fail;
 	}
 	/* Fences of an earlier process that the broker kept for this client id have other numbers. */
@@ -1772,7 +1780,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	return MOSQ_ERR_SUCCESS;
 fail:
 	session_free(session);
-	return rc;
+	return MOSQ_ERR_NOMEM;
 }
 
 static void free_each(struct session *session, struct filter *filter)
@@ -1788,9 +1796,7 @@ void session_free(struct session *session)
 	if (!session) {
 		return;
 	}
-	if (session->client) {
-		mqtt_client_free(session->client);
-	}
+	connection_free(session->connection);
 	for_each_filter(session, free_each);
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);

@@ -6,10 +6,8 @@
  *
  * Three things keep the two lanes from getting into each other's way:
  * - marks (marks.h) tell the copies of what went the direct lane from what comes only here;
- * - a fence is a message that the broker thread sends to the session's client id, with QoS 2: when it has come, everything
- *   that the broker sent before has, QoS 2 messages too, which come with their PUBREL, behind what was sent after them. A
- *   gate is the same with QoS 1, sent before the fence of that number: what comes between the two was sent after both,
- *   and waits for the fence, unless it is QoS 2;
+ * - a fence is a message that the broker thread sends to the session's client id: when it has come, everything that the broker
+ *   sent before has;
  * - between MESSAGE_HOLD and MESSAGE_RELEASE the consumer (0: all of them) keeps back what comes the direct lane, because
  *   something older is on its way through the session. Code of a consumer's hold: 1 when it had subscribed to the filter
  *   before. Code of everybody's: the number of the hold; its release lets go what was kept back since that hold or an
@@ -26,7 +24,6 @@ struct message;
 struct options;
 struct queue;
 struct session;
-struct text;
 
 /* Where fences and gates are published, to the session's client id alone; the payload is the number, in decimal. */
 #define SESSION_FENCE_TOPIC "$mqttasgi/fence"
@@ -38,10 +35,9 @@ struct text;
 
 /* Prepares a session; the broker thread calls this at start. Borrows all, which must outlive it; inbound_fd is what the
  * inbound queue's notify writes to.
- * MOSQ_ERR_SUCCESS; MOSQ_ERR_NOT_FOUND: the client library is not there; MOSQ_ERR_INVAL: the options ask for what it
- * cannot do; MOSQ_ERR_NOMEM; the second and third with a sentence in error. */
+ * MOSQ_ERR_SUCCESS or MOSQ_ERR_NOMEM. */
 int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
-		struct session **ret_session, struct text *error) __attribute__((warn_unused_result));
+		struct session **ret_session) __attribute__((warn_unused_result));
 
 /* Takes NULL. The thread must have ended, or never begun. */
 void session_free(struct session *session);

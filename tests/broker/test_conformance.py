@@ -110,12 +110,23 @@ class Mirror:
         return [(topic, base64.b64decode(payload), qos, retain) for topic, payload, qos, retain in received]
 
 
-def by_topic(messages: list[Message]) -> dict[str, list[tuple[bytes, int]]]:
-    found: dict[str, list[tuple[bytes, int]]] = {}
+def by_topic(messages: list[Message]) -> dict[tuple[str, int], list[bytes]]:
+    """In the order that MQTT promises (MQTT 5, 4.6): that of each topic and QoS. The ordinary subscriber hands a message of
+    QoS 2 over when the broker releases it, and so behind later ones."""
+    found: dict[tuple[str, int], list[bytes]] = {}
     for topic, payload, qos, retain in messages:
         if not retain:
-            found.setdefault(topic, []).append((payload, qos))
+            found.setdefault((topic, qos), []).append(payload)
     return found
+
+
+def in_order(messages: list[Message]) -> bool:
+    """Whether those of each topic come as they were published, whatever their QoS."""
+    numbers: dict[str, list[int]] = {}
+    for topic, payload, _, retain in messages:
+        if not retain:
+            numbers.setdefault(topic, []).append(int(payload))
+    return all(found == sorted(found) for found in numbers.values())
 
 
 def kept(messages: list[Message]) -> list[tuple[str, bytes, int]]:
@@ -131,6 +142,8 @@ class Script:
         self.seed = seed
         self.number = 0
         self.log: list[str] = []
+        #: Whether each message was with the broker before the next was published.
+        self.one_by_one = False
         self.subscriber = Subscriber(broker)
         self._connect()
 
@@ -151,6 +164,9 @@ class Script:
         consumer = self.mirror.take()
         text = f"seed {self.seed}, step {len(self.log)}; the last steps:\n" + "\n".join(self.log[-12:])
         assert by_topic(consumer) == by_topic(ordinary), text
+        if self.one_by_one:
+            assert in_order(consumer), f"{text}\nout of order: {consumer}"
+        self.one_by_one = False
         # Overlapping filters that are subscribed to at once bring a retained message once for each of them.
         assert kept(consumer) == kept(ordinary), text
 
@@ -228,6 +244,7 @@ class Script:
         for _ in range(self.random.randrange(1, 8)):
             topic, qos = self.random.choice(TOPICS), self.random.randrange(3)
             self.publisher.publish(topic, self.payload(), qos, self.random.random() < 0.2)
+        self.one_by_one = True
         self.broker.restart()
         self._connect()
         self.subscriber.come_back()

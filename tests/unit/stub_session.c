@@ -23,13 +23,12 @@ void stub_session_reset(void)
 }
 
 int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
-		struct session **ret_session, struct text *error)
+		struct session **ret_session)
 {
 	(void)options;
 	(void)inbound;
 	(void)outbound;
 	(void)inbound_fd;
-	(void)error;
 	if (stub_session.new_rc != MOSQ_ERR_SUCCESS) {
 		return stub_session.new_rc;
 	}

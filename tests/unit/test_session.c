@@ -8,7 +8,7 @@
 
 #include "scarce_memory.h"
 
-/* ---- the client library's place ---- */
+/* ---- the connection's place ---- */
 
 struct packet {
 	char filter[64];
@@ -21,29 +21,27 @@ struct packet {
 static struct {
 	struct packet packets[256];
 	size_t count, acknowledged;
-	unsigned int connects, disconnects;
+	unsigned int connects, disconnects, caught_up;
 	uint32_t expiry;
 	bool refuses, ended_session;
 	const char *reason;
 } client;
 
-int mqtt_client_new(const struct options *options, const struct mqtt_client_events *client_events, void *userdata,
-		struct mqtt_client **ret_client, struct text *error)
+struct connection *connection_new(
+		const struct options *options, const struct connection_events *connection_events, void *userdata)
 {
 	(void)options;
-	(void)client_events;
+	(void)connection_events;
 	(void)userdata;
-	(void)error;
-	*ret_client = (struct mqtt_client *)&client;
-	return MOSQ_ERR_SUCCESS;
+	return (struct connection *)&client;
 }
 
-void mqtt_client_free(struct mqtt_client *unused)
+void connection_free(struct connection *unused)
 {
 	(void)unused;
 }
 
-bool mqtt_client_connect(struct mqtt_client *unused, uint32_t session_expiry)
+bool connection_connect(struct connection *unused, uint32_t session_expiry)
 {
 	(void)unused;
 	client.connects++;
@@ -51,33 +49,45 @@ bool mqtt_client_connect(struct mqtt_client *unused, uint32_t session_expiry)
 	return !client.refuses;
 }
 
-void mqtt_client_disconnect(struct mqtt_client *unused, bool end_session)
+void connection_disconnect(struct connection *unused, bool end_session)
 {
 	(void)unused;
 	client.disconnects++;
 	client.ended_session = end_session;
 }
 
-int mqtt_client_socket(const struct mqtt_client *unused)
+int connection_socket(const struct connection *unused)
 {
 	(void)unused;
 	return -1;
 }
 
-bool mqtt_client_wants_to_write(const struct mqtt_client *unused)
+bool connection_wants_to_write(const struct connection *unused)
 {
 	(void)unused;
 	return false;
 }
 
-bool mqtt_client_handle(struct mqtt_client *unused, unsigned int limit)
+bool connection_has_more(const struct connection *unused)
+{
+	(void)unused;
+	return false;
+}
+
+void connection_caught_up(struct connection *unused)
+{
+	(void)unused;
+	client.caught_up++;
+}
+
+bool connection_handle(struct connection *unused, unsigned int limit)
 {
 	(void)unused;
 	(void)limit;
 	return client.reason == NULL;
 }
 
-const char *mqtt_client_reason(const struct mqtt_client *unused)
+const char *connection_reason(const struct connection *unused)
 {
 	(void)unused;
 	return client.reason ? client.reason : "no reason";
@@ -96,7 +106,7 @@ static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
 	return packet->number;
 }
 
-int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_t qos, uint32_t id, bool kept,
+int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t id, bool kept,
 		bool flags)
 {
 	(void)unused;
@@ -104,7 +114,7 @@ int mqtt_client_subscribe(struct mqtt_client *unused, const char *filter, uint8_
 	return add_packet(filter, id, qos, kept);
 }
 
-int mqtt_client_unsubscribe(struct mqtt_client *unused, const char *filter)
+int connection_unsubscribe(struct connection *unused, const char *filter)
 {
 	(void)unused;
 	return add_packet(filter, 0, 0, false);
@@ -138,8 +148,6 @@ static void ignore(void *userdata)
 
 static void begin(bool cleansession, unsigned int retries, size_t queue_size)
 {
-	struct text error = {0};
-
 	blocks = scarce_memory_blocks();
 	memset(&client, 0, sizeof(client));
 	clock_ms = 1000000;
@@ -150,7 +158,7 @@ static void begin(bool cleansession, unsigned int retries, size_t queue_size)
 			.retries = retries};
 	inbound = queue_new(queue_size, 1000000, ignore, NULL);
 	outbound = queue_new(1000, 1000000, ignore, NULL);
-	assert_int_equal(session_new(&options, inbound, outbound, -1, &session, &error), MOSQ_ERR_SUCCESS);
+	assert_int_equal(session_new(&options, inbound, outbound, -1, &session), MOSQ_ERR_SUCCESS);
 }
 
 static int set_up(void **state)
@@ -252,7 +260,7 @@ static uint64_t listen_to(void)
 static void broker_sends_with(const char *properties, size_t properties_length, const char *filter, const char *topic,
 		const char *payload, uint8_t qos, bool retain)
 {
-	struct mqtt_client_message event = {.topic = topic,
+	struct connection_message event = {.topic = topic,
 			.payload = payload,
 			.payload_length = strlen(payload),
 			.properties = properties,
@@ -1235,7 +1243,7 @@ static void test_identifiers_are_the_same_in_another_process(void **state)
 	subscribe(9, "another", 1, 0);
 	subscribe(1, "home/+/state", 1, 0);
 	assert_int_equal(find_filter(session, "home/+/state")->id, id);
-	assert_in_range(id, 1, MQTT_CLIENT_SUBSCRIPTION_MAX);
+	assert_in_range(id, 1, CONNECTION_SUBSCRIPTION_MAX);
 }
 
 static void test_a_full_inbound_queue_loses_nothing(void **state)
@@ -1372,7 +1380,7 @@ static void test_suspending(void **state)
 /* A live message that was published with the RETAIN flag. */
 static void broker_sends_flagged(const char *filter, const char *topic, const char *payload, uint8_t qos)
 {
-	const struct mqtt_client_message event = {.topic = topic,
+	const struct connection_message event = {.topic = topic,
 			.payload = payload,
 			.payload_length = strlen(payload),
 			.subscription = find_filter(session, filter)->id,
@@ -1800,11 +1808,10 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	for (n = 1; failed; n++) {
-		struct text error = {0};
 		struct session *none = NULL;
 
 		scarce_memory(n, false);
-		if (session_new(&options, inbound, outbound, -1, &none, &error) == MOSQ_ERR_SUCCESS) {
+		if (session_new(&options, inbound, outbound, -1, &none) == MOSQ_ERR_SUCCESS) {
 			session_free(none);
 		}
 		failed = scarce_memory_end();
@@ -1830,9 +1837,9 @@ static void test_no_memory(void **state)
 /* Three connections, in which one allocation fails. */
 static void live(struct message *const commands[3][5])
 {
-	static const struct mqtt_client_message kept = {
+	static const struct connection_message kept = {
 			.topic = "a/b", .payload = "kept", .payload_length = 4, .subscription = 1, .qos = 1, .retain = true};
-	static const struct mqtt_client_message live_message = {
+	static const struct connection_message live_message = {
 			.topic = "a/b", .payload = "live", .payload_length = 4, .subscription = 1, .qos = 1};
 	uint64_t fence;
 	size_t turn, i;

@@ -14,20 +14,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "connection.h"
 #include "message.h"
 #include "mosquitto_api.h"
-#include "mqtt_client.h"
 #include "options.h"
 #include "queue.h"
 #include "scarce_memory.h"
 #include "session.h"
-#include "text.h"
 #include "thread.h"
 
 #define PATIENCE_S 60
 #define EVENTS 4096
 
-/* ---- the client library's place ---- */
+/* ---- the connection's place ---- */
 
 enum event_kind { CONNACK, ACKNOWLEDGEMENT, PUBLISHED, LOST };
 
@@ -39,8 +38,8 @@ struct event {
 	char text[24]; /* topic and payload */
 };
 
-struct mqtt_client {
-	const struct mqtt_client_events *events;
+struct connection {
+	const struct connection_events *events;
 	void *userdata;
 };
 
@@ -54,28 +53,26 @@ static struct {
 	atomic_uint last_subscription;
 	atomic_bool is_connected, ended_session;
 	atomic_int disconnects;
-	struct mqtt_client only;
+	struct connection only;
 } wire;
 
-int mqtt_client_new(const struct options *options, const struct mqtt_client_events *events, void *userdata,
-		struct mqtt_client **ret_client, struct text *error)
+struct connection *connection_new(
+		const struct options *options, const struct connection_events *events, void *userdata)
 {
 	(void)options;
-	(void)error;
-	wire.only = (struct mqtt_client){events, userdata};
-	*ret_client = &wire.only;
-	return MOSQ_ERR_SUCCESS;
+	wire.only = (struct connection){events, userdata};
+	return &wire.only;
 }
 
-void mqtt_client_free(struct mqtt_client *client)
+void connection_free(struct connection *connection)
 {
-	(void)client;
+	(void)connection;
 }
 
 /* As the name server or the TCP handshake does, it may take its time. */
-bool mqtt_client_connect(struct mqtt_client *client, uint32_t session_expiry)
+bool connection_connect(struct connection *connection, uint32_t session_expiry)
 {
-	(void)client;
+	(void)connection;
 	(void)session_expiry;
 	sem_post(&wire.connects);
 	while (sem_wait(&wire.may_connect)) {
@@ -84,24 +81,35 @@ bool mqtt_client_connect(struct mqtt_client *client, uint32_t session_expiry)
 	return true;
 }
 
-void mqtt_client_disconnect(struct mqtt_client *client, bool end_session)
+void connection_disconnect(struct connection *connection, bool end_session)
 {
-	(void)client;
+	(void)connection;
 	atomic_store(&wire.is_connected, false);
 	atomic_store(&wire.ended_session, end_session);
 	atomic_fetch_add(&wire.disconnects, 1);
 }
 
-int mqtt_client_socket(const struct mqtt_client *client)
+int connection_socket(const struct connection *connection)
 {
-	(void)client;
+	(void)connection;
 	return atomic_load(&wire.is_connected) ? wire.ends[0] : -1;
 }
 
-bool mqtt_client_wants_to_write(const struct mqtt_client *client)
+bool connection_wants_to_write(const struct connection *connection)
 {
-	(void)client;
+	(void)connection;
 	return false;
+}
+
+bool connection_has_more(const struct connection *connection)
+{
+	(void)connection;
+	return false;
+}
+
+void connection_caught_up(struct connection *connection)
+{
+	(void)connection;
 }
 
 static bool take_event(struct event *ret_event)
@@ -117,9 +125,9 @@ static bool take_event(struct event *ret_event)
 	return found;
 }
 
-bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
+bool connection_handle(struct connection *connection, unsigned int limit)
 {
-	struct mqtt_client_message message = {0};
+	struct connection_message message = {0};
 	struct event event;
 	unsigned int i;
 	char byte;
@@ -130,10 +138,10 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 		}
 		switch (event.kind) {
 		case CONNACK:
-			client->events->connected(client->userdata, NULL, false);
+			connection->events->connected(connection->userdata, NULL, false);
 			break;
 		case ACKNOWLEDGEMENT:
-			client->events->acknowledged(client->userdata, event.packet, 0);
+			connection->events->acknowledged(connection->userdata, event.packet, 0);
 			break;
 		case PUBLISHED:
 			message.topic = event.subscription ? "topic" : SESSION_FENCE_TOPIC;
@@ -142,7 +150,7 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 			message.subscription = event.subscription;
 			message.retain = event.retain;
 			message.qos = event.subscription ? 0 : 2;
-			client->events->message(client->userdata, &message);
+			connection->events->message(connection->userdata, &message);
 			break;
 		case LOST:
 			return false;
@@ -151,9 +159,9 @@ bool mqtt_client_handle(struct mqtt_client *client, unsigned int limit)
 	return true;
 }
 
-const char *mqtt_client_reason(const struct mqtt_client *client)
+const char *connection_reason(const struct connection *connection)
 {
-	(void)client;
+	(void)connection;
 	return "it went away";
 }
 
@@ -170,20 +178,20 @@ static int send_packet(uint32_t subscription)
 	return packet;
 }
 
-int mqtt_client_subscribe(
-		struct mqtt_client *client, const char *filter, uint8_t qos, uint32_t subscription, bool kept, bool flags)
+int connection_subscribe(
+		struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool kept, bool flags)
 {
 	(void)flags;
-	(void)client;
+	(void)connection;
 	(void)filter;
 	(void)qos;
 	(void)kept;
 	return send_packet(subscription);
 }
 
-int mqtt_client_unsubscribe(struct mqtt_client *client, const char *filter)
+int connection_unsubscribe(struct connection *connection, const char *filter)
 {
-	(void)client;
+	(void)connection;
 	(void)filter;
 	return send_packet(0);
 }
@@ -239,8 +247,6 @@ static struct message *take(struct queue *queue, sem_t *word)
 
 static void begin(size_t queue_size)
 {
-	struct text error = {0};
-
 	blocks = scarce_memory_blocks();
 	memset(&wire, 0, sizeof(wire));
 	assert_int_equal(pthread_mutex_init(&wire.lock, NULL), 0);
@@ -257,7 +263,7 @@ static void begin(size_t queue_size)
 			.retries = 3};
 	inbound = queue_new(queue_size, 1000000, post, &has_inbound);
 	outbound = queue_new(1000, 1000000, post, &has_outbound);
-	assert_int_equal(session_new(&options, inbound, outbound, 0, &session, &error), MOSQ_ERR_SUCCESS);
+	assert_int_equal(session_new(&options, inbound, outbound, 0, &session), MOSQ_ERR_SUCCESS);
 	assert_int_equal(session_start(session), 0);
 }
 
