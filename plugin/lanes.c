@@ -106,7 +106,7 @@ static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t cons
 	}
 }
 
-static void send_number(struct lanes *lanes, const char *topic, int qos, uint64_t number)
+static void send_number(struct lanes *lanes, uint64_t number)
 {
 	char digits[24];
 	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
@@ -117,7 +117,8 @@ static void send_number(struct lanes *lanes, const char *topic, int qos, uint64_
 		return;
 	}
 	memcpy(payload, digits, (size_t)length);
-	if (mosquitto_broker_publish(session_client_id(lanes->session), topic, length, payload, qos, false, NULL)) {
+	if (mosquitto_broker_publish(
+				session_client_id(lanes->session), SESSION_FENCE_TOPIC, length, payload, 1, false, NULL)) {
 		mosquitto_free(payload);
 	}
 }
@@ -143,9 +144,7 @@ static void send_fence(struct lanes *lanes)
 	lanes->fenced = lanes->hold;
 	lanes->fenced_at = now_s();
 	lanes->has_fenced = true;
-	/* The gate keeps what the broker sends after this, another will for example, behind what is kept back. */
-	send_number(lanes, SESSION_GATE_TOPIC, 1, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
-	send_number(lanes, SESSION_FENCE_TOPIC, 2, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
 }
 
 /* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
@@ -425,7 +424,7 @@ void lanes_fence(struct lanes *lanes, uint64_t fence)
 		marks_fence(marks, fence);
 		marks_fence(late, fence);
 	}
-	send_number(lanes, SESSION_FENCE_TOPIC, 2, fence);
+	send_number(lanes, fence);
 }
 
 /* Counts $share/group/filter as a subscription to its filter, apart from another group's. */

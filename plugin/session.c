@@ -193,8 +193,6 @@ struct session {
 	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
 	struct list stalled;
 	uint64_t stalled_at; /* 0: it has room */
-	/* What came behind a gate, in order: for each gate a MESSAGE_FENCE with its number, then the messages. */
-	struct list gated;
 };
 
 /* ---- words for the other threads ---- */
@@ -554,8 +552,8 @@ static void unlink_due(struct session *session, const struct filter *filter)
 }
 
 /* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any consumer ever
- * asked for: of two copies of a QoS 2 message, one at QoS 1 would come long before the other. With cleansession false each has
- * its own, because the broker keeps messages by it. */
+ * asked for: then every copy tells whether its message was published with QoS 2. With cleansession false each has its own,
+ * because the broker keeps messages by it. */
 static uint8_t wanted_qos(const struct session *session, const struct filter *filter)
 {
 	if (session->options->cleansession) {
@@ -621,34 +619,6 @@ static void forget_known(struct session *session, struct filter *filter)
 	leave_force(session, filter);
 }
 
-/* ---- gates ---- */
-
-static void close_gate(struct session *session, uint64_t number)
-{
-	struct message *gate = message_control(MESSAGE_FENCE, 0, number, 0);
-
-	session->brought_more = true;
-	if (gate) {
-		append(&session->gated, gate);
-	}
-}
-
-/* Lets through what waits behind the gates up to this number; SESSION_HOLD_FENCE and more: their fences. */
-static void open_gates(struct session *session, uint64_t number)
-{
-	struct message *message;
-
-	while ((message = session->gated.first) && (message->kind != MESSAGE_FENCE || message->sequence <= number)) {
-		(void)take_first(&session->gated);
-		if (message->kind == MESSAGE_FENCE) {
-			tell_loop(session, MESSAGE_RELEASE, 0, (int)(message->sequence & INT_MAX), 0);
-			message_free(message);
-		} else {
-			pass_on(session, message);
-		}
-	}
-}
-
 /* ---- messages ---- */
 
 static struct message *make_message(struct session *session, const struct connection_message *event,
@@ -671,10 +641,7 @@ static struct message *make_message(struct session *session, const struct connec
 /* Takes NULL. */
 static void deliver(struct session *session, struct message *message)
 {
-	if (message && session->gated.first && message->qos < 2) {
-		session->brought_more = true;
-		append(&session->gated, message);
-	} else if (message) {
+	if (message) {
 		pass_on(session, message);
 	}
 }
@@ -751,7 +718,7 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 
 /* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
  * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
- * for the longest time, so that a new one does not come between the copies of a QoS 2 message. */
+ * for the longest time. */
 static bool is_authoritative(struct session *session, const struct connection_message *event)
 {
 	const struct recipient *matches;
@@ -1000,7 +967,6 @@ static void break_round(struct session *session)
 	let_leave(session, UINT64_MAX);
 	for_each_filter(session, let_waiting_go);
 	deliver_kept(session); /* it is acknowledged: the broker will not send it again */
-	open_gates(session, UINT64_MAX);
 	session->fence_passed = session->fence; /* those on their way are lost with it */
 }
 
@@ -1290,9 +1256,7 @@ static void tell_forgotten(struct session *session, uint64_t now)
 static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
-		open_gates(session, fence);
 		atomic_store(&session->released, (int)(fence & INT_MAX));
-		/* Also where its gate got lost. */
 		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
 		return;
 	}
@@ -1433,7 +1397,7 @@ static void carry_out(struct session *session, const struct message *command)
 	}
 }
 
-/* Whether an UNSUBSCRIBE has to wait for a fence: a QoS 2 message that the broker sent before comes with its PUBREL. */
+/* Whether an UNSUBSCRIBE has to wait for a fence: live messages of QoS 2 that the broker sent before may not have been read. */
 static bool leaves_later(struct session *session, const struct message *command)
 {
 	struct filter *filter;
@@ -1533,10 +1497,6 @@ static void on_message(void *userdata, const struct connection_message *event)
 	}
 	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
 		on_fence(session, number_in(event));
-		return;
-	}
-	if (!event->subscription && strcmp(event->topic, SESSION_GATE_TOPIC) == 0) {
-		close_gate(session, number_in(event));
 		return;
 	}
 	filter = filter_of_id(session, event->subscription);
@@ -1801,8 +1761,7 @@ void session_free(struct session *session)
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
 	kept_free(session->kept);
-	while ((message = take_first(&session->stalled)) || (message = take_first(&session->gated)) ||
-			(message = take_first(&session->leaving))) {
+	while ((message = take_first(&session->stalled)) || (message = take_first(&session->leaving))) {
 		message_free(message);
 	}
 	free(session->recipients);

@@ -25,9 +25,8 @@ struct options;
 struct queue;
 struct session;
 
-/* Where fences and gates are published, to the session's client id alone; the payload is the number, in decimal. */
+/* Where fences are published, with QoS 1 and to the session's client id alone; the payload is the number, in decimal. */
 #define SESSION_FENCE_TOPIC "$mqttasgi/fence"
-#define SESSION_GATE_TOPIC "$mqttasgi/gate"
 /* Added to a hold's number it is the number of the fence that ends the hold. */
 #define SESSION_HOLD_FENCE ((uint64_t)1 << 63)
 /* The hold that the broker thread begins before session_command() with MESSAGE_STARTED. */

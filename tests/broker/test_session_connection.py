@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import BrokerFactory
-from support.broker import Broker, mosquitto_version, passwords
+from support.broker import Broker, passwords
 from support.certificates import Authority, TlsListener, trust_folder
 from support.client import Client
 from support.consumers import CallFailed, Consumers, Heard, Writer

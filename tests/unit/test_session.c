@@ -283,7 +283,7 @@ static void broker_sends_fence(uint64_t fence)
 	char digits[24];
 
 	(void)snprintf(digits, sizeof(digits), "%" PRIu64, fence);
-	broker_sends(NULL, SESSION_FENCE_TOPIC, digits, 2, false);
+	broker_sends(NULL, SESSION_FENCE_TOPIC, digits, 1, false);
 }
 
 static void broker_acknowledges(void)
@@ -1291,43 +1291,6 @@ static void test_fences_of_the_broker_thread_end_its_holds(void **state)
 	receive_nothing();
 }
 
-static void broker_sends_gate(uint64_t number)
-{
-	char digits[24];
-
-	(void)snprintf(digits, sizeof(digits), "%" PRIu64, number);
-	broker_sends(NULL, SESSION_GATE_TOPIC, digits, 1, false);
-}
-
-/* What the broker sends after a hold's gate waits for its fence, which comes later than that, unless it is QoS 2. */
-static void test_gates(void **state)
-{
-	(void)state;
-	start();
-	subscribe_and_settle(1, "a", 2);
-	broker_sends("a", "a", "first will", 1, false);
-	broker_sends_gate(SESSION_HOLD_FENCE | 2);
-	broker_sends("a", "a", "second will", 1, false);
-	broker_sends_gate(SESSION_HOLD_FENCE | 3);
-	broker_sends("a", "a", "third", 0, false);
-	broker_sends("a", "a", "before the gates", 2, false);
-	receive_message("a", "first will", 1, false, 1);
-	receive_message("a", "before the gates", 2, false, 1);
-	receive_nothing();
-	broker_sends_fence(SESSION_HOLD_FENCE | 2);
-	receive(MESSAGE_RELEASE, 0);
-	receive_message("a", "second will", 1, false, 1);
-	receive(MESSAGE_RELEASE, 0); /* said twice, in case that the gate was lost */
-	receive_nothing();
-	/* A lost connection opens all. */
-	client.reason = "gone";
-	use_connection(session);
-	client.reason = NULL;
-	receive(MESSAGE_RELEASE, 0);
-	receive_message("a", "third", 0, false, 1);
-	receive_nothing();
-}
-
 /* The message that the application failed at must not come again when it is back. */
 static void test_suspending_waits_for_copies(void **state)
 {
@@ -1936,7 +1899,6 @@ int main(void)
 			session_test(test_identifiers_are_the_same_in_another_process),
 			session_test(test_a_full_inbound_queue_loses_nothing),
 			session_test(test_fences_of_the_broker_thread_end_its_holds),
-			session_test(test_gates),
 			session_test(test_suspending_waits_for_copies),
 			session_test(test_suspending),
 			session_test(test_who_wants_no_retained_messages),

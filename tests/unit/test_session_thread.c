@@ -149,7 +149,7 @@ bool connection_handle(struct connection *connection, unsigned int limit)
 			message.payload_length = strlen(event.text);
 			message.subscription = event.subscription;
 			message.retain = event.retain;
-			message.qos = event.subscription ? 0 : 2;
+			message.qos = event.subscription ? 0 : 1;
 			connection->events->message(connection->userdata, &message);
 			break;
 		case LOST:
