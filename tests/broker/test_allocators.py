@@ -1,5 +1,5 @@
-"""A broker with another allocator than glibc's before all libraries, as long-running Python programs often have: what one
-side allocates and the other frees has to come from one of them."""
+"""A broker with another allocator than glibc's before all libraries, as long-running Python programs often have: what
+one side allocates and the other frees has to come from one of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def exchange(recorders: Recorders, client: Client, reply: str) -> None:
     for number in range(20):
         for qos in (0, 1, 2):
             client.publish("p/a", f"{number}", qos, properties=to_paho(PROPERTIES))
-            recorders.call("publish", topic=reply, payload="x" * 100, qos=qos, retain=True, properties=PROPERTIES)
+            recorders.call(
+                "publish", topic=reply, payload="x" * 100, qos=qos, retain=True, properties=PROPERTIES
+            )
             client.wait_for(reply)
     messages = [message for message in recorders.messages() if message["topic"] == "p/a"]
     assert len(messages) == 60

@@ -111,8 +111,10 @@ class Mirror:
 
 
 def by_topic(messages: list[Message]) -> dict[tuple[str, int], list[bytes]]:
-    """In the order that MQTT promises (MQTT 5, 4.6): that of each topic and QoS. The ordinary subscriber hands a message
-    of QoS 2 over when the broker releases it, and so behind later ones."""
+    """In the order that MQTT promises (MQTT 5, 4.6): that of each topic and QoS.
+
+    The ordinary subscriber hands a message of QoS 2 over when the broker releases it, and so behind later ones.
+    """
     found: dict[tuple[str, int], list[bytes]] = {}
     for topic, payload, qos, retain in messages:
         if not retain:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from .processes import free_port, wait_until
@@ -166,3 +168,110 @@ class Proxy(_Server):
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class Packet:
+    """An MQTT packet on its way through a `PacketProxy`.
+
+    Attributes:
+        upwards: From the client to the broker.
+        kind: Its type: 3 is PUBLISH.
+        packet: Its packet identifier; 0: it has none.
+        topic: Of a PUBLISH.
+        payload: Of a PUBLISH of MQTT 5.
+    """
+
+    def __init__(self, raw: bytes, upwards: bool) -> None:
+        self.raw = raw
+        self.upwards = upwards
+        self.kind = raw[0] >> 4
+        self.topic, self.payload, self.packet = "", b"", 0
+        head = next(i for i in range(1, 5) if raw[i] < 0x80) + 1
+        if self.kind == 3:
+            length = struct.unpack("!H", raw[head : head + 2])[0]
+            at = head + 2 + length
+            self.topic = raw[head + 2 : at].decode()
+            if raw[0] & 6:
+                self.packet = struct.unpack("!H", raw[at : at + 2])[0]
+                at += 2
+            properties = 0
+            for shift in range(0, 28, 7):
+                properties |= (raw[at] & 0x7F) << shift
+                at += 1
+                if raw[at - 1] < 0x80:
+                    break
+            self.payload = raw[at + properties :]
+        elif self.kind in (4, 5, 6, 7, 8, 9, 10, 11):
+            self.packet = struct.unpack("!H", raw[head : head + 2])[0]
+
+    @property
+    def dup(self) -> bool:
+        """Whether it is a PUBLISH that says it was sent before."""
+        return self.kind == 3 and bool(self.raw[0] & 8)
+
+    def again(self) -> bytes:
+        """Return the PUBLISH with DUP."""
+        return bytes([self.raw[0] | 8]) + self.raw[1:]
+
+
+class Cut(Exception):
+    """Breaks the connection, when `before` has gone on."""
+
+    def __init__(self, before: bytes = b"") -> None:
+        super().__init__()
+        self.before = before
+
+
+class PacketProxy(Proxy):
+    """Passes packets on, as `rule` wants it.
+
+    Attributes:
+        rule: Is asked about each packet, with what is to go on in its place; it may raise `Cut`. None: all go on.
+    """
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.rule: Callable[[Packet], bytes] | None = None
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        upwards = sink.getpeername()[1] == self.target
+        try:
+            for raw in self._packets(source):
+                rule = self.rule
+                sink.sendall(raw if rule is None else rule(Packet(raw, upwards)))
+        except Cut as cut:
+            with contextlib.suppress(OSError):
+                sink.sendall(cut.before)
+        except OSError:
+            pass
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _packets(self, source: socket.socket) -> Iterator[bytes]:
+        """What comes: packets, or while there is no rule pieces that end where a packet does."""
+        waiting = b""
+        while data := source.recv(65536):
+            waiting += data
+            at = 0
+            begin = 0
+            while (size := _size(waiting, at)) is not None:
+                at += size
+                if self.rule is not None:
+                    yield waiting[begin:at]
+                    begin = at
+            if at > begin:
+                yield waiting[begin:at]
+            waiting = waiting[at:]
+
+
+def _size(data: bytes, at: int) -> int | None:
+    """The size of the packet that begins there; None: it is not complete."""
+    length = 0
+    for i in range(1, 5):
+        if at + i >= len(data):
+            return None
+        length |= (data[at + i] & 0x7F) << (7 * (i - 1))
+        if data[at + i] < 0x80:
+            return 1 + i + length if at + 1 + i + length <= len(data) else None
+    raise ValueError("not MQTT")
