@@ -26,7 +26,7 @@ def start(
     # Until then messages are kept back.
     started.wait_for_log("Session with the listener")
     client = started.client()
-    for topic in ("ready", "by/quick", "by/slow"):
+    for topic in ("ready", "taken", "by/quick", "by/slow"):
         client.subscribe(topic, qos=1)
     client.wait_for("ready")
     return started, client, go
@@ -37,8 +37,11 @@ def numbers(client: Client, topic: str, count: int) -> list[int]:
 
 
 def publish(client: Client, topic: str, count: int, payload: str = "") -> None:
+    """Publish numbers, the second when the slow consumer has the first in hand."""
     for number in range(count):
         client.publish(topic, f"{number}{payload}", qos=1)
+        if number == 0:
+            client.wait_for("taken")
 
 
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
@@ -46,7 +49,9 @@ def test_one_that_is_stuck_takes_no_room_from_others(
     broker: BrokerFactory, tmp_path: Path, policy: str
 ) -> None:
     started, client, go = start(broker, tmp_path, queue_size=100, consumer_queue_size=10, overload=policy)
-    for number in range(500):
+    client.publish("both/x", "0", qos=1)
+    assert {client.wait_for().topic, client.wait_for().topic} == {"by/quick", "taken"}
+    for number in range(1, 500):
         client.publish("both/x", str(number), qos=1)
         assert numbers(client, "by/quick", 1) == [number]
     started.wait_for_log(

@@ -482,6 +482,8 @@ class Broker:
             options["virtualenv"] = virtualenv()
             options["host"] = "127.0.0.1"
             options["port"] = self.port
+            # A busy machine takes half a minute for the imports now and then.
+            options["startup_timeout"] = int(40 * PATIENCE)
             options.update(self._options)
             text.append(f"plugin {self._plugin}")
             text += [

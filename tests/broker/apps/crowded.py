@@ -33,6 +33,7 @@ class Slow(MqttConsumer):
         await self.publish("ready", b"1", qos=1, retain=True)
 
     async def receive(self, mqtt_message: Any) -> None:
+        await self.publish("taken", b"", qos=1)
         while not os.path.exists(os.environ["TEST_GO"]):
             if "TEST_BLOCKS" in os.environ:
                 time.sleep(0.01)
