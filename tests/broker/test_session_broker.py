@@ -6,6 +6,7 @@ through.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections import Counter
@@ -17,7 +18,7 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
-from support.consumers import Consumers
+from support.consumers import Consumers, Heard
 from support.listeners import Cut, Packet, PacketProxy
 from support.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, PacketClient
 
@@ -240,3 +241,29 @@ def test_packet_identifiers_that_come_round_again(broker: BrokerFactory) -> None
             flood(behind.broker.port, "w/x", 9500)
             assert behind.payloads() == [str(number) for number in range(9500)]
     behind.proxy.stop()
+
+
+@pytest.mark.long
+def test_a_consumer_that_is_stuck(broker: BrokerFactory) -> None:
+    """For longer than the broker waits for a sign of life, and its queue is full.
+
+    The session reads nothing meanwhile, and stays all the same.
+    """
+    started = broker(
+        "apps.listener:application",
+        lines=["max_keepalive 10", "max_queued_messages 100000"],
+        options={"queue_size": 200, "watchdog": 60, "retries": 0},
+    )
+    started.wait_for_log("Session with the listener")
+    consumers, client = Consumers(started), started.client(keepalive=10)
+    consumers.subscribe("w/+", 2)
+    since = len(started.log())
+    command = {"number": -1, "arguments": {"seconds": 35}}
+    client.publish("do/0/block", json.dumps(command), 1)
+    flood(started.port, "w/x", 3000)
+    # Its answer comes when it is no longer stuck.
+    consumers.client.wait_for("did", timeout=90)
+    assert consumers.heard() == [Heard("w/x", str(number), 2, False) for number in range(3000)]
+    log = started.log()[since:]
+    assert log.count("Received PINGREQ from mqttasgi-") >= 3
+    assert "is lost" not in log and "exceeded timeout" not in log

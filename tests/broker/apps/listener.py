@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 import apps.setup  # noqa: F401
@@ -54,6 +55,10 @@ class Listener(MqttConsumer):
 
     async def nothing(self) -> None:
         """To be behind something else."""
+
+    async def block(self, seconds: float) -> None:
+        """Keep the event loop."""
+        time.sleep(seconds)
 
     async def report(self) -> list[tuple[str, str, int, bool]]:
         """What has been heard since the last report."""
