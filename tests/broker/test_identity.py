@@ -30,6 +30,7 @@ from support.packets import (
 )
 from support.processes import PATIENCE, free_port, wait_until
 from support.properties import to_paho
+from support.statistics import Statistics
 
 APPLICATION = "apps.recorder:application"
 
@@ -366,6 +367,32 @@ def test_qos_2_that_is_never_released(started: Broker, recorders: Recorders) -> 
         (same, other) = senders(recorders.messages())
         assert same in (None, "lamp")
         assert other == "lamp"
+
+
+def test_who_announces_without_an_end_costs_only_itself(broker: BrokerFactory) -> None:
+    """More messages with QoS 2 than anybody remembers the sender of; those of others are known."""
+    started = start(broker, lines=["sys_interval 1"])
+    recorders = Recorders(started)
+    recorders.subscribe("i/#")
+    honest = started.client(client_id="honest")
+    with PacketClient(started.port, "greedy") as greedy:
+        for first in range(1, 5001, 20):
+            packets = range(first, first + 20)
+            greedy.send(
+                b"".join(publish_packet("i/a", str(packet).encode(), 2, packet) for packet in packets)
+            )
+            for packet in packets:
+                greedy.expect(PUBREC, packet)
+        statistics = Statistics(started)
+        wait_until(
+            lambda: int(statistics.all().get("messages/unnamed", 0)) >= 5000 - 4096,
+            20,
+            "the number of those without a name",
+        )
+        started.wait_for_log("come to consumers without their sender")
+        for number in range(20):
+            honest.publish("i/a", f"honest {number}", 2)
+        assert senders(recorders.messages()) == ["honest"] * 20
 
 
 def test_a_will_that_says_what_somebody_else_has_not_released(started: Broker, recorders: Recorders) -> None:
