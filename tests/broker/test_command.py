@@ -527,7 +527,7 @@ def test_the_console_script(command: CommandFactory, script: Path) -> None:
         ("mqttasgi -C c", {"cert.pem"}),
         ("mqttasgi --persistence k", {"kept/"}),
         ("mqttasgi -p 1884 my", {"mysite.asgi:application"}),
-        ("mqttasgi st", {"status"}),
+        ("mqttasgi st", {"startproject", "status"}),
         ("mqttasgi -p 1884 st", set()),
         (
             "mqttasgi status --",
