@@ -104,7 +104,7 @@ def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory
     """Where cleansession is false: before the stop, or after the restart."""
     started = broker(
         "apps.numbers:application",
-        options={"cleansession": False, "client_id": "numbers"},
+        options={"cleansession": False, "client_id": "numbers", "log_lines": 0},
         persistence=True,
         lines=["max_queued_messages 0"],  # else Mosquitto keeps no more than 1,000
     )
