@@ -205,7 +205,7 @@ static void start(const char *key, const char *value, void **ret_userdata)
 	assert_int_equal(init(key, value, ret_userdata), MOSQ_ERR_SUCCESS);
 }
 
-static void stop(void *userdata)
+static void end_plugin(void *userdata)
 {
 	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
@@ -231,14 +231,14 @@ static void test_what_is_listened_to(void **state)
 	if (!IS_2_1) {
 		assert_int_equal(stub.logs[0].level, MOSQ_LOG_NOTICE);
 	}
-	stop(userdata);
+	end_plugin(userdata);
 
 	start("startup_timeout", "60", &userdata);
 	assert_true(listens_to(MOSQ_EVT_DISCONNECT));
 	assert_int_equal(listens_to(EVT_CONNECT), IS_2_1);
 	assert_false(listens_to(MOSQ_EVT_BASIC_AUTH));
 	assert_int_equal(stub.log_count, 0);
-	stop(userdata);
+	end_plugin(userdata);
 }
 
 /* The application is imported, and the broker told to stop, with a line that says that this is no failure. */
@@ -276,7 +276,7 @@ static void test_reload(void **state)
 	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_RELOAD, NULL, stub.callbacks[i].userdata),
 			IS_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER);
 	assert_int_equal(stub_broker_logged("The options stay as they were: the broker's command line"), 1);
-	stop(userdata);
+	end_plugin(userdata);
 }
 
 static void tick(void)
@@ -325,7 +325,7 @@ static void test_what_runs_is_said_once(void **state)
 		}
 		assert_int_equal(stub_broker_logged("package.module:name runs in Mosquitto 2."), 1);
 		assert_int_equal(stub_broker_logged(cases[i].said), 1);
-		stop(userdata);
+		end_plugin(userdata);
 	}
 }
 
@@ -338,7 +338,7 @@ static void test_readers_of_properties(void **state)
 	start("session", "off", &userdata);
 	assert_int_equal(readers.asked, 0); /* the broker's own */
 	assert_int_equal(stub.log_count, 0);
-	stop(userdata);
+	end_plugin(userdata);
 
 	set_up(NULL);
 	readers.hidden = true;
@@ -348,7 +348,7 @@ static void test_readers_of_properties(void **state)
 	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
 	assert_int_equal(readers.asked, 1);
 	assert_int_equal(stub.log_count, 0);
-	stop(userdata);
+	end_plugin(userdata);
 
 	set_up(NULL);
 	readers.hidden = true;
@@ -357,7 +357,7 @@ static void test_readers_of_properties(void **state)
 	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
 	assert_int_equal(stub_broker_logged("without their MQTT 5 properties: /there is none: "), 1);
 	assert_int_equal(stub.logs[0].level, MOSQ_LOG_WARNING);
-	stop(userdata);
+	end_plugin(userdata);
 
 	set_up(NULL);
 	readers.wrong = true;
@@ -365,7 +365,7 @@ static void test_readers_of_properties(void **state)
 	interpreter.kind = MESSAGE_STARTED;
 	assert_int_equal(init("session", "off", &userdata), MOSQ_ERR_SUCCESS);
 	assert_int_equal(stub_broker_logged("of another version than the broker"), 1);
-	stop(userdata);
+	end_plugin(userdata);
 	set_up(NULL);
 	dlclose(library);
 }
