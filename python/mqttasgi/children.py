@@ -1,13 +1,14 @@
 """Child processes of the application: they can be ended, and none becomes a second set of consumers.
 
 The loop thread and all that it starts have the broker's signals blocked, and a child inherits that, a forked
-one the broker's handlers, too: without what is done here, no SIGTERM would end it. Nothing is ever unblocked
-in this process for that, not for a moment either: a signal that is pending for the thread, because the
-application has sent it one, would end the broker.
+one the broker's handlers, too: without what is done here, no SIGTERM would end it. Nothing is unblocked
+in a thread of the application's for that, not for a moment either: a signal that is pending for it, because
+the application has sent it one, would end the broker.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import os
@@ -58,18 +59,46 @@ def _fork_for_programs() -> None:
 
     # After vfork(), a child has the mask of its parent thread; after fork(), plugin/thread.c clears it.
     setattr(subprocess, "_USE_VFORK", False)  # noqa: B010
-    if sys.version_info[:2] == (3, 10):
-        # It has no such switch, and takes vfork() unless there is something to call in the child.
-        fork_exec = _posixsubprocess.fork_exec
-
-        def forks(*arguments: Any) -> int:
-            *others, preexec_fn = arguments
-            return fork_exec(*others, preexec_fn or (lambda: None))
-
-        _posixsubprocess.fork_exec = forks
+    if sys.version_info[:2] == (3, 10) or sys.version_info >= (3, 14):
+        # They have no such switch.
+        _posixsubprocess.fork_exec = _on_new_thread(_posixsubprocess.fork_exec)
     for name in ("posix_spawn", "posix_spawnp"):
         setattr(os, name, _unblocking(getattr(os, name)))
     os.system = _system
+
+
+def _on_new_thread(fork_exec: Callable[..., int]) -> Callable[..., int]:
+    """Starts programs from a thread that has no signal blocked: vfork() gives them its mask.
+
+    No signal waits for that thread, to which nobody could send one; those for the process are the broker
+    thread's, which the kernel asks first. It ends with this.
+    """
+    sigmask = signal.pthread_sigmask
+
+    def on_new_thread(*arguments: Any) -> int:
+        if forked or arguments[-1] is not None:  # there is something to call in the child, so it is forked
+            return fork_exec(*arguments)
+        results: list[int] = []
+        errors: list[BaseException] = []
+        done = _thread.allocate_lock()
+
+        def start() -> None:
+            try:
+                sigmask(signal.SIG_SETMASK, ())
+                results.append(fork_exec(*arguments))
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                done.release()
+
+        done.acquire()
+        _thread.start_new_thread(start, ())
+        done.acquire()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    return on_new_thread
 
 
 def _unblocking(spawn: Callable[..., int]) -> Callable[..., int]:
@@ -152,6 +181,12 @@ def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
             ready.appendleft(asyncio.Handle(end, (), loop))
         else:
             loop.call_soon(end)
+        # From Python 3.14 on, a task that comes back finds that this is not the running loop.
+        loop.set_exception_handler(came_back)
+
+    def came_back(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "handle" in context:
+            end()
 
     os.register_at_fork(after_in_child=after_fork)
 

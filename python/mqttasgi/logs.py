@@ -201,7 +201,9 @@ def _report_what_nobody_catches(bridge: Bridge, lines: Lines) -> None:
 
     def unraisable(arguments: Any) -> None:
         what = arguments.err_msg or "Exception ignored in"
-        report(bridge, f"{what}: {_described(arguments.object)}", arguments.exc_value, lines=lines)
+        # From Python 3.14 on, the text may name the object.
+        whose = "" if arguments.object is None else f": {_described(arguments.object)}"
+        report(bridge, f"{what}{whose}", arguments.exc_value, lines=lines)
 
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable
