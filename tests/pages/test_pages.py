@@ -329,7 +329,10 @@ HUB = [
     Step("sudo -u mosquitto", follow_comments("home")),
     Step("mosquitto_sub -t nothing", lose_power),
     Step("sudo -u mosquitto", shown),  # asks for a password
-    Step("sudo venv/bin/pip install pytest", paste("passed")),
+    Step(
+        "sudo venv/bin/pip install pytest",
+        then(paste("passed"), command("sudo systemctl disable --now mosquitto")),
+    ),
 ]
 
 

@@ -27,7 +27,9 @@ def missing() -> str:
     """Return why this machine cannot boot another; nothing where it can."""
     if os.geteuid() != 0:
         return "only root can boot a machine in a folder"
-    absent = [name for name in ("systemd-nspawn", "nsenter", "setpriv") if shutil.which(name) is None]
+    absent = [
+        name for name in ("systemd-nspawn", "nsenter", "setpriv", "unshare") if shutil.which(name) is None
+    ]
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
@@ -136,8 +138,8 @@ class Machine:
 
     def _boot(self) -> None:
         command = [
-            # The machine goes with this process, however that ends.
-            "setpriv", "--pdeathsig", "KILL",
+            # The machine goes with this process, however that ends: process 1 of a namespace takes all others along.
+            "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
             "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
             "--directory", str(self.root),
         ]  # fmt: skip
@@ -159,7 +161,7 @@ class Machine:
 
     def _is_running(self) -> bool:
         assert self._nspawn.poll() is None, f"the machine does not boot:\n{self._console.read_text()[-3000:]}"
-        below = _processes_below(self._nspawn.pid)
+        below = [init for nspawn in _processes_below(self._nspawn.pid) for init in _processes_below(nspawn)]
         if not below:
             return False
         self._init = below[0]
@@ -224,14 +226,8 @@ class Machine:
         """End everything, and remove the files."""
         for terminal in self._terminals:
             terminal.end()
-        if self._nspawn.poll() is None:
-            for pid in _processes_below(self._nspawn.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)  # process 1 takes all others with it
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._nspawn.wait(20)
-            self._nspawn.kill()
-            self._nspawn.wait()
+        self._nspawn.kill()
+        self._nspawn.wait()
         for _ in range(20):
             shutil.rmtree(self.root, ignore_errors=True)
             if not self.root.exists():
