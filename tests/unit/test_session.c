@@ -306,8 +306,11 @@ static void connect_session(bool session_present)
 
 static void prove(void)
 {
+	unsigned int before = client.caught_up;
+
 	broker_sends_fence(listen_to());
 	assert_int_equal(session->state, RUNNING);
+	assert_int_equal(client.caught_up, before + 1);
 	step();
 }
 
