@@ -473,13 +473,15 @@ static void publish(struct broker *broker, const struct message *message)
 
 static void unsubscribe(struct broker *broker, const struct message *message)
 {
-	int rc = MOSQ_ERR_SUCCESS;
+	int rc = MOSQ_ERR_SUCCESS, of_session;
+	bool answers;
 
 	if (!topics_is_shared(message->topic)) {
 		rc = topics_remove(broker->topics, message->consumer, message->topic);
 	}
-	if (!lanes_command(broker->lanes, message, false)) {
-		answer(broker, message, rc);
+	of_session = lanes_command(broker->lanes, message, false, &answers);
+	if (!answers) {
+		answer(broker, message, rc != MOSQ_ERR_SUCCESS ? rc : of_session);
 	}
 }
 
@@ -487,12 +489,19 @@ static void subscribe(struct broker *broker, const struct message *message)
 {
 	bool is_new = topics_qos(broker->topics, message->consumer, message->topic) < 0;
 	int rc = MOSQ_ERR_SUCCESS;
+	bool answers = false;
 
 	/* Those that share come through the session alone: the broker decides who gets which message. */
 	if (!topics_is_shared(message->topic)) {
 		rc = topics_add(broker->topics, message->consumer, message->topic, message->options);
 	}
-	if (rc != MOSQ_ERR_SUCCESS || !lanes_command(broker->lanes, message, is_new)) {
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = lanes_command(broker->lanes, message, is_new, &answers);
+		if (rc != MOSQ_ERR_SUCCESS && is_new && !topics_is_shared(message->topic)) {
+			(void)topics_remove(broker->topics, message->consumer, message->topic);
+		}
+	}
+	if (!answers) {
 		answer(broker, message, rc);
 	}
 }
@@ -505,6 +514,14 @@ static void put_aside(struct broker *broker, const struct message *message)
 	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE || message->kind == MESSAGE_WATCH) {
 		answer(broker, message, MOSQ_ERR_SUCCESS);
 	}
+}
+
+/* What nobody waits for an answer to. Returns whether the session will hear of it. */
+static bool tell_session(struct broker *broker, const struct message *word)
+{
+	bool answers;
+
+	return lanes_command(broker->lanes, word, false, &answers) == MOSQ_ERR_SUCCESS;
 }
 
 static void hear_of_session(struct broker *broker, const struct message *word)
@@ -529,8 +546,9 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	}
 	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 	broker->is_suspended = broker->suspends;
+	/* Without memory for it, what the session's next connection says of itself has to do. */
 	if (question) {
-		(void)lanes_command(broker->lanes, question, false);
+		(void)tell_session(broker, question);
 		message_free(question);
 	}
 }
@@ -561,10 +579,10 @@ static void carry_out(struct broker *broker, const struct message *message)
 	case MESSAGE_SETTLED:
 		free(broker->summary);
 		broker->summary = text_copy(message->topic, message->topic_length);
-		(void)lanes_command(broker->lanes, message, false);
+		(void)tell_session(broker, message);
 		break;
 	case MESSAGE_SUSPEND:
-		(void)lanes_command(broker->lanes, message, false);
+		(void)tell_session(broker, message);
 		break;
 	case MESSAGE_SESSION:
 		broker->knows_session = true;
@@ -923,8 +941,7 @@ void broker_suspend(struct broker *broker)
 			!(suspend = message_control(MESSAGE_SUSPEND, 0, 0, 1))) {
 		return;
 	}
-	broker->suspends = true;
-	(void)lanes_command(broker->lanes, suspend, false);
+	broker->suspends = tell_session(broker, suspend);
 	message_free(suspend);
 }
 

@@ -36,6 +36,8 @@
 /* How many fences of holds may be under way to the session, and how many words without a bound of their own to the loop
  * thread, before one hold serves for all that asks for one. Clients that come and go would else fill both queues. */
 #define FENCES_MAX 16
+/* The longest pause, in seconds, before a fence that has not come is sent again. */
+#define ASK_PAUSE_MAX_S 32
 #define CONTROLS_MAX 256U
 
 struct lanes {
@@ -51,6 +53,7 @@ struct lanes {
 	int fenced;                /* the last whose fence was sent */
 	int written_off;           /* the last that the session will not bring any more */
 	time_t fenced_at;
+	int ask_pause;             /* in seconds */
 	bool has_fenced;           /* since the last tick */
 	time_t qos_2_until;        /* 0: none was seen lately, */
 	time_t slot_until[SLOTS];  /* from this client, or to this topic */
@@ -96,14 +99,15 @@ void lanes_free(struct lanes *lanes)
 	free(lanes);
 }
 
-static void tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
+/* Without memory for a hold a message may be overtaken. */
+static bool tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
 {
 	struct message *message = message_control(kind, consumer, 0, code);
 
-	/* Without memory for it a message may be overtaken. */
 	if (message) {
 		queue_push_control(lanes->inbound, message);
 	}
+	return message != NULL;
 }
 
 static void send_number(struct lanes *lanes, uint64_t number)
@@ -123,15 +127,19 @@ static void send_number(struct lanes *lanes, uint64_t number)
 	}
 }
 
+static int last_released(const struct lanes *lanes)
+{
+	int released = session_released(lanes->session);
+
+	return released < lanes->written_off ? lanes->written_off : released;
+}
+
 /* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same, because one may
  * have got lost; with it, those before it are of no account. */
 static bool has_enough_fences(const struct lanes *lanes)
 {
-	int released = session_released(lanes->session);
+	int released = last_released(lanes);
 
-	if (released < lanes->written_off) {
-		released = lanes->written_off;
-	}
 	return lanes->fenced_at == now_s() &&
 			(lanes->fenced - released >= FENCES_MAX || queue_controls(lanes->inbound) >= CONTROLS_MAX);
 }
@@ -143,8 +151,21 @@ static void send_fence(struct lanes *lanes)
 	}
 	lanes->fenced = lanes->hold;
 	lanes->fenced_at = now_s();
+	lanes->ask_pause = 1;
 	lanes->has_fenced = true;
 	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+}
+
+/* A fence that does not come was dropped, with others, from a full queue of the session's. Returns whether it was sent again. */
+static bool repeat_fence(struct lanes *lanes)
+{
+	if (!lanes->is_up || last_released(lanes) >= lanes->fenced || now_s() <= lanes->fenced_at + lanes->ask_pause) {
+		return false;
+	}
+	lanes->fenced_at = now_s();
+	lanes->ask_pause = lanes->ask_pause < ASK_PAUSE_MAX_S ? lanes->ask_pause * 2 : ASK_PAUSE_MAX_S;
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->fenced);
+	return true;
 }
 
 /* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
@@ -156,7 +177,7 @@ static void hold(struct lanes *lanes, bool is_late)
 		return;
 	}
 	lanes->hold = lanes->hold % INT_MAX + 1;
-	tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
 	if (!lanes->has_fenced) {
 		send_fence(lanes);
 	}
@@ -174,7 +195,7 @@ void lanes_open(struct lanes *lanes)
 	if (started) {
 		lanes->hold = lanes->fenced = lanes->written_off = SESSION_FIRST_HOLD;
 		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
-		tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+		(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
 		session_command(lanes->session, started);
 	}
 }
@@ -356,23 +377,25 @@ void lanes_next_message(struct lanes *lanes)
 
 bool lanes_tick(struct lanes *lanes)
 {
-	bool owes = lanes->hold != lanes->fenced;
+	bool owes = lanes->hold != lanes->fenced, repeats = false;
 
 	lanes->has_fenced = false;
 	if (owes) {
 		send_fence(lanes);
 		lanes->has_fenced = false; /* on 2.0 it leaves before the next turn's events */
+	} else if (lanes->session) {
+		repeats = repeat_fence(lanes);
 	}
 	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
-	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until) {
+	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until &&
+			tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD)) {
 		lanes->first_hold_until = 0;
-		tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD);
 	}
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	lanes->direct.content.topic = NULL;
 	lanes->published_count = 0;
 	lanes->published_next = 0;
-	return owes && lanes->hold == lanes->fenced;
+	return repeats || (owes && lanes->hold == lanes->fenced);
 }
 
 void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late)
@@ -392,7 +415,7 @@ void lanes_client_gone(struct lanes *lanes, bool is_late)
 void lanes_set_session(struct lanes *lanes, bool is_up)
 {
 	if (lanes->is_up && !is_up) {
-		tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
+		(void)tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
 		lanes->fenced = lanes->written_off = lanes->hold;
 	}
 	lanes->is_up = is_up;
@@ -414,6 +437,16 @@ uint64_t lanes_missing(const struct lanes *lanes)
 uint64_t lanes_forgotten(const struct lanes *lanes)
 {
 	return lanes->session ? session_forgotten(lanes->session) : 0;
+}
+
+uint64_t lanes_left_out(const struct lanes *lanes)
+{
+	return lanes->session ? session_left_out(lanes->session) : 0;
+}
+
+uint64_t lanes_refused(const struct lanes *lanes)
+{
+	return lanes->session ? session_refused(lanes->session) : 0;
 }
 
 void lanes_fence(struct lanes *lanes, uint64_t fence)
@@ -453,17 +486,17 @@ static bool brings_retained(const struct message *command, bool is_new)
 			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
 }
 
-bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new)
+int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
 {
 	struct message *copy;
-	bool answers;
 
+	*ret_answers = false;
 	if (!lanes->session) {
-		return false;
+		return MOSQ_ERR_SUCCESS;
 	}
 	copy = message_new(command->kind, command->topic, command->topic_length, NULL, 0, NULL, 0);
 	if (!copy) {
-		return false;
+		return MOSQ_ERR_NOMEM;
 	}
 	if (topics_is_shared(command->topic)) {
 		count_share(lanes, command);
@@ -476,11 +509,11 @@ bool lanes_command(struct lanes *lanes, const struct message *command, bool is_n
 	if (lanes->is_up) {
 		copy->sequence = command->sequence;
 	}
-	answers = copy->sequence != 0;
-	if (answers && brings_retained(command, is_new)) {
-		tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
+	*ret_answers = copy->sequence != 0;
+	if (*ret_answers && brings_retained(command, is_new)) {
+		(void)tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
 		copy->code = 1;
 	}
 	session_command(lanes->session, copy); /* copy is the session's now */
-	return answers;
+	return MOSQ_ERR_SUCCESS;
 }

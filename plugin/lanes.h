@@ -84,13 +84,18 @@ uint64_t lanes_missing(const struct lanes *lanes);
 
 /* How many publishers of what the session is to bring were forgotten, because too much waited. */
 uint64_t lanes_forgotten(const struct lanes *lanes);
+/* session_left_out() and session_refused(), 0 without a session. */
+uint64_t lanes_left_out(const struct lanes *lanes);
+uint64_t lanes_refused(const struct lanes *lanes);
 
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 
-/* Hands a command on to the session; it is copied. Returns whether the session will answer its sequence: then the
- * consumer keeps back what comes the direct lane until the retained messages, if it gets any, have come. is_new: of a SUBSCRIBE, whether
- * the consumer had not subscribed to the filter. */
-bool lanes_command(struct lanes *lanes, const struct message *command, bool is_new);
+/* Hands a command on to the session, if there is one; it is copied. *ret_answers: whether the session will answer its
+ * sequence; then the consumer keeps back what comes the direct lane until the retained messages, if it gets any, have come.
+ * is_new: of a SUBSCRIBE, whether the consumer had not subscribed to the filter. MOSQ_ERR_SUCCESS, or MOSQ_ERR_NOMEM: the
+ * session does not know of it. */
+int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
+		__attribute__((warn_unused_result));
 
 #endif

@@ -21,6 +21,7 @@
 #include "client.h"
 #include "clock.h"
 #include "connection.h"
+#include "fetched.h"
 #include "fingerprint.h"
 #include "hash.h"
 #include "kept.h"
@@ -37,6 +38,15 @@
 #define MARKS (1U << 16)
 /* CONNACK and fences have to come within this. */
 #define ANSWER_MS 5000U
+/* A fence that has not come after this is asked for again, with pauses that double up to RETRY_MAX_MS: the broker drops what
+ * it has no room for in the session's queue, fences included. So is an acknowledgement. */
+#define ASK_MS 1000U
+/* How often the same SUBSCRIBE is sent in vain before its filter has to wait for a later round. */
+#define SEND_MAX 3U
+/* A listener that is another broker's may have something to say all the time. */
+#define PROVE_MS 60000U
+/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
+#define LEFT_OUT_MS 60000U
 /* How often marks whose copies do not come are looked for. */
 #define MARKS_FENCE_MS 200U
 /* How long a publisher may take to release a QoS 2 message that consumers got the direct lane: the copy of one that takes
@@ -73,6 +83,8 @@
 #define STALL_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
+/* The same while the broker sends what it has retained: it writes all of it at once, and drops what finds no room. */
+#define READ_BATCH_MAX 1024
 
 enum state {
 	WAITING,    /* for the start, or for the next try */
@@ -90,6 +102,7 @@ struct waiter {
 	uint64_t sequence; /* 0: nobody waits for an answer */
 	bool fetches;      /* the broker is to send it what it has retained */
 	bool again;        /* it had subscribed to the filter before */
+	uint32_t since;    /* the first round in which that was asked for; 0: none yet */
 	bool held;         /* MESSAGE_HOLD was said */
 	bool gone;         /* and has unsubscribed since; only while its round goes on */
 };
@@ -109,6 +122,11 @@ struct filter {
 	bool is_shared;       /* $share/group/filter */
 	bool is_known;        /* the broker may have it */
 	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
+	bool is_answered;     /* it has been acknowledged */
+	bool has_failed;      /* it has not gone out, or its answer could not be used: it is tried again later */
+	bool is_told;         /* the log says so */
+	unsigned int sent;    /* so often in this round */
+	struct fetched fetched; /* what the broker had retained, unless all of it has come */
 	uint8_t known_qos;    /* at this QoS, */
 	uint8_t granted_qos;  /* or at this one, the broker has said, */
 	bool known_flags;     /* and with Retain As Published */
@@ -140,6 +158,7 @@ struct session {
 	atomic_int released; /* the last hold whose fence has come */
 	atomic_bool expects_copies;
 	bool ignores_properties; /* what the broker thread marks has none */
+	atomic_ullong left_out_count, refused_count; /* see session.h */
 	pthread_t thread;
 	bool runs;
 
@@ -169,14 +188,24 @@ struct session {
 	uint64_t in_force_count; /* how often one came into force */
 	struct table by_name, by_id;
 	struct filter *due, *round, *unacknowledged; /* round is NULL between two rounds */
+	uint32_t round_number;
+	uint64_t again_at;       /* when filters that have failed have their turn; 0: there are none */
+	unsigned int again_pause;
 	size_t acknowledgements; /* that the round waits for */
+	uint64_t acknowledge_at; /* when they are due */
+	uint64_t probe;          /* what is not acknowledged when this fence has come is lost; 0: not asked for */
 	uint64_t round_fence;    /* 0: not sent yet */
 	uint8_t qos;             /* the highest that a consumer asked for */
 	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
 
 	uint64_t fence;          /* the last one asked for */
 	uint64_t fence_passed;
-	uint64_t fence_deadline;
+	uint64_t fence_deadline; /* without a byte from the broker */
+	uint64_t ask_at;         /* when it is asked for again */
+	unsigned int ask_pause;
+	uint64_t proving_since;
+	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
+	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
 	uint64_t marks_fence_at;
 	size_t late_place;                  /* late marks before it end */
 	uint64_t late_until;                /* then, if the session runs */
@@ -229,9 +258,22 @@ static const char *listener(const struct session *session, char *text, size_t si
 	return text;
 }
 
+/* A word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
+static struct message *patient_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
+{
+	static const struct timespec pause = {.tv_nsec = 10000000};
+	struct message *message;
+	int i;
+
+	for (i = 0; !(message = message_control(kind, consumer, sequence, code)) && i < 500; i++) {
+		(void)nanosleep(&pause, NULL);
+	}
+	return message;
+}
+
 static void tell_broker(struct session *session, enum message_kind kind, int code, uint64_t sequence)
 {
-	struct message *message = message_control(kind, 0, sequence, code);
+	struct message *message = patient_control(kind, 0, sequence, code);
 
 	if (message) {
 		queue_push_control(session->outbound, message);
@@ -277,6 +319,15 @@ static void pass_on(struct session *session, struct message *message)
 	}
 }
 
+/* The broker lives. */
+static void hear(struct session *session, uint64_t now)
+{
+	session->fence_deadline = now + ANSWER_MS;
+	if (session->state == PROVING && session->fence_deadline > session->proving_since + PROVE_MS) {
+		session->fence_deadline = session->proving_since + PROVE_MS;
+	}
+}
+
 static void pass_on_stalled(struct session *session)
 {
 	struct message *message, *next;
@@ -292,7 +343,8 @@ static void pass_on_stalled(struct session *session)
 		}
 		session->stalled.first = next;
 	}
-	session->fence_deadline = now_ms() + ANSWER_MS; /* nothing was read meanwhile */
+	hear(session, now_ms()); /* nothing was read meanwhile */
+	session->ask_at = now_ms() + session->ask_pause;
 	session->stalled_at = 0;
 }
 
@@ -329,7 +381,7 @@ static void relieve(struct session *session, uint64_t now)
 
 static void tell_loop(struct session *session, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
 {
-	struct message *message = message_control(kind, consumer, sequence, code);
+	struct message *message = patient_control(kind, consumer, sequence, code);
 
 	if (!message) {
 		write_log(session, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
@@ -347,12 +399,25 @@ static void answer(struct session *session, uint64_t sequence)
 
 static uint64_t request_fence(struct session *session)
 {
+	uint64_t now = now_ms();
+
 	if (session->fence_passed == session->fence) {
-		session->fence_deadline = now_ms() + ANSWER_MS;
+		hear(session, now);
+		session->ask_pause = ASK_MS;
+		session->ask_at = now + ASK_MS;
 	}
 	session->fence++;
 	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
 	return session->fence;
+}
+
+/* The next of them does as well as those that have not come. */
+static void ask_again(struct session *session, uint64_t now)
+{
+	session->fence++;
+	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	session->ask_pause = session->ask_pause < RETRY_MAX_MS / 2 ? session->ask_pause * 2 : RETRY_MAX_MS;
+	session->ask_at = now + session->ask_pause;
 }
 
 static void end_first_hold(struct session *session)
@@ -478,6 +543,7 @@ static void free_filter(struct filter *filter)
 {
 	free_waiters(&filter->waiting);
 	free_waiters(&filter->fetching);
+	fetched_forget(&filter->fetched);
 	free(filter);
 }
 
@@ -569,17 +635,19 @@ static bool is_served(const struct filter *filter)
 
 /* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
  * subscription is not for them. */
-static void admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
+static bool admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
 {
+	bool done = true;
 	size_t i;
 
 	for (i = 0; i < waiters->count; i++) {
 		const struct waiter *waiter = &waiters->items[i];
 
 		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->options)) {
-			write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", filter->name);
+			done = false;
 		}
 	}
+	return done;
 }
 
 /* Whether the broker must be told something about it. */
@@ -675,10 +743,11 @@ static void deliver_to_subscribers(struct session *session, const struct connect
 
 /* Only to those that subscribed just now; others had it long ago. */
 static void deliver_retained(
-		struct session *session, const struct connection_message *event, const struct filter *filter)
+		struct session *session, const struct connection_message *event, struct filter *filter)
 {
 	struct message *message;
 	size_t count = 0, i;
+	uint32_t before;
 
 	if (!filter || filter->fetching.count == 0) {
 		return;
@@ -693,9 +762,12 @@ static void deliver_retained(
 		session->recipients = recipients;
 		session->recipient_capacity = filter->fetching.count;
 	}
+	before = fetched_note(&filter->fetched, fingerprint(session, event), session->round_number);
 	for (i = 0; i < filter->fetching.count; i++) {
-		if (filter->fetching.items[i].fetches && !filter->fetching.items[i].gone) {
-			session->recipients[count++] = filter->fetching.items[i].who;
+		const struct waiter *waiter = &filter->fetching.items[i];
+
+		if (waiter->fetches && !waiter->gone && (!before || before < waiter->since)) {
+			session->recipients[count++] = waiter->who;
 		}
 	}
 	message = count ? make_message(session, event, session->recipients, count) : NULL;
@@ -765,7 +837,7 @@ static void keep(struct session *session, const struct connection_message *event
 
 static void admit_waiting(struct session *session, struct filter *filter)
 {
-	admit(session, filter, &filter->waiting);
+	(void)admit(session, filter, &filter->waiting); /* the first round does it again */
 	filter->shows_flags = session->flags; /* as of now; what the broker kept says no more */
 }
 
@@ -804,31 +876,59 @@ static void deliver_kept(struct session *session)
 
 /* ---- rounds ---- */
 
+/* Something about the filter has not worked; it is tried again when the others are through, and the log says so once. */
+static void fail_filter(struct session *session, struct filter *filter, const char *reason)
+{
+	filter->has_failed = true;
+	atomic_fetch_add(&session->refused_count, 1);
+	if (filter->is_told) {
+		return;
+	}
+	filter->is_told = true;
+	write_log(session, MOSQ_LOG_WARNING,
+			filter->leaves ? "The session cannot end its subscription to '%.400s': %s. The broker sends it what nobody wants until "
+							 "that works; it is tried again."
+						   : "The session's subscription to '%.400s' is not in force: %s. Consumers get no retained messages, last "
+							 "wills and QoS 2 from it until that works; it is tried again. A max_packet_size in the broker's file "
+							 "must leave room for the filter.",
+			filter->name, reason);
+}
+
 static bool send_filter(struct session *session, struct filter *filter)
 {
+	uint8_t qos = wanted_qos(session, filter);
 	bool fetches = false;
 	size_t i;
 
+	filter->sent++;
+	filter->is_answered = false;
 	filter->leaves = !is_served(filter);
 	if (filter->leaves) {
 		filter->packet = connection_unsubscribe(session->connection, filter->name);
+		if (filter->packet < 0) {
+			fail_filter(session, filter, connection_reason(session->connection));
+		}
 		return filter->packet >= 0;
 	}
 	for (i = 0; i < filter->fetching.count; i++) {
 		struct waiter *waiter = &filter->fetching.items[i];
 
 		fetches = fetches || waiter->fetches;
+		waiter->since = waiter->since ? waiter->since : session->round_number;
 		if (waiter->fetches && !waiter->held) {
 			waiter->held = true;
 			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
 		}
 	}
-	filter->known_qos = wanted_qos(session, filter);
+	filter->packet = connection_subscribe(session->connection, filter->name, qos, filter->id, fetches, session->flags);
+	if (filter->packet < 0) {
+		fail_filter(session, filter, connection_reason(session->connection));
+		return false;
+	}
+	filter->known_qos = qos;
 	filter->known_flags = session->flags;
 	filter->is_known = true;
-	filter->packet = connection_subscribe(
-			session->connection, filter->name, filter->known_qos, filter->id, fetches, filter->known_flags);
-	return filter->packet >= 0;
+	return true;
 }
 
 static void begin_round(struct session *session)
@@ -837,7 +937,10 @@ static void begin_round(struct session *session)
 
 	session->due = NULL;
 	session->acknowledgements = 0;
+	session->acknowledge_at = now_ms() + ASK_MS;
+	session->probe = 0;
 	session->round_fence = 0;
+	session->round_number++;
 	for (; filter; filter = next) {
 		struct waiters waiting = filter->waiting;
 
@@ -853,6 +956,7 @@ static void begin_round(struct session *session)
 		filter->waiting = filter->fetching; /* empty, but for its room */
 		filter->fetching = waiting;
 		filter->in_round = true;
+		filter->sent = 0;
 		filter->next = NULL;
 		*end = filter;
 		end = &filter->next;
@@ -879,26 +983,50 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 		}
 	}
 	filter->fetching.count = 0;
+	if (come) {
+		fetched_forget(&filter->fetched);
+	}
+}
+
+/* In a while; sooner where somebody else subscribes to one of them. */
+static void come_back_later(struct session *session)
+{
+	if (session->again_at) {
+		return;
+	}
+	session->again_at = now_ms() + session->again_pause;
+	session->again_pause = session->again_pause < RETRY_MAX_MS / 2 ? session->again_pause * 2 : RETRY_MAX_MS;
 }
 
 static void end_round(struct session *session, bool come)
 {
 	struct filter *filter = session->round, *next;
+	bool any_failed = false;
 
 	session->round = NULL;
 	session->unacknowledged = NULL;
 	session->acknowledgements = 0;
+	session->probe = 0;
 	for (; filter; filter = next) {
+		bool done = come && !filter->has_failed;
+
 		next = filter->next;
 		filter->in_round = false;
-		end_fetching(session, filter, come);
+		end_fetching(session, filter, done);
 		filter->leaves = false;
-		if (!come) {
+		if (!done) {
 			filter->known_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
 		}
-		if (needs_round(session, filter)) {
+		any_failed |= filter->has_failed;
+		if (needs_round(session, filter) && !filter->has_failed) {
 			make_due(session, filter);
 		}
+		filter->has_failed = false;
+	}
+	if (any_failed) {
+		come_back_later(session);
+	} else if (!session->again_at) {
+		session->again_pause = ASK_MS;
 	}
 }
 
@@ -1106,6 +1234,7 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	}
 	session->cleaned = true;
 	session->state = PROVING;
+	session->proving_since = now_ms();
 	session->keeps = true;
 	session->is_fresh = !session_present;
 	if (!session_present) {
@@ -1148,15 +1277,60 @@ static void on_first_round(struct session *session)
 }
 
 /* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
-static void enter_force(struct session *session, struct filter *filter)
+static bool enter_force(struct session *session, struct filter *filter)
 {
 	if (filter->is_shared) {
-		return;
+		return true;
 	}
 	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
-		write_log(session, MOSQ_LOG_ERR, "No memory: the subscription to '%.400s' is incomplete.", filter->name);
-	} else if (!filter->since) {
+		return false;
+	}
+	if (!filter->since) {
 		filter->since = ++session->in_force_count;
+	}
+	return true;
+}
+
+static void on_granted(struct session *session, struct filter *filter, uint8_t qos)
+{
+	filter->shows_flags = filter->known_flags;
+	filter->granted_qos = qos;
+	if (!enter_force(session, filter) || !admit(session, filter, &filter->fetching)) {
+		fail_filter(session, filter, "there is no memory for it");
+	} else if (filter->is_told) {
+		filter->is_told = false;
+		write_log(session, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.", filter->name);
+	}
+}
+
+/* What the round waits for. */
+static void count_answer(struct session *session)
+{
+	if (--session->acknowledgements == 0) {
+		session->round_fence = request_fence(session);
+	}
+}
+
+/* The broker has sent what came after these acknowledgements: it had no room for them. */
+static void send_unanswered(struct session *session)
+{
+	struct filter *filter;
+
+	session->probe = 0;
+	session->acknowledge_at = now_ms() + ASK_MS;
+	session->unacknowledged = session->round;
+	for (filter = session->round; filter; filter = filter->next) {
+		if (filter->is_answered || filter->has_failed) {
+			continue;
+		}
+		if (filter->sent >= SEND_MAX) {
+			fail_filter(session, filter, "the broker does not acknowledge it");
+		} else {
+			(void)send_filter(session, filter);
+		}
+		if (filter->has_failed) {
+			count_answer(session);
+		}
 	}
 }
 
@@ -1173,23 +1347,21 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		return;
 	}
 	session->unacknowledged = filter->next;
+	filter->is_answered = true;
 	if (filter->leaves) {
 		filter->is_known = false;
+		filter->is_told = false;
 		leave_force(session, filter);
 	} else if (code < 128) {
-		filter->shows_flags = filter->known_flags;
-		filter->granted_qos = (uint8_t)code;
-		enter_force(session, filter);
-		admit(session, filter, &filter->fetching);
+		on_granted(session, filter, (uint8_t)code);
 	} else {
+		atomic_fetch_add(&session->refused_count, 1);
 		write_log(session, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
 				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
 				filter->name, code);
 	}
-	if (--session->acknowledgements == 0) {
-		session->round_fence = request_fence(session);
-	}
+	count_answer(session);
 }
 
 static uint64_t number_in(const struct connection_message *event)
@@ -1253,6 +1425,29 @@ static void tell_forgotten(struct session *session, uint64_t now)
 	session->forgotten_told_at = now;
 }
 
+/* Fences come in the order in which the broker thread sends them, all of them, unless the broker has had no room for one. What
+ * it drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only. */
+static void note_left_out(struct session *session, uint64_t fences)
+{
+	uint64_t now = now_ms();
+
+	if (!fences) {
+		return;
+	}
+	atomic_fetch_add(&session->left_out_count, fences);
+	if (session->left_out_told_at && now < session->left_out_told_at + LEFT_OUT_MS) {
+		return;
+	}
+	session->left_out_told_at = now;
+	session->resumes = true;
+	write_log(session, MOSQ_LOG_WARNING,
+			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
+			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
+			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
+			"anew, for what was left out with QoS 1 and 2.",
+			session->round ? " (to '" : "", session->round ? session->round->name : "", session->round ? "', or others)" : "");
+}
+
 static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
@@ -1263,13 +1458,16 @@ static void on_fence(struct session *session, uint64_t fence)
 	if (fence > session->fence || fence <= session->fence_passed) {
 		return; /* of an earlier connection */
 	}
+	note_left_out(session, fence - session->fence_passed - 1);
 	session->fence_passed = fence;
+	session->ask_pause = ASK_MS;
+	session->ask_at = now_ms() + ASK_MS;
 	if (session->claim_fence && fence >= session->claim_fence) {
 		session->is_taken = false;
 		session->claim_fence = 0;
 		tell_broker(session, MESSAGE_SESSION, session->is_up, 0);
 	}
-	session->fence_deadline = now_ms() + ANSWER_MS;
+	hear(session, now_ms());
 	deliver_kept(session); /* before its marks go */
 	tell_missing(session, now_ms());
 	marks_pass(session->marks, fence);
@@ -1278,6 +1476,8 @@ static void on_fence(struct session *session, uint64_t fence)
 	if (session->state == PROVING) {
 		session->keeps = !session->was_up;
 		on_proved(session);
+	} else if (session->acknowledgements && session->probe && fence >= session->probe) {
+		send_unanswered(session);
 	} else if (session->round && session->round_fence && fence >= session->round_fence) {
 		end_round(session, true);
 		if (!session->is_up) {
@@ -1539,6 +1739,18 @@ static bool wants_fence(const struct session *session)
 	return marks_are_waiting(session->marks) || missing(session) != session->missing_told;
 }
 
+/* Makes the connection anew, for what the broker has left out on this one. */
+static void resume(struct session *session)
+{
+	session->resumes = false;
+	session->complained = true; /* the log is to say that it is back */
+	connection_disconnect(session->connection, false);
+	break_round(session);
+	tell_is_up(session, false);
+	session->state = WAITING;
+	session->retry_at = 0;
+}
+
 static void watch_clock(struct session *session, uint64_t now)
 {
 	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
@@ -1566,6 +1778,10 @@ static void watch_clock(struct session *session, uint64_t now)
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
+		} else if (session->fence_passed < session->fence && now >= session->ask_at && !session->stalled.first) {
+			ask_again(session, now);
+		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
+			session->probe = request_fence(session);
 		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at && wants_fence(session)) {
 			session->marks_fence_at = now + MARKS_FENCE_MS;
 			(void)request_fence(session);
@@ -1574,6 +1790,14 @@ static void watch_clock(struct session *session, uint64_t now)
 	case SUSPENDED:
 	case GIVEN_UP:
 		break;
+	}
+	if (session->state == RUNNING && session->again_at && now >= session->again_at) {
+		session->again_at = 0;
+		for_each_filter(session, make_due_if_changed);
+	}
+	if (session->state == RUNNING && !session->round && !session->due && session->resumes &&
+			session->fence_passed == session->fence && !session->suspends) {
+		resume(session);
 	}
 	if (session->state == RUNNING && !session->round) {
 		begin_round(session);
@@ -1586,7 +1810,10 @@ static void watch_clock(struct session *session, uint64_t now)
 /* While there is no room for what came, nothing more is read; but the connection is kept alive. */
 static unsigned int packets_to_read(const struct session *session)
 {
-	return session->stalled.first ? 0 : session->suspends ? 1 : READ_MAX;
+	if (session->stalled.first) {
+		return 0;
+	}
+	return session->suspends ? 1 : session->round ? READ_BATCH_MAX : READ_MAX;
 }
 
 static void use_connection(struct session *session)
@@ -1625,7 +1852,8 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || session->fence_passed < session->fence || wants_fence(session)) {
+	if (session->holds_back || session->fence_passed < session->fence || wants_fence(session) || session->again_at ||
+			session->acknowledgements) {
 		return (int)MARKS_FENCE_MS;
 	}
 	return IDLE_MS;
@@ -1671,6 +1899,9 @@ static void *session_thread(void *argument)
 		}
 		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
 		if (uses_connection(session)) {
+			if (polled[1].revents & POLLIN) {
+				hear(session, now_ms());
+			}
 			session->brought_copies = false;
 			session->brought_more = false;
 			use_connection(session);
@@ -1712,6 +1943,9 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->notify_fd = -1;
 	atomic_init(&session->released, 0);
 	atomic_init(&session->expects_copies, true);
+	atomic_init(&session->left_out_count, 0);
+	atomic_init(&session->refused_count, 0);
+	session->again_pause = ASK_MS;
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
 	}
@@ -1826,6 +2060,16 @@ void session_ignore_properties(struct session *session)
 uint64_t session_forgotten(const struct session *session)
 {
 	return authors_forgotten(session->authors);
+}
+
+uint64_t session_left_out(const struct session *session)
+{
+	return atomic_load(&session->left_out_count);
+}
+
+uint64_t session_refused(const struct session *session)
+{
+	return atomic_load(&session->refused_count);
 }
 
 const char *session_client_id(const struct session *session)

@@ -64,6 +64,10 @@ void session_ignore_properties(struct session *session);
 
 /* How many publishers were forgotten, see authors.h. Any thread. */
 uint64_t session_forgotten(const struct session *session);
+/* How often the broker has left out what it had for the session, as far as that was noticed, and how often a subscription of
+ * the session's was refused. Any thread. */
+uint64_t session_left_out(const struct session *session);
+uint64_t session_refused(const struct session *session);
 
 /* Its client id. Any thread. */
 const char *session_client_id(const struct session *session);

@@ -34,6 +34,8 @@ enum statistic {
 	STATISTICS_HANDLING_P99,
 	STATISTICS_LONGEST_BLOCK,          /* milliseconds for which the event loop did not react */
 	STATISTICS_SESSION,                /* an enum statistics_session */
+	STATISTICS_SESSION_LEFT_OUT,       /* how often the broker dropped what it had for the session, as far as it shows */
+	STATISTICS_SESSION_REFUSED,        /* its subscriptions that did not come about, tries */
 	STATISTICS_WAKE_UPS,               /* signals to the broker thread */
 	STATISTICS_MEMORY,                 /* bytes of the broker's process that are in memory; 0: not known */
 	STATISTICS_TIME,                   /* when they were published: seconds since 1970 */

@@ -147,6 +147,8 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_raise(statistics, STATISTICS_UNMARKED, lanes_missing(sources->lanes));
 	statistics_set(statistics, STATISTICS_UNNAMED, lanes_forgotten(sources->lanes));
 	statistics_set(statistics, STATISTICS_SESSION, state_of_session(sources));
+	statistics_set(statistics, STATISTICS_SESSION_LEFT_OUT, lanes_left_out(sources->lanes));
+	statistics_set(statistics, STATISTICS_SESSION_REFUSED, lanes_refused(sources->lanes));
 	statistics_set(statistics, STATISTICS_WAKE_UPS, wakeup_count(sources->wakeup));
 	statistics_set(statistics, STATISTICS_MEMORY, resident_bytes());
 	statistics_set(statistics, STATISTICS_TIME, (uint64_t)time(NULL));

@@ -128,6 +128,8 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
         "plugin",
         (
             ("session", "session/state", _count),
+            ("left out by the broker, times", "session/left_out", _count),
+            ("subscriptions refused", "session/refused", _count),
             ("wake-ups of the broker", "wake_ups", _count),
             ("log lines dropped", "log/dropped", _count),
             ("memory of the broker's process", "memory", _bytes_if_known),

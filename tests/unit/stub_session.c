@@ -91,6 +91,18 @@ uint64_t session_forgotten(const struct session *session)
 	return 0;
 }
 
+uint64_t session_left_out(const struct session *session)
+{
+	(void)session;
+	return 0;
+}
+
+uint64_t session_refused(const struct session *session)
+{
+	(void)session;
+	return 0;
+}
+
 const char *session_client_id(const struct session *session)
 {
 	(void)session;

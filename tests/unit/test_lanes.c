@@ -151,7 +151,7 @@ static bool command_with(
 	message->consumer = 7;
 	message->options = options;
 	message->sequence = sequence;
-	answers = lanes_command(lanes, message, is_new);
+	assert_int_equal(lanes_command(lanes, message, is_new, &answers), MOSQ_ERR_SUCCESS);
 	message_free(message);
 	return answers;
 }
@@ -336,6 +336,32 @@ static void test_a_lost_fence_is_made_good(void **state)
 	assert_true(lanes_tick(lanes));
 	assert_false(lanes_tick(lanes));
 	assert_int_equal(stub.publish_count, 17);
+}
+
+/* Nothing else need happen for that. */
+static void test_a_fence_that_does_not_come_is_sent_again(void **state)
+{
+	(void)state;
+	lanes_set_session(lanes, true);
+	lanes_client_gone(lanes, false);
+	assert_int_equal(stub.publish_count, 1);
+	(void)lanes_tick(lanes);
+	seconds++;
+	assert_false(lanes_tick(lanes));
+	seconds++;
+	assert_true(lanes_tick(lanes));
+	assert_int_equal(stub.publish_count, 2);
+	assert_string_equal(stub.publishes[1].topic, SESSION_FENCE_TOPIC);
+	assert_string_equal(stub.publishes[1].payload, stub.publishes[0].payload);
+	/* Less and less often. */
+	seconds += 2;
+	assert_false(lanes_tick(lanes));
+	seconds++;
+	assert_true(lanes_tick(lanes));
+	stub_session.released = 1;
+	seconds += 100;
+	assert_false(lanes_tick(lanes));
+	assert_int_equal(stub.publish_count, 3);
 }
 
 static void test_holds_are_bounded_by_what_the_loop_has_taken(void **state)
@@ -694,7 +720,8 @@ static void test_no_memory(void **state)
 {
 	struct message *message = message_new(MESSAGE_SUBSCRIBE, "$share/g/a", 10, NULL, 0, NULL, 0);
 	unsigned long n;
-	bool failed = true;
+	bool failed = true, answers;
+	int rc;
 
 	(void)state;
 	lanes_set_session(lanes, true);
@@ -702,7 +729,8 @@ static void test_no_memory(void **state)
 	message->sequence = 1;
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
-		(void)lanes_command(lanes, message, true);
+		rc = lanes_command(lanes, message, true, &answers);
+		assert_true(rc == MOSQ_ERR_SUCCESS || (rc == MOSQ_ERR_NOMEM && !answers));
 		publishes("b", "1");
 		lanes_client_gone(lanes, false);
 		lanes_tick(lanes);
@@ -728,6 +756,7 @@ int main(void)
 			lanes_test(test_a_late_will_is_waited_for),
 			lanes_test(test_fences_are_bounded_by_what_the_session_has_read),
 			lanes_test(test_a_lost_fence_is_made_good),
+			lanes_test(test_a_fence_that_does_not_come_is_sent_again),
 			lanes_test(test_holds_are_bounded_by_what_the_loop_has_taken),
 			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
 			lanes_test(test_copies_are_refused),

@@ -23,7 +23,7 @@ static struct {
 	size_t count, acknowledged;
 	unsigned int connects, disconnects, caught_up;
 	uint32_t expiry;
-	bool refuses, ended_session;
+	bool refuses, refuses_packets, ended_session;
 	const char *reason;
 } client;
 
@@ -111,13 +111,13 @@ int connection_subscribe(struct connection *unused, const char *filter, uint8_t 
 {
 	(void)unused;
 	(void)flags;
-	return add_packet(filter, id, qos, kept);
+	return client.refuses_packets ? -1 : add_packet(filter, id, qos, kept);
 }
 
 int connection_unsubscribe(struct connection *unused, const char *filter)
 {
 	(void)unused;
-	return add_packet(filter, 0, 0, false);
+	return client.refuses_packets ? -1 : add_packet(filter, 0, 0, false);
 }
 
 /* ---- time ---- */
@@ -553,6 +553,273 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	use_connection(session);
 	assert_int_equal(session->taken, 0);
 	assert_int_equal(session->failures, 1);
+	receive_the_rest();
+}
+
+/* ---- what gets lost on the way ---- */
+
+static void test_a_subscribe_that_does_not_go_out(void **state)
+{
+	(void)state;
+	start();
+	client.refuses_packets = true;
+	subscribe(1, "a", 1, 5);
+	step();
+	broker_sends_fence(listen_to());
+	assert_non_null(strstr(log_text, "The session's subscription to 'a' is not in force: no reason."));
+	assert_int_equal(session_refused(session), 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5); /* it does not wait */
+	step();
+	step();
+	receive_nothing();
+	assert_int_equal(listen_to(), 0);
+	/* Again, with longer pauses, and without another line. */
+	clock_ms += ASK_MS;
+	step();
+	broker_sends_fence(listen_to());
+	assert_string_equal(log_text, "");
+	assert_int_equal(session_refused(session), 2);
+	receive_the_rest();
+	clock_ms += ASK_MS;
+	client.refuses_packets = false;
+	step();
+	assert_int_equal(client.count, 0);
+	clock_ms += ASK_MS;
+	step();
+	assert_int_equal(client.count, 1);
+	assert_true(client.packets[0].kept);
+	receive(MESSAGE_HOLD, 1);
+	broker_acknowledges();
+	broker_sends("a", "a", "1", 0, true);
+	broker_sends_fence(listen_to());
+	assert_non_null(strstr(log_text, "The session's subscription to 'a' is in force now."));
+	receive_message("a", "1", 0, true, 1);
+	receive(MESSAGE_RELEASE, 1);
+	receive_nothing();
+	clock_ms += RETRY_MAX_MS;
+	step();
+	assert_int_equal(client.count, 1);
+}
+
+static void test_an_unsubscribe_that_does_not_go_out(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 1, 0);
+	step();
+	finish_round();
+	client.refuses_packets = true;
+	unsubscribe(1, "a");
+	step();
+	broker_sends_fence(listen_to());
+	assert_non_null(strstr(log_text, "cannot end its subscription to 'a'"));
+	step();
+	assert_int_equal(listen_to(), 0);
+	client.refuses_packets = false;
+	clock_ms += ASK_MS;
+	step();
+	assert_int_equal(client.packets[1].id, 0);
+	finish_round();
+	assert_null(find_filter(session, "a"));
+	receive_the_rest();
+}
+
+/* A queue of the broker's that is full has no room for it either. */
+static void test_a_fence_that_the_broker_leaves_out(void **state)
+{
+	uint64_t first, second;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 1, 5);
+	step();
+	broker_acknowledges();
+	first = listen_to();
+	clock_ms += ASK_MS - 1;
+	step();
+	assert_int_equal(listen_to(), 0);
+	clock_ms += 1;
+	step();
+	second = listen_to();
+	assert_int_equal(second, first + 1);
+	broker_sends_fence(second);
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5);
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "The broker has left out some of what it had for the session"));
+	assert_non_null(strstr(log_text, "(to 'a', or others)"));
+	assert_int_equal(session_left_out(session), 1);
+	/* What it has left out with QoS 1 and 2 it sends on the next connection. */
+	step();
+	assert_int_equal(client.disconnects, 1);
+	assert_false(client.ended_session);
+	step();
+	assert_int_equal(client.connects, 2);
+	on_connected(session, NULL, true);
+	prove();
+	/* Not each time. */
+	subscribe(1, "b", 1, 0);
+	step();
+	broker_acknowledges();
+	first = listen_to();
+	clock_ms += ASK_MS;
+	step();
+	broker_sends_fence(listen_to());
+	step();
+	assert_string_equal(log_text, "");
+	assert_int_equal(client.disconnects, 1);
+	assert_int_equal(session_left_out(session), 2);
+	receive_the_rest();
+}
+
+static void test_it_is_not_dead_while_bytes_come(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 1, 5);
+	step();
+	broker_acknowledges();
+	for (i = 0; i < 100; i++) {
+		clock_ms += ANSWER_MS - 1;
+		hear(session, clock_ms);
+		step();
+		assert_int_equal(session->state, RUNNING);
+	}
+	clock_ms += ANSWER_MS;
+	step();
+	assert_int_equal(session->state, WAITING);
+	receive_the_rest();
+}
+
+/* Another broker may have something to say, but no fence. */
+static void test_bytes_prove_nothing(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	connect_session(false);
+	for (i = 0; i < 100 && session->state == PROVING; i++) {
+		clock_ms += ANSWER_MS - 1;
+		hear(session, clock_ms);
+		step();
+	}
+	assert_int_equal(session->state, WAITING);
+	(void)listen_to();
+	assert_non_null(strstr(log_text, "belongs to another broker"));
+	receive_the_rest();
+}
+
+static void test_an_acknowledgement_that_does_not_come(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a", 1, 5);
+	subscribe(1, "b", 1, 6);
+	step();
+	assert_int_equal(client.count, 2);
+	client.acknowledged = 1;
+	broker_acknowledges(); /* the second */
+	assert_int_equal(listen_to(), 0);
+	clock_ms += ASK_MS;
+	step();
+	broker_sends_fence(listen_to());
+	assert_int_equal(client.count, 3);
+	assert_string_equal(client.packets[2].filter, client.packets[0].filter);
+	/* The first may come after all. */
+	on_acknowledged(session, client.packets[0].number, 0);
+	assert_int_equal(listen_to(), 0);
+	finish_round();
+	receive_the_rest();
+	assert_int_equal(session_refused(session), 0);
+	assert_int_equal(topics_qos(session->topics, 1, "a"), 1);
+	assert_int_equal(topics_qos(session->topics, 1, "b"), 1);
+}
+
+static void test_an_acknowledgement_that_never_comes(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	start();
+	subscribe(1, "a", 1, 5);
+	step();
+	for (i = 0; i < SEND_MAX; i++) {
+		clock_ms += ASK_MS;
+		step();
+		broker_sends_fence(listen_to());
+	}
+	assert_int_equal(client.count, SEND_MAX);
+	broker_sends_fence(listen_to());
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_ANSWER, 5);
+	assert_int_equal(session_refused(session), 1);
+	clock_ms += ASK_MS;
+	step();
+	assert_int_equal(client.count, SEND_MAX + 1);
+	client.acknowledged = SEND_MAX;
+	finish_round();
+	assert_int_equal(topics_qos(session->topics, 1, "a"), 1);
+	receive_the_rest();
+}
+
+static void test_what_is_retained_comes_once(void **state)
+{
+	(void)state;
+	start();
+	subscribe(1, "a/#", 1, 0);
+	step();
+	broker_acknowledges();
+	broker_sends("a/#", "a/1", "1", 0, true);
+	receive(MESSAGE_HOLD, 1);
+	receive_message("a/1", "1", 0, true, 1);
+	/* The connection is lost before all has come; somebody else subscribes. */
+	break_off(session, "it is lost");
+	(void)listen_to();
+	receive(MESSAGE_RELEASE, 1);
+	subscribe(2, "a/#", 1, 0);
+	clock_ms += RETRY_MS;
+	step();
+	on_connected(session, NULL, true);
+	prove();
+	broker_acknowledges();
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD, 2);
+	broker_sends("a/#", "a/1", "1", 0, true);
+	receive_message("a/1", "1", 0, true, 2);
+	/* Not all of it again: */
+	break_off(session, "it is lost");
+	(void)listen_to();
+	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE, 2);
+	clock_ms += RETRY_MAX_MS;
+	step();
+	on_connected(session, NULL, true);
+	prove();
+	broker_acknowledges();
+	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD, 2);
+	broker_sends("a/#", "a/1", "1", 0, true);
+	broker_sends("a/#", "a/2", "2", 0, true);
+	{
+		struct message *message = queue_take(inbound);
+
+		assert_string_equal(message->topic, "a/2");
+		assert_int_equal(message->recipient_count, 2);
+		queue_release(inbound, message_size(message));
+		message_free(message);
+	}
+	broker_sends_fence(listen_to());
+	receive_the_rest();
+	/* Who subscribes once more gets all once more. */
+	subscribe(1, "a/#", 1, 0);
+	step();
+	broker_acknowledges();
+	receive(MESSAGE_HOLD, 1);
+	broker_sends("a/#", "a/1", "1", 0, true);
+	receive_message("a/1", "1", 0, true, 1);
 	receive_the_rest();
 }
 
@@ -1873,6 +2140,14 @@ int main(void)
 			session_test(test_tries_again_and_gives_up),
 			session_test(test_another_client_that_takes_its_place_does_not_end_it),
 			session_test(test_says_whether_it_is_up_when_asked),
+			session_test(test_a_subscribe_that_does_not_go_out),
+			session_test(test_an_unsubscribe_that_does_not_go_out),
+			session_test(test_a_fence_that_the_broker_leaves_out),
+			session_test(test_it_is_not_dead_while_bytes_come),
+			session_test(test_bytes_prove_nothing),
+			session_test(test_an_acknowledgement_that_does_not_come),
+			session_test(test_an_acknowledgement_that_never_comes),
+			session_test(test_what_is_retained_comes_once),
 			session_test(test_tries_for_ever_where_retries_is_0),
 			session_test(test_retained_messages_go_to_who_subscribed),
 			session_test(test_one_round_serves_all_that_came_meanwhile),

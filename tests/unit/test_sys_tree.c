@@ -43,6 +43,18 @@ uint64_t lanes_forgotten(const struct lanes *lanes)
 	return 8;
 }
 
+uint64_t lanes_left_out(const struct lanes *lanes)
+{
+	(void)lanes;
+	return 10;
+}
+
+uint64_t lanes_refused(const struct lanes *lanes)
+{
+	(void)lanes;
+	return 9;
+}
+
 bool lanes_has_session(const struct lanes *lanes)
 {
 	(void)lanes;
@@ -139,6 +151,8 @@ static void test_all_at_first_then_changes(void **state)
 	assert_string_equal(published("messages/received"), "0");
 	assert_string_equal(published("messages/unmarked"), "7");
 	assert_string_equal(published("messages/unnamed"), "8");
+	assert_string_equal(published("session/left_out"), "10");
+	assert_string_equal(published("session/refused"), "9");
 	assert_string_equal(published("uptime"), "0");
 	/* Not counted as the application's. */
 	assert_int_equal(statistics_get(statistics, STATISTICS_SENT), 12);
