@@ -224,6 +224,7 @@ static int use_settings(struct options *options, bool *ret_can_be)
 {
 	struct conf_place place;
 	struct settings settings;
+	struct text limits = {0};
 	int rc;
 
 	*ret_can_be = options->session != OPTIONS_SESSION_OFF;
@@ -235,6 +236,11 @@ static int use_settings(struct options *options, bool *ret_can_be)
 		return rc;
 	}
 	settings_read(&place, &settings);
+	settings_judge_limits(&settings, &limits);
+	if (limits.length) {
+		broker_log(MOSQ_LOG_NOTICE, "%s", limits.data);
+	}
+	text_free(&limits);
 	rc = settings_apply(&settings, options);
 	*ret_can_be = rc == MOSQ_ERR_SUCCESS && listener_will_do(&settings, options);
 	settings_free(&settings);

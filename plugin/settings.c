@@ -159,6 +159,35 @@ void settings_free(struct settings *settings)
 	*settings = (struct settings){0};
 }
 
+/* ---- limits ---- */
+
+/* What a home with some hundred devices has retained, with room for a machine that is busy. */
+#define ENOUGH_MESSAGES 10000
+#define ENOUGH_BYTES (16L * 1024 * 1024)
+
+/* max_inflight_messages does not count for the session: it says with CONNECT how much it takes at once. */
+void settings_judge_limits(const struct settings *settings, struct text *ret_text)
+{
+	long messages = settings->max_queued_messages, bytes = settings->max_queued_bytes;
+	/* Mosquitto's queue begins where these bytes are under way; without a limit for it, it has no place at all. */
+	bool no_bytes = settings->max_inflight_bytes > 0 && bytes == 0 && messages == 0;
+
+	if (!settings->is_known) {
+		return;
+	}
+	if (messages > 0 && messages < ENOUGH_MESSAGES) {
+		text_addf(ret_text, "max_queued_messages is %ld%s", messages, messages == QUEUED_MESSAGES ? ", Mosquitto's default" : "");
+	} else if (bytes > 0 && bytes < ENOUGH_BYTES) {
+		text_addf(ret_text, "max_queued_bytes is %ld", bytes);
+	} else if (no_bytes || (settings->max_inflight_bytes > 0 && settings->max_inflight_bytes < ENOUGH_BYTES && bytes > 0)) {
+		text_addf(ret_text, "max_inflight_bytes is %ld", settings->max_inflight_bytes);
+	} else {
+		return;
+	}
+	text_addf(ret_text, ": of what is retained for a consumer's filter, or waits while the application is down, the broker may drop "
+			"what is more. max_queued_messages 100000 in mosquitto.conf, without the limits in bytes, is enough for most.");
+}
+
 /* ---- the session's listener ---- */
 
 static bool is_loopback(const char *host)

@@ -11,6 +11,7 @@
 
 struct conf_place;
 struct options;
+struct text;
 
 /* What a listener's lines say; strings are NULL where they say nothing. */
 struct settings_listener {
@@ -36,6 +37,9 @@ void settings_free(struct settings *settings);
 
 /* The listener that options name; NULL: not known, or not which of several. */
 const struct settings_listener *settings_listener(const struct settings *settings, const struct options *options);
+
+/* Adds a sentence about limits that are too low for what the session has to bring, where one is. */
+void settings_judge_limits(const struct settings *settings, struct text *ret_text);
 
 /* Gives the options what follows for the session: its client id where nobody chose one and a prefix is wanted, the id that
  * the broker knows it by, and what to try where it does not come about. MOSQ_ERR_SUCCESS or MOSQ_ERR_NOMEM. */

@@ -209,6 +209,10 @@ def _general(settings: Settings, as_root: bool, check: bool, mirrors: bool) -> l
             "The log goes to standard error: a terminal, or the journal of a system service.",
         ),
         Line("log_timestamp_format %Y-%m-%dT%H:%M:%S"),
+        Line(
+            "max_queued_messages 100000",
+            "So many messages may wait for a client, the application too; what is retained comes at once.",
+        ),
     ]
     if settings.verbosity == 2:
         made.append(Line("log_type all", "verbosity 2: everything."))
@@ -219,10 +223,6 @@ def _general(settings: Settings, as_root: bool, check: bool, mirrors: bool) -> l
     if mirrors:
         made += [
             Line("persistence false", "What is to be kept over a restart, the other broker keeps."),
-            Line(
-                "max_queued_messages 100000",
-                "So many QoS 1 and 2 messages wait here while the other broker cannot be reached.",
-            ),
         ]
     elif settings.persistence and not check:
         made += [

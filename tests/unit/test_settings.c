@@ -121,6 +121,41 @@ static void test_limits(void **state)
 	assert_int_equal(settings.max_inflight_bytes, 8);
 }
 
+static const char *judged(const char *conf)
+{
+	static char said[512];
+	struct text text = {0};
+
+	use("localhost", 1883, NULL, NULL);
+	(void)read_conf(conf);
+	settings_judge_limits(&settings, &text);
+	(void)snprintf(said, sizeof said, "%s", text.data ? text.data : "");
+	text_free(&text);
+	return said;
+}
+
+static void test_limits_that_are_too_low_are_named(void **state)
+{
+	(void)state;
+	assert_non_null(strstr(judged(""), "max_queued_messages is 1000, Mosquitto's default: "));
+	assert_non_null(strstr(judged("max_queued_messages 500\n"), "max_queued_messages is 500: "));
+	assert_string_equal(judged("max_queued_messages 0\n"), "");
+	assert_string_equal(judged("max_queued_messages 100000\n"), "");
+	assert_string_equal(judged("max_queued_messages 100000\nmax_inflight_messages 1\n"), "");
+	assert_non_null(strstr(judged("max_queued_messages 100000\nmax_queued_bytes 1000000\n"), "max_queued_bytes is 1000000: "));
+	assert_string_equal(judged("max_queued_messages 100000\nmax_queued_bytes 100000000\n"), "");
+	assert_non_null(strstr(judged("max_queued_messages 0\nmax_inflight_bytes 100000000\n"), "max_inflight_bytes is 100000000: "));
+	assert_string_equal(judged("max_queued_messages 100000\nmax_inflight_bytes 1000\n"), "");
+	settings_free(&settings);
+	settings_read(&(struct conf_place){0}, &settings);
+	{
+		struct text text = {0};
+
+		settings_judge_limits(&settings, &text);
+		assert_int_equal(text.length, 0);
+	}
+}
+
 static void test_the_listener_that_is_meant(void **state)
 {
 	static const char conf[] = "max_connections 1\nlistener 1884 192.0.2.1\nmax_connections 2\nlistener 1884 127.0.0.1 # here\n"
@@ -286,6 +321,7 @@ int main(void)
 		test(test_defaults),
 		test(test_without_a_file_nothing_is_known),
 		test(test_limits),
+		test(test_limits_that_are_too_low_are_named),
 		test(test_the_listener_that_is_meant),
 		test(test_included_files_have_listeners_of_their_own),
 		test(test_a_user_name_as_client_id),
