@@ -18,6 +18,9 @@ static void add_properties(struct hash *hash, const unsigned char *bytes, size_t
 			hash_add(hash, from, (size_t)(at - from));
 		}
 	}
+	if (from < end) {
+		hash_add(hash, from, (size_t)(end - from)); /* what nobody knows is no reason to take two for one */
+	}
 }
 
 uint64_t fingerprint_of(const struct message_content *content, bool with_properties)

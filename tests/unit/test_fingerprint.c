@@ -65,6 +65,8 @@ static void test_properties(void **state)
 	assert_true(WITH("\x09\0\1x") != WITH("\x03\0\1x"));
 	assert_true(WITH("\x01\0") != WITH("\x01\1"));
 	assert_true(WITH("\x01\0") != WITH(""));
+	assert_true(WITH("\x0b\1") != WITH(""));
+	assert_true(WITH("\x0b\1" USER("a", "b")) != WITH("\x0b\1" USER("a", "c")));
 	/* Which the broker counts down. */
 	assert_true(WITH(EXPIRY("\5")) == WITH(""));
 	assert_true(WITH(USER("a", "b") EXPIRY("\5") USER("c", "d")) == WITH(USER("a", "b") USER("c", "d") EXPIRY("\4")));
