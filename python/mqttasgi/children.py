@@ -55,12 +55,10 @@ _REFUSED = ("signal", "alarm", "setitimer", "pthread_sigmask")
 def _fork_for_programs() -> None:
     """Lets programs start with no signal blocked, which only the child can see to."""
     import _posixsubprocess
-    import subprocess
 
-    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/thread.c clears it.
-    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010
-    if sys.version_info[:2] == (3, 10) or sys.version_info >= (3, 14):
-        # They have no such switch.
+    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/thread.c clears it. That
+    # would do, but takes the longer the more memory there is: 30 ms with 300 MB, and vfork() less than one.
+    if sys.version_info >= (3, 10):
         _posixsubprocess.fork_exec = _on_new_thread(_posixsubprocess.fork_exec)
     for name in ("posix_spawn", "posix_spawnp"):
         setattr(os, name, _unblocking(getattr(os, name)))
@@ -74,9 +72,10 @@ def _on_new_thread(fork_exec: Callable[..., int]) -> Callable[..., int]:
     thread's, which the kernel asks first. It ends with this.
     """
     sigmask = signal.pthread_sigmask
+    preexec_fn = -2 if (3, 11) <= sys.version_info < (3, 14) else -1
 
     def on_new_thread(*arguments: Any) -> int:
-        if forked or arguments[-1] is not None:  # there is something to call in the child, so it is forked
+        if forked or arguments[preexec_fn] is not None:  # there is something to call, so the child is forked
             return fork_exec(*arguments)
         results: list[int] = []
         errors: list[BaseException] = []
