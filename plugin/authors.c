@@ -32,6 +32,7 @@ struct owner {
 	uint64_t number;
 	struct list list;
 	size_t count;
+	size_t client_size;
 };
 
 struct author {
@@ -47,6 +48,7 @@ struct author {
 struct authors {
 	struct table table, owners;
 	struct list list;
+	size_t client_bytes;      /* of all owners */
 	uint64_t lifetime;
 	_Atomic uint64_t forgotten;
 };
@@ -125,8 +127,10 @@ static struct owner *get_owner(struct authors *authors, const struct client *cli
 		owner->entry.hash = number; /* they count up: no two are the same in their low bits for long */
 		if (table_insert(&authors->owners, &owner->entry)) {
 			free(owner);
-			owner = NULL;
+			return NULL;
 		}
+		owner->client_size = client_size(client);
+		authors->client_bytes += owner->client_size;
 	}
 	return owner;
 }
@@ -136,6 +140,7 @@ static void drop_idle_owner(struct authors *authors, struct owner *owner)
 {
 	if (owner && owner->count == 0) {
 		table_remove(&authors->owners, &owner->entry);
+		authors->client_bytes -= owner->client_size;
 		free(owner);
 	}
 }
@@ -171,6 +176,14 @@ static void forget(struct authors *authors, struct author *author)
 {
 	(void)atomic_fetch_add_explicit(&authors->forgotten, 1, memory_order_relaxed);
 	remove_author(authors, author);
+}
+
+/* One at least stays: a client's description alone is no larger than its CONNECT and its certificate. */
+static void forget_beyond_bytes(struct authors *authors)
+{
+	while (authors->client_bytes > AUTHORS_BYTES_MAX && authors->list.oldest != authors->list.newest) {
+		forget(authors, authors->list.oldest);
+	}
 }
 
 static void remove_ended(struct authors *authors, uint64_t now)
@@ -267,6 +280,7 @@ void authors_add(struct authors *authors, uint64_t fingerprint, struct client *c
 	owner = get_owner(authors, client);
 	if (author && owner) {
 		add_another(authors, author, client, owner, now);
+		forget_beyond_bytes(authors);
 		return;
 	}
 	if (author) {
@@ -281,6 +295,7 @@ void authors_add(struct authors *authors, uint64_t fingerprint, struct client *c
 		} else if (authors->table.count > AUTHORS_MAX) {
 			forget(authors, authors->list.oldest);
 		}
+		forget_beyond_bytes(authors);
 		return;
 	}
 	drop_idle_owner(authors, owner);

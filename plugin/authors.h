@@ -20,10 +20,11 @@ struct authors *authors_new(uint64_t lifetime) __attribute__((warn_unused_result
 void authors_free(struct authors *authors);
 
 /* Client has published this at now, in milliseconds. The reference is the table's from here on. With AUTHORS_PER_CLIENT
- * different messages that wait, the oldest of this connection is forgotten, with AUTHORS_MAX the oldest of all; without
- * memory, this one. */
+ * different messages that wait, the oldest of this connection is forgotten, with AUTHORS_MAX the oldest of all, and so where
+ * what describes the clients takes more than AUTHORS_BYTES_MAX; without memory, this one. */
 #define AUTHORS_PER_CLIENT 4096U
 #define AUTHORS_MAX 65536U
+#define AUTHORS_BYTES_MAX 33554432U
 void authors_add(struct authors *authors, uint64_t fingerprint, struct client *client, uint64_t now);
 
 /* Who published the message that has come, which has one of these fingerprints; the reference is the caller's. NULL: that

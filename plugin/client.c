@@ -12,6 +12,7 @@ struct client {
 	struct client_description description;
 	atomic_uint references;
 	struct certificate *certificate; /* owned; also when it is not valid */
+	size_t size;
 	char strings[];
 };
 
@@ -41,10 +42,27 @@ static size_t size_of(const char *text)
 	return text ? strlen(text) + 1 : 0;
 }
 
+static size_t size_of_certificate(const struct certificate *certificate)
+{
+	size_t size, i;
+
+	if (!certificate) {
+		return 0;
+	}
+	size = sizeof(*certificate) + certificate->name_count * sizeof(certificate->names[0]) +
+			size_of(certificate->subject) + size_of(certificate->issuer) + size_of(certificate->common_name) +
+			size_of(certificate->serial_number) + size_of(certificate->fingerprint);
+	for (i = 0; i < certificate->name_count; i++) {
+		size += size_of(certificate->names[i].value);
+	}
+	return size;
+}
+
 struct client *client_new(const struct client_description *description, struct certificate *certificate)
 {
-	struct client *client = calloc(1, sizeof(*client) + size_of(description->id) + size_of(description->username) +
-			size_of(description->address));
+	size_t size = sizeof(struct client) + size_of(description->id) + size_of(description->username) +
+			size_of(description->address);
+	struct client *client = calloc(1, size);
 	char *at;
 
 	if (!client) {
@@ -53,6 +71,7 @@ struct client *client_new(const struct client_description *description, struct c
 	}
 	atomic_init(&client->references, 1);
 	client->certificate = certificate;
+	client->size = size + size_of_certificate(certificate);
 	client->description = *description;
 	at = client->strings;
 	client->description.id = put(&at, description->id);
@@ -79,6 +98,11 @@ void client_release(struct client *client)
 const struct client_description *client_description(const struct client *client)
 {
 	return &client->description;
+}
+
+size_t client_size(const struct client *client)
+{
+	return client->size;
 }
 
 bool client_is_current(const struct client *client)

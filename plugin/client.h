@@ -5,6 +5,7 @@
 #define MQTTASGI_CLIENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct certificate;
@@ -33,6 +34,9 @@ struct client *client_hold(struct client *client);
 void client_release(struct client *client);
 
 const struct client_description *client_description(const struct client *client);
+
+/* Bytes that it takes: who connects chooses how long an id and a username are, and what its certificate says. */
+size_t client_size(const struct client *client);
 
 /* Whether the validity of its certificate is what it was when it was described. */
 bool client_is_current(const struct client *client);

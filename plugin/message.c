@@ -113,6 +113,8 @@ void message_free(struct message *message)
 
 size_t message_size(const struct message *message)
 {
+	/* It may be the last to hold its client: so each of a client's messages counts what that takes. */
 	return sizeof(*message) + message->recipient_count * sizeof(struct recipient) + message->topic_length +
-			message->payload_length + message->properties_length + 1;
+			message->payload_length + message->properties_length + 1 +
+			(message->client ? client_size(message->client) : 0);
 }

@@ -107,7 +107,7 @@ void message_leave_out(struct message *message, uint64_t publisher);
 /* Takes NULL. */
 void message_free(struct message *message);
 
-/* Bytes that count towards a queue's bound. */
+/* Bytes that count towards a queue's bound, those of its client too: that is set before it goes into a queue, and stays. */
 size_t message_size(const struct message *message);
 
 #endif

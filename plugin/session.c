@@ -1419,8 +1419,9 @@ static void tell_forgotten(struct session *session, uint64_t now)
 	}
 	write_log(session, MOSQ_LOG_WARNING,
 			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
-			"%u of one connection or %u of all were announced with QoS 2, or otherwise left to the session, and have not come.",
-			(unsigned long long)(count - session->forgotten_told), AUTHORS_PER_CLIENT, AUTHORS_MAX);
+			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
+			"announced with QoS 2, or otherwise left to the session, and have not come.",
+			(unsigned long long)(count - session->forgotten_told), AUTHORS_PER_CLIENT, AUTHORS_MAX, AUTHORS_BYTES_MAX >> 20);
 	session->forgotten_told = count;
 	session->forgotten_told_at = now;
 }

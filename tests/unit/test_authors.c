@@ -341,6 +341,52 @@ static void test_taken_in_any_order(void **state)
 	comes_from(1, "last", 1001);
 }
 
+/* Who connects may choose a long name, with one message each. */
+static void test_long_names_have_a_bound(void **state)
+{
+	enum { LENGTH = 65000 };
+	char *id = malloc(LENGTH + 1);
+	uint64_t most = AUTHORS_BYTES_MAX / LENGTH, i;
+	struct client *client;
+
+	(void)state;
+	memset(id, 'x', LENGTH);
+	id[LENGTH] = '\0';
+	publish(1000000, "short", 0);
+	for (i = 0; i < 2 * most; i++) {
+		publish(i, id, 0);
+		/* One connection's messages share what describes it. */
+		client = connect_as("another", NULL);
+		authors_add(authors, 2000000 + i, client_hold(client), 0);
+		authors_add(authors, 3000000 + i, client, 0);
+	}
+	assert_true(authors_forgotten(authors) >= most);
+	assert_true(scarce_memory_blocks() < blocks + (long)(12 * most));
+	comes_from(1000000, NULL, 1);
+	comes_from(0, NULL, 1);
+	comes_from(2 * most - 1, id, 1);
+	comes_from(3000000 + 2 * most - 1, "another", 1);
+	free(id);
+}
+
+static void test_messages_share_a_long_name(void **state)
+{
+	char id[60001];
+	struct client *client;
+	uint64_t i;
+
+	(void)state;
+	memset(id, 'x', sizeof(id) - 1);
+	id[sizeof(id) - 1] = '\0';
+	client = connect_as(id, NULL);
+	for (i = 0; i < AUTHORS_PER_CLIENT; i++) {
+		authors_add(authors, i, client_hold(client), 0);
+	}
+	client_release(client);
+	assert_int_equal(authors_forgotten(authors), 0);
+	comes_from(0, id, 1);
+}
+
 static void test_no_memory(void **state)
 {
 	struct client *client = connect_as("a", NULL);
@@ -385,6 +431,8 @@ int main(void)
 			authors_test(test_collisions_in_the_table),
 			authors_test(test_a_connection_has_a_bound),
 			authors_test(test_the_table_has_a_bound),
+			authors_test(test_long_names_have_a_bound),
+			authors_test(test_messages_share_a_long_name),
 			authors_test(test_many_equal_messages),
 			authors_test(test_several_that_it_may_be),
 			authors_test(test_taken_in_any_order),

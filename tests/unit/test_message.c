@@ -219,6 +219,23 @@ static void test_leaving_out_who_published(void **state)
 }
 
 /* Lengths whose sum is more than there are bytes are refused before anything is read. */
+/* Who connects chooses how long its name is. */
+static void test_size_counts_the_client(void **state)
+{
+	char id[60001];
+	const struct client_description description = {.id = id};
+	struct message *message = message_control(MESSAGE_CONNECT, 0, 0, 0);
+	size_t bare = message_size(message);
+
+	(void)state;
+	memset(id, 'x', sizeof(id) - 1);
+	id[sizeof(id) - 1] = '\0';
+	message->client = client_new(&description, NULL);
+	assert_non_null(message->client);
+	assert_true(message_size(message) > bare + sizeof(id));
+	message_free(message);
+}
+
 static void test_impossible_lengths(void **state)
 {
 	static const struct recipient recipient = {.consumer = 1};
@@ -253,6 +270,7 @@ int main(void)
 			cmocka_unit_test(test_size_counts_every_part),
 			cmocka_unit_test(test_publish_has_its_content),
 			cmocka_unit_test(test_a_message_gives_its_client_back),
+			cmocka_unit_test(test_size_counts_the_client),
 			cmocka_unit_test(test_leaving_out_who_published),
 			cmocka_unit_test(test_impossible_lengths),
 			cmocka_unit_test(test_no_memory),
