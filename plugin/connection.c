@@ -55,6 +55,7 @@ struct packet_set {
 };
 
 struct connection {
+	bool taken_over; /* see connection_was_taken_over() */
 	const struct options *options;
 	const struct connection_events *events;
 	void *userdata;
@@ -288,6 +289,7 @@ static bool on_disconnect(struct connection *connection, const struct packets_pa
 	if (wrong) {
 		return refuse(connection, wrong);
 	}
+	connection->taken_over = answer.code == MQTT_RC_SESSION_TAKEN_OVER;
 	describe(why, sizeof(why), packets_reason(answer.code, false), answer.reason, answer.reason_length);
 	return fail(connection, "the broker ended the connection: %s", why);
 }
@@ -536,6 +538,7 @@ static bool open_up(struct connection *connection)
 
 bool connection_connect(struct connection *connection, uint32_t session_expiry)
 {
+	connection->taken_over = false;
 	connection->reason[0] = '\0';
 	connection->session_expiry = session_expiry;
 	connection->size_max = PACKETS_SIZE_MAX;
@@ -698,6 +701,11 @@ int connection_unsubscribe(struct connection *connection, const char *filter)
 	packet = next_packet(connection);
 	packets_write_unsubscribe(&connection->out, (uint16_t)packet, filter);
 	return sent(connection, packet);
+}
+
+bool connection_was_taken_over(const struct connection *connection)
+{
+	return connection->taken_over;
 }
 
 const char *connection_reason(const struct connection *connection)

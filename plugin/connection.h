@@ -81,6 +81,10 @@ int connection_subscribe(struct connection *connection, const char *filter, uint
 		bool flags);
 int connection_unsubscribe(struct connection *connection, const char *filter);
 
+/* Whether the broker has ended the last connection because another one took its client id (MQTT 5, 3.14.2.1), and said so;
+ * Mosquitto before 2.0.21 may not. */
+bool connection_was_taken_over(const struct connection *connection);
+
 /* What went wrong last, as the end of a sentence. */
 const char *connection_reason(const struct connection *connection);
 

@@ -87,6 +87,12 @@ bool connection_handle(struct connection *unused, unsigned int limit)
 	return client.reason == NULL;
 }
 
+bool connection_was_taken_over(const struct connection *unused)
+{
+	(void)unused;
+	return false;
+}
+
 const char *connection_reason(const struct connection *unused)
 {
 	(void)unused;

@@ -162,6 +162,12 @@ bool connection_handle(struct connection *connection, unsigned int limit)
 	return true;
 }
 
+bool connection_was_taken_over(const struct connection *connection)
+{
+	(void)connection;
+	return false;
+}
+
 const char *connection_reason(const struct connection *connection)
 {
 	(void)connection;
