@@ -273,6 +273,10 @@ static long write_raw(struct transport *transport, const void *bytes, size_t siz
 	if (count >= 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
 		return count > 0 ? count : 0;
 	}
+	/* The broker has closed, but what it said last, why it did, may not have been read yet: that shows the end. */
+	if (errno == EPIPE || errno == ECONNRESET) {
+		return (long)size;
+	}
 	fail(transport, "%s", strerror(errno));
 	return -1;
 }

@@ -482,12 +482,30 @@ static void test_the_broker_disconnects(void **state)
 	broker_sends("e001 8e");
 	ends_with("the broker ended the connection: Session taken over");
 	tells("t last qos 0\n");
+	assert_true(connection_was_taken_over(connection));
 	connect_again(false);
+	assert_false(connection_was_taken_over(connection));
 	broker_sends("e00a 8b 08 1f0005 6c6174 650a");
 	ends_with("the broker ended the connection: Server shutting down (late\\x0a)");
 	connect_again(false);
 	broker_sends("e000");
 	ends_with("the broker ended the connection: Success");
+}
+
+/* Why it did is read, also where something is to be written before that. */
+static void test_the_broker_closes_while_something_is_written(void **state)
+{
+	(void)state;
+	connect_again(false);
+	assert_int_equal(connection_subscribe(connection, "x", 0, 1, false, false), 1);
+	assert_true(connection_handle(connection, 0));
+	broker_publishes(0, 0, false, "last");
+	broker_sends("e001 8e");
+	broker_cuts(); /* with what it has not read */
+	assert_int_equal(connection_subscribe(connection, "y", 0, 1, false, false), 2);
+	assert_true(connection_handle(connection, 0));
+	ends_with("the broker ended the connection: Session taken over");
+	tells("t last qos 0\n");
 }
 
 /* ---- messages ---- */
@@ -1303,6 +1321,7 @@ int main(void)
 			connection_test(test_nobody_there),
 			connection_test(test_disconnecting),
 			connection_test(test_the_broker_disconnects),
+			connection_test(test_the_broker_closes_while_something_is_written),
 			connection_test(test_what_a_message_brings),
 			connection_test(test_byte_by_byte),
 			connection_test(test_a_large_message),
