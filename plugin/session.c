@@ -1452,6 +1452,9 @@ static void note_left_out(struct session *session, uint64_t fences)
 static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
+		if (!session->was_up) {
+			return; /* of an earlier process, for which the broker kept it: the number means nothing here */
+		}
 		atomic_store(&session->released, (int)(fence & INT_MAX));
 		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
 		return;

@@ -1550,6 +1550,23 @@ static void test_a_full_inbound_queue_loses_nothing(void **state)
 	assert_null(session->stalled.first);
 }
 
+/* The broker may have kept one, whose number means nothing here. */
+static void test_fences_of_an_earlier_process_end_no_hold(void **state)
+{
+	(void)state;
+	use(false, 3, 1000);
+	subscribe(1, "a", 2, 0);
+	command(MESSAGE_SETTLED, 0, "", 0, 0);
+	connect_session(true);
+	receive_nothing();
+	broker_sends_fence(SESSION_HOLD_FENCE | 42);
+	receive_nothing();
+	assert_int_equal(session_released(session), 0);
+	prove();
+	broker_sends_fence(SESSION_HOLD_FENCE | 43);
+	assert_int_equal(session_released(session), 0);
+}
+
 static void test_fences_of_the_broker_thread_end_its_holds(void **state)
 {
 	struct message *message;
@@ -1562,7 +1579,7 @@ static void test_fences_of_the_broker_thread_end_its_holds(void **state)
 	assert_int_equal(message->consumer, 0);
 	assert_int_equal(message->code, 42);
 	message_free(message);
-	broker_sends_fence(1); /* of an earlier process */
+	broker_sends_fence(1); /* of an earlier one */
 	broker_sends(NULL, SESSION_FENCE_TOPIC, "123456789012345678901234567890", 2, false);
 	receive_nothing();
 }
@@ -2183,6 +2200,7 @@ int main(void)
 			session_test(test_identifiers_are_the_same_in_another_process),
 			session_test(test_a_full_inbound_queue_loses_nothing),
 			session_test(test_fences_of_the_broker_thread_end_its_holds),
+			session_test(test_fences_of_an_earlier_process_end_no_hold),
 			session_test(test_suspending_waits_for_copies),
 			session_test(test_suspending),
 			session_test(test_who_wants_no_retained_messages),
