@@ -20,6 +20,8 @@
 
 /* How long an address may take where the name has further ones. */
 #define ADDRESS_MS 1000U
+/* Reads in a row that bring nothing of MQTT's. poll() knows of what is left, or transport_has_more(). */
+#define READS_MAX 16U
 
 enum state { CLOSED, CONNECTING, SHAKING_HANDS, UPGRADING, OPEN };
 
@@ -294,15 +296,23 @@ static int flush_frames(struct transport *transport)
 		}
 		websocket->out_at += (size_t)count;
 	}
+	/* What else comes in, as answers to PINGs, begins anew. */
+	websocket->out.length = 0;
+	websocket->out_at = 0;
 	return 1;
 }
 
 static long read_frames(struct transport *transport, unsigned char *bytes, size_t size)
 {
+	unsigned int reads = 0;
 	long count;
 
-	/* A call may bring nothing but the heads of frames. */
+	/* A call may bring nothing but the heads of frames; a listener that sends nothing else must not keep the thread. */
 	do {
+		/* Answers to PINGs, for which no other write need come. */
+		if (flush_frames(transport) < 0) {
+			return -1;
+		}
 		count = read_raw(transport, bytes, size);
 		if (count <= 0) {
 			return count;
@@ -312,8 +322,7 @@ static long read_frames(struct transport *transport, unsigned char *bytes, size_
 			fail(transport, "%s", transport->websocket.reason);
 			return -1;
 		}
-	} while (count == 0 && transport->websocket.is_open);
-	/* The answer to a PING. */
+	} while (count == 0 && ++reads < READS_MAX);
 	return flush_frames(transport) < 0 ? -1 : count;
 }
 

@@ -1208,6 +1208,36 @@ static void test_websockets(void **state)
 	ends_with("the broker closed the websocket (code 1001)");
 }
 
+/* Nothing of MQTT's is sent meanwhile. */
+static void test_pings_of_websockets_do_not_pile_up(void **state)
+{
+	enum { PINGS = 64 };
+	unsigned char pings[PINGS * 6], pongs[PINGS * 10];
+	unsigned long allocations = 0;
+	char request[1000];
+	int i;
+
+	(void)state;
+	use_websockets();
+	begin_websocket(request, sizeof(request));
+	broker_upgrades(request, "mqtt");
+	broker_gets_framed("101700044d5154540500003c08110000012c21ffff00026d65");
+	broker_sends("8205 2003000000");
+	for (i = 0; i < PINGS; i++) {
+		memcpy(pings + i * 6, "\x89\x04ping", 6);
+	}
+	for (i = 0; i < 200; i++) {
+		broker_sends_bytes(pings, sizeof(pings));
+		wait_readable(connection_socket(connection));
+		broker_reads(pongs, sizeof(pongs));
+		if (i == 10) {
+			allocations = scarce_memory_allocations();
+		}
+	}
+	assert_int_equal(scarce_memory_allocations(), allocations);
+	tells("connected 0\n");
+}
+
 static void test_websockets_that_are_none(void **state)
 {
 	static const struct {
@@ -1338,6 +1368,7 @@ int main(void)
 			connection_test(test_a_broker_that_does_not_read),
 			connection_test(test_no_memory),
 			connection_test(test_websockets),
+			connection_test(test_pings_of_websockets_do_not_pile_up),
 			connection_test(test_websockets_that_are_none),
 			connection_test(test_websockets_with_much_to_write),
 			connection_test(test_tcp_by_name),
