@@ -18,6 +18,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from ._options import UsageError
+from ._user import is_roots
 
 _TEMPLATE = Path(__file__).absolute().parent / "project_template"
 #: Names of the project's own files and folders, which its package would hide.
@@ -42,6 +43,7 @@ def run(words: Sequence[str], prog: str, folder: Path) -> None:
     _check_name(name, folder)
     project = folder / name
     _check_folder(project)
+    _check_safe(project if project.is_dir() else folder)
     _write(project, name)
     print(_next_steps(project))
 
@@ -69,6 +71,17 @@ def _check_folder(project: Path) -> None:
     if project.is_dir() and os.listdir(project):
         raise UsageError(
             f"{project} is there already and is not empty; take another name, or another folder to be in"
+        )
+
+
+def _check_safe(place: Path) -> None:
+    """Root gives parts of the project to the broker's user: who can move them about meanwhile, as the
+    application can in a folder of that user's, could have anything given in their place.
+    """
+    if os.geteuid() == 0 and not is_roots(place):
+        raise UsageError(
+            f"root does not make a project in {place}, where others can move its files; make it as the user "
+            "whom that folder belongs to, or in a folder that only root can write to"
         )
 
 

@@ -64,7 +64,7 @@ def check_user(settings: Settings) -> None:
         return
     for name in ("user", "persistence"):
         source = settings.sources.get(name, "")
-        if source.startswith(f"{settings.env_file}, ") and not _is_roots(Path(settings.env_file)):
+        if source.startswith(f"{settings.env_file}, ") and not is_roots(Path(settings.env_file)):
             raise settings.complain(
                 name,
                 "root does not take this from a file that others can write; give it as the argument "
@@ -72,8 +72,8 @@ def check_user(settings: Settings) -> None:
             )
 
 
-def _is_roots(path: Path) -> bool:
-    """Whether only root, or who has become root with sudo, can put something in this file's place."""
+def is_roots(path: Path) -> bool:
+    """Whether only root, or who has become root with sudo, can put something in this place."""
     trusted = {0, int(os.environ.get("SUDO_UID", "0"))}
     real = path.resolve()
     return all(_is_safe(place.stat(), trusted) for place in (real, *real.parents))

@@ -78,6 +78,28 @@ def test_what_the_broker_writes_is_its_own(
     assert "runuser -u nobody -- " in capsys.readouterr().out
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("whose", ["the folder above", "the folder that is filled"])
+def test_root_gives_nothing_away_where_others_can_move_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whose: str
+) -> None:
+    """The broker's user could put a link in the place of what it is given."""
+    monkeypatch.setattr(_startproject, "_BROKER_USER", "nobody")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    (tmp_path / "theirs").mkdir()
+    folder, name = tmp_path / "theirs", "house"
+    os.chown(folder, 65534, 65534)
+    if whose == "the folder that is filled":
+        folder, name = tmp_path, "theirs"
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["startproject", name], project=str(folder)) == 2
+    assert "root does not make a project in" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    # Who has become root with sudo may write to it anyway.
+    monkeypatch.setenv("SUDO_UID", "65534")
+    assert cli.main(["startproject", name], project=str(folder)) == 0
+
+
 def test_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["startproject", "--help"], project=str(tmp_path)) == 0
     assert "startproject NAME" in capsys.readouterr().out
