@@ -110,7 +110,9 @@ def _read(path: Path) -> str:
 
 
 def _name_of(pid: int, proc: Path) -> str:
-    return _read(proc / str(pid) / "comm").strip() or "a process"
+    # A process gives itself any name, also one that tells a terminal something.
+    name = "".join(c if c.isprintable() else "?" for c in _read(proc / str(pid) / "comm").strip())
+    return name or "a process"
 
 
 def _service_of(pid: int, proc: Path) -> Optional[str]:

@@ -92,5 +92,12 @@ def test_a_service_of_another_users(proc: Path) -> None:
     assert holder_of(1883, "127.0.0.1", proc) == Holder(f"a process of user {me}", "mosquitto")
 
 
+def test_a_name_that_a_terminal_would_obey(proc: Path) -> None:
+    process(proc, 812, "a\x1b[2J\x07b", "user.slice", inode=8)
+    holder = holder_of(1883, "127.0.0.1", proc)
+    assert holder is not None
+    assert holder.who == "a?[2J?b (process 812)"
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     assert holder_of(1883, "127.0.0.1", tmp_path) is None
