@@ -85,7 +85,7 @@ class _Server:
             self._run(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with self._known(connection), contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._known(connection):
             self.serve(connection)
 
     @contextlib.contextmanager
@@ -95,8 +95,9 @@ class _Server:
                 self._sockets.add(connection)
                 closing = self._listening is None
             try:
-                if not closing:
-                    yield
+                if closing:
+                    raise ConnectionAbortedError("it came while the server was closing")
+                yield
             finally:
                 with self._lock:
                     self._sockets.discard(connection)
