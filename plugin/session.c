@@ -173,7 +173,7 @@ struct session {
 	unsigned int taken;      /* how often another client has taken the session's place, in a row */
 	uint64_t taken_said_at;  /* 0: the log does not know of it */
 	uint64_t up_since;
-	bool is_taken;           /* another connection has taken the place of this one, the broker thread thinks */
+	bool is_taken;           /* another connection may have taken the place of this one, says the broker thread */
 	uint64_t claim_fence;    /* and would be wrong if this fence came; 0: it does not wait for one */
 	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, complained, ends;
 	bool keeps;         /* what comes, until it is known which filters are in force */
@@ -1206,6 +1206,9 @@ static void connect_now(struct session *session)
 				listener(session, where, sizeof(where)), session->lost);
 		session->lost[0] = '\0';
 	}
+	take_commands(session); /* what ended before this one has begun */
+	session->is_taken = false;
+	session->claim_fence = 0;
 	session->refused = false;
 	session->starts_over = false;
 	if (!connection_connect(session->connection, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
@@ -1220,9 +1223,7 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 {
 	struct session *session = userdata;
 
-	take_commands(session); /* those of connections that have ended before this one was made */
-	session->is_taken = false;
-	session->claim_fence = 0;
+	take_commands(session); /* the fence comes after these */
 	if (reason) {
 		session->refused = true;
 		return;
@@ -1245,7 +1246,8 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 		 * known before they are acknowledged. */
 		for_each_filter(session, admit_waiting);
 	}
-	(void)request_fence(session);
+	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
+	session->claim_fence = request_fence(session);
 }
 
 static void on_proved(struct session *session)
@@ -1469,7 +1471,9 @@ static void on_fence(struct session *session, uint64_t fence)
 	if (session->claim_fence && fence >= session->claim_fence) {
 		session->is_taken = false;
 		session->claim_fence = 0;
-		tell_broker(session, MESSAGE_SESSION, session->is_up, 0);
+		if (session->is_up) {
+			tell_broker(session, MESSAGE_SESSION, true, 0);
+		}
 	}
 	hear(session, now_ms());
 	deliver_kept(session); /* before its marks go */
@@ -1561,8 +1565,8 @@ static void suspend(struct session *session)
  * somebody who was not let in, a fence comes. */
 static void on_claim(struct session *session, const struct message *command)
 {
-	session->is_taken = command->code != 0;
-	if (session->is_up) {
+	session->is_taken |= command->code != 0;
+	if (session->state == PROVING || session->state == RUNNING) {
 		session->claim_fence = request_fence(session);
 	}
 }

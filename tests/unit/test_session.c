@@ -562,6 +562,37 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	receive_the_rest();
 }
 
+/* The broker thread's word of the end may come before the CONNACK is read. */
+static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void **state)
+{
+	(void)state;
+	start();
+	lose_to_another_client();
+	clock_ms += TAKEN_MAX_MS;
+	step();
+	assert_int_equal(session->state, CONNECTING);
+	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
+	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 0)); /* that of the other, which has left already */
+	on_connected(session, NULL, true);
+	client.reason = "the connection was closed";
+	use_connection(session);
+	assert_int_equal(session->taken, 2);
+	assert_int_equal(session->failures, 0);
+	/* What was meant for others counts until a fence has come. */
+	client.reason = NULL;
+	clock_ms += TAKEN_MAX_MS;
+	step();
+	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
+	on_connected(session, NULL, true);
+	prove();
+	client.reason = "the connection was closed";
+	use_connection(session);
+	assert_int_equal(session->taken, 2);
+	(void)listen_to();
+	assert_null(strstr(log_text, "another client"));
+	receive_the_rest();
+}
+
 /* ---- what gets lost on the way ---- */
 
 static void test_a_subscribe_that_does_not_go_out(void **state)
@@ -2162,6 +2193,7 @@ int main(void)
 			session_test(test_the_first_hold_is_bounded),
 			session_test(test_tries_again_and_gives_up),
 			session_test(test_another_client_that_takes_its_place_does_not_end_it),
+			session_test(test_a_connection_that_is_taken_over_before_its_connack_is_read),
 			session_test(test_says_whether_it_is_up_when_asked),
 			session_test(test_a_subscribe_that_does_not_go_out),
 			session_test(test_an_unsubscribe_that_does_not_go_out),
