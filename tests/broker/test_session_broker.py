@@ -6,7 +6,6 @@ through.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 from collections import Counter
@@ -255,14 +254,13 @@ def test_a_consumer_that_is_stuck(broker: BrokerFactory) -> None:
         options={"queue_size": 200, "watchdog": 60, "retries": 0},
     )
     started.wait_for_log("Session with the listener")
-    consumers, client = Consumers(started), started.client(keepalive=10)
+    consumers = Consumers(started, keepalive=10)
     consumers.subscribe("w/+", 2)
     since = len(started.log())
-    command = {"number": -1, "arguments": {"seconds": 35}}
-    client.publish("do/0/block", json.dumps(command), 1)
+    blocking = consumers.begin("block", seconds=35)
     flood(started.port, "w/x", 3000)
     # Its answer comes when it is no longer stuck.
-    consumers.client.wait_for("did", timeout=90)
+    consumers.finish(blocking, timeout=90)
     assert consumers.heard() == [Heard("w/x", str(number), 2, False) for number in range(3000)]
     log = started.log()[since:]
     assert log.count("Received PINGREQ from mqttasgi-") >= 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections import Counter
@@ -707,10 +706,9 @@ def test_subscribing_while_the_connection_breaks(behind: Behind, qos: int) -> No
     expected = {Heard(f"kept/{number}", str(number), qos, True) for number in range(100)}
     for _ in range(5):
         since = len(behind.broker.log())
-        command = {"number": -1, "arguments": {"topic": "kept/+", "qos": 1}}
-        client.publish("do/0/subscribe", json.dumps(command), qos=1)
+        subscribing = consumers.begin("subscribe", topic="kept/+", qos=1)
         behind.proxy.drop()
-        consumers.client.wait_for("did", timeout=10)
+        consumers.finish(subscribing)
         behind.broker.wait_for_log(BACK, timeout=20, since=since)
         # The connection may have broken before, while or after they came; then some come again with the next.
         assert set(consumers.heard()) == expected
@@ -728,12 +726,10 @@ def test_a_connection_that_freezes(behind: Behind) -> None:
     behind.proxy.freeze()
     for number in range(100):
         client.publish("f/y", str(number), qos=number % 2)
-    consumers.client.publish(
-        "do/0/subscribe", json.dumps({"number": -1, "arguments": {"topic": "f/x", "qos": 1}}), qos=1
-    )
+    subscribing = consumers.begin("subscribe", topic="f/x", qos=1)
     # The consumer waits for its subscription; when the connection is given up it goes on.
     behind.broker.wait_for_log(LOST, timeout=20, since=since)
-    consumers.client.wait_for("did", timeout=20)
+    consumers.finish(subscribing)
     assert sorted(int(m.payload) for m in consumers.heard() if m.topic == "f/y") == list(range(100))
     behind.proxy.thaw()
     behind.broker.wait_for_log(BACK, timeout=20, since=since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,10 @@ class Heard(NamedTuple):
     retain: bool
 
 
+#: Of commands, in all of a test.
+_numbers = itertools.count(1)
+
+
 class CallFailed(Exception):
     """What the consumer's call raised, as `Type: text`."""
 
@@ -35,7 +40,6 @@ class Consumers:
     def __init__(self, broker: Broker, **arguments: Any) -> None:
         """Arguments are those of `Client`."""
         self.client = broker.client(**arguments)
-        self._number = 0
         for topic in ("did", "ready"):
             self.client.subscribe(topic, qos=1)
 
@@ -48,12 +52,25 @@ class Consumers:
         Raises:
             CallFailed: It raised something.
         """
-        self._number += 1
-        command = {"number": self._number, "arguments": arguments}
-        self.client.publish(f"do/{to}/{method}", self.encode(command), qos=over)
+        return self.finish(self.begin(method, to, over=over, **arguments))
+
+    def begin(self, method: str, to: int = 0, /, *, over: int = 1, **arguments: Any) -> int:
+        """Call a method of a consumer and do not wait for it; the number is for `finish()`."""
+        number = next(_numbers)
+        self.client.publish(
+            f"do/{to}/{method}", self.encode({"number": number, "arguments": arguments}), qos=over
+        )
+        return number
+
+    def finish(self, number: int, timeout: float = 20) -> Any:
+        """Return the result of what was begun.
+
+        Raises:
+            CallFailed: It raised something.
+        """
         while True:
-            answer = self.decode(self.client.wait_for("did", timeout=20).payload.decode())
-            if answer["number"] == self._number:
+            answer = self.decode(self.client.wait_for("did", timeout).payload.decode())
+            if answer["number"] == number:
                 break
         if "error" in answer:
             raise CallFailed(answer["error"])

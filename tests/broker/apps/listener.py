@@ -1,7 +1,8 @@
 """Consumers that keep what they hear until a test asks for it, driven by `support.consumers`.
 
-Each command on `do/<app_id>/<method>` is answered on `did`. TEST_SUBSCRIPTIONS names a JSON file with filters and their
-QoS, to which the master subscribes in its connect().
+Each command on `do/<app_id>/<method>` is answered on `did`, and carried out once: one with QoS 1 comes again when the
+session's connection breaks before the broker has read its acknowledgement. TEST_SUBSCRIPTIONS names a JSON file with
+filters and their QoS, to which the master subscribes in its connect().
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Listener(MqttConsumer):
     async def connect(self) -> None:
         self.app_id = self.scope["app_id"]
         self.messages: list[tuple[str, str, int, bool]] = []
+        self.begun: set[int] = set()
         file = os.environ.get("TEST_SUBSCRIPTIONS")
         if file and self.app_id == 0:
             for topic, qos in json.loads(Path(file).read_text()).items():
@@ -38,6 +40,9 @@ class Listener(MqttConsumer):
     async def do(self, method: str, command: dict[str, Any]) -> None:
         if method == "fail":
             raise RuntimeError("as told")
+        if command["number"] in self.begun:
+            return
+        self.begun.add(command["number"])
         answer = {"app_id": self.app_id, "number": command["number"]}
         try:
             answer["result"] = await getattr(self, method)(**command["arguments"])
