@@ -187,7 +187,9 @@ def test_a_lost_link(broker: BrokerFactory, mirror: Mirrors) -> None:
         for _ in (1, 2):
             watcher.wait_for("live/ours", timeout=20)
         client = remote.client()
+        consumers.client.subscribe("live/theirs", 2)
         client.publish("live/theirs", "again", 2)
+        consumers.client.wait_for("live/theirs", timeout=20)
         client.subscribe("live/back")
         consumers.call("publish", topic="live/back", payload="", qos=1)
         client.wait_for("live/back")
