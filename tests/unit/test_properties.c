@@ -68,7 +68,7 @@ static const mosquitto_property *read_string(const mosquitto_property *list, int
 	if (list && identifier == reading.wrong) {
 		(*value)[0]++;
 	}
-	*value = hand_out(*value, list && !**value);
+	*value = hand_out(*value, *value && !**value);
 	return list;
 }
 
@@ -98,8 +98,8 @@ static const mosquitto_property *read_string_pair(
 		*name = *value;
 		*value = other;
 	}
-	*name = hand_out(*name, list && !**name);
-	*value = hand_out(*value, list && !**value);
+	*name = hand_out(*name, *name && !**name);
+	*value = hand_out(*value, *value && !**value);
 	return list;
 }
 
@@ -237,7 +237,7 @@ static void test_the_list_has_the_values(void **state)
 	__real_free(text);
 	assert_non_null(library.read_string_pair(at, MQTT_PROP_USER_PROPERTY, &name, &text, true));
 	assert_string_equal(name, "m");
-	assert_string_equal(text, "");
+	assert_string_equal(text ? text : "", ""); /* Mosquitto 2.1 has NULL for it */
 	__real_free(name);
 	__real_free(text);
 	mosquitto_property_free_all(&list);
