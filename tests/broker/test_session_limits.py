@@ -49,17 +49,14 @@ def check_use(started: Broker, consumers: Consumers) -> None:
     assert Heard("will/x", "gone", 1, False) in consumers.heard()
 
 
-@pytest.mark.parametrize("qos", [0, 1])
-@pytest.mark.parametrize("way", ["tcp", "unix"])
-def test_more_retained_messages_than_the_broker_holds_ready(
-    broker: BrokerFactory, tmp_path: Path, way: str, qos: int
-) -> None:
-    """Some may be missing, none comes twice, and the session does without a new connection that it says nothing of."""
-    options = {"host": tmp_path / "s", "port": 0} if way == "unix" else {}
+def fetch_many(
+    broker: BrokerFactory, folder: Path, way: str, qos: int, *, max_queued_messages: int
+) -> tuple[Broker, Consumers, list[str], list[Heard]]:
+    """Subscribe to 10,000 retained messages; return the broker, its consumers, what was retained and what came."""
     started = broker(
         APPLICATION,
-        lines=["max_queued_messages 20", f"listener 0 {tmp_path / 's'}"],
-        options=options,
+        lines=[f"max_queued_messages {max_queued_messages}", f"listener 0 {folder / 's'}"],
+        options={"host": folder / "s", "port": 0} if way == "unix" else {},
         log_types=("error", "warning", "notice", "information"),
     )
     started.wait_for_log(UP)
@@ -67,6 +64,16 @@ def test_more_retained_messages_than_the_broker_holds_ready(
     consumers = Consumers(started)
     consumers.subscribe("many/+", 1)
     heard = [message for message in consumers.heard() if message.topic.startswith("many/")]
+    return started, consumers, expected, heard
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("way", ["tcp", "unix"])
+def test_more_retained_messages_than_the_broker_holds_ready(
+    broker: BrokerFactory, tmp_path: Path, way: str, qos: int
+) -> None:
+    """Some may be missing, none comes twice, and the session does without a new connection that it says nothing of."""
+    started, consumers, expected, heard = fetch_many(broker, tmp_path, way, qos, max_queued_messages=20)
     if "has left out some" in started.log():
         started.wait_for_log("is back", timeout=30)
     assert heard
@@ -80,18 +87,7 @@ def test_more_retained_messages_than_the_broker_holds_ready(
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("way", ["tcp", "unix"])
 def test_many_retained_messages(broker: BrokerFactory, tmp_path: Path, way: str, qos: int) -> None:
-    options = {"host": tmp_path / "s", "port": 0} if way == "unix" else {}
-    started = broker(
-        APPLICATION,
-        lines=["max_queued_messages 100000", f"listener 0 {tmp_path / 's'}"],
-        options=options,
-        log_types=("error", "warning", "notice", "information"),
-    )
-    started.wait_for_log(UP)
-    expected = retain(started, 10000, 1000, qos)
-    consumers = Consumers(started)
-    consumers.subscribe("many/+", 1)
-    heard = [message for message in consumers.heard() if message.topic.startswith("many/")]
+    started, consumers, expected, heard = fetch_many(broker, tmp_path, way, qos, max_queued_messages=100000)
     assert sorted(message.payload for message in heard) == sorted(expected)
     assert "being dropped" not in started.log()
     check_use(started, consumers)
