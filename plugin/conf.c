@@ -25,8 +25,6 @@ struct reader {
 	struct text name; /* that a `plugin_load` line gave to this plugin (2.1); empty: none */
 	size_t sections;  /* lines that load this plugin */
 	long sys_interval; /* the last one's value; -1: one of them is none */
-	struct conf_setting *settings; /* that are looked for */
-	size_t setting_count;
 	bool no_memory;
 	conf_visit *visit; /* NULL: nobody else looks */
 	void *userdata;
@@ -224,19 +222,6 @@ static long read_sys_interval(const char *value)
 	return seconds >= 0 && seconds <= 65535 ? seconds : -1;
 }
 
-static void note_setting(struct reader *reader, const char *word, const char *value)
-{
-	size_t i;
-
-	for (i = 0; i < reader->setting_count; i++) {
-		if (strcmp(word, reader->settings[i].name) == 0) {
-			free(reader->settings[i].value);
-			reader->settings[i].value = copy(value);
-			reader->no_memory |= !reader->settings[i].value;
-		}
-	}
-}
-
 static int read_folder(struct reader *reader, const char *name);
 
 static int read_line(struct reader *reader, struct file *file, char *line)
@@ -281,8 +266,6 @@ static int read_line(struct reader *reader, struct file *file, char *line)
 		reader->sys_interval = reader->sys_interval < 0 ? -1 : read_sys_interval(rest);
 	} else if (strcmp(word, "include_dir") == 0 && *rest && file->is_main) {
 		return read_folder(reader, rest);
-	} else {
-		note_setting(reader, word, trim(rest));
 	}
 	return reader->no_memory ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS;
 }
@@ -517,9 +500,30 @@ void conf_free(struct conf_lines *lines)
 	*lines = (struct conf_lines){0};
 }
 
+struct search {
+	struct conf_setting *settings;
+	size_t count;
+	bool no_memory;
+};
+
+static void note_setting(void *userdata, unsigned int file, const char *word, const char *value)
+{
+	struct search *search = userdata;
+	size_t i;
+
+	(void)file;
+	for (i = 0; i < search->count; i++) {
+		if (strcmp(word, search->settings[i].name) == 0) {
+			free(search->settings[i].value);
+			search->settings[i].value = copy(value);
+			search->no_memory |= !search->settings[i].value;
+		}
+	}
+}
+
 bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
 {
-	struct reader reader = {.settings = settings, .setting_count = count};
+	struct search search = {.settings = settings, .count = count};
 
-	return read_others(place, &reader);
+	return conf_each_line(place, note_setting, &search) && !search.no_memory;
 }
