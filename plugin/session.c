@@ -1188,7 +1188,8 @@ static void break_off(struct session *session, const char *reason)
 	(void)snprintf(copy, sizeof(copy), "%s", reason);
 	connection_disconnect(session->connection, false);
 	take_commands(session); /* the broker thread's word came before the end of the connection */
-	if (session->is_taken || connection_was_taken_over(session->connection)) {
+	/* Of one that it refused, too, the broker says what it says of one that was taken over. */
+	if (!session->refused && (session->is_taken || connection_was_taken_over(session->connection))) {
 		give_way(session);
 	} else {
 		try_later(session, copy);

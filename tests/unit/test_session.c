@@ -593,6 +593,23 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	receive_the_rest();
 }
 
+/* Mosquitto says of a connection that it has refused what it says of one that was taken over: that it began clean. */
+static void test_a_connection_that_is_refused_is_not_taken_over(void **state)
+{
+	(void)state;
+	command(MESSAGE_STARTED, 0, "", 0, 0);
+	step();
+	assert_int_equal(session->state, CONNECTING);
+	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
+	on_connected(session, "not authorised", false);
+	client.reason = "not authorised";
+	use_connection(session);
+	assert_int_equal(session->taken, 0);
+	assert_int_equal(session->failures, 1);
+	client.reason = NULL;
+	receive_the_rest();
+}
+
 /* ---- what gets lost on the way ---- */
 
 static void test_a_subscribe_that_does_not_go_out(void **state)
@@ -2194,6 +2211,7 @@ int main(void)
 			session_test(test_tries_again_and_gives_up),
 			session_test(test_another_client_that_takes_its_place_does_not_end_it),
 			session_test(test_a_connection_that_is_taken_over_before_its_connack_is_read),
+			session_test(test_a_connection_that_is_refused_is_not_taken_over),
 			session_test(test_says_whether_it_is_up_when_asked),
 			session_test(test_a_subscribe_that_does_not_go_out),
 			session_test(test_an_unsubscribe_that_does_not_go_out),
