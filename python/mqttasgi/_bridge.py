@@ -1,7 +1,7 @@
 """What the plugin's built-in module `_mqttasgi` offers, so that the runtime can be tested without a broker.
 
 Every function returns at once and must be called with the GIL, as all Python is. The C side is
-plugin/pymodule.c.
+plugin/python/pymodule.c.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ._types import Event
 
 
 class Options(TypedDict):
-    """The options that concern Python; plugin/options.h describes them."""
+    """The options that concern Python; plugin/options/options.h describes them."""
 
     application: str
     #: Folders, `:` between them; empty where none was given.
@@ -167,7 +167,7 @@ class Bridge(Protocol):
         ...
 
     def add(self, name: str, by: int) -> None:
-        """Adds to a statistic; plugin/statistics.c has their names. `ValueError` where there is none."""
+        """Adds to a statistic; plugin/shared/statistics.c has their names. `ValueError` where there is none."""
         ...
 
     def set(self, name: str, value: int) -> None:

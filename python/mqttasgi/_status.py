@@ -1,6 +1,6 @@
 """`mqttasgi status`: asks a broker for the plugin's statistics and prints them.
 
-They are retained messages below `$SYS/broker/mqttasgi/` (plugin/sys_tree.c), so one subscription brings all
+They are retained messages below `$SYS/broker/mqttasgi/` (plugin/broker/sys_tree.c), so one subscription brings all
 of them at once, and then what changes.
 """
 
@@ -82,7 +82,7 @@ def _as_of(value: int) -> str:
     return f"{clock}, {_duration(age)} ago" if age >= 0 else clock
 
 
-#: Groups of (what is said, topic's end, how its value is written); plugin/statistics.c has all topics.
+#: Groups of (what is said, topic's end, how its value is written); plugin/shared/statistics.c has all topics.
 TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...] = (
     (
         "messages",

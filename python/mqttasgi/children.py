@@ -36,7 +36,7 @@ def prepare() -> None:
     originals = {name: getattr(signal, name) for name in _REFUSED}
 
     def after_fork() -> None:
-        # Mask and handlers are what a child needs already: plugin/thread.c sees to that.
+        # Mask and handlers are what a child needs already: plugin/shared/thread.c sees to that.
         global forked
         forked = True
         _started.clear()
@@ -56,7 +56,7 @@ def _fork_for_programs() -> None:
     """Lets programs start with no signal blocked, which only the child can see to."""
     import _posixsubprocess
 
-    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/thread.c clears it. That
+    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/shared/thread.c clears it. That
     # would do, but takes the longer the more memory there is: 30 ms with 300 MB, and vfork() less than one.
     if sys.version_info >= (3, 10):
         _posixsubprocess.fork_exec = _on_new_thread(_posixsubprocess.fork_exec)

@@ -140,7 +140,7 @@ def test_finish_fails_after_a_bad_end(tmp_path: Path) -> None:
     [
         "==12==ERROR: AddressSanitizer: heap-use-after-free on address 0x1",
         "WARNING: ThreadSanitizer: data race (pid=1)",
-        "plugin/queue.c:10:3: runtime error: signed integer overflow",
+        "plugin/shared/queue.c:10:3: runtime error: signed integer overflow",
         "==12==ERROR: LeakSanitizer: detected memory leaks",
         "Fatal Python error: Segmentation fault",
         "Traceback (most recent call last)\nValueError: x",

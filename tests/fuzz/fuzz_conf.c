@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "conf.h"
-#include "mosquitto_api.h"
+#include "options/mosquitto_conf.h"
+#include "shared/mosquitto_api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

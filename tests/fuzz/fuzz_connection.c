@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connection.h"
-#include "options.h"
-#include "packets.h"
-#include "text.h"
-#include "transport.h"
-#include "websocket.h"
+#include "options/options.h"
+#include "session/connection.h"
+#include "session/packets.h"
+#include "session/transport.h"
+#include "session/websocket.h"
+#include "shared/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "mosquitto_api.h"
-#include "options.h"
+#include "options/options.h"
+#include "shared/mosquitto_api.h"
 
 #define LINES_MAX 16
 #define SECRET "hUsHhUsH"

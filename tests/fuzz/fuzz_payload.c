@@ -3,7 +3,7 @@
  *
  * The input is a sequence of operations, as run_one() reads them. There is one interpreter for all inputs; it
  * takes its memory from malloc(), so that AddressSanitizer knows its objects, and now and then it gets none. */
-#include "python_api.h"
+#include "python/python_api.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -11,17 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "certificate.h"
-#include "client.h"
-#include "message.h"
-#include "mosquitto_api.h"
-#include "options.h"
-#include "properties.h"
-#include "pymodule.h"
-#include "queue.h"
+#include "options/options.h"
+#include "python/pymodule.h"
 #include "scarce_memory.h"
-#include "statistics.h"
-#include "text.h"
+#include "shared/certificate.h"
+#include "shared/client.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/properties.h"
+#include "shared/queue.h"
+#include "shared/statistics.h"
+#include "shared/text.h"
 
 #define OPERATIONS_MAX 16
 #define OUTBOUND_MESSAGES 4

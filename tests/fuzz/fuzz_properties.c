@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "properties.h"
+#include "shared/properties.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

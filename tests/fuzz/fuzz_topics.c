@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mosquitto_api.h"
 #include "naive_topics.h"
+#include "shared/mosquitto_api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

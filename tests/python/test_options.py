@@ -98,7 +98,7 @@ def test_each_option_has_its_field_with_the_same_default() -> None:
 
 
 def plugins_table() -> dict[str, tuple[str, str | None, list[str]]]:
-    """The rows of plugin/options.c: variable, default, and what follows the field, by key."""
+    """The rows of plugin/options/options.c: variable, default, and what follows the field, by key."""
     source = (PLUGIN / "options.c").read_text()
     table = source[source.index("struct option table[]") :]
     rows = re.findall(

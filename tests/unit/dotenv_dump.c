@@ -3,8 +3,8 @@
  * problem). */
 #include <stdio.h>
 
-#include "dotenv.h"
-#include "mosquitto_api.h"
+#include "options/dotenv.h"
+#include "shared/mosquitto_api.h"
 
 int main(int argc, char **argv)
 {

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "mosquitto_api.h"
-#include "topics.h"
+#include "shared/mosquitto_api.h"
+#include "shared/topics.h"
 
 #define CONSUMERS 10000
 

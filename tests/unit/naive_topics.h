@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "topics.h"
+#include "shared/topics.h"
 
 #define NAIVE_MAX 256
 

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "mosquitto_api.h"
 #include "naive_topics.h"
+#include "shared/mosquitto_api.h"
 
 #define FILTERS 256
 #define TEXT 64

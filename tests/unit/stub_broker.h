@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "mosquitto_api.h"
+#include "shared/mosquitto_api.h"
 
 #define STUB_LOG_LINE 1000 /* bytes that mosquitto_log_printf() keeps, with the NUL */
 #define STUB_RECORDS 2048

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "mosquitto_api.h"
-#include "session.h"
+#include "session/session.h"
+#include "shared/mosquitto_api.h"
 
 struct stub_session stub_session;
 

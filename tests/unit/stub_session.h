@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "message.h"
+#include "shared/message.h"
 
 struct marks;
 struct session;

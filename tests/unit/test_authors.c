@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "authors.h"
-#include "certificate.h"
-#include "client.h"
 #include "scarce_memory.h"
+#include "session/publishers.h"
+#include "shared/certificate.h"
+#include "shared/client.h"
 
 #define LIFETIME 1000U
 

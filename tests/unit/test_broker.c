@@ -12,21 +12,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "broker.h"
-#include "client.h"
-#include "clients.h"
-#include "fingerprint.h"
-#include "lanes.h"
-#include "marks.h"
-#include "options.h"
-#include "properties.h"
-#include "queue.h"
+#include "broker/broker.h"
+#include "broker/clients.h"
+#include "broker/lanes.h"
+#include "broker/wakeup.h"
+#include "options/options.h"
 #include "scarce_memory.h"
-#include "statistics.h"
+#include "shared/client.h"
+#include "shared/fingerprint.h"
+#include "shared/marks.h"
+#include "shared/properties.h"
+#include "shared/queue.h"
+#include "shared/statistics.h"
+#include "shared/topics.h"
 #include "stub_broker.h"
 #include "stub_session.h"
-#include "topics.h"
-#include "wakeup.h"
 
 #ifdef STUB_BROKER_2_1
 #define TICK_BEFORE_POLL true

@@ -23,8 +23,8 @@
 #define X509_VERSION_3 2
 #endif
 
-#include "certificate.h"
 #include "scarce_memory.h"
+#include "shared/certificate.h"
 
 /* openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30000 -config ...
  *     -set_serial 0x7FC0FFEE1234567890ABCDEF0123456789ABCDEF */

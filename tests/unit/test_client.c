@@ -5,9 +5,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "certificate.h"
-#include "client.h"
 #include "scarce_memory.h"
+#include "shared/certificate.h"
+#include "shared/client.h"
 
 static long blocks, certificates;
 

@@ -9,11 +9,11 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
-#include "certificate.h"
-#include "client.h"
-#include "clients.h"
-#include "queue.h"
+#include "broker/clients.h"
 #include "scarce_memory.h"
+#include "shared/certificate.h"
+#include "shared/client.h"
+#include "shared/queue.h"
 #include "stub_broker.h"
 
 /* ---- time ---- */

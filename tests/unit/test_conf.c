@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "conf.h"
-#include "mosquitto_api.h"
+#include "options/mosquitto_conf.h"
 #include "scarce_memory.h"
+#include "shared/mosquitto_api.h"
 
 /* Every test has an empty folder of its own, where the broker was started with -c main.conf. The program runs elsewhere. */
 

@@ -16,11 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "connection.h"
-#include "mosquitto_api.h"
-#include "options.h"
+#include "options/options.h"
 #include "scarce_memory.h"
-#include "text.h"
+#include "session/connection.h"
+#include "shared/mosquitto_api.h"
+#include "shared/text.h"
 
 #define PATIENCE_MS 60000
 #define PACKETS 64

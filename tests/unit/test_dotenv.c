@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dotenv.h"
-#include "mosquitto_api.h"
+#include "options/dotenv.h"
 #include "scarce_memory.h"
+#include "shared/mosquitto_api.h"
 
 /* What python-dotenv 1.2.4 makes of each file; oracle_dotenv.py compares generated ones. Names and values
  * stand between '|', a name without a value ends in '!'. */

@@ -1,7 +1,7 @@
 #include "cmocka_all.h"
 
-#include "fetched.h"
 #include "scarce_memory.h"
+#include "session/fetched.h"
 
 static void test_remembers_the_last_round(void **state)
 {

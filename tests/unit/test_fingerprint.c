@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fingerprint.h"
-#include "hash.h"
-#include "message.h"
-#include "mosquitto_api.h"
+#include "shared/fingerprint.h"
+#include "shared/hash.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
 
 static uint64_t of(const char *topic, const void *payload, size_t payload_length)
 {

@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "goodbye.h"
+#include "broker/stop.h"
 
 static int heard, heard_number;
 

@@ -7,7 +7,7 @@
 
 #include <signal.h>
 
-#include "goodbye.h"
+#include "broker/stop.h"
 
 static int heard, heard_number;
 

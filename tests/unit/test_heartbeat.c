@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "heartbeat.h"
+#include "shared/heartbeat.h"
 
 #define MS 1000000U
 #define LIMIT (3000U * (uint64_t)MS)

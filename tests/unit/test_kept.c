@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kept.h"
-#include "message.h"
 #include "scarce_memory.h"
+#include "session/kept.h"
+#include "shared/message.h"
 
 static struct kept *kept;
 static long blocks;

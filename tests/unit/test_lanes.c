@@ -5,14 +5,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "client.h"
-#include "fingerprint.h"
-#include "lanes.h"
-#include "marks.h"
-#include "message.h"
-#include "queue.h"
+#include "broker/lanes.h"
 #include "scarce_memory.h"
-#include "session.h"
+#include "session/session.h"
+#include "shared/client.h"
+#include "shared/fingerprint.h"
+#include "shared/marks.h"
+#include "shared/message.h"
+#include "shared/queue.h"
 #include "stub_broker.h"
 #include "stub_session.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "marks.h"
 #include "scarce_memory.h"
+#include "shared/marks.h"
 
 static bool take(struct marks *marks, uint64_t fingerprint)
 {

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client.h"
-#include "message.h"
 #include "scarce_memory.h"
+#include "shared/client.h"
+#include "shared/message.h"
 
 static void test_everything_is_copied(void **state)
 {

@@ -7,10 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "mosquitto_api.h"
-#include "options.h"
+#include "options/options.h"
 #include "scarce_memory.h"
-#include "text.h"
+#include "shared/mosquitto_api.h"
+#include "shared/text.h"
 
 /* Every test runs in an empty folder of its own, with none of our variables in the environment. */
 

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "interpreter.h"
-#include "message.h"
-#include "mosquitto_api.h"
-#include "queue.h"
+#include "broker/versions.h"
+#include "python/interpreter.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/queue.h"
 #include "stub_broker.h"
 #include "stub_session.h"
-#include "version.h"
 
 #ifdef STUB_BROKER_2_1
 #define IS_2_1 1

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "properties.h"
 #include "scarce_memory.h"
+#include "shared/properties.h"
 
 /* One of each, and a user property twice with another between. */
 static const unsigned char all[] = {

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "message.h"
-#include "queue.h"
 #include "scarce_memory.h"
+#include "shared/message.h"
+#include "shared/queue.h"
 
 #define MANY_BYTES ((size_t)1 << 30)
 

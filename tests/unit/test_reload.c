@@ -8,12 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker.h"
-#include "mosquitto_api.h"
-#include "options.h"
-#include "reload.h"
+#include "broker/broker.h"
+#include "broker/reload.h"
+#include "broker/sys_tree.h"
+#include "options/options.h"
 #include "scarce_memory.h"
-#include "sys_tree.h"
+#include "shared/mosquitto_api.h"
 
 static struct {
 	bool is_2_1;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "retained.h"
+#include "broker/mirror.h"
 #include "scarce_memory.h"
 
 static char forgotten[100000];

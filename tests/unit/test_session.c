@@ -4,7 +4,7 @@
 
 #include <inttypes.h>
 
-#include "session.c" /* NOLINT: its functions are the thread's steps */
+#include "session/session.c" /* NOLINT: its functions are the thread's steps */
 
 #include "scarce_memory.h"
 

@@ -15,14 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "connection.h"
-#include "message.h"
-#include "mosquitto_api.h"
-#include "options.h"
-#include "queue.h"
+#include "options/options.h"
 #include "scarce_memory.h"
-#include "session.h"
-#include "thread.h"
+#include "session/connection.h"
+#include "session/session.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/queue.h"
+#include "shared/thread.h"
 
 #define PATIENCE_S 60
 #define EVENTS 4096

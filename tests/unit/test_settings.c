@@ -5,12 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "conf.h"
-#include "mosquitto_api.h"
-#include "options.h"
+#include "options/mosquitto_conf.h"
+#include "options/options.h"
+#include "options/settings.h"
 #include "scarce_memory.h"
-#include "settings.h"
-#include "text.h"
+#include "shared/mosquitto_api.h"
+#include "shared/text.h"
 
 static char folder[64];
 static struct conf_place place;

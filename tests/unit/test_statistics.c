@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "scarce_memory.h"
-#include "statistics.h"
+#include "shared/statistics.h"
 
 static struct statistics *statistics;
 

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker.h"
-#include "conf.h"
-#include "mosquitto_api.h"
-#include "surroundings.h"
+#include "broker/broker.h"
+#include "broker/surroundings.h"
+#include "options/mosquitto_conf.h"
+#include "shared/mosquitto_api.h"
 
 /* Name and value of each setting that the file has. */
 static const char *file[8][2];

@@ -6,14 +6,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "lanes.h"
-#include "message.h"
-#include "queue.h"
+#include "broker/lanes.h"
+#include "broker/sys_tree.h"
+#include "broker/wakeup.h"
 #include "scarce_memory.h"
-#include "statistics.h"
+#include "shared/message.h"
+#include "shared/queue.h"
+#include "shared/statistics.h"
 #include "stub_broker.h"
-#include "sys_tree.h"
-#include "wakeup.h"
 
 static time_t now;
 static long nanoseconds;

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mosquitto_api.h"
 #include "naive_topics.h"
 #include "scarce_memory.h"
-#include "topics.h"
+#include "shared/mosquitto_api.h"
+#include "shared/topics.h"
 
 static void add(struct topics *topics, uint64_t consumer, const char *filter, uint8_t qos)
 {

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "version.h"
+#include "broker/versions.h"
 
 static char program[] = "/tmp/version-XXXXXX";
 static char version[VERSION_MAX];

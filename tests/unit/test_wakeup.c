@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/wakeup.h"
 #include "scarce_memory.h"
-#include "wakeup.h"
 
 /* ---- the timer, seen from outside (the linker's --wrap sends these calls here) ---- */
 

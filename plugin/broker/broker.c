@@ -1,0 +1,1002 @@
+/* DESIGN
+ * In:  MESSAGE event -> topics_match() -> one message with all its recipients -> inbound queue.
+ * Out: outbound queue -> drain(), called from every callback -> mosquitto_broker_publish(), and in again, so that
+ *      consumers hear each other.
+ *
+ * Mosquitto 2.0 runs  [send what plugins published] poll, TICK;
+ * Mosquitto 2.1 runs  [send what plugins published] TICK, poll.
+ * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut short. */
+#include "broker/broker.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "broker/clients.h"
+#include "broker/lanes.h"
+#include "broker/mirror.h"
+#include "broker/taker.h"
+#include "broker/wakeup.h"
+#include "options/options.h"
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/mosquitto_api.h"
+#include "shared/properties.h"
+#include "shared/queue.h"
+#include "shared/statistics.h"
+#include "shared/text.h"
+#include "shared/topics.h"
+
+/* Commands and publishes carried out from one tick to the next, see struct portion. */
+#define PORTION_MIN 4U
+#define PORTION_FIRST 16U
+#define PORTION_MAX 256U
+#define ROUND_NS 100000U
+/* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
+#define LOG_LINE_MAX 960
+/* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
+#define TOPIC "%.400s"
+#define SPIN_CREDIT_MAX 8
+/* MOSQ_ERR_PLUGIN_IGNORE, which the headers of 2.0 do not have: as if this plugin were not there. */
+#define PLUGIN_IGNORE 32
+
+/* A complaint that may come a thousand times a second and is written once. */
+struct complaint {
+	uint64_t since_last_line;
+	time_t last_line;
+};
+
+/* Whether it pays to wait for an answer instead of going to sleep. */
+struct spin {
+	uint64_t budget_ns;      /* 0: never */
+	int credit;              /* rises with each answer within the budget, falls with each that was not */
+	uint64_t asked_at_ns;    /* when the only outstanding message was handed over; 0: none is */
+	uint64_t rested_at_ns;   /* when the last tick ended */
+};
+
+/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
+ * sends what was published: so a round of its loop that had more to do than fits into ROUND_NS halves the portion, and one
+ * that had less doubles it; after a rest it begins small, because what the next flood costs is not known. Each message that
+ * comes in adds one, for its answer. */
+struct portion {
+	size_t size;
+	size_t left;          /* until the next tick has ended */
+	uint64_t ended_at_ns; /* the last tick, if the broker does not sleep until the next; 0: it may */
+};
+
+struct broker {
+	const struct options *options;
+	struct queue *inbound;
+	struct queue *outbound;
+	struct wakeup *wakeup;
+	struct topics *topics;
+	struct lanes *lanes;
+	struct clients *clients;
+	struct statistics *statistics;
+	struct retained *retained; /* NULL: no broker is mirrored */
+	struct taker taker;
+	struct properties_reader reader;
+	bool reads_properties;
+	struct text properties;  /* of the message that is being dealt with */
+	struct spin spin;
+	struct portion portion;
+	size_t queue_size, queue_bytes; /* each queue's bounds */
+	struct complaint inbound_full;
+	struct complaint no_memory;
+	struct complaint publish_refused;
+	bool is_2_1;
+	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
+	bool started, stopped;
+	bool may_hint;           /* see hint_about_slash() */
+	bool suspends, is_suspended; /* see broker_suspend() */
+	char *summary;           /* see broker_summary() */
+	bool knows_session;
+	bool is_over;            /* see broker_end() */
+	uint64_t unsent;         /* what consumers have published since */
+};
+
+/* Writes text of any length, in lines that end between two characters. */
+static void write_log(int level, const char *text, size_t length)
+{
+	size_t piece;
+
+	do {
+		piece = length < LOG_LINE_MAX ? length : LOG_LINE_MAX;
+		while (piece < length && piece > LOG_LINE_MAX - 4 && ((unsigned char)text[piece] & 0xC0) == 0x80) {
+			piece--;
+		}
+		mosquitto_log_printf(level, "mqttasgi: %.*s", (int)piece, text);
+		text += piece;
+		length -= piece;
+	} while (length);
+}
+
+void broker_log(int level, const char *format, ...)
+{
+	char line[LOG_LINE_MAX + 1], *text = NULL;
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	/* Memory is asked for only by what does not fit, and what remains of that without memory is its beginning: "no
+	 * memory" can always be said. */
+	if (length > LOG_LINE_MAX && (text = malloc((size_t)length + 1))) {
+		va_start(arguments, format);
+		(void)vsnprintf(text, (size_t)length + 1, format, arguments);
+		va_end(arguments);
+	}
+	write_log(level, text ? text : line, strlen(text ? text : line));
+	free(text);
+}
+
+/* At most one line a second for each cause, with how often it happened since the last. */
+static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *ret_times)
+{
+	time_t now = time(NULL);
+
+	complaint->since_last_line += times;
+	if (complaint->last_line == now) {
+		return false;
+	}
+	*ret_times = complaint->since_last_line;
+	complaint->since_last_line = 0;
+	complaint->last_line = now;
+	return true;
+}
+
+bool broker_is_2_1(void)
+{
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
+}
+
+/* The options that are numbers and can change. */
+static void set_numbers(struct broker *broker, const struct options *options)
+{
+	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
+	broker->spin.credit = SPIN_CREDIT_MAX;
+	broker->queue_size = options->queue_size;
+	broker->queue_bytes = options->queue_bytes;
+	broker->may_hint = options->verbosity > 0;
+}
+
+struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
+		struct wakeup *wakeup, struct lanes *lanes, struct clients *clients, struct statistics *statistics)
+{
+	struct broker *broker = calloc(1, sizeof(*broker));
+
+	if (!broker) {
+		return NULL;
+	}
+	broker->topics = topics_new();
+	broker->retained = options->mirror ? retained_new() : NULL;
+	if (!broker->topics || (options->mirror && !broker->retained)) {
+		broker_free(broker);
+		return NULL;
+	}
+	broker->options = options;
+	broker->inbound = inbound;
+	broker->outbound = outbound;
+	broker->wakeup = wakeup;
+	broker->lanes = lanes;
+	broker->clients = clients;
+	broker->statistics = statistics;
+	set_numbers(broker, options);
+	broker->is_2_1 = broker_is_2_1();
+	broker->portion.size = broker->portion.left = PORTION_FIRST;
+	return broker;
+}
+
+void broker_free(struct broker *broker)
+{
+	if (!broker) {
+		return;
+	}
+	topics_free(broker->topics);
+	retained_free(broker->retained);
+	text_free(&broker->properties);
+	free(broker->summary);
+	free(broker);
+}
+
+bool broker_adopt(struct broker *broker, const struct options *options)
+{
+	struct message *verbosity = message_control(MESSAGE_VERBOSITY, 0, 0, options->verbosity);
+
+	if (!verbosity) {
+		return false;
+	}
+	/* Behind the messages that wait: what they log is logged as it was. */
+	queue_push_control(broker->inbound, verbosity);
+	queue_set_limits(broker->inbound, options->queue_size, options->queue_bytes);
+	queue_set_limits(broker->outbound, options->queue_size, options->queue_bytes);
+	set_numbers(broker, options);
+	return true;
+}
+
+void broker_read_properties(struct broker *broker, const struct properties_reader *reader)
+{
+	broker->reader = *reader;
+	broker->reads_properties = true;
+}
+
+/* Puts a message into the inbound queue, or not; adds to *dropped how many others made room for it. */
+static bool push(struct broker *broker, struct message *message, size_t *dropped)
+{
+	if (broker->options->overload == OPTIONS_DROP_OLDEST) {
+		return queue_push_dropping(broker->inbound, message, dropped);
+	}
+	return queue_push(broker->inbound, message);
+}
+
+static void complain_of_overload(struct broker *broker, size_t dropped, const char *topic)
+{
+	const char *which = broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest";
+	uint64_t times;
+
+	if (may_complain(&broker->inbound_full, dropped, &times)) {
+		broker_log(MOSQ_LOG_WARNING,
+				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was %s" TOPIC
+				"%s. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
+				(unsigned long long)times, which, topic ? "on topic '" : "about a client that came or went", topic ? topic : "",
+				topic ? "'" : "", broker->queue_size, broker->queue_bytes);
+	}
+}
+
+/* Owns message from here on; once it is pushed, the loop thread may have freed it. topic: its topic in the caller's memory,
+ * for the log; NULL: it has none. Returns whether consumers will get it. */
+static bool hand_over(struct broker *broker, struct message *message, const char *topic)
+{
+	uint64_t times;
+	size_t dropped = 0;
+
+	if (!message) {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
+		if (may_complain(&broker->no_memory, 1, &times)) {
+			broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+		}
+		return false;
+	}
+	if (push(broker, message, &dropped)) {
+		message = NULL;
+		statistics_add(broker->statistics, STATISTICS_RECEIVED, 1);
+	} else {
+		dropped++;
+	}
+	if (dropped) {
+		statistics_add(broker->statistics, STATISTICS_DROPPED_QUEUE, dropped);
+		complain_of_overload(broker, dropped, topic);
+	}
+	if (message) {
+		message_free(message);
+		return false;
+	}
+	return true;
+}
+
+/* Tells those who watch clients. */
+static void tell_of_clients(struct broker *broker)
+{
+	struct message *message;
+
+	while ((message = clients_take(broker->clients))) {
+		(void)hand_over(broker, message, NULL);
+	}
+}
+
+/* Reads the broker's list for a content, which is valid until end_properties(). False: no memory. */
+static bool read_properties(
+		struct broker *broker, const mosquitto_property *list, struct message_content *content)
+{
+	if (list && broker->reads_properties) {
+		properties_read(&broker->reader, list, &broker->properties);
+		content->properties = broker->properties.data;
+		content->properties_length = broker->properties.length;
+	}
+	return !broker->properties.failed;
+}
+
+static void end_properties(struct broker *broker)
+{
+	broker->properties.length = 0;
+	if (broker->properties.failed || broker->properties.capacity > PROPERTIES_ROOM) {
+		text_free(&broker->properties);
+	}
+}
+
+/* The client's message for those who hear it by the direct lane; NULL: no memory, or it is left to the session, which is
+ * told who has published it. */
+static struct message *make_direct(struct broker *broker, const struct mosquitto_evt_message *event,
+		const struct recipient *recipients, size_t count, bool *ret_is_left)
+{
+	struct client *client = clients_publisher(broker->clients, event->client);
+	struct lanes_message published = {
+			.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
+			.qos = event->qos,
+			.retain = event->retain,
+			.list = event->properties};
+	struct message *message = NULL;
+	/* What there is no memory for is not marked, so the session brings it. */
+	bool is_whole = read_properties(broker, event->properties, &published.content);
+
+	tell_of_clients(broker);
+	*ret_is_left = lanes_leave_to_session(broker->lanes, event->client, client, &published);
+	if (!*ret_is_left && is_whole) {
+		message = message_publish(&published.content, recipients, count);
+	}
+	if (message) {
+		lanes_went_direct(broker->lanes, &published);
+	}
+	end_properties(broker);
+	if (!message) {
+		client_release(client);
+		return NULL;
+	}
+	message->client = client;
+	message->qos = event->qos;
+	message->retain = event->retain;
+	return message;
+}
+
+/* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two topics (MQTT 5,
+ * 4.7.3). Said once, at verbosity 1, and only as long as no topic with such a slash has been heard: then it is meant. */
+static void hint_about_slash(struct broker *broker, const char *topic)
+{
+	const struct recipient *recipients;
+	size_t count = 0;
+
+	if (*topic == '/' && topic[1]) {
+		topics_match(broker->topics, topic + 1, &recipients, &count);
+	}
+	if (count > 0) {
+		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one would without the slash at its beginning: "
+				"with it, it is another topic. Publish without it, or subscribe with it.", topic);
+	} else if (*topic != '/' && *topic != '$' && topics_would_hear_with_slash(broker->topics, topic)) {
+		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one has a filter that begins with a slash and would "
+				"hear '/" TOPIC "', which is another topic. Subscribe without the slash.", topic, topic);
+	} else {
+		return;
+	}
+	broker->may_hint = false;
+}
+
+/* Hands a client's message to every consumer that asked for it. Returns whether one did and it went the direct lane. */
+static bool route(struct broker *broker, const struct mosquitto_evt_message *event)
+{
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+	bool is_left;
+
+	topics_match(broker->topics, event->topic, &recipients, &count);
+	if (broker->may_hint && count > 0 && *event->topic == '/') {
+		broker->may_hint = false;
+	} else if (broker->may_hint && count == 0) {
+		hint_about_slash(broker, event->topic);
+	}
+	if (count == 0 || broker->suspends) {
+		return false;
+	}
+	message = make_direct(broker, event, recipients, count, &is_left);
+	return !is_left && hand_over(broker, message, event->topic);
+}
+
+/* Hands what a consumer publishes to all, itself included. */
+static void route_own(struct broker *broker, const struct message *publish)
+{
+	const struct lanes_message published = {
+			.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
+					publish->properties, publish->properties_length},
+			.qos = publish->qos,
+			.retain = publish->retain};
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+
+	topics_match(broker->topics, publish->topic, &recipients, &count);
+	if (count == 0 || broker->suspends) {
+		return;
+	}
+	lanes_publishes(broker->lanes, &published);
+	message = message_publish(&published.content, recipients, count);
+	if (message) {
+		message->qos = publish->qos;
+		message->retain = publish->retain;
+		message_leave_out(message, publish->consumer);
+		if (message->recipient_count == 0) {
+			message_free(message);
+			return;
+		}
+	}
+	(void)hand_over(broker, message, publish->topic);
+}
+
+static void answer(struct broker *broker, const struct message *command, int code)
+{
+	struct message *message;
+
+	if (command->sequence == 0) {
+		return;
+	}
+	message = message_control(MESSAGE_ANSWER, 0, command->sequence, code);
+	if (!message) {
+		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
+				command->topic);
+		return;
+	}
+	queue_push_control(broker->inbound, message);
+}
+
+static void publish(struct broker *broker, const struct message *message)
+{
+	/* Mosquitto counts its heap, so what it will free must come from its allocator: not from
+	 * mosquitto_broker_publish_copy(), which on 2.0 takes it elsewhere. The extra byte is the NUL that its
+	 * loggers expect. */
+	char *payload = mosquitto_calloc(1, message->payload_length + 1);
+	mosquitto_property *properties = NULL;
+	uint64_t times;
+	int rc = MOSQ_ERR_NOMEM;
+
+	if (payload) {
+		if (message->payload_length) {
+			memcpy(payload, message->payload, message->payload_length);
+		}
+		rc = properties_make(message->properties, message->properties_length, &properties);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
+				message->retain, properties);
+	}
+	statistics_add(broker->statistics, rc == MOSQ_ERR_SUCCESS ? STATISTICS_SENT : STATISTICS_REFUSED, 1);
+	if (rc == MOSQ_ERR_SUCCESS) {
+		if (broker->retained && message->retain) {
+			retained_note(broker->retained, message->topic, message->payload_length == 0);
+		}
+		route_own(broker, message);
+		return;
+	}
+	mosquitto_free(payload);
+	mosquitto_property_free_all(&properties);
+	if (may_complain(&broker->publish_refused, 1, &times)) {
+		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
+				(unsigned long long)times, message->topic,
+				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
+	}
+}
+
+static void unsubscribe(struct broker *broker, const struct message *message)
+{
+	int rc = MOSQ_ERR_SUCCESS, of_session;
+	bool answers;
+
+	if (!topics_is_shared(message->topic)) {
+		rc = topics_remove(broker->topics, message->consumer, message->topic);
+	}
+	of_session = lanes_command(broker->lanes, message, false, &answers);
+	if (!answers) {
+		answer(broker, message, rc != MOSQ_ERR_SUCCESS ? rc : of_session);
+	}
+}
+
+static void subscribe(struct broker *broker, const struct message *message)
+{
+	bool is_new = topics_qos(broker->topics, message->consumer, message->topic) < 0;
+	int rc = MOSQ_ERR_SUCCESS;
+	bool answers = false;
+
+	/* Those that share come through the session alone: the broker decides who gets which message. */
+	if (!topics_is_shared(message->topic)) {
+		rc = topics_add(broker->topics, message->consumer, message->topic, message->options);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = lanes_command(broker->lanes, message, is_new, &answers);
+		if (rc != MOSQ_ERR_SUCCESS && is_new && !topics_is_shared(message->topic)) {
+			(void)topics_remove(broker->topics, message->consumer, message->topic);
+		}
+	}
+	if (!answers) {
+		answer(broker, message, rc);
+	}
+}
+
+/* After broker_end(). */
+static void put_aside(struct broker *broker, const struct message *message)
+{
+	broker->unsent += message->kind == MESSAGE_PUBLISH;
+	/* So that no consumer waits for it: nothing will come that it could miss. */
+	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE || message->kind == MESSAGE_WATCH) {
+		answer(broker, message, MOSQ_ERR_SUCCESS);
+	}
+}
+
+/* What nobody waits for an answer to. Returns whether the session will hear of it. */
+static bool tell_session(struct broker *broker, const struct message *word)
+{
+	bool answers;
+
+	return lanes_command(broker->lanes, word, false, &answers) == MOSQ_ERR_SUCCESS;
+}
+
+static void hear_of_session(struct broker *broker, const struct message *word)
+{
+	lanes_set_session(broker->lanes, word->code != 0);
+	broker->is_suspended = broker->suspends && word->code == 0;
+	if (word->code) {
+		taker_session_up(&broker->taker);
+	}
+}
+
+/* A connection with the session's client id is gone: the session's own, or one that took its place, or that of somebody
+ * who was not let in. The session's thread knows, and says so. */
+static void session_connection_gone(struct broker *broker, const struct mosquitto *connection)
+{
+	struct message *question = message_control(MESSAGE_SESSION, 0, 0, taker_took(connection));
+	const char *taker = taker_connection_gone(&broker->taker, connection, lanes_has_session(broker->lanes));
+
+	if (taker) {
+		broker_log(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.",
+				options_session_id(broker->options), taker);
+	}
+	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
+	broker->is_suspended = broker->suspends;
+	/* Without memory for it, what the session's next connection says of itself has to do. */
+	if (question) {
+		(void)tell_session(broker, question);
+		message_free(question);
+	}
+}
+
+static void carry_out(struct broker *broker, const struct message *message)
+{
+	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED && message->kind != MESSAGE_STOPPED) {
+		put_aside(broker, message);
+		return;
+	}
+	switch (message->kind) {
+	case MESSAGE_PUBLISH:
+		publish(broker, message);
+		break;
+	case MESSAGE_SUBSCRIBE:
+		subscribe(broker, message);
+		break;
+	case MESSAGE_UNSUBSCRIBE:
+		unsubscribe(broker, message);
+		break;
+	case MESSAGE_WATCH:
+		answer(broker, message, clients_watch(broker->clients, message->consumer));
+		tell_of_clients(broker);
+		break;
+	case MESSAGE_UNWATCH:
+		clients_unwatch(broker->clients, message->consumer);
+		break;
+	case MESSAGE_SETTLED:
+		free(broker->summary);
+		broker->summary = text_copy(message->topic, message->topic_length);
+		(void)tell_session(broker, message);
+		break;
+	case MESSAGE_SUSPEND:
+		(void)tell_session(broker, message);
+		break;
+	case MESSAGE_SESSION:
+		broker->knows_session = true;
+		hear_of_session(broker, message);
+		break;
+	case MESSAGE_FENCE:
+		lanes_fence(broker->lanes, message->sequence);
+		break;
+	case MESSAGE_LOG:
+		write_log(message->code, message->topic, message->topic_length);
+		break;
+	case MESSAGE_STARTED:
+		broker->started = true;
+		break;
+	case MESSAGE_STOPPED:
+		broker->stopped = true;
+		break;
+	case MESSAGE_CONNECT:
+	case MESSAGE_DISCONNECT:
+	case MESSAGE_AUTHOR:
+	case MESSAGE_ANSWER:
+	case MESSAGE_WRITABLE:
+	case MESSAGE_HOLD:
+	case MESSAGE_RELEASE:
+	case MESSAGE_VERBOSITY:
+	case MESSAGE_STOP:
+		break; /* those go the other way */
+	}
+}
+
+/* Does what the application asked for, up to a bound. Returns how much that was. */
+static size_t drain(struct broker *broker, size_t most)
+{
+	struct message *message;
+	size_t done;
+
+	for (done = 0; done < most && (message = queue_take(broker->outbound)); done++) {
+		carry_out(broker, message);
+		if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_LOG) {
+			queue_release(broker->outbound, message_size(message));
+		}
+		message_free(message);
+	}
+	if (done && queue_has_room_again(broker->outbound)) {
+		broker->owes_writable = true;
+	}
+	if (broker->owes_writable) {
+		message = message_control(MESSAGE_WRITABLE, 0, 0, 0);
+		if (message) {
+			queue_push_control(broker->inbound, message);
+			broker->owes_writable = false;
+		}
+	}
+	return done;
+}
+
+/* Remembers when the only message under way was handed over, for wait_for_answer(). One that comes on the heels of
+ * the last tick is no such message: the broker had no time to sleep, so more wait in its sockets (it reads one packet
+ * a poll), and the time is better spent on them. */
+static void note_question(struct broker *broker)
+{
+	struct spin *spin = &broker->spin;
+	uint64_t now;
+
+	if (!spin->budget_ns) {
+		return;
+	}
+	now = now_ns();
+	spin->asked_at_ns =
+			queue_count(broker->inbound) == 1 && now - spin->rested_at_ns >= spin->budget_ns / 2 ? now : 0;
+}
+
+/* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment: a
+ * sleep and a wake-up cost more than that. With several messages under way the time is better spent on them.
+ * Learns in both states: from answers that it waited for and from those that woke it. */
+static void wait_for_answer(struct broker *broker)
+{
+	struct spin *spin = &broker->spin;
+	uint64_t deadline;
+
+	if (!spin->asked_at_ns) {
+		return;
+	}
+	deadline = spin->asked_at_ns + spin->budget_ns;
+	if (spin->credit > 0) {
+		wakeup_attend(broker->wakeup);
+		while (queue_is_empty(broker->outbound) && now_ns() < deadline) {
+			/* The loop thread may have been woken on this very processor, where it could not run beside a busy wait. */
+			(void)sched_yield();
+		}
+	} else if (queue_is_empty(broker->outbound)) {
+		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
+	}
+	if (!queue_is_empty(broker->outbound) && now_ns() < deadline) {
+		spin->credit += spin->credit < SPIN_CREDIT_MAX;
+	} else if (spin->credit > 0) {
+		spin->credit -= 2;
+	}
+	spin->asked_at_ns = 0;
+}
+
+/* What is left of the portion. Returns how much that was. */
+static size_t drain_portion(struct broker *broker)
+{
+	size_t done = drain(broker, broker->portion.left);
+
+	broker->portion.left -= done;
+	return done;
+}
+
+static void begin_tick(struct portion *portion)
+{
+	uint64_t round;
+
+	if (!portion->ended_at_ns) {
+		return;
+	}
+	round = now_ns() - portion->ended_at_ns;
+	if (round > ROUND_NS) {
+		portion->size = portion->size / 2 > PORTION_MIN ? portion->size / 2 : PORTION_MIN;
+	} else if (round < ROUND_NS / 2) {
+		portion->size = portion->size * 2 < PORTION_MAX ? portion->size * 2 : PORTION_MAX;
+	}
+}
+
+static void end_tick(struct portion *portion, bool is_awake)
+{
+	if (!is_awake && portion->size > PORTION_FIRST) {
+		portion->size = PORTION_FIRST;
+	}
+	portion->left = portion->size;
+	portion->ended_at_ns = is_awake ? now_ns() : 0;
+}
+
+int broker_on_message(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_message *message = event_data;
+
+	(void)event;
+	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
+	wakeup_attend(broker->wakeup);
+	lanes_open(broker->lanes);
+	broker->portion.left++;
+	drain_portion(broker);
+	lanes_next_message(broker->lanes);
+	if (broker->retained && message->retain) {
+		retained_note(broker->retained, message->topic, message->payloadlen == 0);
+	}
+	if (route(broker, message)) {
+		note_question(broker);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+int broker_on_tick(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	bool has_done, is_awake;
+
+	(void)event;
+	(void)event_data;
+	begin_tick(&broker->portion);
+	lanes_open(broker->lanes);
+	has_done = lanes_tick(broker->lanes);
+	clients_settle(broker->clients);
+	tell_of_clients(broker);
+	wait_for_answer(broker);
+	has_done |= drain_portion(broker) > 0;
+	wakeup_settle(broker->wakeup);
+	if (!queue_is_empty(broker->outbound)) {
+		has_done |= drain_portion(broker) > 0;
+	}
+	is_awake = !queue_is_empty(broker->outbound);
+	if (is_awake || (has_done && broker->is_2_1)) {
+		wakeup_insist(broker->wakeup);
+	}
+	end_tick(&broker->portion, is_awake);
+	if (broker->spin.budget_ns) {
+		broker->spin.rested_at_ns = now_ns();
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+static bool has_client_id(const struct mosquitto *client, const char *wanted)
+{
+	const char *client_id = mosquitto_client_id(client);
+
+	return client_id && strcmp(client_id, wanted) == 0;
+}
+
+static bool is_session(const struct broker *broker, const struct mosquitto *client)
+{
+	return has_client_id(client, options_session_id(broker->options));
+}
+
+int broker_on_login(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_basic_auth *login = event_data;
+
+	(void)event;
+	clients_logs_in(broker->clients, login->client);
+	return MOSQ_ERR_PLUGIN_DEFER;
+}
+
+int broker_on_connect(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct evt_connect *connect = event_data;
+
+	(void)event;
+	clients_connected(broker->clients, connect->client);
+	tell_of_clients(broker);
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* Mosquitto 2.1 gives one of its own numbers for why a connection ended; those from 128 on are MQTT's. */
+static int reason_code(const struct broker *broker, int reason)
+{
+	if (!broker->is_2_1) {
+		return -1; /* 2.0 always says the same */
+	}
+	switch (reason) {
+	case MOSQ_ERR_SUCCESS:
+		return MQTT_RC_NORMAL_DISCONNECTION;
+	case MOSQ_ERR_MALFORMED_PACKET:
+		return MQTT_RC_MALFORMED_PACKET;
+	case MOSQ_ERR_PROTOCOL:
+	case MOSQ_ERR_DUPLICATE_PROPERTY:
+		return MQTT_RC_PROTOCOL_ERROR;
+	case MOSQ_ERR_AUTH:
+	case MOSQ_ERR_ACL_DENIED:
+		return MQTT_RC_NOT_AUTHORIZED;
+	case MOSQ_ERR_KEEPALIVE:
+		return MQTT_RC_KEEP_ALIVE_TIMEOUT;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE:
+		return MQTT_RC_PACKET_TOO_LARGE;
+	case MOSQ_ERR_QOS_NOT_SUPPORTED:
+		return MQTT_RC_QOS_NOT_SUPPORTED;
+	default:
+		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
+	}
+}
+
+static enum message_fate session_fate(
+		const struct broker *broker, const struct mosquitto *client, int event, int reason)
+{
+	if (reason == MQTT_RC_SESSION_TAKEN_OVER) {
+		return MESSAGE_FATE_UNKNOWN; /* the connection that takes over decides */
+	}
+	if (broker->is_2_1) {
+		return event == MOSQ_EVT_DISCONNECT ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
+	}
+	if (mosquitto_client_protocol_version(client) == 5) {
+		return MESSAGE_FATE_UNKNOWN; /* that is the Session Expiry Interval's, which 2.0 does not show */
+	}
+	if (!mosquitto_client_clean_session(client)) {
+		return MESSAGE_FATE_KEPT;
+	}
+	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
+	return clients_began_clean(broker->clients, client) || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS
+																								  : MESSAGE_FATE_UNKNOWN;
+}
+
+/* Lets the broker forget what it retains, see retained.h. The bridge waits for at least a second before it tries to
+ * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
+static void forget_retained(void *userdata, const char *topic)
+{
+	struct broker *broker = userdata;
+	const struct lanes_message published = {.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(broker->topics, topic, &recipients, &count);
+	if (mosquitto_broker_publish(NULL, topic, 0, NULL, 0, true, NULL) == MOSQ_ERR_SUCCESS && count) {
+		lanes_publishes(broker->lanes, &published); /* a copy for the session, which is not for consumers */
+	}
+}
+
+int broker_on_disconnect(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_disconnect *gone = event_data;
+	int reason = reason_code(broker, gone->reason);
+
+	if (!mosquitto_client_id(gone->client)) {
+		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and nothing to wait for. */
+		clients_disconnected(broker->clients, gone->client, reason, MESSAGE_FATE_UNKNOWN);
+		return MOSQ_ERR_SUCCESS;
+	}
+	if (broker->retained && has_client_id(gone->client, broker->options->mirror)) {
+		retained_forget(broker->retained, forget_retained, broker);
+	}
+	lanes_client_goes(broker->lanes, gone->client, broker->is_2_1);
+	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
+	tell_of_clients(broker);
+	if (is_session(broker, gone->client)) {
+		session_connection_gone(broker, gone->client);
+	} else {
+		lanes_client_gone(broker->lanes, broker->is_2_1);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* Whether what the broker is about to send to the session went the direct lane. */
+static bool is_copy(struct broker *broker, const struct mosquitto_evt_acl_check *access)
+{
+	struct lanes_message message = {
+			.content = {access->topic, strlen(access->topic), access->payload, access->payloadlen, NULL, 0},
+			.qos = access->qos,
+			.retain = access->retain,
+			.list = access->properties};
+	bool is_own;
+
+	if (lanes_is_copy(broker->lanes, &message)) {
+		return true;
+	}
+	if (!lanes_has_published(broker->lanes)) {
+		return false;
+	}
+	is_own = read_properties(broker, access->properties, &message.content) &&
+			lanes_is_own_copy(broker->lanes, &message);
+	end_properties(broker);
+	return is_own;
+}
+
+int broker_on_access(int event, void *event_data, void *userdata)
+{
+	struct broker *broker = userdata;
+	const struct mosquitto_evt_acl_check *access = event_data;
+
+	(void)event;
+	if (access->access != MOSQ_ACL_READ) {
+		lanes_next_message(broker->lanes);
+	}
+	if (!is_session(broker, access->client)) {
+		return PLUGIN_IGNORE;
+	}
+	if (access->access != MOSQ_ACL_READ) {
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
+		 * plugin is not loaded (per_listener_settings). */
+		lanes_refuse_copies(broker->lanes);
+	} else if (is_copy(broker, access)) {
+		return MOSQ_ERR_ACL_DENIED;
+	}
+	return PLUGIN_IGNORE;
+}
+
+void broker_suspend(struct broker *broker)
+{
+	struct message *suspend;
+
+	if (broker->options->cleansession || !lanes_has_session(broker->lanes) ||
+			!(suspend = message_control(MESSAGE_SUSPEND, 0, 0, 1))) {
+		return;
+	}
+	broker->suspends = tell_session(broker, suspend);
+	message_free(suspend);
+}
+
+bool broker_is_suspending(const struct broker *broker)
+{
+	return broker->suspends && !broker->is_suspended;
+}
+
+void broker_end(struct broker *broker)
+{
+	broker->is_over = true;
+}
+
+uint64_t broker_unsent(const struct broker *broker)
+{
+	return broker->unsent;
+}
+
+const char *broker_summary(const struct broker *broker)
+{
+	return broker->summary;
+}
+
+bool broker_knows_session(const struct broker *broker)
+{
+	return broker->knows_session;
+}
+
+bool broker_has_stopped(const struct broker *broker)
+{
+	return broker->stopped;
+}
+
+bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds)
+{
+	const bool *came = kind == MESSAGE_STARTED ? &broker->started : &broker->stopped;
+	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
+	size_t done;
+
+	for (;;) {
+		wakeup_settle(broker->wakeup);
+		/* An application that publishes without an end must not hold up the end of the wait. */
+		do {
+			done = drain(broker, PORTION_MAX);
+			now = now_ns();
+		} while (done && !*came && now < deadline);
+		if (*came || broker->stopped) {
+			if (done && !broker->stopped) {
+				wakeup_insist(broker->wakeup); /* the rest is the first tick's */
+			}
+			return *came;
+		}
+		if (now >= deadline) {
+			return false;
+		}
+		wakeup_wait(broker->wakeup, (unsigned int)((deadline - now) / 1000000U + 1));
+	}
+}

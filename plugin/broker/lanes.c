@@ -1,0 +1,519 @@
+/* DESIGN
+ * What could be overtaken, and what is done about it:
+ * - what a client left to the session before it went, by the event that it is gone, which is held back, too.
+ * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
+ *   until a fence, sent behind the will, has come through the session.
+ * - a QoS 2 message, which the broker releases at an unknown time, and whatever else of a client's is left to the
+ *   session: for a while after one was seen, the other messages of its client, and of others to its topic, are kept back,
+ *   too, behind a fence of their own. Clients and topics are told apart by a hash alone; two with one hash share the delay.
+ * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
+ *   come.
+ * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */
+#include "broker/lanes.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "session/session.h"
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/fingerprint.h"
+#include "shared/hash.h"
+#include "shared/marks.h"
+#include "shared/mosquitto_api.h"
+#include "shared/queue.h"
+#include "shared/topics.h"
+
+/* Seconds after a QoS 2 message in which it may still be released. */
+#define QOS_2_S 10
+/* The longest that consumers wait at the start for what the broker kept. */
+#define FIRST_HOLD_S 12
+#define SLOTS 1024U /* a power of two */
+/* How many fences of holds may be under way to the session, and how many words without a bound of their own to the loop
+ * thread, before one hold serves for all that asks for one. Clients that come and go would else fill both queues. */
+#define FENCES_MAX 16
+/* The longest pause, in seconds, before a fence that has not come is sent again. */
+#define ASK_PAUSE_MAX_S 32
+#define CONTROLS_MAX 256U
+
+struct lanes {
+	struct session *session;
+	struct queue *inbound;
+	bool leaves_v5;
+	bool ignores_properties;
+	bool refuses_copies;
+	bool is_open;
+	bool is_up;
+	time_t first_hold_until;   /* 0: it is over */
+	int hold;                  /* number of the last; see session.h */
+	int fenced;                /* the last whose fence was sent */
+	int written_off;           /* the last that the session will not bring any more */
+	time_t fenced_at;
+	int ask_pause;             /* in seconds */
+	bool has_fenced;           /* since the last tick */
+	time_t qos_2_until;        /* 0: none was seen lately, */
+	time_t slot_until[SLOTS];  /* from this client, or to this topic */
+
+	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the group,
+	 * which cannot be told from their copies when the broker asks. */
+	struct topics *shares;
+
+	/* For lanes_is_copy(). */
+	struct lanes_message direct; /* the one that the broker is dealing with, if it went direct; else without a topic */
+	uint64_t direct_content;     /* its fingerprint without properties */
+	uint64_t *published;         /* by the application since the last tick; the broker sends them before the next, */
+	size_t published_count;
+	size_t published_next;       /* in their order, so the next one is expected here */
+	size_t published_capacity;
+};
+
+struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5)
+{
+	struct lanes *lanes = calloc(1, sizeof(*lanes));
+
+	if (!lanes) {
+		return NULL;
+	}
+	lanes->shares = topics_new();
+	if (!lanes->shares) {
+		free(lanes);
+		return NULL;
+	}
+	lanes->session = session;
+	lanes->inbound = inbound;
+	lanes->leaves_v5 = leaves_v5;
+	return lanes;
+}
+
+void lanes_free(struct lanes *lanes)
+{
+	if (!lanes) {
+		return;
+	}
+	topics_free(lanes->shares);
+	free(lanes->published);
+	free(lanes);
+}
+
+/* Without memory for a hold a message may be overtaken. */
+static bool tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
+{
+	struct message *message = message_control(kind, consumer, 0, code);
+
+	if (message) {
+		queue_push_control(lanes->inbound, message);
+	}
+	return message != NULL;
+}
+
+static void send_number(struct lanes *lanes, uint64_t number)
+{
+	char digits[24];
+	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
+	char *payload = mosquitto_calloc(1, (size_t)length + 1);
+
+	/* What is not sent for want of memory is asked for again, or made good by the next. */
+	if (!payload) {
+		return;
+	}
+	memcpy(payload, digits, (size_t)length);
+	if (mosquitto_broker_publish(
+				session_client_id(lanes->session), SESSION_FENCE_TOPIC, length, payload, 1, false, NULL)) {
+		mosquitto_free(payload);
+	}
+}
+
+static int last_released(const struct lanes *lanes)
+{
+	int released = session_released(lanes->session);
+
+	return released < lanes->written_off ? lanes->written_off : released;
+}
+
+/* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same, because one may
+ * have got lost; with it, those before it are of no account. */
+static bool has_enough_fences(const struct lanes *lanes)
+{
+	int released = last_released(lanes);
+
+	return lanes->fenced_at == now_s() &&
+			(lanes->fenced - released >= FENCES_MAX || queue_controls(lanes->inbound) >= CONTROLS_MAX);
+}
+
+static void send_fence(struct lanes *lanes)
+{
+	if (has_enough_fences(lanes)) {
+		return; /* a tick sends it later, for all that comes until then: what the session has read brings one */
+	}
+	lanes->fenced = lanes->hold;
+	lanes->fenced_at = now_s();
+	lanes->ask_pause = 1;
+	lanes->has_fenced = true;
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+}
+
+/* A fence that does not come was dropped, with others, from a full queue of the session's. Returns whether it was sent again. */
+static bool repeat_fence(struct lanes *lanes)
+{
+	if (!lanes->is_up || last_released(lanes) >= lanes->fenced || now_s() <= lanes->fenced_at + lanes->ask_pause) {
+		return false;
+	}
+	lanes->fenced_at = now_s();
+	lanes->ask_pause = lanes->ask_pause < ASK_PAUSE_MAX_S ? lanes->ask_pause * 2 : ASK_PAUSE_MAX_S;
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->fenced);
+	return true;
+}
+
+/* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
+ * rest of this turn included, has come. One hold is enough while its fence has not left, and that is so until the turn's
+ * end; is_late: it may have left before that. */
+static void hold(struct lanes *lanes, bool is_late)
+{
+	if (lanes->hold != lanes->fenced || (lanes->has_fenced && !is_late)) {
+		return;
+	}
+	lanes->hold = lanes->hold % INT_MAX + 1;
+	(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	if (!lanes->has_fenced) {
+		send_fence(lanes);
+	}
+}
+
+void lanes_open(struct lanes *lanes)
+{
+	struct message *started;
+
+	if (lanes->is_open || !lanes->session) {
+		return;
+	}
+	lanes->is_open = true;
+	started = message_control(MESSAGE_STARTED, 0, 0, 0);
+	if (started) {
+		lanes->hold = lanes->fenced = lanes->written_off = SESSION_FIRST_HOLD;
+		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
+		(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+		session_command(lanes->session, started);
+	}
+}
+
+static time_t *slot_of(struct lanes *lanes, uint64_t hash)
+{
+	return &lanes->slot_until[(hash ^ (hash >> 20)) & (SLOTS - 1)];
+}
+
+static time_t *slot_of_client(struct lanes *lanes, const void *connection)
+{
+	return slot_of(lanes, (uint64_t)(uintptr_t)connection >> 4);
+}
+
+void lanes_ignore_properties(struct lanes *lanes)
+{
+	lanes->ignores_properties = true;
+	if (lanes->session) {
+		session_ignore_properties(lanes->session);
+	}
+}
+
+static uint64_t fingerprint(
+		const struct lanes *lanes, const struct lanes_message *message, enum fingerprint_retain retain)
+{
+	return fingerprint_published(
+			fingerprint_of(&message->content, !lanes->ignores_properties), message->qos, retain);
+}
+
+static uint64_t fingerprint_of_clients(const struct lanes *lanes, const struct lanes_message *message)
+{
+	return fingerprint(lanes, message, message->retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
+}
+
+static void tell_author(struct lanes *lanes, struct client *client, const struct lanes_message *message)
+{
+	struct message *author =
+			client ? message_control(MESSAGE_AUTHOR, 0, fingerprint_of_clients(lanes, message), 0) : NULL;
+
+	/* Without it, consumers do not learn who published. */
+	if (author) {
+		author->client = client_hold(client);
+		session_command(lanes->session, author);
+	}
+}
+
+bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
+		const struct lanes_message *message)
+{
+	bool leaves = message->qos == 2 || (lanes->leaves_v5 && client && client_description(client)->protocol_version == 5);
+	time_t now, *of_client, *of_topic;
+
+	if (!lanes->is_up || (!leaves && !lanes->qos_2_until)) {
+		return false;
+	}
+	now = now_s();
+	of_client = slot_of_client(lanes, connection);
+	of_topic = slot_of(lanes, hash_text(message->content.topic));
+	if (leaves) {
+		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
+		tell_author(lanes, client, message);
+		return true;
+	}
+	if (now >= lanes->qos_2_until) {
+		lanes->qos_2_until = 0;
+	} else if (now < *of_client || now < *of_topic) {
+		hold(lanes, false);
+	}
+	return false;
+}
+
+static bool is_shared(struct lanes *lanes, const char *topic)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	if (topics_count(lanes->shares) == 0) {
+		return false;
+	}
+	topics_match(lanes->shares, topic, &recipients, &count);
+	return count > 0;
+}
+
+void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, message->qos == 2) : NULL;
+
+	if (!marks) {
+		return;
+	}
+	/* With QoS 2 the broker asks when it releases the message, which is not now. */
+	if (lanes->refuses_copies && message->qos < 2 && !is_shared(lanes, message->content.topic)) {
+		lanes->direct = *message;
+		lanes->direct_content = fingerprint_of(&message->content, false);
+	} else {
+		marks_add(marks, fingerprint_of_clients(lanes, message));
+	}
+}
+
+/* False: no memory. */
+static bool note_published(struct lanes *lanes, uint64_t value)
+{
+	if (lanes->published_count == lanes->published_capacity) {
+		size_t capacity = lanes->published_capacity ? lanes->published_capacity * 2 : 64;
+		uint64_t *published = realloc(lanes->published, capacity * sizeof(*published));
+
+		if (!published) {
+			return false;
+		}
+		lanes->published = published;
+		lanes->published_capacity = capacity;
+	}
+	lanes->published[lanes->published_count++] = value;
+	return true;
+}
+
+void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
+	uint64_t value;
+
+	if (!marks) {
+		return;
+	}
+	value = fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE);
+	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must not be taken for
+	 * it. The session takes either for this one and brings the other. */
+	if (!lanes->refuses_copies || message->qos == 2 || is_shared(lanes, message->content.topic) ||
+			!note_published(lanes, value)) {
+		marks_add(marks, value);
+	}
+}
+
+void lanes_refuse_copies(struct lanes *lanes)
+{
+	lanes->refuses_copies = true;
+}
+
+/* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases next, is
+ * another one. But the same content, too: memory is used again. */
+bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
+{
+	const struct message_content *content = &message->content, *direct = &lanes->direct.content;
+
+	return direct->topic && content->topic == direct->topic && content->payload == direct->payload &&
+			content->payload_length == direct->payload_length && message->list == lanes->direct.list &&
+			message->qos == lanes->direct.qos && message->retain == lanes->direct.retain &&
+			fingerprint_of(content, false) == lanes->direct_content;
+}
+
+bool lanes_has_published(const struct lanes *lanes)
+{
+	return lanes->published_count > 0;
+}
+
+bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
+{
+	uint64_t of_content = fingerprint_of(&message->content, !lanes->ignores_properties);
+	struct fingerprint_copies copies =
+			fingerprint_copies(of_content, message->qos, message->qos, true, message->retain);
+	size_t i, j, at;
+
+	for (i = 0; i < lanes->published_count; i++) {
+		at = (lanes->published_next + i) % lanes->published_count;
+		for (j = 0; j < copies.count; j++) {
+			if (lanes->published[at] == copies.values[j]) {
+				lanes->published_next = at; /* where the next filter's copy of it is, or the next message's just behind it */
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+void lanes_next_message(struct lanes *lanes)
+{
+	lanes->direct.content.topic = NULL;
+}
+
+bool lanes_tick(struct lanes *lanes)
+{
+	bool owes = lanes->hold != lanes->fenced, repeats = false;
+
+	lanes->has_fenced = false;
+	if (owes) {
+		send_fence(lanes);
+		lanes->has_fenced = false; /* on 2.0 it leaves before the next turn's events */
+	} else if (lanes->session) {
+		repeats = repeat_fence(lanes);
+	}
+	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
+	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until &&
+			tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD)) {
+		lanes->first_hold_until = 0;
+	}
+	/* Mosquitto 2.1 sends what plugins have published just before this. */
+	lanes->direct.content.topic = NULL;
+	lanes->published_count = 0;
+	lanes->published_next = 0;
+	return repeats || (owes && lanes->hold == lanes->fenced);
+}
+
+void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late)
+{
+	if (lanes->is_up && lanes->qos_2_until && now_s() < *slot_of_client(lanes, connection)) {
+		hold(lanes, is_late);
+	}
+}
+
+void lanes_client_gone(struct lanes *lanes, bool is_late)
+{
+	if (lanes->is_up) {
+		hold(lanes, is_late);
+	}
+}
+
+void lanes_set_session(struct lanes *lanes, bool is_up)
+{
+	if (lanes->is_up && !is_up) {
+		(void)tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
+		lanes->fenced = lanes->written_off = lanes->hold;
+	}
+	lanes->is_up = is_up;
+}
+
+bool lanes_has_session(const struct lanes *lanes)
+{
+	return lanes->is_up;
+}
+
+uint64_t lanes_missing(const struct lanes *lanes)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
+	struct marks *late = lanes->session ? session_marks(lanes->session, true) : NULL;
+
+	return marks && late ? marks_missing(marks) + marks_missing(late) : 0;
+}
+
+uint64_t lanes_forgotten(const struct lanes *lanes)
+{
+	return lanes->session ? session_forgotten(lanes->session) : 0;
+}
+
+uint64_t lanes_left_out(const struct lanes *lanes)
+{
+	return lanes->session ? session_left_out(lanes->session) : 0;
+}
+
+uint64_t lanes_refused(const struct lanes *lanes)
+{
+	return lanes->session ? session_refused(lanes->session) : 0;
+}
+
+void lanes_fence(struct lanes *lanes, uint64_t fence)
+{
+	struct marks *marks = session_marks(lanes->session, false), *late = session_marks(lanes->session, true);
+
+	if (marks && late) {
+		marks_fence(marks, fence);
+		marks_fence(late, fence);
+	}
+	send_number(lanes, fence);
+}
+
+/* Counts $share/group/filter as a subscription to its filter, apart from another group's. */
+static void count_share(struct lanes *lanes, const struct message *command)
+{
+	const char *filter = strchr(command->topic + strlen("$share/"), '/');
+	uint64_t who = command->consumer ^ hash_text(command->topic);
+
+	if (!filter) {
+		return;
+	}
+	if (command->kind == MESSAGE_UNSUBSCRIBE) {
+		(void)topics_remove(lanes->shares, who, filter + 1);
+	} else if (topics_add(lanes->shares, who, filter + 1, 0)) {
+		/* Without memory for it the broker is told to keep messages from the session that were for the group; the group
+		 * subscription's own trouble is reported by the session. */
+	}
+}
+
+/* Whether the broker sends what it has retained (MQTT 5, 3.8.3.1, Retain Handling). */
+static bool brings_retained(const struct message *command, bool is_new)
+{
+	int handling = command->options & TOPICS_RETAIN_HANDLING;
+
+	return command->kind == MESSAGE_SUBSCRIBE && !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
+}
+
+int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
+{
+	struct message *copy;
+
+	*ret_answers = false;
+	if (!lanes->session) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	copy = message_new(command->kind, command->topic, command->topic_length, NULL, 0, NULL, 0);
+	if (!copy) {
+		return MOSQ_ERR_NOMEM;
+	}
+	if (topics_is_shared(command->topic)) {
+		count_share(lanes, command);
+	}
+	copy->consumer = command->consumer;
+	copy->options = command->options;
+	copy->code = command->kind == MESSAGE_SUSPEND || command->kind == MESSAGE_SESSION ? command->code : 0;
+	copy->subscription = command->subscription;
+	/* While there is no session the direct lane is all there is to wait for. */
+	if (lanes->is_up) {
+		copy->sequence = command->sequence;
+	}
+	*ret_answers = copy->sequence != 0;
+	if (*ret_answers && brings_retained(command, is_new)) {
+		(void)tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
+		copy->code = 1;
+	}
+	session_command(lanes->session, copy); /* copy is the session's now */
+	return MOSQ_ERR_SUCCESS;
+}

@@ -1,0 +1,110 @@
+#include "broker/surroundings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/versions.h"
+#include "options/mosquitto_conf.h"
+#include "shared/mosquitto_api.h"
+
+enum setting { PER_LISTENER, RETAIN, MESSAGE_SIZE, PACKET_SIZE, UPGRADE_QOS, SETTING_COUNT };
+
+/* As conf.c of Mosquitto reads them: the first word counts. */
+static bool is_true(const struct conf_setting *setting)
+{
+	size_t length = setting->value ? strcspn(setting->value, " ") : 0;
+
+	return (length == 4 && memcmp(setting->value, "true", 4) == 0) || (length == 1 && *setting->value == '1');
+}
+
+static bool is_false(const struct conf_setting *setting)
+{
+	size_t length = setting->value ? strcspn(setting->value, " ") : 0;
+
+	return (length == 5 && memcmp(setting->value, "false", 5) == 0) || (length == 1 && *setting->value == '0');
+}
+
+static void say_size(const struct conf_setting *setting)
+{
+	int size = setting->value ? atoi(setting->value) : 0;
+
+	if (size > 0) {
+		broker_log(MOSQ_LOG_NOTICE,
+				"%s %d binds clients, not consumers: what they publish may be larger, and goes to everybody who has subscribed.",
+				setting->name, size);
+	}
+}
+
+/* Mosquitto's plugin__handle_tick() has no line for this setting before 2.0.15, so nothing brings what consumers publish out
+ * of their queue but the next packet of a client, and nothing waits for them at the end. */
+static int look_for_ticks(const struct surroundings *surroundings, const struct conf_setting *setting)
+{
+	if (!is_true(setting) || surroundings->is_2_1) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	if (!*surroundings->version) {
+		broker_log(MOSQ_LOG_WARNING,
+				"per_listener_settings true: with a Mosquitto before 2.0.15 (`mosquitto -h` did not tell which this is) consumers' "
+				"answers would be late; there, remove that line.");
+		return MOSQ_ERR_SUCCESS;
+	}
+	if (!version_is_before(surroundings->version, 2, 0, 15)) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	broker_log(MOSQ_LOG_ERR,
+			"per_listener_settings true: Mosquitto %s then never calls a plugin but for a client's packet, so what consumers publish "
+			"would wait for the next one, and nobody for consumers at the end. Remove that line (allow_anonymous, password_file and "
+			"the like then count for all listeners), or take Mosquitto 2.0.15 or later.",
+			surroundings->version);
+	return MOSQ_ERR_NOT_SUPPORTED;
+}
+
+static void look_for_others(const struct surroundings *surroundings)
+{
+	if (surroundings->connect_events && surroundings->has_predecessor && !surroundings->is_2_1) {
+		broker_log(MOSQ_LOG_WARNING,
+				"connect_events: another plugin is loaded before this one. Where it decides about a login by itself, as the dynamic "
+				"security plugin does, this one is not asked, and consumers that watch clients hear of none that connects. Put this "
+				"plugin's lines before the other's.");
+	}
+}
+
+int surroundings_look(const struct surroundings *surroundings)
+{
+	struct conf_setting settings[SETTING_COUNT] = {
+		[PER_LISTENER] = {.name = "per_listener_settings"},
+		[RETAIN] = {.name = "retain_available"},
+		[MESSAGE_SIZE] = {.name = "message_size_limit"},
+		[PACKET_SIZE] = {.name = "max_packet_size"},
+		[UPGRADE_QOS] = {.name = "upgrade_outgoing_qos"},
+	};
+	struct conf_place place;
+	int i, rc = conf_find(&place);
+
+	if (rc != MOSQ_ERR_SUCCESS) {
+		return rc;
+	}
+	/* A file that this user cannot read says nothing; the broker has read it as another. */
+	(void)conf_settings(&place, settings, SETTING_COUNT);
+	rc = look_for_ticks(surroundings, &settings[PER_LISTENER]);
+	if (rc == MOSQ_ERR_SUCCESS) {
+		look_for_others(surroundings);
+		if (is_false(&settings[RETAIN])) {
+			broker_log(MOSQ_LOG_NOTICE,
+					"retain_available false: what consumers publish with retain=True goes to everybody who has subscribed, and is not kept.");
+		}
+		say_size(&settings[MESSAGE_SIZE]);
+		say_size(&settings[PACKET_SIZE]);
+		if (is_true(&settings[UPGRADE_QOS])) {
+			broker_log(MOSQ_LOG_NOTICE,
+					"upgrade_outgoing_qos is for clients: a consumer's message has the lower of the QoS it was published with and that of "
+					"the subscription.");
+		}
+	}
+	for (i = 0; i < SETTING_COUNT; i++) {
+		free(settings[i].value);
+	}
+	conf_forget(&place);
+	return rc;
+}

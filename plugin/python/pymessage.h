@@ -1,0 +1,32 @@
+/* The type `_mqttasgi.Message`: what consumers get out of a struct message.
+ *
+ * python/mqttasgi/_bridge.py describes it, with types. Everything runs with the GIL. */
+#ifndef MQTTASGI_PYMESSAGE_H
+#define MQTTASGI_PYMESSAGE_H
+
+#include "python/python_api.h"
+
+struct message;
+struct queue;
+
+/* Interned strings, in the order of their table in pymessage.c. */
+#define PYMESSAGE_NAMES 35
+
+/* The state of the module `_mqttasgi`. */
+struct pymessage_state {
+	struct queue *inbound;
+	PyTypeObject *type;
+	PyObject *clients; /* dict: number of a connection -> its `client` */
+	PyObject *names[PYMESSAGE_NAMES];
+};
+
+/* Fills the module's state. Borrows inbound for good. 0, or -1 with an exception. */
+int pymessage_prepare(PyObject *module, struct queue *inbound) __attribute__((warn_unused_result));
+int pymessage_traverse(PyObject *module, visitproc visit, void *arg);
+int pymessage_clear(PyObject *module);
+
+/* A Message. Owns message from here on, also when it fails, and counts it towards the inbound queue until it is freed.
+ * New reference, or NULL with an exception. */
+PyObject *pymessage_new(struct pymessage_state *state, struct message *message);
+
+#endif

@@ -1,0 +1,543 @@
+#include "python/python_api.h"
+
+#include "python/pymessage.h"
+#include "python/pymodule.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "options/options.h"
+#include "shared/clock.h"
+#include "shared/heartbeat.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/queue.h"
+#include "shared/statistics.h"
+
+/* Set before the interpreter starts and never changed: a built-in module cannot be handed an argument. */
+static const struct pymodule_context *context;
+
+/* ---- taking ---- */
+
+/* What Python wants to know of a recipient: Subscription Options, and from bit 8 on the identifier of the subscription
+ * that a retained message comes for. */
+static unsigned long long options_of(const struct recipient *recipient)
+{
+	return (unsigned long long)recipient->subscription << 8 | recipient->qos |
+			(recipient->retain_as_published ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0U);
+}
+
+/* Appends (consumer, Message, options) for each recipient. Owns message from here on. */
+static int append_deliveries(PyObject *list, struct pymessage_state *state, struct message *message)
+{
+	PyObject *object = pymessage_new(state, message);
+	int rc = object ? 0 : -1;
+	size_t i;
+
+	for (i = 0; rc == 0 && i < message->recipient_count; i++) {
+		const struct recipient *recipient = &message->recipients[i];
+		PyObject *delivery = Py_BuildValue("(KOK)", (unsigned long long)recipient->consumer, object, options_of(recipient));
+
+		rc = delivery ? PyList_Append(list, delivery) : -1;
+		Py_XDECREF(delivery);
+	}
+	Py_XDECREF(object);
+	return rc;
+}
+
+/* Appends (0, name, (sequence or consumer, code)). */
+static int append_control(PyObject *list, const char *name, const struct message *message)
+{
+	unsigned long long whose =
+			message->kind == MESSAGE_HOLD || message->kind == MESSAGE_RELEASE ? message->consumer : message->sequence;
+	PyObject *entry = Py_BuildValue("(is(Ki))", 0, name, whose, message->code);
+	int rc = entry ? PyList_Append(list, entry) : -1;
+
+	Py_XDECREF(entry);
+	return rc;
+}
+
+static int append(PyObject *list, struct pymessage_state *state, struct message *message)
+{
+	const char *name;
+	int rc;
+
+	switch (message->kind) {
+	case MESSAGE_PUBLISH:
+	case MESSAGE_CONNECT:
+	case MESSAGE_DISCONNECT:
+		if (message->by_session) {
+			/* All others the broker thread has counted. */
+			statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
+		}
+		return append_deliveries(list, state, message);
+	case MESSAGE_ANSWER:
+		name = "answer";
+		break;
+	case MESSAGE_WRITABLE:
+		name = "writable";
+		break;
+	case MESSAGE_HOLD:
+		name = "hold";
+		break;
+	case MESSAGE_RELEASE:
+		name = "release";
+		break;
+	case MESSAGE_VERBOSITY:
+		name = "verbosity";
+		break;
+	default:
+		name = "stop";
+		break;
+	}
+	rc = append_control(list, name, message);
+	message_free(message);
+	return rc;
+}
+
+static PyObject *module_take(PyObject *module, PyObject *argument)
+{
+	struct pymessage_state *state = PyModule_GetState(module);
+	size_t limit = PyLong_AsSize_t(argument), taken;
+	struct message *message;
+	char ignored[64];
+	PyObject *list;
+
+	if (limit == (size_t)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	list = PyList_New(0);
+	if (!list) {
+		return NULL;
+	}
+	/* Before the queue is looked at: a push after this makes it readable again. */
+	if (read(context->inbound_fd, ignored, sizeof(ignored)) < 0) {
+		/* Nothing new since the last time, which is fine. */
+	}
+	for (taken = 0; taken < limit && (message = queue_take(context->inbound)); taken++) {
+		if (append(list, state, message)) {
+			Py_DECREF(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static PyObject *module_is_over(PyObject *module, PyObject *argument)
+{
+	unsigned long sixteenths = PyLong_AsUnsignedLong(argument);
+
+	(void)module;
+	if (PyErr_Occurred()) {
+		return NULL;
+	}
+	return PyBool_FromLong(queue_is_over(context->inbound, (unsigned int)sixteenths));
+}
+
+/* ---- giving ---- */
+
+static PyObject *push_control(struct message *message)
+{
+	if (!message) {
+		return PyErr_NoMemory();
+	}
+	queue_push_control(context->outbound, message);
+	Py_RETURN_NONE;
+}
+
+static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+	struct message_content content = {0};
+	struct message *message;
+	Py_buffer payload;
+	Py_ssize_t topic_length, properties_length;
+	unsigned long long consumer;
+	char *properties;
+	long qos;
+	int retain;
+
+	(void)module;
+	if (count != 6) {
+		PyErr_SetString(PyExc_TypeError, "publish() takes consumer, topic, payload, qos, retain and properties");
+		return NULL;
+	}
+	/* One after the other: an exception must not be set while the next is looked at, which may run Python code. */
+	consumer = PyLong_AsUnsignedLongLong(arguments[0]);
+	if (consumer == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	content.topic = PyUnicode_AsUTF8AndSize(arguments[1], &topic_length);
+	if (!content.topic) {
+		return NULL;
+	}
+	qos = PyLong_AsLong(arguments[3]);
+	if (qos == -1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	retain = PyObject_IsTrue(arguments[4]);
+	if (retain < 0 || PyBytes_AsStringAndSize(arguments[5], &properties, &properties_length) ||
+			PyObject_GetBuffer(arguments[2], &payload, PyBUF_SIMPLE)) {
+		return NULL;
+	}
+	content.topic_length = (size_t)topic_length;
+	content.payload = payload.buf;
+	content.payload_length = (size_t)payload.len;
+	content.properties = properties;
+	content.properties_length = (size_t)properties_length;
+	message = message_publish(&content, NULL, 0);
+	PyBuffer_Release(&payload);
+	if (!message) {
+		return PyErr_NoMemory();
+	}
+	message->consumer = consumer;
+	message->qos = (uint8_t)qos;
+	message->retain = retain != 0;
+	if (queue_push(context->outbound, message)) {
+		Py_RETURN_TRUE;
+	}
+	message_free(message);
+	Py_RETURN_FALSE;
+}
+
+static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
+{
+	struct message *message;
+	unsigned long long consumer, sequence;
+	const char *filter;
+	Py_ssize_t length;
+	unsigned long long options;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "Ks#KK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
+		return NULL;
+	}
+	message = message_new(MESSAGE_SUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
+	if (message) {
+		message->consumer = consumer;
+		message->options = (uint8_t)options;
+		message->subscription = (uint32_t)(options >> 8);
+		message->sequence = sequence;
+	}
+	return push_control(message);
+}
+
+static PyObject *module_unsubscribe(PyObject *module, PyObject *arguments)
+{
+	struct message *message;
+	unsigned long long consumer, sequence;
+	const char *filter;
+	Py_ssize_t length;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "Ks#K:unsubscribe", &consumer, &filter, &length, &sequence)) {
+		return NULL;
+	}
+	message = message_new(MESSAGE_UNSUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
+	if (message) {
+		message->consumer = consumer;
+		message->sequence = sequence;
+	}
+	return push_control(message);
+}
+
+static PyObject *module_watch_clients(PyObject *module, PyObject *arguments)
+{
+	unsigned long long consumer, sequence;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "KK:watch_clients", &consumer, &sequence)) {
+		return NULL;
+	}
+	return push_control(message_control(MESSAGE_WATCH, consumer, sequence, 0));
+}
+
+static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
+{
+	unsigned long long consumer = PyLong_AsUnsignedLongLong(argument);
+
+	(void)module;
+	if (PyErr_Occurred()) {
+		return NULL;
+	}
+	return push_control(message_control(MESSAGE_UNWATCH, consumer, 0, 0));
+}
+
+static bool push_log(int level, const char *line, size_t length)
+{
+	struct message *message = message_new(MESSAGE_LOG, line, length, NULL, 0, NULL, 0);
+
+	if (!message) {
+		return false;
+	}
+	message->code = level;
+	if (queue_push(context->outbound, message)) {
+		return true;
+	}
+	statistics_add(context->statistics, STATISTICS_LOG_DROPPED, 1);
+	message_free(message);
+	return false;
+}
+
+static PyObject *module_log(PyObject *module, PyObject *arguments)
+{
+	const char *line;
+	Py_ssize_t length;
+	int level;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "is#:log", &level, &line, &length)) {
+		return NULL;
+	}
+	return PyBool_FromLong(push_log(level, line, (size_t)length));
+}
+
+static PyObject *module_started(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return push_control(message_control(MESSAGE_STARTED, 0, 0, 0));
+}
+
+static PyObject *module_settled(PyObject *module, PyObject *argument)
+{
+	Py_ssize_t length;
+	const char *summary = PyUnicode_AsUTF8AndSize(argument, &length);
+
+	(void)module;
+	if (!summary) {
+		return NULL;
+	}
+	return push_control(message_new(MESSAGE_SETTLED, summary, (size_t)length, NULL, 0, NULL, 0));
+}
+
+static PyObject *module_suspend(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return push_control(message_control(MESSAGE_SUSPEND, 0, 0, 0));
+}
+
+static PyObject *module_fileno(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyLong_FromLong(context->inbound_fd);
+}
+
+/* ---- statistics ---- */
+
+/* Changes the statistic with this name by or to this number. */
+static PyObject *change_statistic(
+		PyObject *arguments, void (*change)(struct statistics *statistics, enum statistic which, uint64_t value))
+{
+	unsigned long long value;
+	enum statistic which;
+	const char *name;
+
+	if (!PyArg_ParseTuple(arguments, "sK", &name, &value)) {
+		return NULL;
+	}
+	which = statistics_find(name);
+	if (which == STATISTICS_COUNT) {
+		return PyErr_Format(PyExc_ValueError, "there is no statistic named %s", name);
+	}
+	change(context->statistics, which, value);
+	Py_RETURN_NONE;
+}
+
+static PyObject *module_add(PyObject *module, PyObject *arguments)
+{
+	(void)module;
+	return change_statistic(arguments, statistics_add);
+}
+
+static PyObject *module_set(PyObject *module, PyObject *arguments)
+{
+	(void)module;
+	return change_statistic(arguments, statistics_set);
+}
+
+static PyObject *module_raise(PyObject *module, PyObject *arguments)
+{
+	(void)module;
+	return change_statistic(arguments, statistics_raise);
+}
+
+/* Once a message: what this costs, every message costs. */
+static PyObject *module_handled(PyObject *module, PyObject *argument)
+{
+	unsigned long long since = PyLong_AsUnsignedLongLong(argument);
+	uint64_t now;
+
+	(void)module;
+	if (since == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	now = now_ns();
+	if (since) {
+		statistics_handled(context->statistics, now - since);
+	}
+	return PyLong_FromUnsignedLongLong(now);
+}
+
+/* ---- whether Python runs ---- */
+
+static PyObject *module_beat(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyFloat_FromDouble((double)heartbeat_beat(context->heartbeat) / 1e9);
+}
+
+static PyObject *module_rest(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	heartbeat_end(context->heartbeat);
+	Py_RETURN_NONE;
+}
+
+static PyObject *module_options(PyObject *module, PyObject *unused)
+{
+	static const char *const loops[] = {
+		[OPTIONS_LOOP_AUTO] = "auto", [OPTIONS_LOOP_ASYNCIO] = "asyncio", [OPTIONS_LOOP_UVLOOP] = "uvloop"};
+	static const char *const overloads[] = {
+		[OPTIONS_DROP_NEWEST] = "drop_newest", [OPTIONS_DROP_OLDEST] = "drop_oldest"};
+	const struct options *options = context->options;
+	PyObject *variables, *entry, *result;
+	size_t i;
+
+	(void)module;
+	(void)unused;
+	variables = PyList_New(0);
+	for (i = 0; variables && i < options->variable_count; i++) {
+		/* Bytes, decoded as os.environ decodes its own. */
+		entry = Py_BuildValue("(NN)", PyUnicode_DecodeFSDefault(options->variables[i].name),
+				PyUnicode_DecodeFSDefault(options->variables[i].value));
+		if (!entry || PyList_Append(variables, entry)) {
+			Py_CLEAR(variables);
+		}
+		Py_XDECREF(entry);
+	}
+	if (!variables) {
+		return NULL;
+	}
+	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:d,s:I,s:K,s:K,s:s,s:O,s:O,s:N}", "application", options->application,
+			"python_path", options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
+			options->verbosity, "retries", options->retries, "shutdown_timeout", options->shutdown_timeout_ms / 1000.0,
+			"watchdog", options->watchdog_ms / 1000.0, "log_lines", options->log_lines, "consumer_queue_size",
+			(unsigned long long)options->consumer_queue_size, "consumer_queue_bytes",
+			(unsigned long long)options->consumer_queue_bytes, "overload", overloads[options->overload], "session",
+			options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check", options->check ? Py_True : Py_False,
+			"variables", variables);
+	return result;
+}
+
+static PyMethodDef module_methods[] = {
+	{"fileno", module_fileno, METH_NOARGS, "A descriptor that is readable when take() has something."},
+	{"take", module_take, METH_O, "What the broker has for the application, at most so many."},
+	{"is_over", module_is_over, METH_O, "Whether more than so many sixteenths of the inbound queue's bounds are in use."},
+	{"publish", (PyCFunction)(void (*)(void))module_publish, METH_FASTCALL,
+			"Queues a PUBLISH; False when the queue is full."},
+	{"subscribe", module_subscribe, METH_VARARGS, "Queues a subscription of a consumer."},
+	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
+	{"watch_clients", module_watch_clients, METH_VARARGS, "Queues that a consumer watches clients."},
+	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
+	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
+	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
+	{"settled", module_settled, METH_O, "Says that the consumers of the start have subscribed, and what there is."},
+	{"suspend", module_suspend, METH_NOARGS, "Says that the application has failed."},
+	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
+	{"set", module_set, METH_VARARGS, "Sets a statistic."},
+	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
+	{"beat", module_beat, METH_NOARGS, "Says that Python runs; how long the broker has not heard so, in seconds."},
+	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},
+	{"handled", module_handled, METH_O, "Counts the time since then, unless that is 0; the time now."},
+	{"options", module_options, METH_NOARGS, "The options that concern Python."},
+	{NULL, NULL, 0, NULL},
+};
+
+static int module_execute(PyObject *module)
+{
+	if (pymessage_prepare(module, context->inbound)) {
+		return -1;
+	}
+	/* Log levels as the broker numbers them (mosquitto.h). */
+	return PyModule_AddIntConstant(module, "LOG_ERR", MOSQ_LOG_ERR) ||
+			PyModule_AddIntConstant(module, "LOG_WARNING", MOSQ_LOG_WARNING) ||
+			PyModule_AddIntConstant(module, "LOG_INFO", MOSQ_LOG_INFO) ||
+			PyModule_AddIntConstant(module, "LOG_DEBUG", MOSQ_LOG_DEBUG) ||
+			PyModule_AddStringConstant(module, "VERSION", MQTTASGI_VERSION);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+	{Py_mod_exec, (void *)module_execute},
+	{0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "_mqttasgi",
+	.m_doc = "The broker that this interpreter runs in.",
+	.m_size = sizeof(struct pymessage_state),
+	.m_methods = module_methods,
+	.m_slots = module_slots,
+	.m_traverse = pymessage_traverse,
+	.m_clear = pymessage_clear,
+};
+
+static PyObject *module_init(void)
+{
+	return PyModuleDef_Init(&module_definition);
+}
+
+int pymodule_register(const struct pymodule_context *new_context)
+{
+	context = new_context;
+	return PyImport_AppendInittab("_mqttasgi", module_init);
+}
+
+/* ---- exceptions ---- */
+
+void pymodule_log(int level, const char *line)
+{
+	(void)push_log(level, line, strlen(line));
+}
+
+static void log_lines(PyObject *text)
+{
+	const char *line = PyUnicode_AsUTF8(text), *end;
+
+	while (line && *line) {
+		end = strchrnul(line, '\n');
+		(void)push_log(MOSQ_LOG_ERR, line, (size_t)(end - line));
+		line = *end ? end + 1 : end;
+	}
+}
+
+void pymodule_log_exception(const char *what)
+{
+	PyObject *type, *value, *traceback, *module, *lines = NULL;
+	Py_ssize_t i;
+
+	if (!PyErr_Occurred()) {
+		return;
+	}
+	pymodule_log(MOSQ_LOG_ERR, what);
+	PyErr_Fetch(&type, &value, &traceback);
+	PyErr_NormalizeException(&type, &value, &traceback);
+	module = PyImport_ImportModule("traceback");
+	if (module) {
+		lines = PyObject_CallMethod(module, "format_exception", "OOO", type, value ? value : Py_None,
+				traceback ? traceback : Py_None);
+	}
+	for (i = 0; lines && i < PyList_GET_SIZE(lines); i++) {
+		log_lines(PyList_GET_ITEM(lines, i));
+	}
+	Py_XDECREF(lines);
+	Py_XDECREF(module);
+	Py_XDECREF(type);
+	Py_XDECREF(value);
+	Py_XDECREF(traceback);
+	PyErr_Clear();
+}

@@ -1,0 +1,2087 @@
+/* DESIGN
+ * One loop: commands from the broker thread, the connection, timers. The state says how far the connection is;
+ * subscriptions are brought up to date in rounds. A round sends SUBSCRIBE for every filter that is due, waits for the
+ * acknowledgements, then for a fence, behind the retained messages: then all of these have come. What becomes due
+ * meanwhile waits for the next round, so a thousand consumers that subscribe at once take two or three. */
+#include "session/session.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "options/options.h"
+#include "session/connection.h"
+#include "session/fetched.h"
+#include "session/kept.h"
+#include "session/publishers.h"
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/fingerprint.h"
+#include "shared/hash.h"
+#include "shared/marks.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/queue.h"
+#include "shared/table.h"
+#include "shared/thread.h"
+#include "shared/topics.h"
+
+/* Copies that may be on their way; 16 bytes each, touched only when used. */
+#define MARKS (1U << 16)
+/* CONNACK and fences have to come within this. */
+#define ANSWER_MS 5000U
+/* A fence that has not come after this is asked for again, with pauses that double up to RETRY_MAX_MS: the broker drops what
+ * it has no room for in the session's queue, fences included. So is an acknowledgement. */
+#define ASK_MS 1000U
+/* How often the same SUBSCRIBE is sent in vain before its filter has to wait for a later round. */
+#define SEND_MAX 3U
+/* A listener that is another broker's may have something to say all the time. */
+#define PROVE_MS 60000U
+/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
+#define LEFT_OUT_MS 60000U
+/* How often marks whose copies do not come are looked for. */
+#define MARKS_FENCE_MS 200U
+/* How long a publisher may take to release a QoS 2 message that consumers got the direct lane: the copy of one that takes
+ * longer comes as another message. It may be twice that. */
+#define LATE_MS 10000U
+/* How long it is known who published what the session is to bring. */
+#define AUTHORS_MS 60000U
+/* Between two log lines about what may come twice, or without its publisher. */
+#define MISSING_MS 1000U
+/* How long it is believed that upgrade_outgoing_qos is false after that has shown. */
+#define LOWERED_MS 10000U
+/* First try after a connection was lost, and the longest pause between two. */
+#define RETRY_MS 100U
+#define RETRY_MAX_MS 30000U
+/* The same after another client has taken the session's place. The pause is short again once it has had it for so long, and
+ * so often, at most, the log says so. */
+#define TAKEN_MAX_MS 5000U
+#define TAKEN_QUIET_MS 60000U
+/* How long the first connection waits for consumers that are still subscribing, and live messages for what the
+ * broker kept. */
+#define SETTLE_MS 5000U
+#define FIRST_HOLD_MS 1000U
+/* How long the broker keeps the session when the connection is lost and cleansession is true. */
+#define EXPIRY_S 300U
+/* How long the session does not look at its socket after it brought nothing but copies. */
+#define NAP_MS 1
+/* How long nothing may happen before the connection is looked after. */
+#define IDLE_MS 5000
+/* The same while it connects, when the next of a name's addresses may have its turn. */
+#define CONNECTING_MS 200
+/* How long copies of what the application had before it failed are waited for. */
+#define SUSPEND_MS 200U
+/* How long the inbound queue may have no room before consumers need not keep anything back any more. */
+#define STALL_MS 200U
+/* Packets read before commands and timers get a turn. */
+#define READ_MAX 64
+/* The same while the broker sends what it has retained: it writes all of it at once, and drops what finds no room. */
+#define READ_BATCH_MAX 1024
+
+enum state {
+	WAITING,    /* for the start, or for the next try */
+	CONNECTING, /* for CONNACK */
+	PROVING,    /* for the first fence: is this our broker, and has all come that it kept? */
+	RUNNING,
+	SUSPENDED, /* the application has failed */
+	GIVEN_UP,
+};
+
+/* A consumer that waits for the retained messages of a filter, and for its subscription to be in force. */
+struct waiter {
+	struct recipient who;
+	uint8_t options;   /* MQTT 5, 3.8.3.1 */
+	uint64_t sequence; /* 0: nobody waits for an answer */
+	bool fetches;      /* the broker is to send it what it has retained */
+	bool again;        /* it had subscribed to the filter before */
+	uint32_t since;    /* the first round in which that was asked for; 0: none yet */
+	bool held;         /* MESSAGE_HOLD was said */
+	bool gone;         /* and has unsubscribed since; only while its round goes on */
+};
+
+struct waiters {
+	struct waiter *items;
+	size_t count;
+	size_t capacity;
+};
+
+struct filter {
+	struct table_entry by_name;
+	struct table_entry by_id;
+	struct filter *next;  /* among those that are due, or in the round */
+	bool is_due;
+	bool in_round;
+	bool is_shared;       /* $share/group/filter */
+	bool is_known;        /* the broker may have it */
+	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
+	bool is_answered;     /* it has been acknowledged */
+	bool has_failed;      /* it has not gone out, or its answer could not be used: it is tried again later */
+	bool is_told;         /* the log says so */
+	unsigned int sent;    /* so often in this round */
+	struct fetched fetched; /* what the broker had retained, unless all of it has come */
+	uint8_t known_qos;    /* at this QoS, */
+	uint8_t granted_qos;  /* or at this one, the broker has said, */
+	bool known_flags;     /* and with Retain As Published */
+	bool shows_flags;     /* the broker has acknowledged that: a live message may have the RETAIN flag */
+	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
+	size_t consumers[3];  /* at each QoS */
+	uint32_t id;
+	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
+	size_t turn;          /* which of the consumers that share gets the next message */
+	struct waiters waiting;
+	struct waiters fetching; /* those of the round */
+	char name[];
+};
+
+struct list {
+	struct message *first, *last;
+};
+
+struct session {
+	const struct options *options;
+	struct queue *inbound;
+	struct queue *outbound;
+	struct queue *commands;
+	struct marks *marks, *late_marks;
+	struct authors *authors; /* the thread's */
+	int inbound_fd;
+	int command_fd;  /* readable when there are commands */
+	int notify_fd;   /* its other end */
+	atomic_int released; /* the last hold whose fence has come */
+	atomic_bool expects_copies;
+	bool ignores_properties; /* what the broker thread marks has none */
+	atomic_ullong left_out_count, refused_count; /* see session.h */
+	pthread_t thread;
+	bool runs;
+
+	/* the rest is the thread's */
+	struct connection *connection;
+	enum state state;
+	uint64_t deadline;  /* of CONNECTING */
+	uint64_t suspends_at;
+	uint64_t retry_at;
+	uint64_t started_at; /* 0: the listeners are not open yet */
+	unsigned int failures;
+	unsigned int taken;      /* how often another client has taken the session's place, in a row */
+	uint64_t taken_said_at;  /* 0: the log does not know of it */
+	uint64_t up_since;
+	bool is_taken;           /* another connection may have taken the place of this one, says the broker thread */
+	uint64_t claim_fence;    /* and would be wrong if this fence came; 0: it does not wait for one */
+	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool keeps;         /* what comes, until it is known which filters are in force */
+	bool refused;       /* CONNACK said no */
+	char lost[512];     /* why the connection was lost, as long as it is not in the log */
+	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
+	bool brought_more;   /* than that */
+	bool starts_over;   /* the broker had a session that must not be there */
+
+	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
+	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
+	uint64_t in_force_count; /* how often one came into force */
+	struct table by_name, by_id;
+	struct filter *due, *round, *unacknowledged; /* round is NULL between two rounds */
+	uint32_t round_number;
+	uint64_t again_at;       /* when filters that have failed have their turn; 0: there are none */
+	unsigned int again_pause;
+	size_t acknowledgements; /* that the round waits for */
+	uint64_t acknowledge_at; /* when they are due */
+	uint64_t probe;          /* what is not acknowledged when this fence has come is lost; 0: not asked for */
+	uint64_t round_fence;    /* 0: not sent yet */
+	uint8_t qos;             /* the highest that a consumer asked for */
+	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
+
+	uint64_t fence;          /* the last one asked for */
+	uint64_t fence_passed;
+	uint64_t fence_deadline; /* without a byte from the broker */
+	uint64_t ask_at;         /* when it is asked for again */
+	unsigned int ask_pause;
+	uint64_t proving_since;
+	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
+	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
+	uint64_t marks_fence_at;
+	size_t late_place;                  /* late marks before it end */
+	uint64_t late_until;                /* then, if the session runs */
+	uint64_t lowered_at;                /* when a copy last had a lower QoS than its subscription; 0: never */
+	uint64_t forgotten_told, forgotten_told_at; /* authors_forgotten() as the log has it */
+	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
+	bool is_fresh;                      /* the broker had no session when this connection was made */
+	struct kept *kept;
+	struct recipient *recipients; /* room for those of one retained message */
+	size_t recipient_capacity;
+
+	/* UNSUBSCRIBE commands, in order, each with the number of the fence that it waits for. */
+	struct list leaving;
+	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
+	struct list stalled;
+	uint64_t stalled_at; /* 0: it has room */
+};
+
+/* ---- words for the other threads ---- */
+
+static void write_log(struct session *session, int level, const char *format, ...)
+		__attribute__((format(printf, 3, 4)));
+
+static void write_log(struct session *session, int level, const char *format, ...)
+{
+	struct message *message;
+	char line[1200];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	message = message_new(MESSAGE_LOG, line, strlen(line), NULL, 0, NULL, 0);
+	if (message) {
+		message->code = level;
+		if (!queue_push(session->outbound, message)) {
+			message_free(message);
+		}
+	}
+}
+
+/* The listener, for a sentence. */
+static const char *listener(const struct session *session, char *text, size_t size)
+{
+	if (session->options->port) {
+		(void)snprintf(text, size, "%s:%u", session->options->host, session->options->port);
+	} else {
+		(void)snprintf(text, size, "%s", session->options->host);
+	}
+	return text;
+}
+
+/* A word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
+static struct message *patient_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
+{
+	static const struct timespec pause = {.tv_nsec = 10000000};
+	struct message *message;
+	int i;
+
+	for (i = 0; !(message = message_control(kind, consumer, sequence, code)) && i < 500; i++) {
+		(void)nanosleep(&pause, NULL);
+	}
+	return message;
+}
+
+static void tell_broker(struct session *session, enum message_kind kind, int code, uint64_t sequence)
+{
+	struct message *message = patient_control(kind, 0, sequence, code);
+
+	if (message) {
+		queue_push_control(session->outbound, message);
+	}
+}
+
+static bool push_inbound(struct session *session, struct message *message)
+{
+	if (message->kind == MESSAGE_PUBLISH) {
+		return queue_push(session->inbound, message);
+	}
+	queue_push_control(session->inbound, message);
+	return true;
+}
+
+static void append(struct list *list, struct message *message)
+{
+	message->next = NULL;
+	if (list->first) {
+		list->last->next = message;
+	} else {
+		list->first = message;
+	}
+	list->last = message;
+}
+
+static struct message *take_first(struct list *list)
+{
+	struct message *message = list->first;
+
+	if (message) {
+		list->first = message->next;
+	}
+	return message;
+}
+
+/* Puts message into the inbound queue as soon as there is room; what comes later stays behind it. */
+static void pass_on(struct session *session, struct message *message)
+{
+	session->brought_more = true;
+	if (session->stalled.first || !push_inbound(session, message)) {
+		append(&session->stalled, message);
+	}
+}
+
+/* The broker lives. */
+static void hear(struct session *session, uint64_t now)
+{
+	session->fence_deadline = now + ANSWER_MS;
+	if (session->state == PROVING && session->fence_deadline > session->proving_since + PROVE_MS) {
+		session->fence_deadline = session->proving_since + PROVE_MS;
+	}
+}
+
+static void pass_on_stalled(struct session *session)
+{
+	struct message *message, *next;
+
+	if (!session->stalled.first) {
+		return;
+	}
+	while ((message = session->stalled.first)) {
+		next = message->next;
+		if (!push_inbound(session, message)) {
+			message->next = next;
+			return;
+		}
+		session->stalled.first = next;
+	}
+	hear(session, now_ms()); /* nothing was read meanwhile */
+	session->ask_at = now_ms() + session->ask_pause;
+	session->stalled_at = 0;
+}
+
+/* What consumers keep back counts towards the bound of their queue. Where that is why there is no room, what would end it
+ * is among what waits for room; so they go on without, in an order that may not be the broker's. */
+static void relieve(struct session *session, uint64_t now)
+{
+	struct filter *filter;
+	struct message *message;
+	size_t i;
+
+	if (!session->stalled_at) {
+		session->stalled_at = now;
+	}
+	if (now < session->stalled_at + STALL_MS) {
+		return;
+	}
+	session->stalled_at = now;
+	for (filter = session->round; filter; filter = filter->next) {
+		for (i = 0; i < filter->fetching.count; i++) {
+			struct waiter *waiter = &filter->fetching.items[i];
+
+			if (waiter->held && (message = message_control(MESSAGE_RELEASE, waiter->who.consumer, 0, 0))) {
+				waiter->held = false;
+				queue_push_control(session->inbound, message);
+			}
+		}
+	}
+	message = message_control(MESSAGE_RELEASE, 0, 0, INT_MAX);
+	if (message) {
+		queue_push_control(session->inbound, message);
+	}
+}
+
+static void tell_loop(struct session *session, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
+{
+	struct message *message = patient_control(kind, consumer, sequence, code);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
+		return;
+	}
+	pass_on(session, message);
+}
+
+static void answer(struct session *session, uint64_t sequence)
+{
+	if (sequence) {
+		tell_loop(session, MESSAGE_ANSWER, 0, MOSQ_ERR_SUCCESS, sequence);
+	}
+}
+
+static uint64_t request_fence(struct session *session)
+{
+	uint64_t now = now_ms();
+
+	if (session->fence_passed == session->fence) {
+		hear(session, now);
+		session->ask_pause = ASK_MS;
+		session->ask_at = now + ASK_MS;
+	}
+	session->fence++;
+	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	return session->fence;
+}
+
+/* The next of them does as well as those that have not come. */
+static void ask_again(struct session *session, uint64_t now)
+{
+	session->fence++;
+	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	session->ask_pause = session->ask_pause < RETRY_MAX_MS / 2 ? session->ask_pause * 2 : RETRY_MAX_MS;
+	session->ask_at = now + session->ask_pause;
+}
+
+static void end_first_hold(struct session *session)
+{
+	if (session->holds_back) {
+		session->holds_back = false;
+		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+	}
+}
+
+static void tell_is_up(struct session *session, bool is_up)
+{
+	if (session->is_up != is_up) {
+		session->is_up = is_up;
+		session->up_since = now_ms();
+		tell_broker(session, MESSAGE_SESSION, is_up, 0);
+	}
+	end_first_hold(session);
+}
+
+/* ---- waiters ---- */
+
+static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
+{
+	if (waiters->count == waiters->capacity) {
+		size_t capacity = waiters->capacity ? waiters->capacity * 2 : 1;
+		struct waiter *items = realloc(waiters->items, capacity * sizeof(*items));
+
+		if (!items) {
+			return false;
+		}
+		waiters->items = items;
+		waiters->capacity = capacity;
+	}
+	waiters->items[waiters->count++] = *waiter;
+	return true;
+}
+
+static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer && !waiters->items[i - 1].gone) {
+			return &waiters->items[i - 1];
+		}
+	}
+	return NULL;
+}
+
+/* Lets a consumer go on. */
+static void let_go(struct session *session, struct waiter *waiter)
+{
+	if (waiter->held) {
+		tell_loop(session, MESSAGE_RELEASE, waiter->who.consumer, 0, 0);
+		waiter->held = false;
+	}
+	answer(session, waiter->sequence);
+	waiter->sequence = 0;
+}
+
+static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer) {
+			let_go(session, &waiters->items[i - 1]);
+			waiters->items[i - 1] = waiters->items[--waiters->count];
+		}
+	}
+}
+
+static void free_waiters(struct waiters *waiters)
+{
+	free(waiters->items);
+	*waiters = (struct waiters){0};
+}
+
+/* ---- filters ---- */
+
+/* FNV-1a (Fowler, Noll and Vo): the same in each process, for identifiers. */
+static uint64_t stable_hash(const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325U;
+
+	for (; *name; name++) {
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3U;
+	}
+	return hash ^ (hash >> 32);
+}
+
+static struct filter *filter_of_id(const struct session *session, uint32_t id)
+{
+	struct table_entry *entry;
+
+	uint64_t hash = hash_number(id);
+
+	for (entry = table_chain(&session->by_id, hash); entry; entry = entry->next) {
+		if (entry->hash == hash) {
+			return (struct filter *)((char *)entry - offsetof(struct filter, by_id));
+		}
+	}
+	return NULL;
+}
+
+static struct filter *find_filter(const struct session *session, const char *name)
+{
+	uint64_t hash = hash_text(name);
+	struct table_entry *entry;
+
+	for (entry = table_chain(&session->by_name, hash); entry; entry = entry->next) {
+		struct filter *filter = (struct filter *)entry; /* its first member */
+
+		if (entry->hash == hash && strcmp(filter->name, name) == 0) {
+			return filter;
+		}
+	}
+	return NULL;
+}
+
+static void free_filter(struct filter *filter)
+{
+	free_waiters(&filter->waiting);
+	free_waiters(&filter->fetching);
+	fetched_forget(&filter->fetched);
+	free(filter);
+}
+
+static struct filter *add_filter(struct session *session, const char *name)
+{
+	size_t length = strlen(name);
+	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
+	uint64_t hash = hash_text(name);
+	uint32_t step = 0, id = (uint32_t)(stable_hash(name) % CONNECTION_SUBSCRIPTION_MAX) + 1;
+
+	if (!filter) {
+		return NULL;
+	}
+	memcpy(filter->name, name, length + 1);
+	filter->is_shared = topics_is_shared(name);
+	/* Made from the name: messages that the broker kept over a restart have the identifier of then. Names made up to have one
+	 * in common must not make the search for another long, so where that is nobody can foresee. */
+	while (filter_of_id(session, id)) {
+		id = (uint32_t)((id + (hash >> 32) + step++) % CONNECTION_SUBSCRIPTION_MAX) + 1;
+	}
+	filter->id = id;
+	filter->by_name.hash = hash;
+	filter->by_id.hash = hash_number(id);
+	if (table_insert(&session->by_name, &filter->by_name)) {
+		free(filter);
+		return NULL;
+	}
+	if (table_insert(&session->by_id, &filter->by_id)) {
+		table_remove(&session->by_name, &filter->by_name);
+		free(filter);
+		return NULL;
+	}
+	return filter;
+}
+
+static void leave_force(struct session *session, struct filter *filter)
+{
+	if (filter->since) {
+		(void)topics_remove(session->in_force, filter->id, filter->name);
+		filter->since = 0;
+	}
+}
+
+static void remove_filter(struct session *session, struct filter *filter)
+{
+	leave_force(session, filter);
+	table_remove(&session->by_name, &filter->by_name);
+	table_remove(&session->by_id, &filter->by_id);
+	free_filter(filter);
+}
+
+static void make_due(struct session *session, struct filter *filter)
+{
+	/* One in the round is looked at again at its end. */
+	if (!filter->is_due && !filter->in_round) {
+		filter->is_due = true;
+		filter->next = session->due;
+		session->due = filter;
+	}
+}
+
+static void unlink_due(struct session *session, const struct filter *filter)
+{
+	struct filter **at = &session->due;
+
+	while (*at && *at != filter) {
+		at = &(*at)->next;
+	}
+	if (*at) {
+		*at = filter->next;
+	}
+}
+
+/* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any consumer ever
+ * asked for: then every copy tells whether its message was published with QoS 2. With cleansession false each has its own,
+ * because the broker keeps messages by it. */
+static uint8_t wanted_qos(const struct session *session, const struct filter *filter)
+{
+	if (session->options->cleansession) {
+		return session->qos;
+	}
+	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
+}
+
+static bool is_served(const struct filter *filter)
+{
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
+}
+
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
+ * subscription is not for them. */
+static bool admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
+{
+	bool done = true;
+	size_t i;
+
+	for (i = 0; i < waiters->count; i++) {
+		const struct waiter *waiter = &waiters->items[i];
+
+		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->options)) {
+			done = false;
+		}
+	}
+	return done;
+}
+
+/* Whether the broker must be told something about it. */
+static bool needs_round(const struct session *session, const struct filter *filter)
+{
+	if (!is_served(filter)) {
+		return true;
+	}
+	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter) ||
+			filter->known_flags != session->flags;
+}
+
+static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
+{
+	struct table_entry *entry, *next;
+	size_t i;
+
+	for (i = 0; i < session->by_name.bucket_count; i++) {
+		for (entry = session->by_name.buckets[i]; entry; entry = next) {
+			next = entry->next;
+			visit(session, (struct filter *)entry);
+		}
+	}
+}
+
+static void make_due_if_changed(struct session *session, struct filter *filter)
+{
+	if (needs_round(session, filter)) {
+		make_due(session, filter);
+	}
+}
+
+static void forget_known(struct session *session, struct filter *filter)
+{
+	filter->is_known = false;
+	filter->shows_flags = false;
+	leave_force(session, filter);
+}
+
+/* ---- messages ---- */
+
+static struct message *make_message(struct session *session, const struct connection_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
+			event->properties, event->properties_length};
+	struct message *message = message_publish(&content, recipients, count);
+
+	if (!message) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		return NULL;
+	}
+	message->qos = event->qos;
+	message->retain = event->retain;
+	message->by_session = true;
+	return message;
+}
+
+/* Takes NULL. */
+static void deliver(struct session *session, struct message *message)
+{
+	if (message) {
+		pass_on(session, message);
+	}
+}
+
+static uint64_t fingerprint(const struct session *session, const struct connection_message *event)
+{
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
+			event->properties, event->properties_length};
+
+	return fingerprint_of(&content, !session->ignores_properties);
+}
+
+/* copies: what the message may be, as it was published. */
+static void deliver_to_subscribers(struct session *session, const struct connection_message *event,
+		const struct fingerprint_copies *copies)
+{
+	struct client *author = authors_take(session->authors, copies->values, copies->count, now_ms());
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+
+	topics_match(session->topics, event->topic, &recipients, &count);
+	message = count ? make_message(session, event, recipients, count) : NULL;
+	if (message) {
+		message->client = author;
+	} else {
+		client_release(author);
+	}
+	deliver(session, message);
+}
+
+/* Only to those that subscribed just now; others had it long ago. */
+static void deliver_retained(
+		struct session *session, const struct connection_message *event, struct filter *filter)
+{
+	struct message *message;
+	size_t count = 0, i;
+	uint32_t before;
+
+	if (!filter || filter->fetching.count == 0) {
+		return;
+	}
+	if (filter->fetching.count > session->recipient_capacity) {
+		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
+
+		if (!recipients) {
+			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
+			return;
+		}
+		session->recipients = recipients;
+		session->recipient_capacity = filter->fetching.count;
+	}
+	before = fetched_note(&filter->fetched, fingerprint(session, event), session->round_number);
+	for (i = 0; i < filter->fetching.count; i++) {
+		const struct waiter *waiter = &filter->fetching.items[i];
+
+		if (waiter->fetches && !waiter->gone && (!before || before < waiter->since)) {
+			session->recipients[count++] = waiter->who;
+		}
+	}
+	message = count ? make_message(session, event, session->recipients, count) : NULL;
+	if (message) {
+		message->is_kept = true;
+	}
+	deliver(session, message);
+}
+
+static void deliver_shared(struct session *session, struct filter *filter, const struct connection_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_subscribers(session->topics, filter->name, &recipients, &count);
+	if (count > 0) {
+		deliver(session, make_message(session, event, &recipients[filter->turn++ % count], 1));
+	}
+}
+
+/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
+ * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
+ * for the longest time. */
+static bool is_authoritative(struct session *session, const struct connection_message *event)
+{
+	const struct recipient *matches;
+	const struct filter *best = NULL, *filter;
+	uint8_t best_qos = 0;
+	size_t count, i;
+
+	topics_match(session->in_force, event->topic, &matches, &count);
+	if (count == 1) {
+		return matches[0].consumer == event->subscription;
+	}
+	for (i = 0; i < count; i++) {
+		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
+		if (filter &&
+				(!best || matches[i].qos > best_qos || (matches[i].qos == best_qos && filter->since < best->since))) {
+			best = filter;
+			best_qos = matches[i].qos;
+		}
+	}
+	return best && best->id == event->subscription;
+}
+
+/* ---- what the broker had kept ---- */
+
+/* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
+ * force. */
+static void keep(struct session *session, const struct connection_message *event)
+{
+	uint64_t hash = fingerprint(session, event);
+	struct message *message = kept_find(session->kept, hash, event->subscription);
+
+	if (message) {
+		if (message->qos < event->qos) {
+			message->qos = event->qos;
+		}
+		return;
+	}
+	message = make_message(session, event, NULL, 0);
+	if (message && !kept_add(session->kept, hash, event->subscription, message)) {
+		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		message_free(message);
+	}
+}
+
+static void admit_waiting(struct session *session, struct filter *filter)
+{
+	(void)admit(session, filter, &filter->waiting); /* the first round does it again */
+	filter->shows_flags = session->flags; /* as of now; what the broker kept says no more */
+}
+
+/* Whether consumers have one of these from the direct lane. */
+static bool take_mark(struct session *session, const struct fingerprint_copies *copies)
+{
+	return marks_take(session->marks, copies->values, copies->count) ||
+			marks_take(session->late_marks, copies->values, copies->count);
+}
+
+static void deliver_kept(struct session *session)
+{
+	struct message *message;
+	uint64_t hash;
+
+	while ((message = kept_take(session->kept, &hash))) {
+		const struct connection_message event = {
+			.topic = message->topic,
+			.payload = message->payload,
+			.payload_length = message->payload_length,
+			.properties = message->properties,
+			.properties_length = message->properties_length,
+			.qos = message->qos,
+			.retain = message->retain,
+		};
+		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
+		const struct fingerprint_copies copies =
+				fingerprint_copies(hash, message->qos, 2, message->retain, message->retain);
+
+		if (!take_mark(session, &copies)) {
+			deliver_to_subscribers(session, &event, &copies);
+		}
+		message_free(message);
+	}
+}
+
+/* ---- rounds ---- */
+
+/* Something about the filter has not worked; it is tried again when the others are through, and the log says so once. */
+static void fail_filter(struct session *session, struct filter *filter, const char *reason)
+{
+	filter->has_failed = true;
+	atomic_fetch_add(&session->refused_count, 1);
+	if (filter->is_told) {
+		return;
+	}
+	filter->is_told = true;
+	write_log(session, MOSQ_LOG_WARNING,
+			filter->leaves ? "The session cannot end its subscription to '%.400s': %s. The broker sends it what nobody wants until "
+							 "that works; it is tried again."
+						   : "The session's subscription to '%.400s' is not in force: %s. Consumers get no retained messages, last "
+							 "wills and QoS 2 from it until that works; it is tried again. A max_packet_size in the broker's file "
+							 "must leave room for the filter.",
+			filter->name, reason);
+}
+
+static bool send_filter(struct session *session, struct filter *filter)
+{
+	uint8_t qos = wanted_qos(session, filter);
+	bool fetches = false;
+	size_t i;
+
+	filter->sent++;
+	filter->is_answered = false;
+	filter->leaves = !is_served(filter);
+	if (filter->leaves) {
+		filter->packet = connection_unsubscribe(session->connection, filter->name);
+		if (filter->packet < 0) {
+			fail_filter(session, filter, connection_reason(session->connection));
+		}
+		return filter->packet >= 0;
+	}
+	for (i = 0; i < filter->fetching.count; i++) {
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		fetches = fetches || waiter->fetches;
+		waiter->since = waiter->since ? waiter->since : session->round_number;
+		if (waiter->fetches && !waiter->held) {
+			waiter->held = true;
+			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
+		}
+	}
+	filter->packet = connection_subscribe(session->connection, filter->name, qos, filter->id, fetches, session->flags);
+	if (filter->packet < 0) {
+		fail_filter(session, filter, connection_reason(session->connection));
+		return false;
+	}
+	filter->known_qos = qos;
+	filter->known_flags = session->flags;
+	filter->is_known = true;
+	return true;
+}
+
+static void begin_round(struct session *session)
+{
+	struct filter *filter = session->due, *next, **end = &session->round;
+
+	session->due = NULL;
+	session->acknowledgements = 0;
+	session->acknowledge_at = now_ms() + ASK_MS;
+	session->probe = 0;
+	session->round_fence = 0;
+	session->round_number++;
+	for (; filter; filter = next) {
+		struct waiters waiting = filter->waiting;
+
+		next = filter->next;
+		filter->is_due = false;
+		if (!needs_round(session, filter)) {
+			continue;
+		}
+		if (!is_served(filter) && !filter->is_known) {
+			remove_filter(session, filter);
+			continue;
+		}
+		filter->waiting = filter->fetching; /* empty, but for its room */
+		filter->fetching = waiting;
+		filter->in_round = true;
+		filter->sent = 0;
+		filter->next = NULL;
+		*end = filter;
+		end = &filter->next;
+		session->acknowledgements += send_filter(session, filter);
+	}
+	session->unacknowledged = session->round;
+	if (session->round && session->acknowledgements == 0) {
+		session->round_fence = request_fence(session);
+	}
+}
+
+/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them again. */
+static void end_fetching(struct session *session, struct filter *filter, bool come)
+{
+	size_t i;
+
+	for (i = 0; i < filter->fetching.count; i++) {
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		let_go(session, waiter);
+		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
+			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
+					filter->name);
+		}
+	}
+	filter->fetching.count = 0;
+	if (come) {
+		fetched_forget(&filter->fetched);
+	}
+}
+
+/* In a while; sooner where somebody else subscribes to one of them. */
+static void come_back_later(struct session *session)
+{
+	if (session->again_at) {
+		return;
+	}
+	session->again_at = now_ms() + session->again_pause;
+	session->again_pause = session->again_pause < RETRY_MAX_MS / 2 ? session->again_pause * 2 : RETRY_MAX_MS;
+}
+
+static void end_round(struct session *session, bool come)
+{
+	struct filter *filter = session->round, *next;
+	bool any_failed = false;
+
+	session->round = NULL;
+	session->unacknowledged = NULL;
+	session->acknowledgements = 0;
+	session->probe = 0;
+	for (; filter; filter = next) {
+		bool done = come && !filter->has_failed;
+
+		next = filter->next;
+		filter->in_round = false;
+		end_fetching(session, filter, done);
+		filter->leaves = false;
+		if (!done) {
+			filter->known_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
+		}
+		any_failed |= filter->has_failed;
+		if (needs_round(session, filter) && !filter->has_failed) {
+			make_due(session, filter);
+		}
+		filter->has_failed = false;
+	}
+	if (any_failed) {
+		come_back_later(session);
+	} else if (!session->again_at) {
+		session->again_pause = ASK_MS;
+	}
+}
+
+static void let_waiting_go(struct session *session, struct filter *filter)
+{
+	size_t i;
+
+	for (i = 0; i < filter->waiting.count; i++) {
+		let_go(session, &filter->waiting.items[i]);
+	}
+}
+
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = find_waiter(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
+}
+
+static void on_unsubscribe(struct session *session, const struct message *command)
+{
+	struct filter *filter = find_filter(session, command->topic);
+	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
+	struct waiter *fetching;
+
+	if (before < 0) {
+		return;
+	}
+	(void)topics_remove(session->topics, command->consumer, command->topic);
+	filter->consumers[before]--;
+	forget_waiter(session, &filter->waiting, command->consumer);
+	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
+	}
+	if (is_served(filter)) {
+		make_due_if_changed(session, filter);
+	} else if (filter->is_known || filter->in_round) {
+		make_due(session, filter);
+	} else {
+		unlink_due(session, filter);
+		remove_filter(session, filter);
+	}
+}
+
+/* Carries out what waits for fences up to this number. */
+static void let_leave(struct session *session, uint64_t fence)
+{
+	struct message *command;
+
+	while ((command = session->leaving.first) && command->fence <= fence) {
+		(void)take_first(&session->leaving);
+		on_unsubscribe(session, command);
+		answer(session, command->sequence);
+		message_free(command);
+	}
+}
+
+/* The connection is gone, and nobody shall wait for the next. */
+static void break_round(struct session *session)
+{
+	end_round(session, false);
+	let_leave(session, UINT64_MAX);
+	for_each_filter(session, let_waiting_go);
+	deliver_kept(session); /* it is acknowledged: the broker will not send it again */
+	session->fence_passed = session->fence; /* those on their way are lost with it */
+}
+
+/* How many messages went the direct lane without a mark. */
+static uint64_t missing(const struct session *session)
+{
+	return marks_missing(session->marks) + marks_missing(session->late_marks);
+}
+
+/* ---- the connection's ups and downs ---- */
+
+static void try_later(struct session *session, const char *reason)
+{
+	char where[300];
+	unsigned int pause = RETRY_MS;
+
+	(void)listener(session, where, sizeof(where));
+	if (session->is_up) {
+		session->failures = 0;
+		(void)snprintf(session->lost, sizeof(session->lost), "%s", reason);
+	} else {
+		session->failures++;
+		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
+	}
+	break_round(session);
+	tell_is_up(session, false);
+	if (session->options->retries && session->failures >= session->options->retries) {
+		session->state = GIVEN_UP;
+		atomic_store(&session->expects_copies, false);
+		write_log(session, MOSQ_LOG_WARNING,
+				"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
+				"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
+				"plugin_opt_retries 0 tries for ever; plugin_opt_session off goes without.",
+				where, session->failures, reason);
+		return;
+	}
+	session->state = WAITING;
+	session->retry_at = now_ms() + pause;
+	if (session->failures == 1) {
+		session->complained = true;
+		write_log(session, MOSQ_LOG_WARNING,
+				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
+				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
+				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
+				where, reason, session->options->advice ? session->options->advice : "", pause / 1000);
+		tell_broker(session, MESSAGE_SESSION, false, 0);
+	} else if (session->failures > 1) {
+		write_log(session, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
+				session->failures, reason, pause / 1000);
+	}
+}
+
+/* Another client has connected with the session's client id, to which MQTT gives it. That is not a try that failed: whoever
+ * does it often would end the session for good. */
+static void give_way(struct session *session)
+{
+	uint64_t now = now_ms();
+	char where[300];
+	unsigned int pause;
+
+	if (session->is_up && now >= session->up_since + TAKEN_QUIET_MS) {
+		session->taken = 0;
+	}
+	session->taken++;
+	pause = session->taken > 6 ? TAKEN_MAX_MS : RETRY_MS << (session->taken - 1);
+	break_round(session);
+	tell_is_up(session, false);
+	session->state = WAITING;
+	session->retry_at = now + pause;
+	session->complained = true;
+	if (session->taken_said_at && now < session->taken_said_at + TAKEN_QUIET_MS) {
+		return;
+	}
+	session->taken_said_at = now;
+	write_log(session, MOSQ_LOG_WARNING,
+			"The session with the listener at %s is lost: another client has connected with its client id, '%.200s', and the broker "
+			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
+			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
+			"Connecting again, as often as it happens.",
+			listener(session, where, sizeof(where)), options_session_id(session->options), options_session_id(session->options));
+}
+
+static void take_commands(struct session *session);
+
+/* One more connection that broke: reason is the end of a sentence. */
+static void break_off(struct session *session, const char *reason)
+{
+	char copy[512];
+
+	/* It may be the client's own, which the next call overwrites. */
+	(void)snprintf(copy, sizeof(copy), "%s", reason);
+	connection_disconnect(session->connection, false);
+	take_commands(session); /* the broker thread's word came before the end of the connection */
+	/* Of one that it refused, too, the broker says what it says of one that was taken over. */
+	if (!session->refused && (session->is_taken || connection_was_taken_over(session->connection))) {
+		give_way(session);
+	} else {
+		try_later(session, copy);
+	}
+}
+
+static void connect_now(struct session *session)
+{
+	char where[300];
+
+	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
+	if (session->lost[0]) {
+		session->complained = true;
+		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
+				listener(session, where, sizeof(where)), session->lost);
+		session->lost[0] = '\0';
+	}
+	take_commands(session); /* what ended before this one has begun */
+	session->is_taken = false;
+	session->claim_fence = 0;
+	session->refused = false;
+	session->starts_over = false;
+	if (!connection_connect(session->connection, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
+		try_later(session, connection_reason(session->connection));
+		return;
+	}
+	session->state = CONNECTING;
+	session->deadline = now_ms() + ANSWER_MS;
+}
+
+static void on_connected(void *userdata, const char *reason, bool session_present)
+{
+	struct session *session = userdata;
+
+	take_commands(session); /* the fence comes after these */
+	if (reason) {
+		session->refused = true;
+		return;
+	}
+	if (session->options->cleansession && !session->cleaned && session_present) {
+		session->starts_over = true;
+		session->cleaned = true;
+		return;
+	}
+	session->cleaned = true;
+	session->state = PROVING;
+	session->proving_since = now_ms();
+	session->keeps = true;
+	session->is_fresh = !session_present;
+	if (!session_present) {
+		session->missing_told = missing(session); /* of these there are no copies */
+		for_each_filter(session, forget_known);
+	} else if (!session->was_up) {
+		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
+		 * known before they are acknowledged. */
+		for_each_filter(session, admit_waiting);
+	}
+	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
+	session->claim_fence = request_fence(session);
+}
+
+static void on_proved(struct session *session)
+{
+	session->state = RUNNING;
+	connection_caught_up(session->connection);
+	/* Of what was released while the connection was lost all copies have come. */
+	session->late_place = marks_place(session->late_marks);
+	session->late_until = now_ms() + LATE_MS;
+	for_each_filter(session, make_due_if_changed);
+}
+
+/* The subscriptions are in force. */
+static void on_first_round(struct session *session)
+{
+	char where[300];
+
+	session->failures = 0;
+	session->keeps = false;
+	tell_is_up(session, true);
+	if (session->complained) {
+		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
+				session->was_up ? "back" : "there");
+	} else {
+		write_log(session, MOSQ_LOG_INFO, "Session with the listener at %s.", listener(session, where, sizeof(where)));
+	}
+	session->complained = false;
+	session->was_up = true;
+}
+
+/* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
+static bool enter_force(struct session *session, struct filter *filter)
+{
+	if (filter->is_shared) {
+		return true;
+	}
+	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
+		return false;
+	}
+	if (!filter->since) {
+		filter->since = ++session->in_force_count;
+	}
+	return true;
+}
+
+static void on_granted(struct session *session, struct filter *filter, uint8_t qos)
+{
+	filter->shows_flags = filter->known_flags;
+	filter->granted_qos = qos;
+	if (!enter_force(session, filter) || !admit(session, filter, &filter->fetching)) {
+		fail_filter(session, filter, "there is no memory for it");
+	} else if (filter->is_told) {
+		filter->is_told = false;
+		write_log(session, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.", filter->name);
+	}
+}
+
+/* What the round waits for. */
+static void count_answer(struct session *session)
+{
+	if (--session->acknowledgements == 0) {
+		session->round_fence = request_fence(session);
+	}
+}
+
+/* The broker has sent what came after these acknowledgements: it had no room for them. */
+static void send_unanswered(struct session *session)
+{
+	struct filter *filter;
+
+	session->probe = 0;
+	session->acknowledge_at = now_ms() + ASK_MS;
+	session->unacknowledged = session->round;
+	for (filter = session->round; filter; filter = filter->next) {
+		if (filter->is_answered || filter->has_failed) {
+			continue;
+		}
+		if (filter->sent >= SEND_MAX) {
+			fail_filter(session, filter, "the broker does not acknowledge it");
+		} else {
+			(void)send_filter(session, filter);
+		}
+		if (filter->has_failed) {
+			count_answer(session);
+		}
+	}
+}
+
+static void on_acknowledged(void *userdata, int packet, int code)
+{
+	struct session *session = userdata;
+	struct filter *filter = session->unacknowledged;
+
+	/* They come in the order in which they were asked for. */
+	while (filter && filter->packet != packet) {
+		filter = filter->next;
+	}
+	if (!filter || !session->acknowledgements) {
+		return;
+	}
+	session->unacknowledged = filter->next;
+	filter->is_answered = true;
+	if (filter->leaves) {
+		filter->is_known = false;
+		filter->is_told = false;
+		leave_force(session, filter);
+	} else if (code < 128) {
+		on_granted(session, filter, (uint8_t)code);
+	} else {
+		atomic_fetch_add(&session->refused_count, 1);
+		write_log(session, MOSQ_LOG_WARNING,
+				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
+				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
+				filter->name, code);
+	}
+	count_answer(session);
+}
+
+static uint64_t number_in(const struct connection_message *event)
+{
+	char digits[24] = "";
+
+	if (event->payload_length < sizeof(digits)) {
+		memcpy(digits, event->payload, event->payload_length);
+	}
+	return strtoull(digits, NULL, 10);
+}
+
+/* Marks of QoS 2 messages live longer than until the next fence, because the broker makes the copies when it releases them.
+ * But a copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark behind that
+ * swallows a later message: so they end after a time in which copies come. */
+static void end_late_marks(struct session *session, uint64_t now)
+{
+	if (session->state == RUNNING && now >= session->late_until) {
+		marks_forget(session->late_marks, session->late_place);
+		session->late_place = marks_place(session->late_marks);
+		session->late_until = now + LATE_MS;
+	}
+}
+
+/* A session that was not there has no copies of what was released before it subscribed. */
+static void pass_late_marks(struct session *session, uint64_t fence)
+{
+	if (session->is_fresh && session->round_fence && fence >= session->round_fence) {
+		session->is_fresh = false;
+		marks_pass(session->late_marks, fence);
+	}
+}
+
+static void tell_missing(struct session *session, uint64_t now)
+{
+	uint64_t count = missing(session);
+
+	if (count == session->missing_told || now < session->missing_told_at + MISSING_MS) {
+		return;
+	}
+	write_log(session, MOSQ_LOG_WARNING,
+			"%llu messages may come to consumers twice: the session has not brought more than %u copies of what they have "
+			"already, and cannot tell those of any more. That ends when it has caught up.",
+			(unsigned long long)(count - session->missing_told), MARKS);
+	session->missing_told = count;
+	session->missing_told_at = now;
+}
+
+static void tell_forgotten(struct session *session, uint64_t now)
+{
+	uint64_t count = authors_forgotten(session->authors);
+
+	if (count == session->forgotten_told || now < session->forgotten_told_at + MISSING_MS) {
+		return;
+	}
+	write_log(session, MOSQ_LOG_WARNING,
+			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
+			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
+			"announced with QoS 2, or otherwise left to the session, and have not come.",
+			(unsigned long long)(count - session->forgotten_told), AUTHORS_PER_CLIENT, AUTHORS_MAX, AUTHORS_BYTES_MAX >> 20);
+	session->forgotten_told = count;
+	session->forgotten_told_at = now;
+}
+
+/* Fences come in the order in which the broker thread sends them, all of them, unless the broker has had no room for one. What
+ * it drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only. */
+static void note_left_out(struct session *session, uint64_t fences)
+{
+	uint64_t now = now_ms();
+
+	if (!fences) {
+		return;
+	}
+	atomic_fetch_add(&session->left_out_count, fences);
+	if (session->left_out_told_at && now < session->left_out_told_at + LEFT_OUT_MS) {
+		return;
+	}
+	session->left_out_told_at = now;
+	session->resumes = true;
+	write_log(session, MOSQ_LOG_WARNING,
+			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
+			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
+			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
+			"anew, for what was left out with QoS 1 and 2.",
+			session->round ? " (to '" : "", session->round ? session->round->name : "", session->round ? "', or others)" : "");
+}
+
+static void on_fence(struct session *session, uint64_t fence)
+{
+	if (fence & SESSION_HOLD_FENCE) {
+		if (!session->was_up) {
+			return; /* of an earlier process, for which the broker kept it: the number means nothing here */
+		}
+		atomic_store(&session->released, (int)(fence & INT_MAX));
+		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
+		return;
+	}
+	if (fence > session->fence || fence <= session->fence_passed) {
+		return; /* of an earlier connection */
+	}
+	note_left_out(session, fence - session->fence_passed - 1);
+	session->fence_passed = fence;
+	session->ask_pause = ASK_MS;
+	session->ask_at = now_ms() + ASK_MS;
+	if (session->claim_fence && fence >= session->claim_fence) {
+		session->is_taken = false;
+		session->claim_fence = 0;
+		if (session->is_up) {
+			tell_broker(session, MESSAGE_SESSION, true, 0);
+		}
+	}
+	hear(session, now_ms());
+	deliver_kept(session); /* before its marks go */
+	tell_missing(session, now_ms());
+	marks_pass(session->marks, fence);
+	pass_late_marks(session, fence);
+	let_leave(session, fence);
+	if (session->state == PROVING) {
+		session->keeps = !session->was_up;
+		on_proved(session);
+	} else if (session->acknowledgements && session->probe && fence >= session->probe) {
+		send_unanswered(session);
+	} else if (session->round && session->round_fence && fence >= session->round_fence) {
+		end_round(session, true);
+		if (!session->is_up) {
+			on_first_round(session);
+		}
+	}
+}
+
+/* ---- commands ---- */
+
+static void on_subscribe(struct session *session, const struct message *command)
+{
+	uint8_t qos = command->options & TOPICS_QOS;
+	int handling = command->options & TOPICS_RETAIN_HANDLING;
+	struct waiter waiter = {.who = {command->consumer, command->subscription, qos, (int8_t)qos,
+					(command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
+			.options = command->options,
+			.sequence = command->sequence,
+			.held = command->code != 0};
+	const struct message *leaving;
+	struct filter *filter;
+	int before = -1;
+
+	for (leaving = session->leaving.first; leaving; leaving = leaving->next) {
+		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
+			let_leave(session, leaving->fence);
+			break;
+		}
+	}
+	filter = find_filter(session, command->topic);
+	if (filter) {
+		before = subscribed_qos(session, filter, command->consumer);
+		waiter.again = before >= 0;
+	} else {
+		filter = add_filter(session, command->topic);
+	}
+	waiter.fetches = !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !waiter.again));
+	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
+		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
+		let_go(session, &waiter);
+		return;
+	}
+	if (before >= 0) {
+		filter->consumers[before]--;
+	}
+	filter->consumers[qos]++;
+	if (session->qos < qos || session->flags < waiter.who.retain_as_published) {
+		session->qos = session->qos < qos ? qos : session->qos;
+		session->flags = session->flags || waiter.who.retain_as_published;
+		if (session->state == RUNNING) {
+			for_each_filter(session, make_due_if_changed);
+		}
+	}
+	make_due(session, filter);
+	if (session->state != RUNNING) {
+		let_go(session, &filter->waiting.items[filter->waiting.count - 1]);
+	}
+}
+
+static void suspend(struct session *session)
+{
+	session->suspends = false;
+	if (session->options->cleansession || session->state == GIVEN_UP) {
+		return;
+	}
+	connection_disconnect(session->connection, false);
+	break_round(session);
+	tell_is_up(session, false);
+	session->state = SUSPENDED;
+	write_log(session, MOSQ_LOG_NOTICE,
+			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
+			session->application_ends ? "ends" : "has failed", options_session_id(session->options));
+}
+
+/* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was it that of
+ * somebody who was not let in, a fence comes. */
+static void on_claim(struct session *session, const struct message *command)
+{
+	session->is_taken |= command->code != 0;
+	if (session->state == PROVING || session->state == RUNNING) {
+		session->claim_fence = request_fence(session);
+	}
+}
+
+static void carry_out(struct session *session, const struct message *command)
+{
+	switch (command->kind) {
+	case MESSAGE_SUBSCRIBE:
+		on_subscribe(session, command);
+		break;
+	case MESSAGE_UNSUBSCRIBE:
+		on_unsubscribe(session, command);
+		answer(session, command->sequence);
+		break;
+	case MESSAGE_AUTHOR:
+		authors_add(session->authors, command->sequence, client_hold(command->client), now_ms());
+		break;
+	case MESSAGE_SETTLED:
+		session->settled = true;
+		break;
+	case MESSAGE_SESSION:
+		on_claim(session, command);
+		break;
+	case MESSAGE_STARTED:
+		session->started_at = now_ms();
+		session->holds_back = true;
+		break;
+	case MESSAGE_SUSPEND:
+		session->suspends = true;
+		session->application_ends = command->code != 0;
+		session->suspends_at = now_ms() + SUSPEND_MS;
+		break;
+	default:
+		session->ends = true;
+		break;
+	}
+}
+
+/* Whether an UNSUBSCRIBE has to wait for a fence: live messages of QoS 2 that the broker sent before may not have been read. */
+static bool leaves_later(struct session *session, const struct message *command)
+{
+	struct filter *filter;
+
+	if (command->kind != MESSAGE_UNSUBSCRIBE || session->state != RUNNING) {
+		return false;
+	}
+	filter = find_filter(session, command->topic);
+	return filter && subscribed_qos(session, filter, command->consumer) == 2;
+}
+
+/* Whether it is not to be carried out: when the application has failed, the broker is to keep messages for what it had
+ * subscribed to. */
+static bool is_void(const struct session *session, const struct message *command)
+{
+	return command->kind == MESSAGE_UNSUBSCRIBE &&
+			(session->state == SUSPENDED || (session->suspends && !session->options->cleansession));
+}
+
+static void take_commands(struct session *session)
+{
+	struct message *command;
+	bool needs_fence = false;
+
+	while ((command = queue_take(session->commands))) {
+		if (!is_void(session, command) && leaves_later(session, command)) {
+			command->fence = session->fence + 1;
+			append(&session->leaving, command);
+			needs_fence = true;
+			continue;
+		}
+		if (!is_void(session, command)) {
+			carry_out(session, command);
+		} else {
+			answer(session, command->sequence);
+		}
+		message_free(command);
+	}
+	if (needs_fence) {
+		(void)request_fence(session);
+	}
+}
+
+/* ---- what comes ---- */
+
+/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not told, but
+ * without it copies with a lower QoS than that of the subscription come, so then it is not set. */
+static bool may_be_upgraded(const struct session *session)
+{
+	return !session->lowered_at || now_ms() >= session->lowered_at + LOWERED_MS;
+}
+
+static void on_live(
+		struct session *session, const struct connection_message *event, const struct filter *filter)
+{
+	struct fingerprint_copies copies, lower = {.count = 0};
+	bool is_lowered;
+	uint64_t hash;
+
+	if (!filter || !is_authoritative(session, event)) {
+		session->brought_copies = true;
+		return;
+	}
+	is_lowered = event->qos < filter->granted_qos;
+	if (is_lowered) {
+		session->lowered_at = now_ms();
+	} else if (event->qos > 0 && may_be_upgraded(session)) {
+		lower.count = event->qos;
+	}
+	if (marks_are_waiting(session->late_marks)) {
+		end_late_marks(session, now_ms());
+	}
+	hash = fingerprint(session, event);
+	copies = fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, filter->shows_flags, event->retain);
+	if (lower.count) {
+		lower = fingerprint_copies(hash, 0, (uint8_t)(event->qos - 1), filter->shows_flags, event->retain);
+	}
+	if (take_mark(session, &copies) || (lower.count && take_mark(session, &lower))) {
+		session->brought_copies = true;
+		return;
+	}
+	if (lower.count) {
+		copies = fingerprint_copies(hash, 0, 2, filter->shows_flags, event->retain);
+	}
+	deliver_to_subscribers(session, event, &copies);
+}
+
+static void on_message(void *userdata, const struct connection_message *event)
+{
+	struct session *session = userdata;
+	struct filter *filter;
+
+	/* Who unsubscribed before the broker sent this does not get it. */
+	take_commands(session);
+	if (session->state != PROVING && session->state != RUNNING) {
+		return; /* of a session that is about to be ended */
+	}
+	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
+		on_fence(session, number_in(event));
+		return;
+	}
+	filter = filter_of_id(session, event->subscription);
+	if (event->is_fetched || (event->retain && (!filter || !filter->shows_flags))) {
+		deliver_retained(session, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(session, filter, event);
+	} else if (session->keeps) {
+		keep(session, event);
+	} else {
+		on_live(session, event, filter);
+	}
+}
+
+static const struct connection_events events = {
+	.connected = on_connected,
+	.acknowledged = on_acknowledged,
+	.message = on_message,
+};
+
+/* ---- the thread ---- */
+
+/* Once the listeners are open and, where the broker has kept messages, the consumers have subscribed to them. */
+static bool may_connect(const struct session *session, uint64_t now)
+{
+	return session->started_at && now >= session->retry_at &&
+			(session->options->cleansession || session->settled || now >= session->started_at + SETTLE_MS);
+}
+
+/* Once the copies of what the application had before it failed have come: what is not acknowledged it gets again, the
+ * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
+static bool may_suspend(const struct session *session, uint64_t now)
+{
+	return session->state != RUNNING || !marks_are_waiting(session->marks) || now >= session->suspends_at;
+}
+
+/* Whether marks may have to be cleared, or their lack be told. */
+static bool wants_fence(const struct session *session)
+{
+	return marks_are_waiting(session->marks) || missing(session) != session->missing_told;
+}
+
+/* Makes the connection anew, for what the broker has left out on this one. */
+static void resume(struct session *session)
+{
+	session->resumes = false;
+	session->complained = true; /* the log is to say that it is back */
+	connection_disconnect(session->connection, false);
+	break_round(session);
+	tell_is_up(session, false);
+	session->state = WAITING;
+	session->retry_at = 0;
+}
+
+static void watch_clock(struct session *session, uint64_t now)
+{
+	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
+
+	if (session->holds_back && now >= session->started_at + patience) {
+		end_first_hold(session);
+	}
+	end_late_marks(session, now);
+	tell_forgotten(session, now);
+	switch (session->state) {
+	case WAITING:
+		if (may_connect(session, now)) {
+			connect_now(session);
+		}
+		break;
+	case CONNECTING:
+		if (now >= session->deadline) {
+			break_off(session, "it does not answer");
+		}
+		break;
+	case PROVING:
+	case RUNNING:
+		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled.first) {
+			break_off(session, session->state == PROVING
+							? "what the broker sends to the session does not arrive there; the listener belongs to another "
+							  "broker, or has a mount_point"
+							: "it does not answer any more");
+		} else if (session->fence_passed < session->fence && now >= session->ask_at && !session->stalled.first) {
+			ask_again(session, now);
+		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
+			session->probe = request_fence(session);
+		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at && wants_fence(session)) {
+			session->marks_fence_at = now + MARKS_FENCE_MS;
+			(void)request_fence(session);
+		}
+		break;
+	case SUSPENDED:
+	case GIVEN_UP:
+		break;
+	}
+	if (session->state == RUNNING && session->again_at && now >= session->again_at) {
+		session->again_at = 0;
+		for_each_filter(session, make_due_if_changed);
+	}
+	if (session->state == RUNNING && !session->round && !session->due && session->resumes &&
+			session->fence_passed == session->fence && !session->suspends) {
+		resume(session);
+	}
+	if (session->state == RUNNING && !session->round) {
+		begin_round(session);
+		if (!session->round && !session->is_up) {
+			on_first_round(session);
+		}
+	}
+}
+
+/* While there is no room for what came, nothing more is read; but the connection is kept alive. */
+static unsigned int packets_to_read(const struct session *session)
+{
+	if (session->stalled.first) {
+		return 0;
+	}
+	return session->suspends ? 1 : session->round ? READ_BATCH_MAX : READ_MAX;
+}
+
+static void use_connection(struct session *session)
+{
+	bool ok = connection_handle(session->connection, packets_to_read(session));
+
+	if (session->refused || !ok) {
+		break_off(session, connection_reason(session->connection));
+	} else if (session->starts_over) {
+		connection_disconnect(session->connection, true);
+		session->state = WAITING;
+		session->retry_at = 0;
+	}
+}
+
+static bool uses_connection(const struct session *session)
+{
+	return (session->state == CONNECTING || session->state == PROVING || session->state == RUNNING) &&
+			connection_socket(session->connection) >= 0;
+}
+
+static int poll_timeout(const struct session *session, uint64_t now)
+{
+	if (session->stalled.first) {
+		return 1;
+	}
+	if (uses_connection(session) && connection_has_more(session->connection)) {
+		return 0;
+	}
+	if (session->state == CONNECTING) {
+		return CONNECTING_MS;
+	}
+	if (session->state == WAITING && session->started_at && session->retry_at > now) {
+		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
+	}
+	if (session->suspends) {
+		return (int)SUSPEND_MS;
+	}
+	if (session->holds_back || session->fence_passed < session->fence || wants_fence(session) || session->again_at ||
+			session->acknowledgements) {
+		return (int)MARKS_FENCE_MS;
+	}
+	return IDLE_MS;
+}
+
+/* Copies can wait. To be woken for each of them would cost the broker and the application, which work on the messages
+ * at that very moment, more than anything else here. */
+static bool naps(const struct session *session)
+{
+	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
+	return session->brought_copies && !session->brought_more && session->state == RUNNING &&
+			session->options->cleansession && !session->round && session->fence_passed == session->fence;
+}
+
+static void *session_thread(void *argument)
+{
+	struct session *session = argument;
+	int keep[2] = {session->inbound_fd, session->command_fd};
+	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
+	char ignored[64];
+
+	if (keep[0] > keep[1]) {
+		keep[0] = session->command_fd;
+		keep[1] = session->inbound_fd;
+	}
+	thread_take_own_descriptors(keep, 2);
+	while (!session->ends) {
+		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
+		}
+		take_commands(session);
+		if (session->suspends && may_suspend(session, now_ms())) {
+			suspend(session);
+		}
+		pass_on_stalled(session);
+		if (session->stalled.first) {
+			relieve(session, now_ms());
+		}
+		watch_clock(session, now_ms());
+		polled[1].fd = uses_connection(session) && packets_to_read(session) ? connection_socket(session->connection) : -1;
+		polled[1].events = POLLIN;
+		if (polled[1].fd >= 0 && connection_wants_to_write(session->connection)) {
+			polled[1].events |= POLLOUT;
+		}
+		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
+		if (uses_connection(session)) {
+			if (polled[1].revents & POLLIN) {
+				hear(session, now_ms());
+			}
+			session->brought_copies = false;
+			session->brought_more = false;
+			use_connection(session);
+			if (naps(session)) {
+				(void)poll(polled, 1, NAP_MS);
+			}
+		}
+	}
+	let_leave(session, UINT64_MAX); /* nobody shall wait for a session that has ended */
+	return NULL;
+}
+
+static void notify_session(void *userdata)
+{
+	const struct session *session = userdata;
+
+	/* Fails only when it is full, and so readable already. */
+	if (write(session->notify_fd, "", 1) < 0) {
+		return;
+	}
+}
+
+/* ---- for the broker thread ---- */
+
+int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
+		struct session **ret_session)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	int ends[2];
+
+	if (!session) {
+		return MOSQ_ERR_NOMEM;
+	}
+	session->options = options;
+	session->inbound = inbound;
+	session->outbound = outbound;
+	session->inbound_fd = inbound_fd;
+	session->command_fd = -1;
+	session->notify_fd = -1;
+	atomic_init(&session->released, 0);
+	atomic_init(&session->expects_copies, true);
+	atomic_init(&session->left_out_count, 0);
+	atomic_init(&session->refused_count, 0);
+	session->again_pause = ASK_MS;
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
+		goto fail;
+	}
+	session->command_fd = ends[0];
+	session->notify_fd = ends[1];
+	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
+	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
+	session->marks = marks_new(MARKS);
+	session->late_marks = marks_new(MARKS);
+	session->authors = authors_new(AUTHORS_MS);
+	session->kept = kept_new();
+	session->topics = topics_new();
+	session->in_force = topics_new();
+	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->kept || !session->topics ||
+			!session->in_force) {
+		goto fail;
+	}
+	session->connection = connection_new(options, &events, session);
+	if (!session->connection) {
+		goto fail;
+	}
+	/* Fences of an earlier process that the broker kept for this client id have other numbers. */
+	session->fence = (uint64_t)time(NULL) << 20;
+	session->fence_passed = session->fence;
+	*ret_session = session;
+	return MOSQ_ERR_SUCCESS;
+fail:
+	session_free(session);
+	return MOSQ_ERR_NOMEM;
+}
+
+static void free_each(struct session *session, struct filter *filter)
+{
+	(void)session;
+	free_filter(filter);
+}
+
+void session_free(struct session *session)
+{
+	struct message *message;
+
+	if (!session) {
+		return;
+	}
+	connection_free(session->connection);
+	for_each_filter(session, free_each);
+	free(session->by_name.buckets);
+	free(session->by_id.buckets);
+	kept_free(session->kept);
+	while ((message = take_first(&session->stalled)) || (message = take_first(&session->leaving))) {
+		message_free(message);
+	}
+	free(session->recipients);
+	topics_free(session->topics);
+	topics_free(session->in_force);
+	marks_free(session->marks);
+	marks_free(session->late_marks);
+	authors_free(session->authors);
+	queue_free(session->commands);
+	if (session->command_fd >= 0) {
+		(void)close(session->command_fd);
+		(void)close(session->notify_fd);
+	}
+	free(session);
+}
+
+int session_start(struct session *session)
+{
+	int rc = thread_start(&session->thread, "mqttasgi-mqtt", session_thread, session);
+
+	session->runs = rc == 0;
+	return rc;
+}
+
+bool session_stop(struct session *session, unsigned int milliseconds)
+{
+	struct message *stop;
+
+	if (session->runs) {
+		stop = message_control(MESSAGE_STOP, 0, 0, 0);
+		if (stop) {
+			session_command(session, stop);
+		}
+		session->runs = !thread_join(session->thread, milliseconds);
+	}
+	return !session->runs;
+}
+
+void session_command(struct session *session, struct message *command)
+{
+	queue_push_control(session->commands, command);
+}
+
+struct marks *session_marks(struct session *session, bool late)
+{
+	if (!atomic_load_explicit(&session->expects_copies, memory_order_relaxed)) {
+		return NULL;
+	}
+	return late ? session->late_marks : session->marks;
+}
+
+int session_released(const struct session *session)
+{
+	return atomic_load(&session->released);
+}
+
+void session_ignore_properties(struct session *session)
+{
+	session->ignores_properties = true;
+}
+
+uint64_t session_forgotten(const struct session *session)
+{
+	return authors_forgotten(session->authors);
+}
+
+uint64_t session_left_out(const struct session *session)
+{
+	return atomic_load(&session->left_out_count);
+}
+
+uint64_t session_refused(const struct session *session)
+{
+	return atomic_load(&session->refused_count);
+}
+
+const char *session_client_id(const struct session *session)
+{
+	return options_session_id(session->options);
+}
