@@ -108,7 +108,7 @@ static PyStatus initialize(const struct options *options)
 	return status;
 }
 
-/* import mqttasgi.runtime; mqttasgi.runtime.run(), with our folder first in sys.path. */
+/* import mqttasgi.runtime.service; mqttasgi.runtime.service.run(), with our folder first in sys.path. */
 static void run(void)
 {
 	char folder[PATH_MAX];
@@ -120,7 +120,7 @@ static void run(void)
 		pymodule_log_exception("Cannot find the folder of the mqttasgi Python package.");
 		goto out;
 	}
-	runtime = PyImport_ImportModule("mqttasgi.runtime");
+	runtime = PyImport_ImportModule("mqttasgi.runtime.service");
 	if (!runtime) {
 		char line[PATH_MAX + 160];
 

@@ -1,6 +1,6 @@
 /* The type `_mqttasgi.Message`: what consumers get out of a struct message.
  *
- * python/mqttasgi/_bridge.py describes it, with types. Everything runs with the GIL. */
+ * python/mqttasgi/runtime/bridge.py describes it, with types. Everything runs with the GIL. */
 #ifndef MQTTASGI_PYMESSAGE_H
 #define MQTTASGI_PYMESSAGE_H
 

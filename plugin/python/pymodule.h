@@ -1,6 +1,6 @@
 /* The built-in module `_mqttasgi`: how Python sees the queues.
  *
- * python/mqttasgi/_bridge.py describes what the module offers, with types. Everything runs on threads that hold
+ * python/mqttasgi/runtime/bridge.py describes what the module offers, with types. Everything runs on threads that hold
  * the GIL; nothing here waits. */
 #ifndef MQTTASGI_PYMODULE_H
 #define MQTTASGI_PYMODULE_H

@@ -50,7 +50,7 @@ def _about(distribution: metadata.Distribution) -> Optional[str]:
     if version == __version__:
         return None
     where = Path(str(distribution.locate_file("")))
-    if not (where / "mqttasgi" / "_bridge.py").exists():
+    if not (where / "mqttasgi" / "_types.py").exists():
         return (
             f"{where} has mqttasgi {version}, another program of this name: the server on PyPI, which "
             "`pip install -U mqttasgi` puts in the place of this one. Consumers in this broker go on with "

@@ -16,7 +16,7 @@ from channels.db import database_sync_to_async as database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 
-from . import database, mistakes
+from . import database
 from ._types import (
     Application,
     Client,
@@ -30,6 +30,7 @@ from ._types import (
     Send,
 )
 from .layers import ConsumerLayer
+from .runtime import mistakes
 
 logger = logging.getLogger(__name__)
 

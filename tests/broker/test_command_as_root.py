@@ -106,7 +106,8 @@ def test_a_folder_where_others_may_rename_is_not_used(place: Place) -> None:
 DRIVER = """
 import os, sys
 uid, victim, victims = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-from mqttasgi import _launch, cli
+from mqttasgi.command import launch as _launch
+from mqttasgi.command import cli
 
 def swap(folder):
     pid = os.fork()

@@ -12,8 +12,8 @@ import pytest
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from conftest import BrokerFactory
-from mqttasgi._configuration import is_elsewhere
-from mqttasgi._options import Settings, UsageError
+from mqttasgi.command.configuration import is_elsewhere
+from mqttasgi.command.options import Settings, UsageError
 from support.broker import Broker, finish_all, passwords
 from support.certificates import Authority, TlsListener
 from support.client import Client

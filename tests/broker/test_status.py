@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BrokerFactory
-from mqttasgi import _status
+from mqttasgi.command import status as _status
 from support.broker import Broker, passwords
 from support.certificates import Authority
 from support.client import Client
@@ -295,7 +295,7 @@ def test_another_service(tmp_path: Path) -> None:
     """One that accepts and says nothing is not waited for for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = ["-H", "127.0.0.1", "-p", str(server.getsockname()[1])]
-        code = "import mqttasgi._status as s, mqttasgi.cli as c, sys; s.PATIENCE = 0.2; sys.exit(c.main())"
+        code = "from mqttasgi.command import cli, status; import sys; status.PATIENCE = 0.2; sys.exit(cli.main())"
         done = run_command("status", *place, folder=tmp_path, program=[sys.executable, "-c", code])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"mqttasgi: {place[1]}:{place[3]} does not answer as an MQTT broker does; ")
@@ -333,6 +333,6 @@ def test_the_end_while_it_is_watched(
 
 
 def test_without_paho(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['paho'] = None; import mqttasgi.cli as c; sys.exit(c.main())"
+    code = "import sys; sys.modules['paho'] = None; import mqttasgi.command.cli as c; sys.exit(c.main())"
     done = run_command("status", folder=tmp_path, program=[sys.executable, "-c", code])
     assert_says(done, "status needs the Python package paho-mqtt, 2.1 or later: pip install 'paho-mqtt>=2.1'")

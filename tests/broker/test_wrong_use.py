@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mqttasgi import _launch, cli
+from mqttasgi.command import cli
+from mqttasgi.command import launch as _launch
 from support.broker import clean_environment, mosquitto_program, plugin_path
 from support.certificates import Authority
 from support.command import PYTHON_PATH, as_root, run_command

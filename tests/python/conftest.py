@@ -40,7 +40,7 @@ def no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consumers that fail are restarted in the next turn of the loop."""
-    from mqttasgi import runtime as runtime_module
+    from mqttasgi.runtime import service as runtime_module
 
     monkeypatch.setattr(runtime_module, "RESTART_DELAY", 0)
 
@@ -57,7 +57,7 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
     """Starts runtimes, and ends them with the test."""
     from running import LoopThatStays, until
 
-    from mqttasgi import runtime as runtime_module
+    from mqttasgi.runtime import service as runtime_module
 
     loop = asyncio.get_running_loop()
     runtimes = []

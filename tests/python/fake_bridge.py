@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Callable, Optional
 
 from mqttasgi import __version__
-from mqttasgi._bridge import Options
+from mqttasgi.runtime.bridge import Options
 
 
 class FakeMessage:

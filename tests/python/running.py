@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Callable
 
-from mqttasgi.runtime import Runtime
+from mqttasgi.runtime.service import Runtime
 
 #: Starts a runtime with an application and waits until its connect() has returned.
 Start = Callable[..., Awaitable[Runtime]]

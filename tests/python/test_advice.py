@@ -17,7 +17,8 @@ from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured, Sy
 from django.db import OperationalError, ProgrammingError
 from fake_bridge import FakeBridge
 
-from mqttasgi import _advice, logs
+from mqttasgi.runtime import advice as _advice
+from mqttasgi.runtime import logs
 
 ENGINE = "django.db.backends.sqlite3"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.application import ApplicationError, load
+from mqttasgi.runtime.application import ApplicationError, load
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi import _options
-from mqttasgi._options import UsageError, find_dotenv
+from mqttasgi.command import options as _options
+from mqttasgi.command.options import UsageError, find_dotenv
 
 
 def parsed(line: str) -> dict[str, object]:

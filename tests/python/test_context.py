@@ -17,8 +17,8 @@ from django.utils import translation
 from fake_bridge import FakeBridge
 from running import Start, until
 
-from mqttasgi import application as applications
 from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime import application as applications
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
 local = Local()

@@ -19,7 +19,7 @@ from django.db import OperationalError, connections
 
 from mqttasgi import database
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.threads import LoopExecutor
+from mqttasgi.runtime.threads import LoopExecutor
 
 EVENT = {"type": "mqtt.msg", "mqtt": {"topic": "x", "payload": b"", "qos": 0, "retain": False}}
 

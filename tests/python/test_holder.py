@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi._holder import Holder, holder_of
+from mqttasgi.command.holder import Holder, holder_of
 
 LISTENS = """
 import socket, sys

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_bridge import FakeClientMessage, FakeMessage
 
-from mqttasgi.holding import ConsumerHold, GeneralHold
+from mqttasgi.runtime.holds import ConsumerHold, GeneralHold
 
 
 def live(payload: str, topic: str = "t", handle: int = 1, session: bool = False) -> Any:

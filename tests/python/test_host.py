@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi import host
+from mqttasgi.runtime import interpreter as host
 
 PROGRAM = """
 import asyncio, logging, os, signal, sys
 sys.path.insert(0, {python!r}); sys.path.insert(0, {tests!r})
 from fake_bridge import FakeBridge
-from mqttasgi import host
+from mqttasgi.runtime import interpreter as host
 bridge = FakeBridge()
 options = bridge.options()
 options["variables"] = [("FROM_FILE", "file"), ("FROM_BOTH", "file")]

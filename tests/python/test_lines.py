@@ -14,10 +14,10 @@ import pytest_asyncio
 from fake_bridge import FakeBridge
 from running import Start, settle, until
 
-from mqttasgi import lines as lines_module
-from mqttasgi import logs
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.lines import Lines, Source
+from mqttasgi.runtime import lines as lines_module
+from mqttasgi.runtime import logs
+from mqttasgi.runtime.lines import Lines, Source
 
 ANN = BOB = Source("unused", None, "")
 

@@ -16,9 +16,9 @@ import pytest
 from fake_bridge import FakeBridge
 from running import Start, until
 
-from mqttasgi import logs
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.lines import Lines
+from mqttasgi.runtime import logs
+from mqttasgi.runtime.lines import Lines
 
 
 def test_log_records_reach_the_broker_line_by_line() -> None:

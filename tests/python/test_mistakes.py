@@ -16,10 +16,10 @@ from django.core.wsgi import get_wsgi_application
 from fake_bridge import FakeBridge
 from running import Start, settle, until
 
-from mqttasgi import mistakes
-from mqttasgi.application import ApplicationError, load
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.mistakes import what_is_wrong_with
+from mqttasgi.runtime import mistakes
+from mqttasgi.runtime.application import ApplicationError, load
+from mqttasgi.runtime.mistakes import what_is_wrong_with
 
 
 class Good(MqttConsumer):

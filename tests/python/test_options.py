@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mqttasgi import _options
-from mqttasgi._configuration import Places, lines, python_path, text_of
-from mqttasgi._options import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings, UsageError
+from mqttasgi.command import options as _options
+from mqttasgi.command.configuration import Places, lines, python_path, text_of
+from mqttasgi.command.options import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings, UsageError
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
 APP = "mysite.asgi:application"
@@ -99,7 +99,7 @@ def test_each_option_has_its_field_with_the_same_default() -> None:
 
 def plugins_table() -> dict[str, tuple[str, str | None, list[str]]]:
     """The rows of plugin/options/options.c: variable, default, and what follows the field, by key."""
-    source = (PLUGIN / "options.c").read_text()
+    source = (PLUGIN / "options" / "options.c").read_text()
     table = source[source.index("struct option table[]") :]
     rows = re.findall(
         r'^\t\{"(\w+)", "(\w+)", \w+, (NULL|"[^"]*"), FIELD\(\w+\), (.*)\},$',
@@ -143,12 +143,12 @@ def test_what_only_one_of_them_has() -> None:
 
 
 def test_the_plugin_knows_the_same_truths_and_transports() -> None:
-    words = re.search(r"words\[\] = \{(.*?)\};", (PLUGIN / "option_types.c").read_text())
+    words = re.search(r"words\[\] = \{(.*?)\};", (PLUGIN / "options" / "option_types.c").read_text())
     assert words is not None
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
     assert truths == _options._TRUTHS
-    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options.c").read_text())
+    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options" / "options.c").read_text())
     assert choices is not None
     assert re.findall(r'"(\w+)"', choices[1]) == [_options._transport(word) for word in ("tcp", "websockets")]
 

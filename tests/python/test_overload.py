@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
 
-from mqttasgi.overload import LOOKED_AT, Overload, drop_oldest
+from mqttasgi.runtime.overload import LOOKED_AT, Overload, drop_oldest
 
 
 class Crowd:

@@ -10,9 +10,9 @@ from channels.layers import get_channel_layer
 from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, settle, until
 
-from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import Runtime, restart_delay
+from mqttasgi.runtime import service as runtime_module
+from mqttasgi.runtime.service import Runtime, restart_delay
 
 
 class Fragile(MqttConsumer):

@@ -13,8 +13,8 @@ from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
 from running import Start, settle, until
 
-from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime import service as runtime_module
 
 #: Everybody's handle in "hold" and "release".
 ALL = 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi import _startproject, cli
+from mqttasgi.command import cli
+from mqttasgi.command import startproject as _startproject
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, settle, until
 
-from mqttasgi import runtime as runtime_module
 from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime import service as runtime_module
 
 
 class Fragile(MqttConsumer):

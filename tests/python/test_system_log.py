@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.system_log import SystemLog
+from mqttasgi.runtime.system_log import SystemLog
 
 
 @pytest.fixture

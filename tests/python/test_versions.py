@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import mqttasgi
-from mqttasgi import _launch, _summary, _versions
+from mqttasgi import _versions
+from mqttasgi.command import launch as _launch
+from mqttasgi.runtime import summary as _summary
 
 
 @dataclass
@@ -52,7 +54,7 @@ def test_a_plugin_of_another_version() -> None:
 
 def test_no_other_package(site: Path) -> None:
     assert _versions.stranger() is None
-    install(site, mqttasgi.__version__, "_bridge.py")
+    install(site, mqttasgi.__version__, "_types.py")
     assert _versions.stranger() is None
 
 
@@ -65,7 +67,7 @@ def test_another_program_of_this_name(site: Path) -> None:
 
 
 def test_this_package_in_another_version(site: Path) -> None:
-    install(site, "0.0.1", "_bridge.py")
+    install(site, "0.0.1", "_types.py")
     complaint = _versions.stranger()
     assert complaint is not None
     assert complaint.startswith(f"{site} has mqttasgi 0.0.1, and the plugin brings {mqttasgi.__version__}")

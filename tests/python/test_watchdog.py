@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fake_bridge import FakeBridge
 
-from mqttasgi import runtime as runtimes
-from mqttasgi import watchdog as watchdogs
-from mqttasgi.runtime import Runtime
-from mqttasgi.watchdog import Watchdog
+from mqttasgi.runtime import service as runtimes
+from mqttasgi.runtime import watchdog as watchdogs
+from mqttasgi.runtime.service import Runtime
+from mqttasgi.runtime.watchdog import Watchdog
 
 #: A busy machine may keep the loop from its turn for a moment, which is nobody's fault.
 LIMIT = 0.2

@@ -11,11 +11,11 @@ import pytest
 from fake_bridge import FakeBridge
 from running import Start, until
 
-from mqttasgi import runtime as runtime_module
-from mqttasgi import watchdog as watchdog_module
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import Runtime
-from mqttasgi.watchdog import Watchdog
+from mqttasgi.runtime import service as runtime_module
+from mqttasgi.runtime import watchdog as watchdog_module
+from mqttasgi.runtime.service import Runtime
+from mqttasgi.runtime.watchdog import Watchdog
 
 LIMIT = 2.0
 

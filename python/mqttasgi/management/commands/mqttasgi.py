@@ -13,8 +13,8 @@ from typing import Any, Optional
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, handle_default_options
 
-from ... import cli
-from ..._options import PYTHON_PATH
+from ...command import cli
+from ...command.options import PYTHON_PATH
 
 
 class Command(BaseCommand):

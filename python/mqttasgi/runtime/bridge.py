@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypedDict, Union
 
-from ._types import Event
+from .._types import Event
 
 
 class Options(TypedDict):
@@ -167,7 +167,7 @@ class Bridge(Protocol):
         ...
 
     def add(self, name: str, by: int) -> None:
-        """Adds to a statistic; plugin/shared/statistics.c has their names. `ValueError` where there is none."""
+        """Adds to a statistic; plugin/shared/statistics.c has the names. `ValueError` where there is none."""
         ...
 
     def set(self, name: str, value: int) -> None:

@@ -19,8 +19,8 @@ import time
 from contextvars import ContextVar
 from typing import Any, Callable, Optional
 
-from . import children
-from ._bridge import Bridge
+from . import processes as children
+from .bridge import Bridge
 
 #: Below it the broker publishes its log.
 LOG_TOPICS = "$SYS/broker/log/"

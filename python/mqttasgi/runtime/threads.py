@@ -26,7 +26,7 @@ class LoopExecutor(ThreadPoolExecutor):
 def _run(function: Callable[..., _Result], /, *arguments: Any, **named: Any) -> _Result:
     # Not every application uses Django; one that does may import it late.
     if "django.db" in sys.modules:
-        from . import database
+        from .. import database
 
         database.look_after_this_thread()
     return function(*arguments, **named)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ._holder import holder_of
-from ._options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
+from .holder import holder_of
+from .options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
 
 #: The heading of `--include`'s lines.
 INCLUDED_FROM = "from {}"

@@ -1,8 +1,8 @@
 """The standard library's `syslog`, through a socket of Python's own.
 
 The C library keeps one descriptor a process for its syslog(), and the broker may use that too (`log_dest
-syslog`). The application's threads have a table of descriptors of their own (plugin/shared/thread.h), where that
-number is no socket, or another one: a line would go into it, or the C library close it.
+syslog`). The application's threads have a table of descriptors of their own (plugin/shared/thread.h), where
+that number is no socket, or another one: a line would go into it, or the C library close it.
 """
 
 from __future__ import annotations

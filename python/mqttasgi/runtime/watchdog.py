@@ -19,7 +19,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from .runtime import Consumer, Runtime
+    from .service import Consumer, Runtime
 
 #: Seconds between two questions to the loop, at most and at least; between these, a quarter of the limit.
 INTERVAL_MAX, INTERVAL_MIN = 1.0, 0.01

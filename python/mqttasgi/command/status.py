@@ -1,7 +1,7 @@
 """`mqttasgi status`: asks a broker for the plugin's statistics and prints them.
 
-They are retained messages below `$SYS/broker/mqttasgi/` (plugin/broker/sys_tree.c), so one subscription brings all
-of them at once, and then what changes.
+They are retained messages below `$SYS/broker/mqttasgi/` (plugin/broker/sys_tree.c), so one subscription
+brings all of them at once, and then what changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 import time
 from typing import Any, Callable, Union
 
-from ._configuration import check_certificate, loopback
-from ._options import Settings
+from .configuration import check_certificate, loopback
+from .options import Settings
 
 PREFIX = "$SYS/broker/mqttasgi/"
 VERSION = "$SYS/broker/version"

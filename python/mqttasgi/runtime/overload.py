@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol, Union
 
-from ._bridge import Bridge, Delivery
-from ._types import Event
+from .._types import Event
+from .bridge import Bridge, Delivery
 
 #: Waiting items that are looked at for one that may be dropped.
 LOOKED_AT = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ._types import Application
+from .._types import Application
 
 
 class ApplicationError(Exception):

@@ -16,8 +16,8 @@ import threading
 import traceback
 from typing import Any, Callable, Optional
 
-from . import _advice
-from ._bridge import Bridge
+from . import advice as _advice
+from .bridge import Bridge
 from .lines import Lines, Source, say, source
 
 #: The logger of errors that end a consumer, and of those that concern none.

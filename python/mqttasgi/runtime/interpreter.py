@@ -10,8 +10,9 @@ import signal
 import sys
 from typing import Any, Callable
 
-from . import children, logs, system_log
-from ._bridge import Bridge, Options
+from . import logs, system_log
+from . import processes as children
+from .bridge import Bridge, Options
 from .lines import Lines
 
 

@@ -14,15 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import _launch, _options, _reload, _startproject, _status
-from ._configuration import is_elsewhere, python_path
-from ._options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
+from . import launch as _launch
+from . import options as _options
+from . import reload as _reload
+from . import startproject as _startproject
+from . import status as _status
+from .configuration import is_elsewhere, python_path
+from .options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
 
 #: The command once more. Python looks for modules in the working directory first; a project's are not its.
 _AGAIN = """
 import sys
 sys.path[:] = [folder for folder in sys.path if folder] + [sys.argv.pop(1)]
-from mqttasgi.cli import main
+from mqttasgi.command.cli import main
 sys.exit(main(sys.argv[2:], prog=sys.argv[1]))
 """
 
@@ -105,7 +109,7 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
         return 0 if _launch.check(settings, project) else 1
     if found.action == "reload":
         again = [word for word in words if word != "--reload"]
-        command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[1]), prog, *again]
+        command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[2]), prog, *again]
         if not found.application and application:
             command.append(application)
         folders = python_path(settings, str(project))

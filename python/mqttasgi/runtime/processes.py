@@ -56,8 +56,9 @@ def _fork_for_programs() -> None:
     """Lets programs start with no signal blocked, which only the child can see to."""
     import _posixsubprocess
 
-    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/shared/thread.c clears it. That
-    # would do, but takes the longer the more memory there is: 30 ms with 300 MB, and vfork() less than one.
+    # After vfork(), a child has the mask of its parent thread; after fork(), plugin/shared/thread.c clears
+    # it. That would do, but takes the longer the more memory there is: 30 ms with 300 MB, and vfork() less
+    # than one.
     if sys.version_info >= (3, 10):
         _posixsubprocess.fork_exec = _on_new_thread(_posixsubprocess.fork_exec)
     for name in ("posix_spawn", "posix_spawnp"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Optional
 
-from ._launch import LaunchError
+from .launch import LaunchError
 
 #: How long a broker may take to end before it is killed, in seconds.
 _PATIENCE = 15

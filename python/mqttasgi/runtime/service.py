@@ -16,10 +16,8 @@ import time
 from collections import deque
 from typing import Any, Optional, Union
 
-from . import _advice, _summary, _versions, children, host, logs
-from . import application as applications
-from ._bridge import Bridge, Control, Delivery, Options
-from ._events import (
+from .. import _versions
+from .._events import (
     add_identifiers,
     check_event,
     disconnect_reason,
@@ -27,10 +25,17 @@ from ._events import (
     matching_identifiers,
     subscription_options,
 )
-from ._mqtt import check_qos, check_topic, encode_payload
-from ._properties import encode_properties
-from ._types import SCOPE, Application, Event
-from .holding import ConsumerHold, GeneralHold
+from .._mqtt import check_qos, check_topic, encode_payload
+from .._properties import encode_properties
+from .._types import SCOPE, Application, Event
+from . import advice as _advice
+from . import application as applications
+from . import interpreter as host
+from . import logs
+from . import processes as children
+from . import summary as _summary
+from .bridge import Bridge, Control, Delivery, Options
+from .holds import ConsumerHold, GeneralHold
 from .lines import LOG_TOPICS, Lines, Source, of_log, source
 from .overload import Overload
 from .threads import LoopExecutor

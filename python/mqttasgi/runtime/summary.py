@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from . import _versions
+from .. import _versions
 
 #: Kinds of workers that are named.
 NAMES_MAX = 5

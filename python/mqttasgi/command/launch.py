@@ -20,10 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn, Optional
 
-from . import __version__, _versions
-from ._configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
-from ._options import Settings, UsageError
-from ._user import become, check_persistence, check_user, make_persistence
+from .. import __version__, _versions
+from .configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
+from .options import Settings, UsageError
+from .user import become, check_persistence, check_user, make_persistence
 
 _PLUGIN = "mqttasgi_plugin.so"
 
@@ -65,7 +65,7 @@ def find_plugin() -> Plugin:
         candidates = [Path(os.path.expanduser(named)).absolute()]
     else:
         # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi; in a checkout, in python/.
-        above = Path(__file__).absolute().parents[1]
+        above = Path(__file__).absolute().parents[2]
         folders = [above, above.parent, above.parent / "build", Path("/usr/lib"), Path("/usr/local/lib")]
         multiarch = sysconfig.get_config_var("MULTIARCH")
         if multiarch:

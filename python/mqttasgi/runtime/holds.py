@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ._bridge import Delivery
+from .bridge import Delivery
 
 
 class ConsumerHold:

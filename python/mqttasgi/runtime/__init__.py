@@ -1,0 +1,1 @@
+"""The consumers' life inside the broker, on the loop thread."""
