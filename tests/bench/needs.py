@@ -69,7 +69,7 @@ def _plugin(settings: Settings, path: Path, flag: str) -> Iterator[str]:
     if found is None:
         yield f"{path} is no plugin of this project: name the file mqttasgi_plugin.so with {flag}."
         return
-    if not (path.parent / "mqttasgi" / "mqttasgi" / "runtime.py").is_file():
+    if not (path.parent / "mqttasgi" / "mqttasgi" / "consumers.py").is_file():
         yield f"There is no package {path.parent}/mqttasgi beside the plugin: build all of it (cmake --build build)."
     version = first_line([settings.python, "--version"])
     if _found(settings.python) and not version.startswith(f"Python {found[1].decode()}."):
