@@ -30,6 +30,7 @@
 #include "session/session.h"
 #include "shared/clock.h"
 #include "shared/heartbeat.h"
+#include "shared/log.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/properties.h"
@@ -203,7 +204,7 @@ static bool listener_will_do(const struct settings *settings, const struct optio
 	const struct settings_listener *listener = settings_listener(settings, options);
 
 	if (listener && listener->mount_point) {
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"No session with the listener at %s%s%.0u: it has mount_point %.200s, which changes all topics. Consumers hear what "
 				"clients publish, but no retained messages, last wills, $SYS topics and shared subscriptions. Name a listener "
 				"without mount_point (plugin_opt_host, plugin_opt_port); it may be one that only the plugin uses.",
@@ -211,7 +212,7 @@ static bool listener_will_do(const struct settings *settings, const struct optio
 		return false;
 	}
 	if (options->session_id && !options->client_id_is_made && strcmp(options->session_id, options->client_id) != 0) {
-		broker_log(MOSQ_LOG_NOTICE,
+		log_line(MOSQ_LOG_NOTICE,
 				"plugin_opt_client_id %.200s does not count: the listener at %s%s%.0u has use_username_as_clientid true, and so "
 				"the session's client id is its user name, '%.200s'.",
 				options->client_id, options->host, options->port ? ":" : "", options->port, options->session_id);
@@ -238,7 +239,7 @@ static int use_settings(struct options *options, bool *ret_can_be)
 	settings_read(&place, &settings);
 	settings_judge_limits(&settings, &limits);
 	if (limits.length) {
-		broker_log(MOSQ_LOG_NOTICE, "%s", limits.data);
+		log_line(MOSQ_LOG_NOTICE, "%s", limits.data);
 	}
 	text_free(&limits);
 	rc = settings_apply(&settings, options);
@@ -254,7 +255,7 @@ static int make_session(struct plugin *plugin)
 	int rc = use_settings(plugin->options, &can_be);
 
 	if (rc != MOSQ_ERR_SUCCESS) {
-		broker_log(MOSQ_LOG_ERR, "No memory for the broker's settings.");
+		log_line(MOSQ_LOG_ERR, "No memory for the broker's settings.");
 		return rc;
 	}
 	if (!can_be) {
@@ -264,7 +265,7 @@ static int make_session(struct plugin *plugin)
 	if (rc == MOSQ_ERR_SUCCESS) {
 		plugin->may_refuse_copies = broker_is_2_1() && !has_predecessor();
 	} else {
-		broker_log(MOSQ_LOG_ERR, "No memory for the session.");
+		log_line(MOSQ_LOG_ERR, "No memory for the session.");
 	}
 	return rc;
 }
@@ -314,7 +315,7 @@ static void find_properties_reader(struct plugin *plugin)
 		broker_read_properties(plugin->broker, &reader);
 	} else {
 		lanes_ignore_properties(plugin->lanes);
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
 				"library to read them; install libmosquitto1 in the version of the broker.",
 				error ? error : "the client library libmosquitto.so.1 is of another version than the broker");
@@ -347,7 +348,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->statistics = plugin->context.statistics = statistics_new();
 	rc = make_queues(plugin);
 	if (rc != MOSQ_ERR_SUCCESS) {
-		broker_log(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
+		log_line(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
 		goto fail;
 	}
 	rc = make_session(plugin);
@@ -364,7 +365,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
 	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->broker, plugin->sys_tree) : NULL;
 	if (!plugin->reload) {
-		broker_log(MOSQ_LOG_ERR, "No memory for the plugin.");
+		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
 		rc = MOSQ_ERR_NOMEM;
 		goto fail;
 	}
@@ -385,10 +386,10 @@ static int wait_for_start(struct plugin *plugin)
 		return MOSQ_ERR_SUCCESS;
 	}
 	if (broker_has_stopped(plugin->broker)) {
-		broker_log(MOSQ_LOG_ERR, "The application %s did not start; the lines above say why.", options->application);
+		log_line(MOSQ_LOG_ERR, "The application %s did not start; the lines above say why.", options->application);
 		(void)interpreter_join(JOIN_MS);
 	} else {
-		broker_log(MOSQ_LOG_ERR,
+		log_line(MOSQ_LOG_ERR,
 				"The application %s was not ready within startup_timeout (%g s): importing it, or the master consumer's "
 				"connect(), takes longer or waits for something. Raise plugin_opt_startup_timeout or look there. The broker lets "
 				"nobody in before that, a client of the application's own included.",
@@ -401,7 +402,7 @@ static int wait_for_start(struct plugin *plugin)
  * success. */
 static int end_check(const struct plugin *plugin)
 {
-	broker_log(MOSQ_LOG_NOTICE,
+	log_line(MOSQ_LOG_NOTICE,
 			"Check passed: the options are right and the application %s can be imported. The broker ends here, before it "
 			"opens a listener.",
 			plugin->options->application);
@@ -426,7 +427,7 @@ static bool applies(const struct plugin *plugin, enum condition condition)
 /* What registering a callback changes for clients is not to come as a surprise. */
 static void warn_of_logins(void)
 {
-	broker_log(MOSQ_LOG_NOTICE,
+	log_line(MOSQ_LOG_NOTICE,
 			"connect_events: on this version of Mosquitto, a client that sends a user name is refused unless a password_file "
 			"or another plugin accepts it; allow_anonymous lets in only those that send none.");
 }
@@ -479,7 +480,7 @@ static int start_session(struct plugin *plugin)
 	int error = plugin->session ? session_start(plugin->session) : 0;
 
 	if (error) {
-		broker_log(MOSQ_LOG_ERR, "Cannot start the thread for the session: %s", strerror(error));
+		log_line(MOSQ_LOG_ERR, "Cannot start the thread for the session: %s", strerror(error));
 		return MOSQ_ERR_UNKNOWN;
 	}
 	return MOSQ_ERR_SUCCESS;
@@ -498,7 +499,7 @@ static void ask_application_to_stop(struct plugin *plugin)
 
 static void say_that_it_did_not_end(const struct plugin *plugin)
 {
-	broker_log(MOSQ_LOG_WARNING, "The application did not end within shutdown_timeout (%g s); the broker ends without it.",
+	log_line(MOSQ_LOG_WARNING, "The application did not end within shutdown_timeout (%g s); the broker ends without it.",
 			plugin->options->shutdown_timeout_ms / 1000.0);
 }
 
@@ -543,7 +544,7 @@ static void look_at_python(struct plugin *plugin)
 	uint64_t silent_ns = heartbeat_look(&plugin->heartbeat, limit_ns);
 
 	if (silent_ns) {
-		broker_log(MOSQ_LOG_ERR,
+		log_line(MOSQ_LOG_ERR,
 				"Python has not run for %.1f s: something holds its global lock, most likely a C extension that a consumer "
 				"called, or the garbage collector with very many objects. No consumer gets anything meanwhile; the broker and "
 				"its clients go on. Where it was is said here when Python runs again.",
@@ -563,7 +564,7 @@ static void announce(struct plugin *plugin)
 		session = lanes_has_session(plugin->lanes) ? "session up" : "session down";
 	}
 	plugin->has_announced = true;
-	broker_log(MOSQ_LOG_NOTICE, "%s runs in Mosquitto%s%s, %s: %s", plugin->options->application,
+	log_line(MOSQ_LOG_NOTICE, "%s runs in Mosquitto%s%s, %s: %s", plugin->options->application,
 			*plugin->version ? " " : "", plugin->version, session, summary);
 }
 
@@ -584,7 +585,7 @@ static void say_what_was_not_sent(const struct plugin *plugin)
 	uint64_t unsent = broker_unsent(plugin->broker);
 
 	if (unsent) {
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"The broker ended before the application did: %llu messages that consumers published meanwhile went to nobody. At "
 				"one SIGTERM or SIGINT it waits for them.",
 				(unsigned long long)unsent);
@@ -642,7 +643,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 
 	rc = options_load(lines, line_count, &options, &error);
 	if (rc != MOSQ_ERR_SUCCESS) {
-		broker_log(MOSQ_LOG_ERR, "%s", error ? error : "No memory for the options.");
+		log_line(MOSQ_LOG_ERR, "%s", error ? error : "No memory for the options.");
 		free(error);
 		return rc;
 	}

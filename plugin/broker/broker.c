@@ -10,7 +10,6 @@
 
 #include <dlfcn.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@
 #include "options/options.h"
 #include "shared/client.h"
 #include "shared/clock.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
 #include "shared/properties.h"
 #include "shared/queue.h"
@@ -37,8 +37,6 @@
 #define PORTION_FIRST 16U
 #define PORTION_MAX 256U
 #define ROUND_NS 100000U
-/* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
-#define LOG_LINE_MAX 960
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
 #define TOPIC "%.400s"
 #define SPIN_CREDIT_MAX 8
@@ -99,42 +97,6 @@ struct broker {
 	bool is_over;            /* see broker_end() */
 	uint64_t unsent;         /* what consumers have published since */
 };
-
-/* Writes text of any length, in lines that end between two characters. */
-static void write_log(int level, const char *text, size_t length)
-{
-	size_t piece;
-
-	do {
-		piece = length < LOG_LINE_MAX ? length : LOG_LINE_MAX;
-		while (piece < length && piece > LOG_LINE_MAX - 4 && ((unsigned char)text[piece] & 0xC0) == 0x80) {
-			piece--;
-		}
-		mosquitto_log_printf(level, "mqttasgi: %.*s", (int)piece, text);
-		text += piece;
-		length -= piece;
-	} while (length);
-}
-
-void broker_log(int level, const char *format, ...)
-{
-	char line[LOG_LINE_MAX + 1], *text = NULL;
-	va_list arguments;
-	int length;
-
-	va_start(arguments, format);
-	length = vsnprintf(line, sizeof(line), format, arguments);
-	va_end(arguments);
-	/* Memory is asked for only by what does not fit, and what remains of that without memory is its beginning: "no
-	 * memory" can always be said. */
-	if (length > LOG_LINE_MAX && (text = malloc((size_t)length + 1))) {
-		va_start(arguments, format);
-		(void)vsnprintf(text, (size_t)length + 1, format, arguments);
-		va_end(arguments);
-	}
-	write_log(level, text ? text : line, strlen(text ? text : line));
-	free(text);
-}
 
 /* At most one line a second for each cause, with how often it happened since the last. */
 static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *ret_times)
@@ -242,7 +204,7 @@ static void complain_of_overload(struct broker *broker, size_t dropped, const ch
 	uint64_t times;
 
 	if (may_complain(&broker->inbound_full, dropped, &times)) {
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was %s" TOPIC
 				"%s. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
 				(unsigned long long)times, which, topic ? "on topic '" : "about a client that came or went", topic ? topic : "",
@@ -260,7 +222,7 @@ static bool hand_over(struct broker *broker, struct message *message, const char
 	if (!message) {
 		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
 		if (may_complain(&broker->no_memory, 1, &times)) {
-			broker_log(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+			log_line(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
 		}
 		return false;
 	}
@@ -356,10 +318,10 @@ static void hint_about_slash(struct broker *broker, const char *topic)
 		topics_match(broker->topics, topic + 1, &recipients, &count);
 	}
 	if (count > 0) {
-		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one would without the slash at its beginning: "
+		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one would without the slash at its beginning: "
 				"with it, it is another topic. Publish without it, or subscribe with it.", topic);
 	} else if (*topic != '/' && *topic != '$' && topics_would_hear_with_slash(broker->topics, topic)) {
-		broker_log(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one has a filter that begins with a slash and would "
+		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" TOPIC "', but one has a filter that begins with a slash and would "
 				"hear '/" TOPIC "', which is another topic. Subscribe without the slash.", topic, topic);
 	} else {
 		return;
@@ -427,7 +389,7 @@ static void answer(struct broker *broker, const struct message *command, int cod
 	}
 	message = message_control(MESSAGE_ANSWER, 0, command->sequence, code);
 	if (!message) {
-		broker_log(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
+		log_line(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
 				command->topic);
 		return;
 	}
@@ -465,7 +427,7 @@ static void publish(struct broker *broker, const struct message *message)
 	mosquitto_free(payload);
 	mosquitto_property_free_all(&properties);
 	if (may_complain(&broker->publish_refused, 1, &times)) {
-		broker_log(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
+		log_line(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic,
 				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
 	}
@@ -541,7 +503,7 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	const char *taker = taker_connection_gone(&broker->taker, connection, lanes_has_session(broker->lanes));
 
 	if (taker) {
-		broker_log(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.",
+		log_line(MOSQ_LOG_WARNING, "Who connected with the session's client id '%.200s': %s.",
 				options_session_id(broker->options), taker);
 	}
 	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
@@ -592,7 +554,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 		lanes_fence(broker->lanes, message->sequence);
 		break;
 	case MESSAGE_LOG:
-		write_log(message->code, message->topic, message->topic_length);
+		log_text(message->code, message->topic, message->topic_length);
 		break;
 	case MESSAGE_STARTED:
 		broker->started = true;

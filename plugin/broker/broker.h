@@ -72,8 +72,4 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 /* Whether MESSAGE_STOPPED came. */
 bool broker_has_stopped(const struct broker *broker);
 
-/* Writes to the broker's log, with our name before each line; a text that is too long for one line of it takes
- * several. level is a MOSQ_LOG_*. */
-void broker_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 #endif

@@ -8,6 +8,7 @@
 #include "broker/sys_tree.h"
 #include "options/mosquitto_conf.h"
 #include "options/options.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
@@ -66,7 +67,7 @@ static struct options *read_options(const struct reload *reload)
 		error = text_take(&complaint);
 	}
 	if (rc != MOSQ_ERR_SUCCESS) {
-		broker_log(MOSQ_LOG_ERR, "The options stay as they were: %s", error ? error : "no memory");
+		log_line(MOSQ_LOG_ERR, "The options stay as they were: %s", error ? error : "no memory");
 		options = NULL;
 	}
 	text_free(&complaint);
@@ -82,21 +83,21 @@ static void change_to(struct reload *reload, struct options *options)
 	size_t rest = options_changed_for_later(reload->first, options, &later);
 
 	if (at_once.failed || later.failed || (changes && !broker_adopt(reload->broker, options))) {
-		broker_log(MOSQ_LOG_ERR, "The options stay as they were: no memory");
+		log_line(MOSQ_LOG_ERR, "The options stay as they were: no memory");
 		options_free(options);
 		goto out;
 	}
 	options_free(reload->last);
 	reload->last = options;
 	if (changes) {
-		broker_log(MOSQ_LOG_NOTICE, "Options changed: %s.", at_once.data);
+		log_line(MOSQ_LOG_NOTICE, "Options changed: %s.", at_once.data);
 	}
 	if (rest) {
-		broker_log(MOSQ_LOG_NOTICE, "Option%s %s changed; %s at the next start of the broker.", rest > 1 ? "s" : "",
+		log_line(MOSQ_LOG_NOTICE, "Option%s %s changed; %s at the next start of the broker.", rest > 1 ? "s" : "",
 				later.data, rest > 1 ? "they take effect" : "that takes effect");
 	}
 	if (!changes && !rest) {
-		broker_log(MOSQ_LOG_INFO, "No option has changed.");
+		log_line(MOSQ_LOG_INFO, "No option has changed.");
 	}
 out:
 	text_free(&at_once);

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/broker.h"
 #include "broker/versions.h"
 #include "options/mosquitto_conf.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
 
 enum setting { PER_LISTENER, RETAIN, MESSAGE_SIZE, PACKET_SIZE, UPGRADE_QOS, SETTING_COUNT };
@@ -30,7 +30,7 @@ static void say_size(const struct conf_setting *setting)
 	int size = setting->value ? atoi(setting->value) : 0;
 
 	if (size > 0) {
-		broker_log(MOSQ_LOG_NOTICE,
+		log_line(MOSQ_LOG_NOTICE,
 				"%s %d binds clients, not consumers: what they publish may be larger, and goes to everybody who has subscribed.",
 				setting->name, size);
 	}
@@ -44,7 +44,7 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 		return MOSQ_ERR_SUCCESS;
 	}
 	if (!*surroundings->version) {
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"per_listener_settings true: with a Mosquitto before 2.0.15 (`mosquitto -h` did not tell which this is) consumers' "
 				"answers would be late; there, remove that line.");
 		return MOSQ_ERR_SUCCESS;
@@ -52,7 +52,7 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 	if (!version_is_before(surroundings->version, 2, 0, 15)) {
 		return MOSQ_ERR_SUCCESS;
 	}
-	broker_log(MOSQ_LOG_ERR,
+	log_line(MOSQ_LOG_ERR,
 			"per_listener_settings true: Mosquitto %s then never calls a plugin but for a client's packet, so what consumers publish "
 			"would wait for the next one, and nobody for consumers at the end. Remove that line (allow_anonymous, password_file and "
 			"the like then count for all listeners), or take Mosquitto 2.0.15 or later.",
@@ -63,7 +63,7 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 static void look_for_others(const struct surroundings *surroundings)
 {
 	if (surroundings->connect_events && surroundings->has_predecessor && !surroundings->is_2_1) {
-		broker_log(MOSQ_LOG_WARNING,
+		log_line(MOSQ_LOG_WARNING,
 				"connect_events: another plugin is loaded before this one. Where it decides about a login by itself, as the dynamic "
 				"security plugin does, this one is not asked, and consumers that watch clients hear of none that connects. Put this "
 				"plugin's lines before the other's.");
@@ -91,13 +91,13 @@ int surroundings_look(const struct surroundings *surroundings)
 	if (rc == MOSQ_ERR_SUCCESS) {
 		look_for_others(surroundings);
 		if (is_false(&settings[RETAIN])) {
-			broker_log(MOSQ_LOG_NOTICE,
+			log_line(MOSQ_LOG_NOTICE,
 					"retain_available false: what consumers publish with retain=True goes to everybody who has subscribed, and is not kept.");
 		}
 		say_size(&settings[MESSAGE_SIZE]);
 		say_size(&settings[PACKET_SIZE]);
 		if (is_true(&settings[UPGRADE_QOS])) {
-			broker_log(MOSQ_LOG_NOTICE,
+			log_line(MOSQ_LOG_NOTICE,
 					"upgrade_outgoing_qos is for clients: a consumer's message has the lower of the QoS it was published with and that of "
 					"the subscription.");
 		}

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/broker.h"
 #include "options/options.h"
+#include "shared/log.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
@@ -201,12 +201,12 @@ int interpreter_start(const struct pymodule_context *context)
 	int rc;
 
 	if (Py_IsInitialized()) {
-		broker_log(MOSQ_LOG_ERR, "Python already runs in this broker, started by another plugin or another `plugin` "
+		log_line(MOSQ_LOG_ERR, "Python already runs in this broker, started by another plugin or another `plugin` "
 				"line; only one can have it.");
 		return MOSQ_ERR_NOT_SUPPORTED;
 	}
 	if (pymodule_register(context)) {
-		broker_log(MOSQ_LOG_ERR, "No memory for the Python module _mqttasgi.");
+		log_line(MOSQ_LOG_ERR, "No memory for the Python module _mqttasgi.");
 		return MOSQ_ERR_NOMEM;
 	}
 	keep_locale();
@@ -214,7 +214,7 @@ int interpreter_start(const struct pymodule_context *context)
 	take_child_signals(SIG_BLOCK);
 	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {
-		broker_log(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));
+		log_line(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));
 		return MOSQ_ERR_UNKNOWN;
 	}
 	thread_runs = true;

@@ -20,6 +20,7 @@
 #include "scarce_memory.h"
 #include "shared/client.h"
 #include "shared/fingerprint.h"
+#include "shared/log.h"
 #include "shared/marks.h"
 #include "shared/properties.h"
 #include "shared/queue.h"
@@ -892,8 +893,8 @@ static void test_own_log_lines(void **state)
 	(void)state;
 	memset(text, 'z', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	broker_log(MOSQ_LOG_NOTICE, "%d of %s", 7, "nine");
-	broker_log(MOSQ_LOG_NOTICE, "%s", text);
+	log_line(MOSQ_LOG_NOTICE, "%d of %s", 7, "nine");
+	log_line(MOSQ_LOG_NOTICE, "%s", text);
 	assert_string_equal(stub.logs[0].line, PREFIX "7 of nine");
 	assert_int_equal(stub.logs[0].level, MOSQ_LOG_NOTICE);
 	/* The rest is in further lines. */
@@ -905,7 +906,7 @@ static void test_own_log_lines(void **state)
 
 	/* Without memory for the whole, its beginning. */
 	scarce_memory(1, true);
-	broker_log(MOSQ_LOG_NOTICE, "%s", text);
+	log_line(MOSQ_LOG_NOTICE, "%s", text);
 	assert_true(scarce_memory_end());
 	assert_int_equal(stub.log_count, i + 1);
 }

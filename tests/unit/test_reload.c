@@ -13,6 +13,7 @@
 #include "broker/sys_tree.h"
 #include "options/options.h"
 #include "scarce_memory.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
 
 static struct {
@@ -35,7 +36,7 @@ bool broker_is_2_1(void)
 	return broker.is_2_1;
 }
 
-void broker_log(int level, const char *format, ...)
+void log_line(int level, const char *format, ...)
 {
 	size_t length = strlen(broker.log);
 	va_list arguments;

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/broker.h"
 #include "broker/surroundings.h"
 #include "options/mosquitto_conf.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
 
 /* Name and value of each setting that the file has. */
@@ -47,7 +47,7 @@ bool conf_settings(const struct conf_place *place, struct conf_setting *settings
 	return true;
 }
 
-void broker_log(int level, const char *format, ...)
+void log_line(int level, const char *format, ...)
 {
 	va_list arguments;
 
