@@ -223,7 +223,7 @@ static bool listener_will_do(const struct settings *settings, const struct optio
 /* Reads what the broker's file says that concerns the session. Returns MOSQ_ERR_NOMEM, or sets whether there can be one. */
 static int use_settings(struct options *options, bool *ret_can_be)
 {
-	struct conf_place place;
+	struct mosquitto_conf_place place;
 	struct settings settings;
 	struct text limits = {0};
 	int rc;
@@ -232,7 +232,7 @@ static int use_settings(struct options *options, bool *ret_can_be)
 	if (!*ret_can_be) {
 		return MOSQ_ERR_SUCCESS;
 	}
-	rc = conf_find(&place);
+	rc = mosquitto_conf_find(&place);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
@@ -245,7 +245,7 @@ static int use_settings(struct options *options, bool *ret_can_be)
 	rc = settings_apply(&settings, options);
 	*ret_can_be = rc == MOSQ_ERR_SUCCESS && listener_will_do(&settings, options);
 	settings_free(&settings);
-	conf_forget(&place);
+	mosquitto_conf_forget(&place);
 	return rc;
 }
 

@@ -17,15 +17,15 @@ struct reload {
 	struct options *last;        /* of the last reload, whose values are in force now; NULL: there was none */
 	struct broker *broker;
 	struct sys_tree *sys_tree;
-	struct conf_place place;
+	struct mosquitto_conf_place place;
 };
 
 struct reload *reload_new(const struct options *options, struct broker *broker, struct sys_tree *sys_tree)
 {
-	unsigned int sys_interval = CONF_SYS_INTERVAL;
+	unsigned int sys_interval = MOSQUITTO_CONF_SYS_INTERVAL;
 	struct reload *reload = calloc(1, sizeof(*reload));
 
-	if (reload && conf_find(&reload->place) != MOSQ_ERR_SUCCESS) {
+	if (reload && mosquitto_conf_find(&reload->place) != MOSQ_ERR_SUCCESS) {
 		free(reload);
 		return NULL;
 	}
@@ -33,7 +33,7 @@ struct reload *reload_new(const struct options *options, struct broker *broker, 
 		reload->first = options;
 		reload->broker = broker;
 		reload->sys_tree = sys_tree;
-		(void)conf_sys_interval(&reload->place, &sys_interval);
+		(void)mosquitto_conf_sys_interval(&reload->place, &sys_interval);
 		sys_tree_set_interval(sys_tree, sys_interval);
 	}
 	return reload;
@@ -45,7 +45,7 @@ void reload_free(struct reload *reload)
 		return;
 	}
 	options_free(reload->last);
-	conf_forget(&reload->place);
+	mosquitto_conf_forget(&reload->place);
 	free(reload);
 }
 
@@ -53,16 +53,16 @@ void reload_free(struct reload *reload)
 static struct options *read_options(const struct reload *reload)
 {
 	struct options *options = NULL;
-	struct conf_lines lines;
+	struct mosquitto_conf_lines lines;
 	struct text complaint = {0};
 	char *error = NULL;
-	int rc = conf_read(&reload->place, &lines, &complaint);
+	int rc = mosquitto_conf_read(&reload->place, &lines, &complaint);
 
 	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = lines.count > INT_MAX
 				? MOSQ_ERR_NOMEM
 				: options_load_again(lines.lines, (int)lines.count, reload->first, &options, &error);
-		conf_free(&lines);
+		mosquitto_conf_free(&lines);
 	} else if (rc == MOSQ_ERR_INVAL) {
 		error = text_take(&complaint);
 	}
@@ -115,7 +115,7 @@ int reload_on_event(int event, void *event_data, void *userdata)
 	if (options) {
 		change_to(reload, options);
 	}
-	if (conf_sys_interval(&reload->place, &sys_interval)) {
+	if (mosquitto_conf_sys_interval(&reload->place, &sys_interval)) {
 		sys_tree_set_interval(reload->sys_tree, sys_interval);
 	}
 	return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;

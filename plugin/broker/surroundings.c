@@ -11,21 +11,21 @@
 enum setting { PER_LISTENER, RETAIN, MESSAGE_SIZE, PACKET_SIZE, UPGRADE_QOS, SETTING_COUNT };
 
 /* As conf.c of Mosquitto reads them: the first word counts. */
-static bool is_true(const struct conf_setting *setting)
+static bool is_true(const struct mosquitto_conf_setting *setting)
 {
 	size_t length = setting->value ? strcspn(setting->value, " ") : 0;
 
 	return (length == 4 && memcmp(setting->value, "true", 4) == 0) || (length == 1 && *setting->value == '1');
 }
 
-static bool is_false(const struct conf_setting *setting)
+static bool is_false(const struct mosquitto_conf_setting *setting)
 {
 	size_t length = setting->value ? strcspn(setting->value, " ") : 0;
 
 	return (length == 5 && memcmp(setting->value, "false", 5) == 0) || (length == 1 && *setting->value == '0');
 }
 
-static void say_size(const struct conf_setting *setting)
+static void say_size(const struct mosquitto_conf_setting *setting)
 {
 	int size = setting->value ? atoi(setting->value) : 0;
 
@@ -38,7 +38,7 @@ static void say_size(const struct conf_setting *setting)
 
 /* Mosquitto's plugin__handle_tick() has no line for this setting before 2.0.15, so nothing brings what consumers publish out
  * of their queue but the next packet of a client, and nothing waits for them at the end. */
-static int look_for_ticks(const struct surroundings *surroundings, const struct conf_setting *setting)
+static int look_for_ticks(const struct surroundings *surroundings, const struct mosquitto_conf_setting *setting)
 {
 	if (!is_true(setting) || surroundings->is_2_1) {
 		return MOSQ_ERR_SUCCESS;
@@ -72,21 +72,21 @@ static void look_for_others(const struct surroundings *surroundings)
 
 int surroundings_look(const struct surroundings *surroundings)
 {
-	struct conf_setting settings[SETTING_COUNT] = {
+	struct mosquitto_conf_setting settings[SETTING_COUNT] = {
 		[PER_LISTENER] = {.name = "per_listener_settings"},
 		[RETAIN] = {.name = "retain_available"},
 		[MESSAGE_SIZE] = {.name = "message_size_limit"},
 		[PACKET_SIZE] = {.name = "max_packet_size"},
 		[UPGRADE_QOS] = {.name = "upgrade_outgoing_qos"},
 	};
-	struct conf_place place;
-	int i, rc = conf_find(&place);
+	struct mosquitto_conf_place place;
+	int i, rc = mosquitto_conf_find(&place);
 
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
 	/* A file that this user cannot read says nothing; the broker has read it as another. */
-	(void)conf_settings(&place, settings, SETTING_COUNT);
+	(void)mosquitto_conf_settings(&place, settings, SETTING_COUNT);
 	rc = look_for_ticks(surroundings, &settings[PER_LISTENER]);
 	if (rc == MOSQ_ERR_SUCCESS) {
 		look_for_others(surroundings);
@@ -105,6 +105,6 @@ int surroundings_look(const struct surroundings *surroundings)
 	for (i = 0; i < SETTING_COUNT; i++) {
 		free(settings[i].value);
 	}
-	conf_forget(&place);
+	mosquitto_conf_forget(&place);
 	return rc;
 }

@@ -19,14 +19,14 @@
 #include "shared/mosquitto_api.h"
 
 struct reader {
-	const struct conf_place *place;
-	struct conf_lines *lines;
+	const struct mosquitto_conf_place *place;
+	struct mosquitto_conf_lines *lines;
 	struct text *error;
 	struct text name; /* that a `plugin_load` line gave to this plugin (2.1); empty: none */
 	size_t sections;  /* lines that load this plugin */
 	long sys_interval; /* the last one's value; -1: one of them is none */
 	bool no_memory;
-	conf_visit *visit; /* NULL: nobody else looks */
+	mosquitto_conf_visit *visit; /* NULL: nobody else looks */
 	void *userdata;
 	unsigned int files; /* begun so far */
 };
@@ -40,7 +40,7 @@ struct file {
 
 /* ---- the place ---- */
 
-const char *conf_file_of(const char *arguments, size_t length)
+const char *mosquitto_conf_file_of(const char *arguments, size_t length)
 {
 	const char *end = arguments + length, *at = arguments, *file = NULL;
 	bool is_next = false;
@@ -100,7 +100,7 @@ static char *copy(const char *string)
 	return string ? text_copy(string, strlen(string)) : NULL;
 }
 
-int conf_find(struct conf_place *ret_place)
+int mosquitto_conf_find(struct mosquitto_conf_place *ret_place)
 {
 	struct text arguments = {0};
 	char working[PATH_MAX];
@@ -109,26 +109,26 @@ int conf_find(struct conf_place *ret_place)
 	int rc = read_file("/proc/self/cmdline", &arguments);
 
 	if (rc == MOSQ_ERR_SUCCESS) {
-		file = conf_file_of(arguments.data, arguments.length);
+		file = mosquitto_conf_file_of(arguments.data, arguments.length);
 	}
-	(void)dladdr((void *)(uintptr_t)conf_find, &info);
+	(void)dladdr((void *)(uintptr_t)mosquitto_conf_find, &info);
 	ret_place->file = copy(file);
 	ret_place->folder = copy(folder);
 	ret_place->plugin = copy(info.dli_fname ? info.dli_fname : "");
 	text_free(&arguments);
 	if (rc == MOSQ_ERR_NOMEM || (file && !ret_place->file) || (folder && !ret_place->folder) || !ret_place->plugin) {
-		conf_forget(ret_place);
+		mosquitto_conf_forget(ret_place);
 		return MOSQ_ERR_NOMEM;
 	}
 	return MOSQ_ERR_SUCCESS;
 }
 
-void conf_forget(struct conf_place *place)
+void mosquitto_conf_forget(struct mosquitto_conf_place *place)
 {
 	free(place->file);
 	free(place->folder);
 	free(place->plugin);
-	*place = (struct conf_place){0};
+	*place = (struct mosquitto_conf_place){0};
 }
 
 /* path as it was meant where the broker was started; NULL when memory ran out. */
@@ -179,7 +179,7 @@ static bool is_this_plugin(struct reader *reader, const char *path)
 	return same;
 }
 
-static int add_line(struct conf_lines *lines, const char *key, const char *value)
+static int add_line(struct mosquitto_conf_lines *lines, const char *key, const char *value)
 {
 	size_t capacity = lines->capacity ? 2 * lines->capacity : 16;
 	struct mosquitto_opt *more;
@@ -433,27 +433,27 @@ static int read_main(struct reader *reader)
 	return rc;
 }
 
-int conf_read(const struct conf_place *place, struct conf_lines *ret_lines, struct text *error)
+int mosquitto_conf_read(const struct mosquitto_conf_place *place, struct mosquitto_conf_lines *ret_lines, struct text *error)
 {
 	struct reader reader = {.place = place, .lines = ret_lines, .error = error};
 	int rc;
 
-	*ret_lines = (struct conf_lines){0};
+	*ret_lines = (struct mosquitto_conf_lines){0};
 	rc = read_main(&reader);
 	text_free(&reader.name);
 	if (error->failed) {
 		rc = MOSQ_ERR_NOMEM;
 	}
 	if (rc != MOSQ_ERR_SUCCESS) {
-		conf_free(ret_lines);
+		mosquitto_conf_free(ret_lines);
 	}
 	return rc;
 }
 
 /* Reads all files for what is not the plugin's. */
-static bool read_others(const struct conf_place *place, struct reader *reader)
+static bool read_others(const struct mosquitto_conf_place *place, struct reader *reader)
 {
-	struct conf_lines lines = {0};
+	struct mosquitto_conf_lines lines = {0};
 	struct text error = {0};
 	char *path;
 	bool done;
@@ -466,13 +466,13 @@ static bool read_others(const struct conf_place *place, struct reader *reader)
 	free(path);
 	text_free(&reader->name);
 	text_free(&error);
-	conf_free(&lines);
+	mosquitto_conf_free(&lines);
 	return done;
 }
 
-bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds)
+bool mosquitto_conf_sys_interval(const struct mosquitto_conf_place *place, unsigned int *ret_seconds)
 {
-	struct reader reader = {.sys_interval = CONF_SYS_INTERVAL};
+	struct reader reader = {.sys_interval = MOSQUITTO_CONF_SYS_INTERVAL};
 
 	if (!read_others(place, &reader) || reader.sys_interval < 0) {
 		return false;
@@ -481,14 +481,14 @@ bool conf_sys_interval(const struct conf_place *place, unsigned int *ret_seconds
 	return true;
 }
 
-bool conf_each_line(const struct conf_place *place, conf_visit *visit, void *userdata)
+bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit, void *userdata)
 {
 	struct reader reader = {.visit = visit, .userdata = userdata};
 
 	return read_others(place, &reader) && !reader.no_memory;
 }
 
-void conf_free(struct conf_lines *lines)
+void mosquitto_conf_free(struct mosquitto_conf_lines *lines)
 {
 	size_t i;
 
@@ -497,11 +497,11 @@ void conf_free(struct conf_lines *lines)
 		free(lines->lines[i].value);
 	}
 	free(lines->lines);
-	*lines = (struct conf_lines){0};
+	*lines = (struct mosquitto_conf_lines){0};
 }
 
 struct search {
-	struct conf_setting *settings;
+	struct mosquitto_conf_setting *settings;
 	size_t count;
 	bool no_memory;
 };
@@ -521,9 +521,9 @@ static void note_setting(void *userdata, unsigned int file, const char *word, co
 	}
 }
 
-bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
+bool mosquitto_conf_settings(const struct mosquitto_conf_place *place, struct mosquitto_conf_setting *settings, size_t count)
 {
 	struct search search = {.settings = settings, .count = count};
 
-	return conf_each_line(place, note_setting, &search) && !search.no_memory;
+	return mosquitto_conf_each_line(place, note_setting, &search) && !search.no_memory;
 }

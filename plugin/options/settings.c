@@ -136,14 +136,14 @@ static void take_line(void *userdata, unsigned int file, const char *word, const
 	}
 }
 
-void settings_read(const struct conf_place *place, struct settings *ret_settings)
+void settings_read(const struct mosquitto_conf_place *place, struct settings *ret_settings)
 {
 	struct reading reading = {.settings = ret_settings};
 
 	*ret_settings = (struct settings){.max_queued_messages = QUEUED_MESSAGES, .max_inflight_messages = INFLIGHT_MESSAGES};
 	(void)add_listener(ret_settings, DEFAULT_PORT, NULL);
 	ret_settings->is_known =
-			!ret_settings->no_memory && conf_each_line(place, take_line, &reading) && !ret_settings->no_memory;
+			!ret_settings->no_memory && mosquitto_conf_each_line(place, take_line, &reading) && !ret_settings->no_memory;
 }
 
 void settings_free(struct settings *settings)

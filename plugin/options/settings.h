@@ -1,15 +1,15 @@
 /* What the broker's own settings mean for the session: which client id it gets at its listener, what stands in the way
  * there, and how much the broker holds ready for it.
  *
- * Mosquitto tells plugins nothing of this, so it is read from its configuration file (conf.h), once at the start. Broker
- * thread. */
+ * Mosquitto tells plugins nothing of this, so it is read from its configuration file (mosquitto_conf.h), once at the start.
+ * Broker thread. */
 #ifndef MQTTASGI_SETTINGS_H
 #define MQTTASGI_SETTINGS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-struct conf_place;
+struct mosquitto_conf_place;
 struct options;
 struct text;
 
@@ -32,7 +32,7 @@ struct settings {
 };
 
 /* Never fails: what cannot be read is not known. The caller gives *ret_settings to settings_free(). */
-void settings_read(const struct conf_place *place, struct settings *ret_settings);
+void settings_read(const struct mosquitto_conf_place *place, struct settings *ret_settings);
 void settings_free(struct settings *settings);
 
 /* The listener that options name; NULL: not known, or not which of several. */

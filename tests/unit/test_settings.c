@@ -13,7 +13,7 @@
 #include "shared/text.h"
 
 static char folder[64];
-static struct conf_place place;
+static struct mosquitto_conf_place place;
 static struct settings settings;
 static struct options *options;
 
@@ -36,7 +36,7 @@ static int set_up(void **state)
 	if (!mkdtemp(folder)) {
 		return -1;
 	}
-	place = (struct conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	place = (struct mosquitto_conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
 	return 0;
 }
 
@@ -106,7 +106,7 @@ static void test_without_a_file_nothing_is_known(void **state)
 	assert_null(settings_listener(&settings, options));
 	assert_int_equal(settings_apply(&settings, options), MOSQ_ERR_SUCCESS);
 	settings_free(&settings);
-	settings_read(&(struct conf_place){0}, &settings);
+	settings_read(&(struct mosquitto_conf_place){0}, &settings);
 	assert_false(settings.is_known);
 }
 
@@ -147,7 +147,7 @@ static void test_limits_that_are_too_low_are_named(void **state)
 	assert_non_null(strstr(judged("max_queued_messages 0\nmax_inflight_bytes 100000000\n"), "max_inflight_bytes is 100000000: "));
 	assert_string_equal(judged("max_queued_messages 100000\nmax_inflight_bytes 1000\n"), "");
 	settings_free(&settings);
-	settings_read(&(struct conf_place){0}, &settings);
+	settings_read(&(struct mosquitto_conf_place){0}, &settings);
 	{
 		struct text text = {0};
 

@@ -20,18 +20,18 @@ static struct {
 	int lines;
 } written;
 
-int conf_find(struct conf_place *ret_place)
+int mosquitto_conf_find(struct mosquitto_conf_place *ret_place)
 {
-	*ret_place = (struct conf_place){0};
+	*ret_place = (struct mosquitto_conf_place){0};
 	return MOSQ_ERR_SUCCESS;
 }
 
-void conf_forget(struct conf_place *place)
+void mosquitto_conf_forget(struct mosquitto_conf_place *place)
 {
 	(void)place;
 }
 
-bool conf_settings(const struct conf_place *place, struct conf_setting *settings, size_t count)
+bool mosquitto_conf_settings(const struct mosquitto_conf_place *place, struct mosquitto_conf_setting *settings, size_t count)
 {
 	size_t i, j;
 

@@ -22,8 +22,8 @@ static void require(int condition, const char *what)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char path[64];
-	struct conf_place place = {path, (char *)(uintptr_t) "/nowhere", (char *)(uintptr_t) "/p.so"};
-	struct conf_lines lines;
+	struct mosquitto_conf_place place = {path, (char *)(uintptr_t) "/nowhere", (char *)(uintptr_t) "/p.so"};
+	struct mosquitto_conf_lines lines;
 	struct text error = {0};
 	const char *key, *value;
 	size_t i;
@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no place for the file");
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	rc = conf_read(&place, &lines, &error);
+	rc = mosquitto_conf_read(&place, &lines, &error);
 	if (rc == MOSQ_ERR_SUCCESS) {
 		require(error.length == 0, "success with a sentence");
 		for (i = 0; i < lines.count; i++) {
@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		require(rc == MOSQ_ERR_INVAL && error.length > 0 && lines.count == 0, "failure without a sentence");
 	}
-	conf_free(&lines);
+	mosquitto_conf_free(&lines);
 	text_free(&error);
 	(void)close(fd);
 	return 0;

@@ -13,8 +13,8 @@
 /* Every test has an empty folder of its own, where the broker was started with -c main.conf. The program runs elsewhere. */
 
 static char folder[64];
-static struct conf_place place;
-static struct conf_lines lines;
+static struct mosquitto_conf_place place;
+static struct mosquitto_conf_lines lines;
 static struct text error;
 
 static char *path_of(const char *name)
@@ -41,13 +41,13 @@ static int setup(void **state)
 	if (!mkdtemp(folder)) {
 		return -1;
 	}
-	place = (struct conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	place = (struct mosquitto_conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
 	return 0;
 }
 
 static void forget(void)
 {
-	conf_free(&lines);
+	mosquitto_conf_free(&lines);
 	text_free(&error);
 }
 
@@ -70,7 +70,7 @@ static const char *read_conf(const char *content)
 
 	write_file("main.conf", content);
 	forget();
-	rc = conf_read(&place, &lines, &error);
+	rc = mosquitto_conf_read(&place, &lines, &error);
 	found[0] = '\0';
 	if (rc != MOSQ_ERR_SUCCESS) {
 		assert_int_equal(rc, MOSQ_ERR_INVAL);
@@ -97,26 +97,26 @@ static void test_the_command_line(void **state)
 					  none[] = "m\0-p\0" "1883", half[] = "m\0-c", named[] = "m\0-c\0-c";
 
 	(void)state;
-	assert_string_equal(conf_file_of(plain, sizeof plain), "/etc/m.conf");
-	assert_string_equal(conf_file_of(both, sizeof both), "b");
-	assert_null(conf_file_of(none, sizeof none));
-	assert_null(conf_file_of(half, sizeof half));
-	assert_string_equal(conf_file_of(named, sizeof named), "-c");
-	assert_null(conf_file_of("", 0));
+	assert_string_equal(mosquitto_conf_file_of(plain, sizeof plain), "/etc/m.conf");
+	assert_string_equal(mosquitto_conf_file_of(both, sizeof both), "b");
+	assert_null(mosquitto_conf_file_of(none, sizeof none));
+	assert_null(mosquitto_conf_file_of(half, sizeof half));
+	assert_string_equal(mosquitto_conf_file_of(named, sizeof named), "-c");
+	assert_null(mosquitto_conf_file_of("", 0));
 }
 
 static void test_the_place(void **state)
 {
 	char working[256];
-	struct conf_place found;
+	struct mosquitto_conf_place found;
 	struct stat status;
 
 	(void)state;
-	assert_int_equal(conf_find(&found), MOSQ_ERR_SUCCESS);
+	assert_int_equal(mosquitto_conf_find(&found), MOSQ_ERR_SUCCESS);
 	assert_null(found.file);
 	assert_string_equal(found.folder, getcwd(working, sizeof working));
 	assert_int_equal(stat(found.plugin, &status), 0);
-	conf_forget(&found);
+	mosquitto_conf_forget(&found);
 }
 
 static void test_values(void **state)
@@ -143,7 +143,7 @@ static void test_sections(void **state)
 
 static void test_settings(void **state)
 {
-	struct conf_setting found[] = {{"retain_available", NULL}, {"max_packet_size", NULL}, {"never_set", NULL}};
+	struct mosquitto_conf_setting found[] = {{"retain_available", NULL}, {"max_packet_size", NULL}, {"never_set", NULL}};
 	size_t i;
 
 	(void)state;
@@ -151,12 +151,12 @@ static void test_settings(void **state)
 	write_file("more/1.conf", "max_packet_size 3000 \r\n");
 	write_file("main.conf", "retain_available true\n#never_set 1\nnever_set_too 1\ninclude_dir more\n" OURS
 							"plugin_opt_max_packet_size 5\n  retain_available   false # yes\n");
-	assert_true(conf_settings(&place, found, 3));
+	assert_true(mosquitto_conf_settings(&place, found, 3));
 	assert_string_equal(found[0].value, "false # yes");
 	assert_string_equal(found[1].value, "3000");
 	assert_null(found[2].value);
 	assert_int_equal(unlink(path_of("main.conf")), 0);
-	assert_false(conf_settings(&place, found, 3));
+	assert_false(mosquitto_conf_settings(&place, found, 3));
 	for (i = 0; i < 3; i++) {
 		free(found[i].value);
 	}
@@ -168,13 +168,13 @@ static int sys_interval_of(const char *content)
 	unsigned int seconds = 12345;
 
 	write_file("main.conf", content);
-	return conf_sys_interval(&place, &seconds) ? (int)seconds : (assert_int_equal(seconds, 12345), -1);
+	return mosquitto_conf_sys_interval(&place, &seconds) ? (int)seconds : (assert_int_equal(seconds, 12345), -1);
 }
 
 static void test_sys_interval(void **state)
 {
 	unsigned int seconds = 7;
-	struct conf_place nowhere = {NULL, folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	struct mosquitto_conf_place nowhere = {NULL, folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
 
 	(void)state;
 	assert_int_equal(sys_interval_of(""), 10);
@@ -196,8 +196,8 @@ static void test_sys_interval(void **state)
 	assert_int_equal(sys_interval_of("sys_interval 3\ninclude_dir none\n"), -1);
 
 	assert_int_equal(unlink(path_of("main.conf")), 0);
-	assert_false(conf_sys_interval(&place, &seconds));
-	assert_false(conf_sys_interval(&nowhere, &seconds));
+	assert_false(mosquitto_conf_sys_interval(&place, &seconds));
+	assert_false(mosquitto_conf_sys_interval(&nowhere, &seconds));
 	assert_int_equal(seconds, 7);
 }
 
@@ -283,7 +283,7 @@ static void test_many_lines(void **state)
 		strcat(content, line);
 	}
 	write_file("main.conf", content);
-	assert_int_equal(conf_read(&place, &lines, &error), MOSQ_ERR_SUCCESS);
+	assert_int_equal(mosquitto_conf_read(&place, &lines, &error), MOSQ_ERR_SUCCESS);
 	assert_int_equal(lines.count, 500);
 	assert_string_equal(lines.lines[499].key, "key499");
 	assert_string_equal(lines.lines[499].value, "499");
@@ -300,7 +300,7 @@ static void read_while_scarce(bool again, int otherwise)
 		forget();
 		blocks = scarce_memory_blocks();
 		scarce_memory(n, again);
-		rc = conf_read(&place, &lines, &error);
+		rc = mosquitto_conf_read(&place, &lines, &error);
 		if (!scarce_memory_end()) {
 			break;
 		}
@@ -315,7 +315,7 @@ static void read_while_scarce(bool again, int otherwise)
 
 static void test_scarce_memory(void **state)
 {
-	struct conf_place found;
+	struct mosquitto_conf_place found;
 	unsigned long n;
 
 	(void)state;
@@ -329,14 +329,14 @@ static void test_scarce_memory(void **state)
 
 	for (n = 1;; n++) {
 		scarce_memory(n, false);
-		if (conf_find(&found) == MOSQ_ERR_SUCCESS) {
+		if (mosquitto_conf_find(&found) == MOSQ_ERR_SUCCESS) {
 			assert_false(scarce_memory_end());
 			break;
 		}
 		assert_true(scarce_memory_end());
 		assert_null(found.plugin);
 	}
-	conf_forget(&found);
+	mosquitto_conf_forget(&found);
 	assert_true(n > 2);
 }
 
