@@ -24,7 +24,6 @@ struct reader {
 	struct text *error;
 	struct text name; /* that a `plugin_load` line gave to this plugin (2.1); empty: none */
 	size_t sections;  /* lines that load this plugin */
-	long sys_interval; /* the last one's value; -1: one of them is none */
 	bool no_memory;
 	mosquitto_conf_visit *visit; /* NULL: nobody else looks */
 	void *userdata;
@@ -212,16 +211,6 @@ static bool is_one_of(const char *word, const char *const *names)
 	return *names != NULL;
 }
 
-/* A sys_interval as Mosquitto 2.0 reads it, where what is no number is 0; 2.1 refuses that. -1: no version takes it. */
-static long read_sys_interval(const char *value)
-{
-	long seconds;
-
-	value += strspn(value, " ");
-	seconds = *value ? strtol(value, NULL, 10) : -1;
-	return seconds >= 0 && seconds <= 65535 ? seconds : -1;
-}
-
 static int read_folder(struct reader *reader, const char *name);
 
 static int read_line(struct reader *reader, struct file *file, char *line)
@@ -262,8 +251,6 @@ static int read_line(struct reader *reader, struct file *file, char *line)
 		}
 	} else if (strcmp(word, "plugin_use") == 0) {
 		file->is_ours = reader->name.data && strcmp(trim(rest), reader->name.data) == 0;
-	} else if (strcmp(word, "sys_interval") == 0) {
-		reader->sys_interval = reader->sys_interval < 0 ? -1 : read_sys_interval(rest);
 	} else if (strcmp(word, "include_dir") == 0 && *rest && file->is_main) {
 		return read_folder(reader, rest);
 	}
@@ -450,44 +437,6 @@ int mosquitto_conf_read(const struct mosquitto_conf_place *place, struct mosquit
 	return rc;
 }
 
-/* Reads all files for what is not the plugin's. */
-static bool read_others(const struct mosquitto_conf_place *place, struct reader *reader)
-{
-	struct mosquitto_conf_lines lines = {0};
-	struct text error = {0};
-	char *path;
-	bool done;
-
-	reader->place = place;
-	reader->lines = &lines;
-	reader->error = &error;
-	path = place->file ? whole_path(reader, place->file) : NULL;
-	done = path && read_path(reader, true, path) == MOSQ_ERR_SUCCESS;
-	free(path);
-	text_free(&reader->name);
-	text_free(&error);
-	mosquitto_conf_free(&lines);
-	return done;
-}
-
-bool mosquitto_conf_sys_interval(const struct mosquitto_conf_place *place, unsigned int *ret_seconds)
-{
-	struct reader reader = {.sys_interval = MOSQUITTO_CONF_SYS_INTERVAL};
-
-	if (!read_others(place, &reader) || reader.sys_interval < 0) {
-		return false;
-	}
-	*ret_seconds = (unsigned int)reader.sys_interval;
-	return true;
-}
-
-bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit, void *userdata)
-{
-	struct reader reader = {.visit = visit, .userdata = userdata};
-
-	return read_others(place, &reader) && !reader.no_memory;
-}
-
 void mosquitto_conf_free(struct mosquitto_conf_lines *lines)
 {
 	size_t i;
@@ -498,6 +447,46 @@ void mosquitto_conf_free(struct mosquitto_conf_lines *lines)
 	}
 	free(lines->lines);
 	*lines = (struct mosquitto_conf_lines){0};
+}
+
+/* ---- what is not the plugin's ---- */
+
+bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit, void *userdata)
+{
+	struct mosquitto_conf_lines lines = {0};
+	struct text error = {0};
+	struct reader reader = {.place = place, .lines = &lines, .error = &error, .visit = visit, .userdata = userdata};
+	char *path = place->file ? whole_path(&reader, place->file) : NULL;
+	bool done = path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS && !reader.no_memory;
+
+	free(path);
+	text_free(&reader.name);
+	text_free(&error);
+	mosquitto_conf_free(&lines);
+	return done;
+}
+
+/* userdata: the seconds; -1: a line has no number that Mosquitto takes. Mosquitto 2.0 takes a word for 0, which 2.1 refuses. */
+static void note_sys_interval(void *userdata, unsigned int file, const char *word, const char *value)
+{
+	long *seconds = userdata;
+
+	(void)file;
+	if (strcmp(word, "sys_interval") == 0 && *seconds >= 0) {
+		*seconds = *value ? strtol(value, NULL, 10) : -1;
+		*seconds = *seconds <= 65535 ? *seconds : -1;
+	}
+}
+
+bool mosquitto_conf_sys_interval(const struct mosquitto_conf_place *place, unsigned int *ret_seconds)
+{
+	long seconds = MOSQUITTO_CONF_SYS_INTERVAL;
+
+	if (!mosquitto_conf_each_line(place, note_sys_interval, &seconds) || seconds < 0) {
+		return false;
+	}
+	*ret_seconds = (unsigned int)seconds;
+	return true;
 }
 
 struct search {
