@@ -17,11 +17,11 @@
 #define STEP 8U
 
 struct place {
-	struct author *older, *newer;
+	struct publisher *older, *newer;
 };
 
 struct list {
-	struct author *oldest, *newest;
+	struct publisher *oldest, *newest;
 };
 
 enum which { OF_ALL, OF_OWNER };
@@ -35,7 +35,7 @@ struct owner {
 	size_t client_size;
 };
 
-struct author {
+struct publisher {
 	struct table_entry entry; /* its hash is the fingerprint */
 	struct place places[2];   /* enum which */
 	struct owner *owner;      /* the connection of the last */
@@ -45,7 +45,7 @@ struct author {
 	uint64_t doubt_ends_at;   /* until then one of another client may wait, too */
 };
 
-struct authors {
+struct publishers {
 	struct table table, owners;
 	struct list list;
 	size_t client_bytes;      /* of all owners */
@@ -53,38 +53,38 @@ struct authors {
 	_Atomic uint64_t forgotten;
 };
 
-struct authors *authors_new(uint64_t lifetime)
+struct publishers *publishers_new(uint64_t lifetime)
 {
-	struct authors *authors = calloc(1, sizeof(*authors));
+	struct publishers *publishers = calloc(1, sizeof(*publishers));
 
-	if (authors) {
-		authors->lifetime = lifetime;
-		atomic_init(&authors->forgotten, 0);
+	if (publishers) {
+		publishers->lifetime = lifetime;
+		atomic_init(&publishers->forgotten, 0);
 	}
-	return authors;
+	return publishers;
 }
 
-uint64_t authors_forgotten(const struct authors *authors)
+uint64_t publishers_forgotten(const struct publishers *publishers)
 {
-	return atomic_load_explicit(&authors->forgotten, memory_order_relaxed);
+	return atomic_load_explicit(&publishers->forgotten, memory_order_relaxed);
 }
 
 /* ---- lists ---- */
 
-static void append(struct list *list, struct author *author, enum which which)
+static void append(struct list *list, struct publisher *publisher, enum which which)
 {
-	author->places[which] = (struct place){.older = list->newest};
+	publisher->places[which] = (struct place){.older = list->newest};
 	if (list->newest) {
-		list->newest->places[which].newer = author;
+		list->newest->places[which].newer = publisher;
 	} else {
-		list->oldest = author;
+		list->oldest = publisher;
 	}
-	list->newest = author;
+	list->newest = publisher;
 }
 
-static void take_out(struct list *list, struct author *author, enum which which)
+static void take_out(struct list *list, struct publisher *publisher, enum which which)
 {
-	struct place *place = &author->places[which];
+	struct place *place = &publisher->places[which];
 
 	if (place->older) {
 		place->older->places[which].newer = place->newer;
@@ -100,11 +100,11 @@ static void take_out(struct list *list, struct author *author, enum which which)
 
 /* ---- owners ---- */
 
-static struct owner *find_owner(const struct authors *authors, uint64_t number)
+static struct owner *find_owner(const struct publishers *publishers, uint64_t number)
 {
 	struct table_entry *entry;
 
-	for (entry = table_chain(&authors->owners, number); entry; entry = entry->next) {
+	for (entry = table_chain(&publishers->owners, number); entry; entry = entry->next) {
 		if (entry->hash == number) {
 			break;
 		}
@@ -113,10 +113,10 @@ static struct owner *find_owner(const struct authors *authors, uint64_t number)
 }
 
 /* The connection, which need not own anything yet. NULL when memory ran out. */
-static struct owner *get_owner(struct authors *authors, const struct client *client)
+static struct owner *get_owner(struct publishers *publishers, const struct client *client)
 {
 	uint64_t number = client_description(client)->number;
-	struct owner *owner = find_owner(authors, number);
+	struct owner *owner = find_owner(publishers, number);
 
 	if (owner) {
 		return owner;
@@ -125,100 +125,100 @@ static struct owner *get_owner(struct authors *authors, const struct client *cli
 	if (owner) {
 		owner->number = number;
 		owner->entry.hash = number; /* they count up: no two are the same in their low bits for long */
-		if (table_insert(&authors->owners, &owner->entry)) {
+		if (table_insert(&publishers->owners, &owner->entry)) {
 			free(owner);
 			return NULL;
 		}
 		owner->client_size = client_size(client);
-		authors->client_bytes += owner->client_size;
+		publishers->client_bytes += owner->client_size;
 	}
 	return owner;
 }
 
 /* Takes NULL. */
-static void drop_idle_owner(struct authors *authors, struct owner *owner)
+static void drop_idle_owner(struct publishers *publishers, struct owner *owner)
 {
 	if (owner && owner->count == 0) {
-		table_remove(&authors->owners, &owner->entry);
-		authors->client_bytes -= owner->client_size;
+		table_remove(&publishers->owners, &owner->entry);
+		publishers->client_bytes -= owner->client_size;
 		free(owner);
 	}
 }
 
-static void own(struct owner *owner, struct author *author)
+static void own(struct owner *owner, struct publisher *publisher)
 {
-	author->owner = owner;
-	append(&owner->list, author, OF_OWNER);
+	publisher->owner = owner;
+	append(&owner->list, publisher, OF_OWNER);
 	owner->count++;
 }
 
-static struct owner *disown(struct author *author)
+static struct owner *disown(struct publisher *publisher)
 {
-	struct owner *owner = author->owner;
+	struct owner *owner = publisher->owner;
 
-	take_out(&owner->list, author, OF_OWNER);
+	take_out(&owner->list, publisher, OF_OWNER);
 	owner->count--;
 	return owner;
 }
 
 /* ---- entries ---- */
 
-static void remove_author(struct authors *authors, struct author *author)
+static void remove_publisher(struct publishers *publishers, struct publisher *publisher)
 {
-	drop_idle_owner(authors, disown(author));
-	take_out(&authors->list, author, OF_ALL);
-	table_remove(&authors->table, &author->entry);
-	client_release(author->client);
-	free(author);
+	drop_idle_owner(publishers, disown(publisher));
+	take_out(&publishers->list, publisher, OF_ALL);
+	table_remove(&publishers->table, &publisher->entry);
+	client_release(publisher->client);
+	free(publisher);
 }
 
-static void forget(struct authors *authors, struct author *author)
+static void forget(struct publishers *publishers, struct publisher *publisher)
 {
-	(void)atomic_fetch_add_explicit(&authors->forgotten, 1, memory_order_relaxed);
-	remove_author(authors, author);
+	(void)atomic_fetch_add_explicit(&publishers->forgotten, 1, memory_order_relaxed);
+	remove_publisher(publishers, publisher);
 }
 
 /* One at least stays: a client's description alone is no larger than its CONNECT and its certificate. */
-static void forget_beyond_bytes(struct authors *authors)
+static void forget_beyond_bytes(struct publishers *publishers)
 {
-	while (authors->client_bytes > AUTHORS_BYTES_MAX && authors->list.oldest != authors->list.newest) {
-		forget(authors, authors->list.oldest);
+	while (publishers->client_bytes > PUBLISHERS_BYTES_MAX && publishers->list.oldest != publishers->list.newest) {
+		forget(publishers, publishers->list.oldest);
 	}
 }
 
-static void remove_ended(struct authors *authors, uint64_t now)
+static void remove_ended(struct publishers *publishers, uint64_t now)
 {
 	unsigned int i;
 
-	for (i = 0; i < STEP && authors->list.oldest && authors->list.oldest->ends_at <= now; i++) {
-		remove_author(authors, authors->list.oldest);
+	for (i = 0; i < STEP && publishers->list.oldest && publishers->list.oldest->ends_at <= now; i++) {
+		remove_publisher(publishers, publishers->list.oldest);
 	}
 }
 
 /* NULL: none that has not ended. */
-static struct author *find(struct authors *authors, uint64_t fingerprint, uint64_t now)
+static struct publisher *find(struct publishers *publishers, uint64_t fingerprint, uint64_t now)
 {
-	struct table_entry *entry = table_chain(&authors->table, fingerprint);
+	struct table_entry *entry = table_chain(&publishers->table, fingerprint);
 
 	while (entry && entry->hash != fingerprint) {
 		entry = entry->next;
 	}
-	if (entry && ((struct author *)entry)->ends_at <= now) { /* its first member */
-		remove_author(authors, (struct author *)entry);
+	if (entry && ((struct publisher *)entry)->ends_at <= now) { /* its first member */
+		remove_publisher(publishers, (struct publisher *)entry);
 		entry = NULL;
 	}
-	return (struct author *)entry;
+	return (struct publisher *)entry;
 }
 
-void authors_free(struct authors *authors)
+void publishers_free(struct publishers *publishers)
 {
-	if (!authors) {
+	if (!publishers) {
 		return;
 	}
-	while (authors->list.oldest) {
-		remove_author(authors, authors->list.oldest);
+	while (publishers->list.oldest) {
+		remove_publisher(publishers, publishers->list.oldest);
 	}
-	free(authors);
+	free(publishers);
 }
 
 /* ---- adding ---- */
@@ -230,98 +230,98 @@ static uint64_t later(uint64_t a, uint64_t b)
 
 /* One more of equal messages. The references to client and owner are the entry's. */
 static void add_another(
-		struct authors *authors, struct author *author, struct client *client, struct owner *owner, uint64_t now)
+		struct publishers *publishers, struct publisher *publisher, struct client *client, struct owner *owner, uint64_t now)
 {
-	struct owner *before = disown(author);
+	struct owner *before = disown(publisher);
 
-	if (!client_is_same(author->client, client)) {
-		author->doubt_ends_at = later(author->doubt_ends_at, author->ends_at);
+	if (!client_is_same(publisher->client, client)) {
+		publisher->doubt_ends_at = later(publisher->doubt_ends_at, publisher->ends_at);
 	}
-	client_release(author->client);
-	author->client = client;
-	author->count++;
-	author->ends_at = now + authors->lifetime;
-	own(owner, author);
+	client_release(publisher->client);
+	publisher->client = client;
+	publisher->count++;
+	publisher->ends_at = now + publishers->lifetime;
+	own(owner, publisher);
 	if (before != owner) {
-		drop_idle_owner(authors, before);
+		drop_idle_owner(publishers, before);
 	}
-	take_out(&authors->list, author, OF_ALL);
-	append(&authors->list, author, OF_ALL);
+	take_out(&publishers->list, publisher, OF_ALL);
+	append(&publishers->list, publisher, OF_ALL);
 }
 
 static bool add_first(
-		struct authors *authors, uint64_t fingerprint, struct client *client, struct owner *owner, uint64_t now)
+		struct publishers *publishers, uint64_t fingerprint, struct client *client, struct owner *owner, uint64_t now)
 {
-	struct author *author = calloc(1, sizeof(*author));
+	struct publisher *publisher = calloc(1, sizeof(*publisher));
 
-	if (!author) {
+	if (!publisher) {
 		return false;
 	}
-	author->entry.hash = fingerprint;
-	if (table_insert(&authors->table, &author->entry)) {
-		free(author);
+	publisher->entry.hash = fingerprint;
+	if (table_insert(&publishers->table, &publisher->entry)) {
+		free(publisher);
 		return false;
 	}
-	author->client = client;
-	author->count = 1;
-	author->ends_at = now + authors->lifetime;
-	own(owner, author);
-	append(&authors->list, author, OF_ALL);
+	publisher->client = client;
+	publisher->count = 1;
+	publisher->ends_at = now + publishers->lifetime;
+	own(owner, publisher);
+	append(&publishers->list, publisher, OF_ALL);
 	return true;
 }
 
-void authors_add(struct authors *authors, uint64_t fingerprint, struct client *client, uint64_t now)
+void publishers_add(struct publishers *publishers, uint64_t fingerprint, struct client *client, uint64_t now)
 {
-	struct author *author;
+	struct publisher *publisher;
 	struct owner *owner;
 
-	remove_ended(authors, now);
-	author = find(authors, fingerprint, now);
-	owner = get_owner(authors, client);
-	if (author && owner) {
-		add_another(authors, author, client, owner, now);
-		forget_beyond_bytes(authors);
+	remove_ended(publishers, now);
+	publisher = find(publishers, fingerprint, now);
+	owner = get_owner(publishers, client);
+	if (publisher && owner) {
+		add_another(publishers, publisher, client, owner, now);
+		forget_beyond_bytes(publishers);
 		return;
 	}
-	if (author) {
+	if (publisher) {
 		/* Not known any more whose it is. */
-		author->count++;
-		author->doubt_ends_at = author->ends_at = now + authors->lifetime;
-		take_out(&authors->list, author, OF_ALL);
-		append(&authors->list, author, OF_ALL);
-	} else if (owner && add_first(authors, fingerprint, client, owner, now)) {
-		if (owner->count > AUTHORS_PER_CLIENT) {
-			forget(authors, owner->list.oldest);
-		} else if (authors->table.count > AUTHORS_MAX) {
-			forget(authors, authors->list.oldest);
+		publisher->count++;
+		publisher->doubt_ends_at = publisher->ends_at = now + publishers->lifetime;
+		take_out(&publishers->list, publisher, OF_ALL);
+		append(&publishers->list, publisher, OF_ALL);
+	} else if (owner && add_first(publishers, fingerprint, client, owner, now)) {
+		if (owner->count > PUBLISHERS_PER_CLIENT) {
+			forget(publishers, owner->list.oldest);
+		} else if (publishers->table.count > PUBLISHERS_MAX) {
+			forget(publishers, publishers->list.oldest);
 		}
-		forget_beyond_bytes(authors);
+		forget_beyond_bytes(publishers);
 		return;
 	}
-	drop_idle_owner(authors, owner);
+	drop_idle_owner(publishers, owner);
 	client_release(client);
 }
 
 /* ---- taking ---- */
 
-static void count_down(struct authors *authors, struct author *author)
+static void count_down(struct publishers *publishers, struct publisher *publisher)
 {
-	if (--author->count == 0) {
-		remove_author(authors, author);
+	if (--publisher->count == 0) {
+		remove_publisher(publishers, publisher);
 	}
 }
 
-struct client *authors_take(struct authors *authors, const uint64_t *fingerprints, size_t count, uint64_t now)
+struct client *publishers_take(struct publishers *publishers, const uint64_t *fingerprints, size_t count, uint64_t now)
 {
-	struct author *found, *oldest = NULL;
+	struct publisher *found, *oldest = NULL;
 	struct client *client = NULL;
 	uint64_t doubt_ends_at = 0;
 	bool is_one = true;
 	size_t i;
 
-	remove_ended(authors, now);
+	remove_ended(publishers, now);
 	for (i = 0; i < count; i++) {
-		found = find(authors, fingerprints[i], now);
+		found = find(publishers, fingerprints[i], now);
 		if (!found) {
 			continue;
 		}
@@ -339,13 +339,13 @@ struct client *authors_take(struct authors *authors, const uint64_t *fingerprint
 	} else {
 		/* Which of them has come is no better known than which are left. */
 		for (i = 0; i < count; i++) {
-			found = find(authors, fingerprints[i], now);
+			found = find(publishers, fingerprints[i], now);
 			if (found && found != oldest) {
 				found->doubt_ends_at = doubt_ends_at;
 				oldest->doubt_ends_at = doubt_ends_at;
 			}
 		}
 	}
-	count_down(authors, oldest);
+	count_down(publishers, oldest);
 	return client;
 }

@@ -53,7 +53,7 @@
  * longer comes as another message. It may be twice that. */
 #define LATE_MS 10000U
 /* How long it is known who published what the session is to bring. */
-#define AUTHORS_MS 60000U
+#define PUBLISHERS_MS 60000U
 /* Between two log lines about what may come twice, or without its publisher. */
 #define MISSING_MS 1000U
 /* How long it is believed that upgrade_outgoing_qos is false after that has shown. */
@@ -151,7 +151,7 @@ struct session {
 	struct queue *outbound;
 	struct queue *commands;
 	struct marks *marks, *late_marks;
-	struct authors *authors; /* the thread's */
+	struct publishers *publishers; /* the thread's */
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
@@ -210,7 +210,7 @@ struct session {
 	size_t late_place;                  /* late marks before it end */
 	uint64_t late_until;                /* then, if the session runs */
 	uint64_t lowered_at;                /* when a copy last had a lower QoS than its subscription; 0: never */
-	uint64_t forgotten_told, forgotten_told_at; /* authors_forgotten() as the log has it */
+	uint64_t forgotten_told, forgotten_told_at; /* publishers_forgotten() as the log has it */
 	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
 	bool is_fresh;                      /* the broker had no session when this connection was made */
 	struct kept *kept;
@@ -726,7 +726,7 @@ static uint64_t fingerprint(const struct session *session, const struct connecti
 static void deliver_to_subscribers(struct session *session, const struct connection_message *event,
 		const struct fingerprint_copies *copies)
 {
-	struct client *author = authors_take(session->authors, copies->values, copies->count, now_ms());
+	struct client *publisher = publishers_take(session->publishers, copies->values, copies->count, now_ms());
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -734,9 +734,9 @@ static void deliver_to_subscribers(struct session *session, const struct connect
 	topics_match(session->topics, event->topic, &recipients, &count);
 	message = count ? make_message(session, event, recipients, count) : NULL;
 	if (message) {
-		message->client = author;
+		message->client = publisher;
 	} else {
-		client_release(author);
+		client_release(publisher);
 	}
 	deliver(session, message);
 }
@@ -1415,7 +1415,7 @@ static void tell_missing(struct session *session, uint64_t now)
 
 static void tell_forgotten(struct session *session, uint64_t now)
 {
-	uint64_t count = authors_forgotten(session->authors);
+	uint64_t count = publishers_forgotten(session->publishers);
 
 	if (count == session->forgotten_told || now < session->forgotten_told_at + MISSING_MS) {
 		return;
@@ -1424,7 +1424,7 @@ static void tell_forgotten(struct session *session, uint64_t now)
 			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
 			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
 			"announced with QoS 2, or otherwise left to the session, and have not come.",
-			(unsigned long long)(count - session->forgotten_told), AUTHORS_PER_CLIENT, AUTHORS_MAX, AUTHORS_BYTES_MAX >> 20);
+			(unsigned long long)(count - session->forgotten_told), PUBLISHERS_PER_CLIENT, PUBLISHERS_MAX, PUBLISHERS_BYTES_MAX >> 20);
 	session->forgotten_told = count;
 	session->forgotten_told_at = now;
 }
@@ -1583,7 +1583,7 @@ static void carry_out(struct session *session, const struct message *command)
 		answer(session, command->sequence);
 		break;
 	case MESSAGE_AUTHOR:
-		authors_add(session->authors, command->sequence, client_hold(command->client), now_ms());
+		publishers_add(session->publishers, command->sequence, client_hold(command->client), now_ms());
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
@@ -1964,11 +1964,11 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->marks = marks_new(MARKS);
 	session->late_marks = marks_new(MARKS);
-	session->authors = authors_new(AUTHORS_MS);
+	session->publishers = publishers_new(PUBLISHERS_MS);
 	session->kept = kept_new();
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->late_marks || !session->authors || !session->kept || !session->topics ||
+	if (!session->commands || !session->marks || !session->late_marks || !session->publishers || !session->kept || !session->topics ||
 			!session->in_force) {
 		goto fail;
 	}
@@ -2012,7 +2012,7 @@ void session_free(struct session *session)
 	topics_free(session->in_force);
 	marks_free(session->marks);
 	marks_free(session->late_marks);
-	authors_free(session->authors);
+	publishers_free(session->publishers);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {
 		(void)close(session->command_fd);
@@ -2068,7 +2068,7 @@ void session_ignore_properties(struct session *session)
 
 uint64_t session_forgotten(const struct session *session)
 {
-	return authors_forgotten(session->authors);
+	return publishers_forgotten(session->publishers);
 }
 
 uint64_t session_left_out(const struct session *session)

@@ -62,7 +62,7 @@ int session_released(const struct session *session);
 /* Messages are told apart without their properties, which the broker thread cannot read. Before session_start(). */
 void session_ignore_properties(struct session *session);
 
-/* How many publishers were forgotten, see authors.h. Any thread. */
+/* How many publishers were forgotten, see publishers.h. Any thread. */
 uint64_t session_forgotten(const struct session *session);
 /* How often the broker has left out what it had for the session, as far as that was noticed, and how often a subscription of
  * the session's was refused. Any thread. */

@@ -19,7 +19,7 @@ enum statistic {
 	STATISTICS_DROPPED_MEMORY,
 	STATISTICS_DROPPED_CONSUMER_ENDED, /* waited for a consumer that ended or was given up */
 	STATISTICS_UNMARKED,               /* of those for consumers: they may come twice, see marks.h */
-	STATISTICS_UNNAMED,                /* of those for consumers: they may come without their sender, see authors.h */
+	STATISTICS_UNNAMED,                /* of those for consumers: they may come without their sender, see publishers.h */
 	STATISTICS_REFUSED,                /* messages of consumers that the broker did not take */
 	STATISTICS_LOG_DROPPED,            /* lines for the broker's log */
 	STATISTICS_INBOUND_MESSAGES,       /* wait for consumers now */

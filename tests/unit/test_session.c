@@ -1942,7 +1942,7 @@ static void test_copies_and_the_retain_flag(void **state)
 
 /* ---- who published, and what with ---- */
 
-static void author_of(const char *id, uint64_t fingerprint_of_message)
+static void publisher_of(const char *id, uint64_t fingerprint_of_message)
 {
 	const struct client_description description = {.id = id};
 	struct message *message = message_control(MESSAGE_AUTHOR, 0, fingerprint_of_message, 0);
@@ -1952,9 +1952,9 @@ static void author_of(const char *id, uint64_t fingerprint_of_message)
 	give(message);
 }
 
-static void author_is(const char *id, const char *topic, const char *payload)
+static void publisher_is(const char *id, const char *topic, const char *payload)
 {
-	author_of(id, published(topic, payload, 2));
+	publisher_of(id, published(topic, payload, 2));
 }
 
 static void receive_from(const char *id, const char *payload)
@@ -1968,47 +1968,47 @@ static void receive_from(const char *id, const char *payload)
 	message_free(message);
 }
 
-static void test_a_message_gets_its_author(void **state)
+static void test_a_message_gets_its_publisher(void **state)
 {
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a", 2);
-	author_is("x", "a", "1");
+	publisher_is("x", "a", "1");
 	broker_sends("a", "a", "1", 2, false);
 	receive_from("x", "1");
 	/* A will of the same content, or what another plugin publishes, has none. */
 	broker_sends("a", "a", "1", 2, false);
 	receive_from(NULL, "1");
 	/* They come in the broker's order. */
-	author_is("x", "a", "2");
-	author_is("y", "a", "3");
+	publisher_is("x", "a", "2");
+	publisher_is("y", "a", "3");
 	broker_sends("a", "a", "3", 2, false);
 	broker_sends("a", "a", "2", 2, false);
 	receive_from("y", "3");
 	receive_from("x", "2");
 	/* Two who published the same: nobody. */
-	author_is("x", "a", "4");
-	author_is("y", "a", "4");
+	publisher_is("x", "a", "4");
+	publisher_is("y", "a", "4");
 	broker_sends("a", "a", "4", 2, false);
 	broker_sends("a", "a", "4", 2, false);
 	receive_from(NULL, "4");
 	receive_from(NULL, "4");
 	/* At another QoS it is not the same, unless the subscription makes it so. */
-	author_of("x", published("a", "6", 1));
-	author_is("y", "a", "6");
+	publisher_of("x", published("a", "6", 1));
+	publisher_is("y", "a", "6");
 	broker_sends("a", "a", "6", 1, false);
 	broker_sends("a", "a", "6", 2, false);
 	receive_from("x", "6");
 	receive_from("y", "6");
 	/* The publisher took too long to release it. */
-	author_is("x", "a", "5");
-	clock_ms += AUTHORS_MS;
+	publisher_is("x", "a", "5");
+	clock_ms += PUBLISHERS_MS;
 	broker_sends("a", "a", "5", 2, false);
 	receive_from(NULL, "5");
 }
 
-/* Who published a retained message the broker does not know any more; what waits for its author is another. */
-static void test_retained_messages_have_no_author(void **state)
+/* Who published a retained message the broker does not know any more; what waits for its publisher is another. */
+static void test_retained_messages_have_no_publisher(void **state)
 {
 	(void)state;
 	start();
@@ -2016,13 +2016,13 @@ static void test_retained_messages_have_no_author(void **state)
 	step();
 	receive(MESSAGE_HOLD, 1);
 	broker_acknowledges();
-	author_is("x", "a", "1");
+	publisher_is("x", "a", "1");
 	broker_sends("a", "a", "1", 2, true);
 	receive_from(NULL, "1");
 	broker_sends("a", "a", "1", 2, false);
 	receive_from("x", "1");
 	/* Nor has a copy that is none of them. */
-	author_is("x", "a", "2");
+	publisher_is("x", "a", "2");
 	mark("a", "2");
 	broker_sends("a", "a", "2", 1, false);
 	broker_sends("a", "a", "2", 2, false);
@@ -2030,7 +2030,7 @@ static void test_retained_messages_have_no_author(void **state)
 	/* Whom nobody hears any more is forgotten. */
 	broker_sends_fence(listen_to());
 	step();
-	author_is("x", "a", "3");
+	publisher_is("x", "a", "3");
 	unsubscribe(1, "a");
 	broker_sends_fence(listen_to());
 	broker_sends("a", "a", "3", 2, false);
@@ -2071,7 +2071,7 @@ static void test_properties_come_with_a_message(void **state)
 }
 
 /* Also with what is collected before it is known whom it is for. */
-static void test_properties_and_authors_of_what_the_broker_kept(void **state)
+static void test_properties_and_publishers_of_what_the_broker_kept(void **state)
 {
 	struct message *message;
 
@@ -2080,8 +2080,8 @@ static void test_properties_and_authors_of_what_the_broker_kept(void **state)
 	subscribe(1, "a", 2, 0);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
 	connect_session(true);
-	author_of("x", published_with("\x01\x01", 2, "a", "1", 2, false));
-	author_of("y", published("a", "1", 2));
+	publisher_of("x", published_with("\x01\x01", 2, "a", "1", 2, false));
+	publisher_of("y", published("a", "1", 2));
 	broker_sends_with("\x01\x01", 2, "a", "a", "1", 2, false);
 	receive_nothing();
 	broker_sends_fence(listen_to());
@@ -2260,10 +2260,10 @@ int main(void)
 			session_test(test_live_messages_keep_their_flag),
 			session_test(test_live_messages_are_no_retained_ones),
 			session_test(test_flags_in_what_the_broker_kept),
-			session_test(test_a_message_gets_its_author),
-			session_test(test_retained_messages_have_no_author),
+			session_test(test_a_message_gets_its_publisher),
+			session_test(test_retained_messages_have_no_publisher),
 			session_test(test_properties_come_with_a_message),
-			session_test(test_properties_and_authors_of_what_the_broker_kept),
+			session_test(test_properties_and_publishers_of_what_the_broker_kept),
 			session_test(test_no_memory),
 			session_test(test_a_life_with_little_memory),
 	};

@@ -10,7 +10,7 @@
 
 #define LIFETIME 1000U
 
-static struct authors *authors;
+static struct publishers *publishers;
 static uint64_t last_number;
 static long blocks;
 
@@ -19,15 +19,15 @@ static int set_up(void **state)
 	(void)state;
 	blocks = scarce_memory_blocks();
 	last_number = 0;
-	authors = authors_new(LIFETIME);
-	assert_non_null(authors);
+	publishers = publishers_new(LIFETIME);
+	assert_non_null(publishers);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	authors_free(authors);
+	publishers_free(publishers);
 	assert_int_equal(scarce_memory_blocks(), blocks);
 	return 0;
 }
@@ -43,13 +43,13 @@ static struct client *connect_as(const char *id, const char *username)
 
 static void publish(uint64_t fingerprint, const char *id, uint64_t now)
 {
-	authors_add(authors, fingerprint, connect_as(id, NULL), now);
+	publishers_add(publishers, fingerprint, connect_as(id, NULL), now);
 }
 
 /* NULL: nobody is named. */
 static void comes_from(uint64_t fingerprint, const char *id, uint64_t now)
 {
-	struct client *client = authors_take(authors, &fingerprint, 1, now);
+	struct client *client = publishers_take(publishers, &fingerprint, 1, now);
 
 	assert_int_equal(client == NULL, id == NULL);
 	if (client) {
@@ -60,7 +60,7 @@ static void comes_from(uint64_t fingerprint, const char *id, uint64_t now)
 
 static uint64_t number_of(uint64_t fingerprint, uint64_t now)
 {
-	struct client *client = authors_take(authors, &fingerprint, 1, now);
+	struct client *client = publishers_take(publishers, &fingerprint, 1, now);
 	uint64_t number;
 
 	assert_non_null(client);
@@ -136,18 +136,18 @@ static void test_two_who_published_the_same(void **state)
 static void test_the_same_identity_on_another_connection(void **state)
 {
 	(void)state;
-	authors_add(authors, 7, connect_as("a", "user"), 0);
-	authors_add(authors, 7, connect_as("a", "user"), 1);
+	publishers_add(publishers, 7, connect_as("a", "user"), 0);
+	publishers_add(publishers, 7, connect_as("a", "user"), 1);
 	assert_int_equal(number_of(7, 2), 2);
 	assert_int_equal(number_of(7, 2), 2);
 	comes_from(7, NULL, 2);
 	/* Another user of the same client id is another. */
-	authors_add(authors, 7, connect_as("a", "user"), 3);
-	authors_add(authors, 7, connect_as("a", "other"), 3);
+	publishers_add(publishers, 7, connect_as("a", "user"), 3);
+	publishers_add(publishers, 7, connect_as("a", "other"), 3);
 	comes_from(7, NULL, 4);
 	comes_from(7, NULL, 4);
-	authors_add(authors, 7, connect_as("a", "user"), 3);
-	authors_add(authors, 7, connect_as("a", NULL), 3);
+	publishers_add(publishers, 7, connect_as("a", "user"), 3);
+	publishers_add(publishers, 7, connect_as("a", NULL), 3);
 	comes_from(7, NULL, 4);
 	comes_from(7, NULL, 4);
 }
@@ -208,21 +208,21 @@ static void test_a_connection_has_a_bound(void **state)
 
 	(void)state;
 	publish(1, "modest", 0);
-	for (i = 0; i < AUTHORS_PER_CLIENT + 10; i++) {
-		authors_add(authors, 100 + i, client_hold(client), 1);
+	for (i = 0; i < PUBLISHERS_PER_CLIENT + 10; i++) {
+		publishers_add(publishers, 100 + i, client_hold(client), 1);
 	}
-	assert_int_equal(authors_forgotten(authors), 10);
+	assert_int_equal(publishers_forgotten(publishers), 10);
 	comes_from(100, NULL, 2);
 	comes_from(109, NULL, 2);
 	comes_from(110, "greedy", 2);
-	comes_from(100 + AUTHORS_PER_CLIENT + 9, "greedy", 2);
+	comes_from(100 + PUBLISHERS_PER_CLIENT + 9, "greedy", 2);
 	comes_from(1, "modest", 2);
 	/* Equal ones need one place. */
-	for (i = 0; i < 2 * AUTHORS_PER_CLIENT; i++) {
-		authors_add(authors, 5, client_hold(client), 3);
+	for (i = 0; i < 2 * PUBLISHERS_PER_CLIENT; i++) {
+		publishers_add(publishers, 5, client_hold(client), 3);
 	}
-	assert_int_equal(authors_forgotten(authors), 10);
-	for (i = 0; i < 2 * AUTHORS_PER_CLIENT; i++) {
+	assert_int_equal(publishers_forgotten(publishers), 10);
+	for (i = 0; i < 2 * PUBLISHERS_PER_CLIENT; i++) {
 		comes_from(5, "greedy", 4);
 	}
 	comes_from(5, NULL, 4);
@@ -236,15 +236,15 @@ static void test_the_table_has_a_bound(void **state)
 
 	(void)state;
 	publish(1, "oldest", 0);
-	for (i = 0; i < AUTHORS_MAX / AUTHORS_PER_CLIENT; i++) {
+	for (i = 0; i < PUBLISHERS_MAX / PUBLISHERS_PER_CLIENT; i++) {
 		struct client *client = connect_as("a", NULL);
 
-		for (j = 0; j < AUTHORS_PER_CLIENT; j++) {
-			authors_add(authors, 100 + i * AUTHORS_PER_CLIENT + j, client_hold(client), 1);
+		for (j = 0; j < PUBLISHERS_PER_CLIENT; j++) {
+			publishers_add(publishers, 100 + i * PUBLISHERS_PER_CLIENT + j, client_hold(client), 1);
 		}
 		client_release(client);
 	}
-	assert_int_equal(authors_forgotten(authors), 1);
+	assert_int_equal(publishers_forgotten(publishers), 1);
 	comes_from(1, NULL, 2);
 	publish(1, "modest", 2);
 	comes_from(100, NULL, 2);
@@ -254,7 +254,7 @@ static void test_the_table_has_a_bound(void **state)
 	for (i = 0; i < 100; i++) {
 		publish(i + 1, "later", 2 * LIFETIME);
 	}
-	assert_int_equal(authors_forgotten(authors), 2);
+	assert_int_equal(publishers_forgotten(publishers), 2);
 	comes_from(200, NULL, 2 * LIFETIME);
 	comes_from(50, "later", 2 * LIFETIME);
 }
@@ -268,7 +268,7 @@ static void test_many_equal_messages(void **state)
 
 	(void)state;
 	for (i = 0; i < MANY; i++) {
-		authors_add(authors, 7, client_hold(client), 0);
+		publishers_add(publishers, 7, client_hold(client), 0);
 	}
 	publish(8, "victim", 1);
 	for (i = 0; i < 1000; i++) {
@@ -291,21 +291,21 @@ static void test_several_that_it_may_be(void **state)
 	size_t i;
 
 	(void)state;
-	assert_null(authors_take(authors, several, 3, 0));
+	assert_null(publishers_take(publishers, several, 3, 0));
 	publish(8, "a", 0);
 	publish(7, "a", 1);
 	for (i = 0; i < 2; i++) {
-		client = authors_take(authors, several, 3, 2);
+		client = publishers_take(publishers, several, 3, 2);
 		assert_non_null(client);
 		assert_string_equal(client_description(client)->id, "a");
 		client_release(client);
 	}
-	assert_null(authors_take(authors, several, 3, 2));
+	assert_null(publishers_take(publishers, several, 3, 2));
 	/* And where not, neither this one nor what is left. */
 	publish(8, "a", 3);
 	publish(7, "b", 3);
-	assert_null(authors_take(authors, several, 3, 4));
-	assert_null(authors_take(authors, several, 3, 4));
+	assert_null(publishers_take(publishers, several, 3, 4));
+	assert_null(publishers_take(publishers, several, 3, 4));
 	publish(8, "a", 5);
 	comes_from(8, "a", 5);
 	publish(7, "b", 5);
@@ -314,7 +314,7 @@ static void test_several_that_it_may_be(void **state)
 	publish(8, "a", 10);
 	publish(8, "a", 10);
 	publish(9, "b", 10);
-	assert_null(authors_take(authors, several, 3, 11));
+	assert_null(publishers_take(publishers, several, 3, 11));
 	publish(9, "b", 12);
 	comes_from(9, NULL, 13);
 	publish(9, "b", 14);
@@ -346,7 +346,7 @@ static void test_long_names_have_a_bound(void **state)
 {
 	enum { LENGTH = 65000 };
 	char *id = malloc(LENGTH + 1);
-	uint64_t most = AUTHORS_BYTES_MAX / LENGTH, i;
+	uint64_t most = PUBLISHERS_BYTES_MAX / LENGTH, i;
 	struct client *client;
 
 	(void)state;
@@ -357,10 +357,10 @@ static void test_long_names_have_a_bound(void **state)
 		publish(i, id, 0);
 		/* One connection's messages share what describes it. */
 		client = connect_as("another", NULL);
-		authors_add(authors, 2000000 + i, client_hold(client), 0);
-		authors_add(authors, 3000000 + i, client, 0);
+		publishers_add(publishers, 2000000 + i, client_hold(client), 0);
+		publishers_add(publishers, 3000000 + i, client, 0);
 	}
-	assert_true(authors_forgotten(authors) >= most);
+	assert_true(publishers_forgotten(publishers) >= most);
 	assert_true(scarce_memory_blocks() < blocks + (long)(12 * most));
 	comes_from(1000000, NULL, 1);
 	comes_from(0, NULL, 1);
@@ -379,11 +379,11 @@ static void test_messages_share_a_long_name(void **state)
 	memset(id, 'x', sizeof(id) - 1);
 	id[sizeof(id) - 1] = '\0';
 	client = connect_as(id, NULL);
-	for (i = 0; i < AUTHORS_PER_CLIENT; i++) {
-		authors_add(authors, i, client_hold(client), 0);
+	for (i = 0; i < PUBLISHERS_PER_CLIENT; i++) {
+		publishers_add(publishers, i, client_hold(client), 0);
 	}
 	client_release(client);
-	assert_int_equal(authors_forgotten(authors), 0);
+	assert_int_equal(publishers_forgotten(publishers), 0);
 	comes_from(0, id, 1);
 }
 
@@ -395,11 +395,11 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	scarce_memory(1, false);
-	assert_null(authors_new(LIFETIME));
+	assert_null(publishers_new(LIFETIME));
 	assert_true(scarce_memory_end());
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
-		authors_add(authors, 7, client_hold(client), 0);
+		publishers_add(publishers, 7, client_hold(client), 0);
 		failed = scarce_memory_end();
 		comes_from(7, failed ? NULL : "a", 1);
 		comes_from(7, NULL, 1);
@@ -408,35 +408,35 @@ static void test_no_memory(void **state)
 	/* One more of equal messages whose connection there is no memory for: whose comes is not known. */
 	publish(7, "a", 2);
 	scarce_memory(1, false);
-	authors_add(authors, 7, client_hold(client), 2);
+	publishers_add(publishers, 7, client_hold(client), 2);
 	assert_true(scarce_memory_end());
 	comes_from(7, NULL, 3);
 	comes_from(7, NULL, 3);
 	publish(7, "a", 4);
 	comes_from(7, "a", 4);
 	client_release(client);
-	authors_free(NULL);
+	publishers_free(NULL);
 }
 
-#define authors_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define publishers_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			authors_test(test_each_is_named_once),
-			authors_test(test_repeated_messages),
-			authors_test(test_two_who_published_the_same),
-			authors_test(test_the_same_identity_on_another_connection),
-			authors_test(test_entries_end),
-			authors_test(test_collisions_in_the_table),
-			authors_test(test_a_connection_has_a_bound),
-			authors_test(test_the_table_has_a_bound),
-			authors_test(test_long_names_have_a_bound),
-			authors_test(test_messages_share_a_long_name),
-			authors_test(test_many_equal_messages),
-			authors_test(test_several_that_it_may_be),
-			authors_test(test_taken_in_any_order),
-			authors_test(test_no_memory),
+			publishers_test(test_each_is_named_once),
+			publishers_test(test_repeated_messages),
+			publishers_test(test_two_who_published_the_same),
+			publishers_test(test_the_same_identity_on_another_connection),
+			publishers_test(test_entries_end),
+			publishers_test(test_collisions_in_the_table),
+			publishers_test(test_a_connection_has_a_bound),
+			publishers_test(test_the_table_has_a_bound),
+			publishers_test(test_long_names_have_a_bound),
+			publishers_test(test_messages_share_a_long_name),
+			publishers_test(test_many_equal_messages),
+			publishers_test(test_several_that_it_may_be),
+			publishers_test(test_taken_in_any_order),
+			publishers_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
