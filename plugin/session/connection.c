@@ -675,14 +675,14 @@ static int send_subscribe(
  * sets the even one, for what is live. Between the two, a live message with the flag counts as retained, which is why it
  * is not done where nobody wants the flag. To turn the option off meanwhile is no way: Mosquitto 2.0 does not change it in
  * a subscription that it has, neither off nor on. */
-int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool kept,
+int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool retained,
 		bool flags)
 {
 	unsigned int always = qos | (flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0);
-	unsigned int handling = kept ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER;
+	unsigned int handling = retained ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER;
 	uint32_t identifier = subscription << 1;
 
-	if (kept && flags) {
+	if (retained && flags) {
 		if (send_subscribe(connection, filter, identifier | 1U, always | handling) < 0) {
 			return -1;
 		}

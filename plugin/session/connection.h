@@ -72,12 +72,12 @@ bool connection_handle(struct connection *connection, unsigned int limit) __attr
  * what it had not got acknowledged on earlier ones, and what it did not mention it has forgotten. */
 void connection_caught_up(struct connection *connection);
 
-/* Returns the number of a packet, which acknowledged() will tell, or -1 with connection_reason(). kept: the broker is to send
- * what it has retained. flags: a live message keeps the RETAIN flag it was published with (MQTT 5, 3.8.3.1); then retained
+/* Returns the number of a packet, which acknowledged() will tell, or -1 with connection_reason(). retained: the broker is to send
+ * what it has. flags: a live message keeps the RETAIN flag it was published with (MQTT 5, 3.8.3.1); then retained
  * ones come before the acknowledgement, and is_fetched tells them from live ones. subscription is from 1 to
  * CONNECTION_SUBSCRIPTION_MAX. */
 #define CONNECTION_SUBSCRIPTION_MAX 134217727U
-int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool kept,
+int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool retained,
 		bool flags);
 int connection_unsubscribe(struct connection *connection, const char *filter);
 

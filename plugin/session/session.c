@@ -20,7 +20,7 @@
 #include "options/options.h"
 #include "session/connection.h"
 #include "session/fetched.h"
-#include "session/kept.h"
+#include "session/backlog.h"
 #include "session/publishers.h"
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -66,7 +66,7 @@
 #define TAKEN_MAX_MS 5000U
 #define TAKEN_QUIET_MS 60000U
 /* How long the first connection waits for consumers that are still subscribing, and live messages for what the
- * broker kept. */
+ * broker had queued. */
 #define SETTLE_MS 5000U
 #define FIRST_HOLD_MS 1000U
 /* How long the broker keeps the session when the connection is lost and cleansession is true. */
@@ -89,7 +89,7 @@
 enum state {
 	WAITING,    /* for the start, or for the next try */
 	CONNECTING, /* for CONNACK */
-	PROVING,    /* for the first fence: is this our broker, and has all come that it kept? */
+	PROVING,    /* for the first fence: is this our broker, and has all come that it had queued? */
 	RUNNING,
 	SUSPENDED, /* the application has failed */
 	GIVEN_UP,
@@ -213,7 +213,7 @@ struct session {
 	uint64_t forgotten_told, forgotten_told_at; /* publishers_forgotten() as the log has it */
 	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
 	bool is_fresh;                      /* the broker had no session when this connection was made */
-	struct kept *kept;
+	struct backlog *backlog;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 
@@ -559,7 +559,7 @@ static struct filter *add_filter(struct session *session, const char *name)
 	}
 	memcpy(filter->name, name, length + 1);
 	filter->is_shared = topics_is_shared(name);
-	/* Made from the name: messages that the broker kept over a restart have the identifier of then. Names made up to have one
+	/* Made from the name: messages that the broker kept queued over a restart have the identifier of then. Names made up to have one
 	 * in common must not make the search for another long, so where that is nobody can foresee. */
 	while (filter_of_id(session, id)) {
 		id = (uint32_t)((id + (hash >> 32) + step++) % CONNECTION_SUBSCRIPTION_MAX) + 1;
@@ -813,14 +813,14 @@ static bool is_authoritative(struct session *session, const struct connection_me
 	return best && best->id == event->subscription;
 }
 
-/* ---- what the broker had kept ---- */
+/* ---- what the broker had queued ---- */
 
 /* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
  * force. */
-static void keep(struct session *session, const struct connection_message *event)
+static void collect(struct session *session, const struct connection_message *event)
 {
 	uint64_t hash = fingerprint(session, event);
-	struct message *message = kept_find(session->kept, hash, event->subscription);
+	struct message *message = backlog_find(session->backlog, hash, event->subscription);
 
 	if (message) {
 		if (message->qos < event->qos) {
@@ -829,7 +829,7 @@ static void keep(struct session *session, const struct connection_message *event
 		return;
 	}
 	message = make_message(session, event, NULL, 0);
-	if (message && !kept_add(session->kept, hash, event->subscription, message)) {
+	if (message && !backlog_add(session->backlog, hash, event->subscription, message)) {
 		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		message_free(message);
 	}
@@ -838,7 +838,7 @@ static void keep(struct session *session, const struct connection_message *event
 static void admit_waiting(struct session *session, struct filter *filter)
 {
 	(void)admit(session, filter, &filter->waiting); /* the first round does it again */
-	filter->shows_flags = session->flags; /* as of now; what the broker kept says no more */
+	filter->shows_flags = session->flags; /* as of now; what the broker had queued says no more */
 }
 
 /* Whether consumers have one of these from the direct lane. */
@@ -848,12 +848,12 @@ static bool take_mark(struct session *session, const struct fingerprint_copies *
 			marks_take(session->late_marks, copies->values, copies->count);
 }
 
-static void deliver_kept(struct session *session)
+static void deliver_backlog(struct session *session)
 {
 	struct message *message;
 	uint64_t hash;
 
-	while ((message = kept_take(session->kept, &hash))) {
+	while ((message = backlog_take(session->backlog, &hash))) {
 		const struct connection_message event = {
 			.topic = message->topic,
 			.payload = message->payload,
@@ -1094,7 +1094,7 @@ static void break_round(struct session *session)
 	end_round(session, false);
 	let_leave(session, UINT64_MAX);
 	for_each_filter(session, let_waiting_go);
-	deliver_kept(session); /* it is acknowledged: the broker will not send it again */
+	deliver_backlog(session); /* it is acknowledged: the broker will not send it again */
 	session->fence_passed = session->fence; /* those on their way are lost with it */
 }
 
@@ -1456,7 +1456,7 @@ static void on_fence(struct session *session, uint64_t fence)
 {
 	if (fence & SESSION_HOLD_FENCE) {
 		if (!session->was_up) {
-			return; /* of an earlier process, for which the broker kept it: the number means nothing here */
+			return; /* of an earlier process, for which the broker had queued it: the number means nothing here */
 		}
 		atomic_store(&session->released, (int)(fence & INT_MAX));
 		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
@@ -1477,7 +1477,7 @@ static void on_fence(struct session *session, uint64_t fence)
 		}
 	}
 	hear(session, now_ms());
-	deliver_kept(session); /* before its marks go */
+	deliver_backlog(session); /* before its marks go */
 	tell_missing(session, now_ms());
 	marks_pass(session->marks, fence);
 	pass_late_marks(session, fence);
@@ -1714,7 +1714,7 @@ static void on_message(void *userdata, const struct connection_message *event)
 	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);
 	} else if (session->keeps) {
-		keep(session, event);
+		collect(session, event);
 	} else {
 		on_live(session, event, filter);
 	}
@@ -1728,7 +1728,7 @@ static const struct connection_events events = {
 
 /* ---- the thread ---- */
 
-/* Once the listeners are open and, where the broker has kept messages, the consumers have subscribed to them. */
+/* Once the listeners are open and, where the broker has queued messages, the consumers have subscribed to them. */
 static bool may_connect(const struct session *session, uint64_t now)
 {
 	return session->started_at && now >= session->retry_at &&
@@ -1965,10 +1965,10 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->marks = marks_new(MARKS);
 	session->late_marks = marks_new(MARKS);
 	session->publishers = publishers_new(PUBLISHERS_MS);
-	session->kept = kept_new();
+	session->backlog = backlog_new();
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->late_marks || !session->publishers || !session->kept || !session->topics ||
+	if (!session->commands || !session->marks || !session->late_marks || !session->publishers || !session->backlog || !session->topics ||
 			!session->in_force) {
 		goto fail;
 	}
@@ -1976,7 +1976,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	if (!session->connection) {
 		goto fail;
 	}
-	/* Fences of an earlier process that the broker kept for this client id have other numbers. */
+	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
 	session->fence = (uint64_t)time(NULL) << 20;
 	session->fence_passed = session->fence;
 	*ret_session = session;
@@ -2003,7 +2003,7 @@ void session_free(struct session *session)
 	for_each_filter(session, free_each);
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
-	kept_free(session->kept);
+	backlog_free(session->backlog);
 	while ((message = take_first(&session->stalled)) || (message = take_first(&session->leaving))) {
 		message_free(message);
 	}

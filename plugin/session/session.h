@@ -1,6 +1,6 @@
 /* The plugin's own MQTT session: what the MESSAGE event does not show.
  *
- * Retained messages, last wills, $SYS, what other plugins publish, shared subscriptions, QoS 2, and what the broker kept
+ * Retained messages, last wills, $SYS, what other plugins publish, shared subscriptions, QoS 2, and what the broker queued
  * while the application was away reach consumers through a connection to one of this broker's listeners. It subscribes
  * to what the consumers subscribe to, on a thread of its own, and puts what it receives into the inbound queue.
  *

@@ -14,7 +14,7 @@ struct packet {
 	char filter[64];
 	uint32_t id;  /* 0: UNSUBSCRIBE */
 	uint8_t qos;
-	bool kept; /* sends what is retained */
+	bool retained; /* sends what is retained */
 	int number;
 };
 
@@ -99,25 +99,25 @@ const char *connection_reason(const struct connection *unused)
 	return client.reason ? client.reason : "no reason";
 }
 
-static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool kept)
+static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool retained)
 {
 	struct packet *packet = &client.packets[client.count++];
 
 	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
 	*packet = (struct packet){.id = id,
 			.qos = qos,
-			.kept = kept,
+			.retained = retained,
 			.number = (int)client.count};
 	(void)snprintf(packet->filter, sizeof(packet->filter), "%s", filter);
 	return packet->number;
 }
 
-int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t id, bool kept,
+int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t id, bool retained,
 		bool flags)
 {
 	(void)unused;
 	(void)flags;
-	return client.refuses_packets ? -1 : add_packet(filter, id, qos, kept);
+	return client.refuses_packets ? -1 : add_packet(filter, id, qos, retained);
 }
 
 int connection_unsubscribe(struct connection *unused, const char *filter)
@@ -392,7 +392,7 @@ static void test_connects_when_the_listeners_are_open(void **state)
 	assert_int_equal(client.expiry, EXPIRY_S);
 }
 
-static void test_kept_messages_wait_for_their_consumers(void **state)
+static void test_queued_messages_wait_for_their_consumers(void **state)
 {
 	(void)state;
 	use(false, 3, 1000);
@@ -642,7 +642,7 @@ static void test_a_subscribe_that_does_not_go_out(void **state)
 	clock_ms += ASK_MS;
 	step();
 	assert_int_equal(client.count, 1);
-	assert_true(client.packets[0].kept);
+	assert_true(client.packets[0].retained);
 	receive(MESSAGE_HOLD, 1);
 	broker_acknowledges();
 	broker_sends("a", "a", "1", 0, true);
@@ -909,7 +909,7 @@ static void test_retained_messages_go_to_who_subscribed(void **state)
 	step();
 	assert_int_equal(client.count, 1);
 	assert_string_equal(client.packets[0].filter, "a/+");
-	assert_true(client.packets[0].kept);
+	assert_true(client.packets[0].retained);
 	receive_nothing(); /* the broker thread has told the consumer to hold, since it left the answer to the session */
 	broker_acknowledges();
 	broker_sends("a/+", "a/b", "kept", 1, true);
@@ -982,7 +982,7 @@ static void test_a_subscription_that_was_not_new(void **state)
 	broker_sends_fence(listen_to());
 	step();
 	assert_int_equal(client.packets[3].qos, 1);
-	assert_false(client.packets[3].kept);
+	assert_false(client.packets[3].retained);
 }
 
 static void test_unsubscribing(void **state)
@@ -1098,7 +1098,7 @@ static void test_a_connection_lost_in_a_round(void **state)
 	on_connected(session, NULL, false);
 	prove();
 	assert_int_equal(client.count, 3);
-	assert_false(client.packets[2].kept);
+	assert_false(client.packets[2].retained);
 }
 
 static void test_a_fence_that_does_not_come(void **state)
@@ -1389,8 +1389,8 @@ static void test_late_marks_end(void **state)
 	assert_false(marks_are_waiting(session->late_marks));
 }
 
-/* With more live traffic before the session was there than can be marked, what the broker kept comes all the same. */
-static void test_kept_messages_after_much_traffic(void **state)
+/* With more live traffic before the session was there than can be marked, what the broker queued comes all the same. */
+static void test_queued_messages_after_much_traffic(void **state)
 {
 	(void)state;
 	use(false, 3, 1000);
@@ -1493,7 +1493,7 @@ static void test_consumers_share_in_turn(void **state)
 	start();
 	subscribe_and_settle(1, "$share/g/a", 1);
 	subscribe_and_settle(2, "$share/g/a", 1);
-	assert_false(client.packets[0].kept);
+	assert_false(client.packets[0].retained);
 	mark("a", "1"); /* of the direct lane: has nothing to do with the group's */
 	broker_sends("$share/g/a", "a", "1", 1, false);
 	broker_sends("$share/g/a", "a", "2", 1, false);
@@ -1503,7 +1503,7 @@ static void test_consumers_share_in_turn(void **state)
 	receive_message("a", "3", 1, false, 1);
 }
 
-static void test_what_the_broker_kept(void **state)
+static void test_what_the_broker_queued(void **state)
 {
 	(void)state;
 	use(false, 3, 1000);
@@ -1530,8 +1530,8 @@ static void test_what_the_broker_kept(void **state)
 	receive_message("a/c", "2", 2, false, 1);
 }
 
-/* While the connection was lost, the direct lane went on, and the broker kept copies of that, too. */
-static void test_what_the_broker_kept_and_consumers_have(void **state)
+/* While the connection was lost, the direct lane went on, and the broker queued copies of that, too. */
+static void test_what_the_broker_queued_and_consumers_have(void **state)
 {
 	uint64_t fence;
 
@@ -1555,7 +1555,7 @@ static void test_what_the_broker_kept_and_consumers_have(void **state)
 	assert_false(marks_are_waiting(session->marks));
 }
 
-/* Messages that the broker kept have the identifiers of the process before. */
+/* Messages that the broker queued have the identifiers of the process before. */
 static void test_identifiers_are_the_same_in_another_process(void **state)
 {
 	uint32_t id;
@@ -1598,7 +1598,7 @@ static void test_a_full_inbound_queue_loses_nothing(void **state)
 	assert_null(session->stalled.first);
 }
 
-/* The broker may have kept one, whose number means nothing here. */
+/* The broker may have queued one, whose number means nothing here. */
 static void test_fences_of_an_earlier_process_end_no_hold(void **state)
 {
 	(void)state;
@@ -1694,12 +1694,12 @@ static void broker_sends_flagged(const char *filter, const char *topic, const ch
 	on_message(session, &event);
 }
 
-static void assert_packet(size_t at, const char *filter, bool kept)
+static void assert_packet(size_t at, const char *filter, bool retained)
 {
 	assert_true(at < client.count);
 	assert_string_equal(client.packets[at].filter, filter);
 	assert_int_not_equal(client.packets[at].id, 0);
-	assert_int_equal(client.packets[at].kept, kept);
+	assert_int_equal(client.packets[at].retained, retained);
 }
 
 /* The next message for consumers, which the test looks at and frees. */
@@ -1714,7 +1714,7 @@ static struct message *take_message(const char *payload)
 	return message;
 }
 
-static void receive_kept(const char *payload, uint64_t consumer)
+static void receive_retained(const char *payload, uint64_t consumer)
 {
 	struct message *message = take_message(payload);
 
@@ -1759,7 +1759,7 @@ static void test_who_wants_no_retained_messages(void **state)
 	assert_packet(1, "b", true);
 	broker_acknowledges();
 	broker_sends("b", "b", "kept", 1, true);
-	receive_kept("kept", 2);
+	receive_retained("kept", 2);
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_ANSWER, 11);
 	receive(MESSAGE_RELEASE, 2);
@@ -1779,7 +1779,7 @@ static void test_who_wants_retained_messages_once(void **state)
 	subscribe(1, "a", IF_NEW, 5);
 	broker_acknowledges();
 	broker_sends("a", "a", "kept", 0, true);
-	receive_kept("kept", 1);
+	receive_retained("kept", 1);
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_RELEASE, 1);
 	step();
@@ -1887,7 +1887,7 @@ static void test_live_messages_are_no_retained_ones(void **state)
 	broker_sends_flagged("a", "a", "before", 1);
 	receive_live("before", true, 1);
 	broker_sends("a", "a", "kept", 1, true);
-	receive_kept("kept", 2);
+	receive_retained("kept", 2);
 	broker_acknowledges();
 	broker_sends_flagged("a", "a", "live", 1);
 	receive_live("live", true, 2);
@@ -1898,7 +1898,7 @@ static void test_live_messages_are_no_retained_ones(void **state)
 	receive_nothing();
 }
 
-static void test_flags_in_what_the_broker_kept(void **state)
+static void test_flags_in_what_the_broker_queued(void **state)
 {
 	(void)state;
 	use(false, 3, 1000);
@@ -2071,7 +2071,7 @@ static void test_properties_come_with_a_message(void **state)
 }
 
 /* Also with what is collected before it is known whom it is for. */
-static void test_properties_and_publishers_of_what_the_broker_kept(void **state)
+static void test_properties_and_publishers_of_what_the_broker_queued(void **state)
 {
 	struct message *message;
 
@@ -2141,7 +2141,7 @@ static void test_no_memory(void **state)
 /* Three connections, in which one allocation fails. */
 static void live(struct message *const commands[3][5])
 {
-	static const struct connection_message kept = {
+	static const struct connection_message retained = {
 			.topic = "a/b", .payload = "kept", .payload_length = 4, .subscription = 1, .qos = 1, .retain = true};
 	static const struct connection_message live_message = {
 			.topic = "a/b", .payload = "live", .payload_length = 4, .subscription = 1, .qos = 1};
@@ -2160,7 +2160,7 @@ static void live(struct message *const commands[3][5])
 			broker_sends_fence(fence);
 		}
 		step();
-		on_message(session, &kept);
+		on_message(session, &retained);
 		finish_round();
 		on_message(session, &live_message);
 		give(commands[turn][4]);
@@ -2204,7 +2204,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 			session_test(test_connects_when_the_listeners_are_open),
-			session_test(test_kept_messages_wait_for_their_consumers),
+			session_test(test_queued_messages_wait_for_their_consumers),
 			session_test(test_a_session_of_another_time_is_ended_first),
 			session_test(test_a_listener_of_another_broker),
 			session_test(test_the_first_hold_is_bounded),
@@ -2240,13 +2240,13 @@ int main(void)
 			session_test(test_properties_that_the_broker_thread_cannot_read),
 			session_test(test_missing_marks_are_told),
 			session_test(test_late_marks_end),
-			session_test(test_kept_messages_after_much_traffic),
+			session_test(test_queued_messages_after_much_traffic),
 			session_test(test_one_copy_counts_of_overlapping_filters),
 			session_test(test_unsubscribing_from_qos_2),
 			session_test(test_unsubscribing_while_the_session_suspends),
 			session_test(test_consumers_share_in_turn),
-			session_test(test_what_the_broker_kept),
-			session_test(test_what_the_broker_kept_and_consumers_have),
+			session_test(test_what_the_broker_queued),
+			session_test(test_what_the_broker_queued_and_consumers_have),
 			session_test(test_identifiers_are_the_same_in_another_process),
 			session_test(test_a_full_inbound_queue_loses_nothing),
 			session_test(test_fences_of_the_broker_thread_end_its_holds),
@@ -2259,11 +2259,11 @@ int main(void)
 			session_test(test_retain_handling_outlives_a_connection),
 			session_test(test_live_messages_keep_their_flag),
 			session_test(test_live_messages_are_no_retained_ones),
-			session_test(test_flags_in_what_the_broker_kept),
+			session_test(test_flags_in_what_the_broker_queued),
 			session_test(test_a_message_gets_its_publisher),
 			session_test(test_retained_messages_have_no_publisher),
 			session_test(test_properties_come_with_a_message),
-			session_test(test_properties_and_publishers_of_what_the_broker_kept),
+			session_test(test_properties_and_publishers_of_what_the_broker_queued),
 			session_test(test_no_memory),
 			session_test(test_a_life_with_little_memory),
 	};

@@ -188,13 +188,13 @@ static int send_packet(uint32_t subscription)
 }
 
 int connection_subscribe(
-		struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool kept, bool flags)
+		struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool retained, bool flags)
 {
 	(void)flags;
 	(void)connection;
 	(void)filter;
 	(void)qos;
-	(void)kept;
+	(void)retained;
 	return send_packet(subscription);
 }
 

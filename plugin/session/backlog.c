@@ -1,7 +1,7 @@
 /* DESIGN
  * Messages with one fingerprint are a group, in the order in which they came. Each filter goes through its group from the
  * first to the last, so a filter needs no more than its place there, however many equal messages there are. */
-#include "session/kept.h"
+#include "session/backlog.h"
 
 #include <stdlib.h>
 
@@ -23,23 +23,23 @@ struct cursor {
 struct group {
 	struct table_entry entry; /* its hash is the fingerprint */
 	struct item *first, *last;
-	struct cursor cursors[KEPT_FILTERS_MAX];
+	struct cursor cursors[BACKLOG_FILTERS_MAX];
 	size_t cursor_count;
 };
 
-struct kept {
+struct backlog {
 	struct item *first, *last;
 	struct table groups;
 };
 
-struct kept *kept_new(void)
+struct backlog *backlog_new(void)
 {
-	return calloc(1, sizeof(struct kept));
+	return calloc(1, sizeof(struct backlog));
 }
 
-static struct group *find_group(const struct kept *kept, uint64_t fingerprint)
+static struct group *find_group(const struct backlog *backlog, uint64_t fingerprint)
 {
-	struct table_entry *entry = table_chain(&kept->groups, fingerprint);
+	struct table_entry *entry = table_chain(&backlog->groups, fingerprint);
 
 	while (entry && entry->hash != fingerprint) {
 		entry = entry->next;
@@ -47,7 +47,7 @@ static struct group *find_group(const struct kept *kept, uint64_t fingerprint)
 	return (struct group *)entry; /* its first member */
 }
 
-static struct group *add_group(struct kept *kept, uint64_t fingerprint)
+static struct group *add_group(struct backlog *backlog, uint64_t fingerprint)
 {
 	struct group *group = calloc(1, sizeof(*group));
 
@@ -55,7 +55,7 @@ static struct group *add_group(struct kept *kept, uint64_t fingerprint)
 		return NULL;
 	}
 	group->entry.hash = fingerprint;
-	if (table_insert(&kept->groups, &group->entry)) {
+	if (table_insert(&backlog->groups, &group->entry)) {
 		free(group);
 		return NULL;
 	}
@@ -73,7 +73,7 @@ static struct cursor *get_cursor(struct group *group, uint32_t subscription)
 	if (cursor < end) {
 		return cursor;
 	}
-	if (group->cursor_count == KEPT_FILTERS_MAX) {
+	if (group->cursor_count == BACKLOG_FILTERS_MAX) {
 		return NULL;
 	}
 	group->cursor_count++;
@@ -81,9 +81,9 @@ static struct cursor *get_cursor(struct group *group, uint32_t subscription)
 	return cursor;
 }
 
-struct message *kept_find(struct kept *kept, uint64_t fingerprint, uint32_t subscription)
+struct message *backlog_find(struct backlog *backlog, uint64_t fingerprint, uint32_t subscription)
 {
-	struct group *group = find_group(kept, fingerprint);
+	struct group *group = find_group(backlog, fingerprint);
 	struct cursor *cursor = group ? get_cursor(group, subscription) : NULL;
 	struct item *item = cursor ? cursor->next : NULL;
 
@@ -111,13 +111,13 @@ static void append_to_group(struct group *group, struct item *item, const struct
 	}
 }
 
-bool kept_add(struct kept *kept, uint64_t fingerprint, uint32_t subscription, struct message *message)
+bool backlog_add(struct backlog *backlog, uint64_t fingerprint, uint32_t subscription, struct message *message)
 {
 	struct item *item = calloc(1, sizeof(*item));
-	struct group *group = find_group(kept, fingerprint);
+	struct group *group = find_group(backlog, fingerprint);
 
 	if (item && !group) {
-		group = add_group(kept, fingerprint);
+		group = add_group(backlog, fingerprint);
 	}
 	if (!item || !group) {
 		free(item);
@@ -126,58 +126,58 @@ bool kept_add(struct kept *kept, uint64_t fingerprint, uint32_t subscription, st
 	item->message = message;
 	item->fingerprint = fingerprint;
 	append_to_group(group, item, get_cursor(group, subscription));
-	if (kept->first) {
-		kept->last->next = item;
+	if (backlog->first) {
+		backlog->last->next = item;
 	} else {
-		kept->first = item;
+		backlog->first = item;
 	}
-	kept->last = item;
+	backlog->last = item;
 	return true;
 }
 
-static void forget_groups(struct kept *kept)
+static void forget_groups(struct backlog *backlog)
 {
 	struct table_entry *entry, *next;
 	size_t i;
 
-	for (i = 0; i < kept->groups.bucket_count; i++) {
-		for (entry = kept->groups.buckets[i]; entry; entry = next) {
+	for (i = 0; i < backlog->groups.bucket_count; i++) {
+		for (entry = backlog->groups.buckets[i]; entry; entry = next) {
 			next = entry->next;
 			free(entry);
 		}
 	}
-	free(kept->groups.buckets);
-	kept->groups = (struct table){0};
+	free(backlog->groups.buckets);
+	backlog->groups = (struct table){0};
 }
 
-struct message *kept_take(struct kept *kept, uint64_t *ret_fingerprint)
+struct message *backlog_take(struct backlog *backlog, uint64_t *ret_fingerprint)
 {
-	struct item *item = kept->first;
+	struct item *item = backlog->first;
 	struct message *message;
 
 	/* No more copies of them come once the first is taken. */
-	forget_groups(kept);
+	forget_groups(backlog);
 	if (!item) {
 		return NULL;
 	}
-	kept->first = item->next;
+	backlog->first = item->next;
 	message = item->message;
 	*ret_fingerprint = item->fingerprint;
 	free(item);
 	return message;
 }
 
-void kept_free(struct kept *kept)
+void backlog_free(struct backlog *backlog)
 {
 	struct message *message;
 	uint64_t fingerprint;
 
-	if (!kept) {
+	if (!backlog) {
 		return;
 	}
-	while ((message = kept_take(kept, &fingerprint))) {
+	while ((message = backlog_take(backlog, &fingerprint))) {
 		message_free(message);
 	}
-	forget_groups(kept);
-	free(kept);
+	forget_groups(backlog);
+	free(backlog);
 }

@@ -5,25 +5,25 @@
 #include <string.h>
 
 #include "scarce_memory.h"
-#include "session/kept.h"
+#include "session/backlog.h"
 #include "shared/message.h"
 
-static struct kept *kept;
+static struct backlog *backlog;
 static long blocks;
 
 static int set_up(void **state)
 {
 	(void)state;
 	blocks = scarce_memory_blocks();
-	kept = kept_new();
-	assert_non_null(kept);
+	backlog = backlog_new();
+	assert_non_null(backlog);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	kept_free(kept);
+	backlog_free(backlog);
 	assert_int_equal(scarce_memory_blocks(), blocks);
 	return 0;
 }
@@ -39,11 +39,11 @@ static struct message *make(const char *payload)
 /* A copy comes: which message it is of, by the payload that it has if it is a new one. */
 static const char *comes(uint64_t fingerprint, uint32_t filter, const char *payload)
 {
-	struct message *message = kept_find(kept, fingerprint, filter);
+	struct message *message = backlog_find(backlog, fingerprint, filter);
 
 	if (!message) {
 		message = make(payload);
-		assert_true(kept_add(kept, fingerprint, filter, message));
+		assert_true(backlog_add(backlog, fingerprint, filter, message));
 	}
 	return message->payload;
 }
@@ -51,7 +51,7 @@ static const char *comes(uint64_t fingerprint, uint32_t filter, const char *payl
 static void is_next(uint64_t fingerprint, const char *payload)
 {
 	uint64_t found = 0;
-	struct message *message = kept_take(kept, &found);
+	struct message *message = backlog_take(backlog, &found);
 
 	assert_non_null(message);
 	assert_int_equal(found, fingerprint);
@@ -63,7 +63,7 @@ static void is_empty(void)
 {
 	uint64_t found;
 
-	assert_null(kept_take(kept, &found));
+	assert_null(backlog_take(backlog, &found));
 }
 
 static void test_in_the_order_in_which_they_came(void **state)
@@ -112,10 +112,10 @@ static void test_more_filters_than_anybody_has(void **state)
 
 	(void)state;
 	comes(7, 0, "a");
-	for (filter = 1; filter < KEPT_FILTERS_MAX; filter++) {
+	for (filter = 1; filter < BACKLOG_FILTERS_MAX; filter++) {
 		assert_memory_equal(comes(7, filter, "-"), "a", 1);
 	}
-	for (; filter < 2 * KEPT_FILTERS_MAX; filter++) {
+	for (; filter < 2 * BACKLOG_FILTERS_MAX; filter++) {
 		(void)snprintf(payload, sizeof(payload), "%u", (unsigned int)filter);
 		assert_memory_equal(comes(7, filter, payload), payload, strlen(payload));
 	}
@@ -134,7 +134,7 @@ static void test_many_equal_messages(void **state)
 		comes(7, 1, "on");
 	}
 	for (i = 0; i < MANY; i++) {
-		assert_non_null(kept_find(kept, 7, 2));
+		assert_non_null(backlog_find(backlog, 7, 2));
 	}
 	for (i = 0; i < MANY; i++) {
 		is_next(7, "on");
@@ -148,7 +148,7 @@ static void test_freed(void **state)
 	(void)state;
 	comes(7, 1, "a");
 	comes(8, 2, "b");
-	kept_free(NULL);
+	backlog_free(NULL);
 }
 
 static void test_no_memory(void **state)
@@ -159,11 +159,11 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	scarce_memory(1, false);
-	assert_null(kept_new());
+	assert_null(backlog_new());
 	assert_true(scarce_memory_end());
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
-		failed = !kept_add(kept, 7, 1, message);
+		failed = !backlog_add(backlog, 7, 1, message);
 		(void)scarce_memory_end();
 		if (failed) {
 			is_empty();
@@ -174,17 +174,17 @@ static void test_no_memory(void **state)
 	is_empty();
 }
 
-#define kept_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define backlog_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			kept_test(test_in_the_order_in_which_they_came),
-			kept_test(test_copies_of_equal_messages),
-			kept_test(test_more_filters_than_anybody_has),
-			kept_test(test_many_equal_messages),
-			kept_test(test_freed),
-			kept_test(test_no_memory),
+			backlog_test(test_in_the_order_in_which_they_came),
+			backlog_test(test_copies_of_equal_messages),
+			backlog_test(test_more_filters_than_anybody_has),
+			backlog_test(test_many_equal_messages),
+			backlog_test(test_freed),
+			backlog_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
