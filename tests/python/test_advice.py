@@ -17,8 +17,7 @@ from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured, Sy
 from django.db import OperationalError, ProgrammingError
 from fake_bridge import FakeBridge
 
-from mqttasgi.runtime import advice as _advice
-from mqttasgi.runtime import logs
+from mqttasgi.runtime import advice, logs
 
 ENGINE = "django.db.backends.sqlite3"
 
@@ -27,7 +26,7 @@ ENGINE = "django.db.backends.sqlite3"
 def databases(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """`DATABASES`, empty."""
     found: dict[str, Any] = {}
-    monkeypatch.setattr(_advice, "_databases", lambda: found)
+    monkeypatch.setattr(advice, "_databases", lambda: found)
     return found
 
 
@@ -46,8 +45,8 @@ def data(tmp_path: Path, databases: dict[str, Any], monkeypatch: pytest.MonkeyPa
         allowed = stat.S_IMODE(os.stat(path).st_mode) >> 6 if Path(path).is_relative_to(tmp_path) else 7
         return allowed & mode == mode
 
-    monkeypatch.setattr(_advice.os, "access", access)
-    monkeypatch.setattr(_advice, "_user", lambda: "mosquitto")
+    monkeypatch.setattr(advice.os, "access", access)
+    monkeypatch.setattr(advice, "_user", lambda: "mosquitto")
     yield folder
     folder.chmod(0o700)
 
@@ -91,7 +90,7 @@ def chained(outer: BaseException, inner: BaseException) -> BaseException:
 def test_what_to_do_about_an_error(
     databases: dict[str, Any], error: BaseException | None, sentence: str | None
 ) -> None:
-    said = _advice.about(error)
+    said = advice.about(error)
     assert said is None if sentence is None else said is not None and sentence in said
     assert said is None or "\n" not in said
 
@@ -101,10 +100,10 @@ def test_an_error_that_cannot_be_looked_at() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    assert _advice.about(Hostile()) is None
+    assert advice.about(Hostile()) is None
     loop = ValueError("a")
     loop.__cause__ = loop
-    assert _advice.about(loop) is None
+    assert advice.about(loop) is None
 
 
 def test_the_sentence_comes_before_the_traceback(bridge: FakeBridge, databases: dict[str, Any]) -> None:
@@ -121,9 +120,9 @@ def test_the_sentence_comes_before_the_traceback(bridge: FakeBridge, databases: 
 
 
 def test_a_database_that_can_be_written_is_not_spoken_of(data: Path) -> None:
-    assert _advice.unwritable() == []
+    assert advice.unwritable() == []
     (data / "db.sqlite3").unlink()
-    assert _advice.unwritable() == []
+    assert advice.unwritable() == []
 
 
 @pytest.mark.parametrize(
@@ -142,20 +141,20 @@ def test_what_cannot_be_written_is_named(data: Path, what: str, command: str) ->
         data.chmod(0o555)
     if what == "journal":
         (data / "db.sqlite3-wal").touch(0o444)
-    (said,) = _advice.unwritable()
+    (said,) = advice.unwritable()
     assert f"The SQLite database {data}/db.sqlite3 (DATABASES['default'])" in said
     assert "user mosquitto must be able to write both the file and its folder" in said
     assert said.endswith(command.format(data=data))
     # And the same when it has happened.
-    assert _advice.about(OperationalError("attempt to write a readonly database")) == said
+    assert advice.about(OperationalError("attempt to write a readonly database")) == said
 
 
 def test_a_folder_that_is_not_there_or_closed(data: Path, tmp_path: Path, databases: dict[str, Any]) -> None:
     data.chmod(0o600)
-    (said,) = _advice.unwritable()
+    (said,) = advice.unwritable()
     assert f"user mosquitto may not enter the folder {data}" in said
     databases["default"]["NAME"] = str(tmp_path / "gone" / "db.sqlite3")
-    (said,) = _advice.unwritable()
+    (said,) = advice.unwritable()
     assert said.endswith(f"sudo install -d -o mosquitto {tmp_path}/gone")
 
 
@@ -170,21 +169,21 @@ def test_a_folder_that_is_not_there_or_closed(data: Path, tmp_path: Path, databa
 )
 def test_what_is_no_file_is_passed_over(databases: dict[str, Any], database: dict[str, Any]) -> None:
     databases["default"] = database
-    assert _advice.unwritable() == []
+    assert advice.unwritable() == []
 
 
 def test_without_django() -> None:
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name == "django.conf"}
     try:
-        assert _advice._databases() == {}
-        _advice.look_at_databases(check=True)
+        assert advice._databases() == {}
+        advice.look_at_databases(check=True)
     finally:
         sys.modules.update(before)
 
 
 def migrations_said(caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.WARNING, "mqttasgi.databases"):
-        _advice.look_at_databases(check=True)
+        advice.look_at_databases(check=True)
     return [record.getMessage() for record in caplog.records]
 
 
@@ -194,7 +193,7 @@ def test_migrations_that_are_missing_are_named(
     (data / "db.sqlite3").unlink()
     (data.parent / "manage.py").touch()
     monkeypatch.setattr(sys, "path", [str(data.parent), *sys.path])
-    monkeypatch.setattr(_advice.os, "geteuid", lambda: 110)
+    monkeypatch.setattr(advice.os, "geteuid", lambda: 110)
     (said,) = migrations_said(caplog)
     assert said.startswith("Database 'default' lacks ")
     assert "(auth, contenttypes)" in said
@@ -212,4 +211,4 @@ def test_a_database_in_memory_lacks_nothing(
 @pytest.mark.django_db(transaction=True)
 def test_the_tests_own_database_is_complete() -> None:
     assert Group.objects.count() == 0
-    assert _advice._unapplied("default") == []
+    assert advice._unapplied("default") == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.runtime.application import ApplicationError, load
+from mqttasgi.runtime.application import ApplicationError, load_application
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     "path", ["asgi:application", "asgi.application", "asgi:Consumer", "asgi.Consumer", "asgi:holder.inner"]
 )
 def test_both_spellings_find_the_application(package: str, path: str) -> None:
-    assert load(f"{package}.{path}").__name__ == "application"  # type: ignore[attr-defined]
+    assert load_application(f"{package}.{path}").__name__ == "application"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,11 @@ def test_both_spellings_find_the_application(package: str, path: str) -> None:
 )
 def test_what_is_not_there_gets_a_sentence(package: str, path: str, sentence: str) -> None:
     with pytest.raises(ApplicationError, match=sentence):
-        load(path)
+        load_application(path)
 
 
 def test_what_the_module_itself_raises_comes_through(package: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
-        load("lamps.needs:application")
+        load_application("lamps.needs:application")
     with pytest.raises(ZeroDivisionError):
-        load("lamps.broken:application")
+        load_application("lamps.broken:application")

@@ -18,7 +18,7 @@ from running import Start, settle, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import mistakes
-from mqttasgi.runtime.application import ApplicationError, load
+from mqttasgi.runtime.application import ApplicationError, load_application
 from mqttasgi.runtime.mistakes import what_is_wrong_with
 
 
@@ -234,10 +234,10 @@ def test_applications(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lamps", Lamps("lamps"))
     sentence = APPLICATIONS[name][1]
     if sentence is None:
-        assert callable(load(f"lamps:{name}"))
+        assert callable(load_application(f"lamps:{name}"))
     else:
         with pytest.raises(ApplicationError, match=re.escape(sentence)):
-            load(f"lamps:{name}")
+            load_application(f"lamps:{name}")
 
 
 async def test_a_class_where_nobody_can_see_it(bridge: FakeBridge, start: Start) -> None:

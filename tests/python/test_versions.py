@@ -12,7 +12,7 @@ import pytest
 import mqttasgi
 from mqttasgi import _versions
 from mqttasgi.command import launch as _launch
-from mqttasgi.runtime import summary as _summary
+from mqttasgi.runtime import summary
 
 
 @dataclass
@@ -82,7 +82,7 @@ def test_packages_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_runs() -> None:
-    text = _summary.text([Running("apps.echo:application", "master", {"in/#": 1})])
+    text = summary.text([Running("apps.echo:application", "master", {"in/#": 1})])
     assert text.startswith(f"1 consumer, 1 filter. mqttasgi {mqttasgi.__version__}, Python ")
     assert platform.python_version() in text and text.endswith(".")
 
@@ -90,7 +90,7 @@ def test_what_runs() -> None:
 def test_who_runs() -> None:
     workers = [Running("apps.Room", "worker", {"room/#": 1, "all": 0})] * 3
     workers += [Running(f"apps.Other{number}", "worker", {f"{number}": 1}) for number in range(6)]
-    text = _summary.text([Running("apps:application", "master"), *workers])
+    text = summary.text([Running("apps:application", "master"), *workers])
     assert text.startswith(
         "10 consumers (the master, 3 apps.Room, 1 apps.Other0, 1 apps.Other1, 1 apps.Other2, 1 apps.Other3 and 2 "
         "more), 8 filters. "
@@ -99,7 +99,7 @@ def test_who_runs() -> None:
 
 def test_a_name_of_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "django", object())
-    text = _summary.text([Running("a:b", "master"), Running("\udcff")])
+    text = summary.text([Running("a:b", "master"), Running("\udcff")])
     assert "1 ?" in text and "Django" not in text
 
 

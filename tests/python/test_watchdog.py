@@ -10,7 +10,7 @@ import pytest
 from fake_bridge import FakeBridge
 
 from mqttasgi.runtime import service as runtimes
-from mqttasgi.runtime import watchdog as watchdogs
+from mqttasgi.runtime import watchdog
 from mqttasgi.runtime.service import Runtime
 from mqttasgi.runtime.watchdog import Watchdog
 
@@ -74,7 +74,7 @@ async def test_off(bridge: FakeBridge) -> None:
 
 
 async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdogs, "INTERVAL_MAX", 0.01)
+    monkeypatch.setattr(watchdog, "INTERVAL_MAX", 0.01)
     runtime = Runtime(bridge, asyncio.get_running_loop())
     beats = 0
     with Watchdog(runtime, 60, runtimes._run.__code__):

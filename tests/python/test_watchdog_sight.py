@@ -13,7 +13,7 @@ from running import Start, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import service as runtime_module
-from mqttasgi.runtime import watchdog as watchdog_module
+from mqttasgi.runtime import watchdog
 from mqttasgi.runtime.service import Runtime
 from mqttasgi.runtime.watchdog import Watchdog
 
@@ -33,7 +33,7 @@ class Loop:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
+        monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
 
 
 class Watched:
@@ -347,9 +347,9 @@ def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
             look()
 
     dig(100)
-    assert len(seen[0].places) == watchdog_module.STACK_MAX
+    assert len(seen[0].places) == watchdog.STACK_MAX
     assert seen[0].omitted >= 70
-    report = watchdog_module._report(seen[0], 2.0, False)
+    report = watchdog._report(seen[0], 2.0, False)
     assert "frames further out" in report[1]
     assert "in dig" in "\n".join(report)
 

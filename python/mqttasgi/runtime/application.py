@@ -12,7 +12,7 @@ class ApplicationError(Exception):
     """The application cannot be had; the text is a sentence for who set it up."""
 
 
-def load(path: str) -> Application:
+def load_application(path: str) -> Application:
     """Imports the application that `path` names.
 
     `path` is `package.module:name` or, as `spawn_worker` takes it, `package.module.Name`; a consumer class

@@ -10,8 +10,7 @@ import signal
 import sys
 from typing import Any, Callable
 
-from . import logs, system_log
-from . import processes as children
+from . import logs, processes, system_log
 from .bridge import Bridge, Options
 from .lines import Lines
 
@@ -32,7 +31,7 @@ def prepare(bridge: Bridge, options: Options) -> Lines:
     sys.stdout = _lasting(bridge, sys.stdout, "output")
     sys.stderr = _lasting(bridge, sys.stderr, "error")
     # Before signals are refused: a child may have its own.
-    children.prepare()
+    processes.prepare()
     system_log.prepare()
     _leave_signals_to_broker(bridge, lines)
     return lines

@@ -19,7 +19,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, Callable, Optional
 
-from . import processes as children
+from . import processes
 from .bridge import Bridge
 
 #: Below it the broker publishes its log.
@@ -87,7 +87,7 @@ def say(bridge: Bridge, level: int, lines: list[str]) -> None:
     """Into the broker's log, as many as there are. In a child process, on standard error: nobody reads its
     copy of the queue.
     """
-    if children.forked:
+    if processes.forked:
         print("\n".join(lines), file=sys.stderr)
         return
     for line in lines:

@@ -16,7 +16,7 @@ import threading
 import traceback
 from typing import Any, Callable, Optional
 
-from . import advice as _advice
+from . import advice
 from .bridge import Bridge
 from .lines import Lines, Source, say, source
 
@@ -124,9 +124,9 @@ def report(
     of the message, each None where there is none. `lines` bounds what is written of errors that may come at
     any rate. Any thread; raises nothing.
     """
-    advice = _advice.about(error)
-    if advice is not None:
-        text += f" {advice}" if text.endswith(":") else f"\n{advice}"
+    sentence = advice.about(error)
+    if sentence is not None:
+        text += f" {sentence}" if text.endswith(":") else f"\n{sentence}"
     written = [*text.splitlines(), *(error_lines(error) if error is not None else ())]
     if lines is not None:
         lines.say(bridge.LOG_ERR, written, whose)

@@ -28,12 +28,8 @@ from .._events import (
 from .._mqtt import check_qos, check_topic, encode_payload
 from .._properties import encode_properties
 from .._types import SCOPE, Application, Event
-from . import advice as _advice
-from . import application as applications
-from . import interpreter as host
-from . import logs
-from . import processes as children
-from . import summary as _summary
+from . import advice, interpreter, logs, processes, summary
+from .application import ApplicationError, load_application
 from .bridge import Bridge, Control, Delivery, Options
 from .holds import ConsumerHold, GeneralHold
 from .lines import LOG_TOPICS, Lines, Source, of_log, source
@@ -266,8 +262,8 @@ class Consumer:
 
     async def receive(self) -> Event:
         """ASGI's `receive`."""
-        if children.forked:
-            children.end()
+        if processes.forked:
+            processes.end()
         self._taken += 1
         if self.failures and (self._began or self.topic is not None):
             self.forgive()
@@ -585,7 +581,7 @@ class Runtime:
             if (other.name, other.parameters or {}) == (consumer_path, consumer_params or {}):
                 other.parent = parent
                 return
-        application = self.context.run(applications.load, consumer_path)
+        application = self.context.run(load_application, consumer_path)
         if other is not None:
             self.kill(parent, app_id)
         worker = self._add(app_id, "worker", consumer_path, application, consumer_params)
@@ -681,7 +677,7 @@ class Runtime:
         self._connecting -= 1
         if self._started and not self._connecting and not self._settled:
             self._settled = True
-            self.bridge.settled(_summary.text(self._consumers.values()))
+            self.bridge.settled(summary.text(self._consumers.values()))
 
     def ended(self, consumer: Consumer) -> None:
         """Forgets a consumer whose application has returned, or restarts one that has raised."""
@@ -824,8 +820,8 @@ class Runtime:
 
 def _load(runtime: Runtime, path: str) -> Optional[Application]:
     try:
-        return applications.load(path)
-    except applications.ApplicationError as error:
+        return load_application(path)
+    except ApplicationError as error:
         runtime.log(f"Cannot start the application: {error}.")
     except BaseException as error:
         runtime.log_exception(f"Cannot import the application {path}: {type(error).__name__}: {error}", error)
@@ -893,7 +889,7 @@ def _close(runtime: Runtime) -> None:
     with contextlib.suppress(BaseException):
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLOSE_TIMEOUT))
     with contextlib.suppress(BaseException):
-        children.end_all(runtime.log)
+        processes.end_all(runtime.log)
     # What the application registered for the end of the process, which the broker's end does not run. The
     # loop's own threads are not waited for: one that hangs would hold up the broker.
     with contextlib.suppress(BaseException):
@@ -909,16 +905,16 @@ def run() -> None:
 
     bridge: Bridge = _mqttasgi
     options: Options = bridge.options()
-    lines = host.prepare(bridge, options)
+    lines = interpreter.prepare(bridge, options)
     complaint = _versions.difference(bridge.VERSION) or _versions.stranger()
     if complaint:
         bridge.log(bridge.LOG_WARNING, complaint)
-    loop = lines.loop = host.new_event_loop(options["loop"])
+    loop = lines.loop = interpreter.new_event_loop(options["loop"])
     asyncio.set_event_loop(loop)
     loop.set_default_executor(LoopExecutor())
     loop.set_exception_handler(logs.loop_exception_handler(bridge, lines))
     _keep_open(loop)
-    children.stay_out_of(loop)
+    processes.stay_out_of(loop)
     overload = Overload(
         bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
     )
@@ -929,7 +925,7 @@ def run() -> None:
     application = _load(runtime, options["application"])
     logs.keep_loggers()
     if application is not None:
-        _advice.look_at_databases(options["check"])
+        advice.look_at_databases(options["check"])
     if application is not None and options["check"]:
         bridge.started()
     elif application is not None:

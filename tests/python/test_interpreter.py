@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.runtime import interpreter as host
+from mqttasgi.runtime import interpreter
 
 PROGRAM = """
 import asyncio, logging, os, signal, sys
 sys.path.insert(0, {python!r}); sys.path.insert(0, {tests!r})
 from fake_bridge import FakeBridge
-from mqttasgi.runtime import interpreter as host
+from mqttasgi.runtime import interpreter
 bridge = FakeBridge()
 options = bridge.options()
 options["variables"] = [("FROM_FILE", "file"), ("FROM_BOTH", "file")]
 options["python_path"] = "/first:/second"
-host.prepare(bridge, options)
+interpreter.prepare(bridge, options)
 before = signal.getsignal(signal.SIGTERM)
 print(sys.path[:2], os.environ["FROM_FILE"], os.environ["FROM_BOTH"])
 print(signal.signal(signal.SIGTERM, lambda *_: None) is before, signal.getsignal(signal.SIGTERM) is before)
 print(signal.alarm(1), signal.setitimer(signal.ITIMER_REAL, 1))
-loop = host.new_event_loop("asyncio")
+loop = interpreter.new_event_loop("asyncio")
 loop.add_signal_handler(signal.SIGTERM, lambda: None)
 print(signal.getsignal(signal.SIGTERM) is before)
 print(sum("signals are the broker's" in line for _, line in bridge.lines) >= 3)
@@ -54,12 +54,12 @@ def test_signals_stay_the_brokers(tmp_path: Path) -> None:
 
 
 def test_the_loop_option() -> None:
-    loop = host.new_event_loop("asyncio")
+    loop = interpreter.new_event_loop("asyncio")
     assert "uvloop" not in type(loop).__module__
     loop.close()
-    loop = host.new_event_loop("auto")
+    loop = interpreter.new_event_loop("auto")
     loop.close()
     pytest.importorskip("uvloop")
-    loop = host.new_event_loop("uvloop")
+    loop = interpreter.new_event_loop("uvloop")
     assert "uvloop" in type(loop).__module__
     loop.close()
