@@ -134,13 +134,6 @@ void wakeup_attend(struct wakeup *wakeup)
 	(void)atomic_compare_exchange_strong(&wakeup->state, &state, ATTENTIVE);
 }
 
-void wakeup_rest(struct wakeup *wakeup)
-{
-	int state = ATTENTIVE;
-
-	(void)atomic_compare_exchange_strong(&wakeup->state, &state, RESTING);
-}
-
 void wakeup_insist(struct wakeup *wakeup)
 {
 	atomic_store(&wakeup->state, REQUESTED);

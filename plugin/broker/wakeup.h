@@ -22,10 +22,9 @@ void wakeup_free(struct wakeup *wakeup);
  * earlier request is still under way. */
 void wakeup_request(struct wakeup *wakeup);
 
-/* Broker thread: "I am awake and will look at the queue again before I poll": until wakeup_rest(), requests cost
- * nothing. */
+/* Broker thread: "I am awake and will look at the queue again before I poll": until wakeup_settle(), requests
+ * cost nothing. */
 void wakeup_attend(struct wakeup *wakeup);
-void wakeup_rest(struct wakeup *wakeup);
 
 /* Broker thread: the poll that follows must return soon, whoever asks. */
 void wakeup_insist(struct wakeup *wakeup);

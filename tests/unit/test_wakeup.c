@@ -121,7 +121,7 @@ static void test_attentive_thread_is_not_signalled(void **state)
 	wakeup_request(wakeup);
 	assert_int_equal(wakeup_count(wakeup), 0);
 	assert_false(timer_runs());
-	wakeup_rest(wakeup);
+	wakeup_settle(wakeup);
 	wakeup_request(wakeup);
 	assert_int_equal(wakeup_count(wakeup), 1);
 	wakeup_settle(wakeup);
@@ -134,8 +134,8 @@ static void test_attentive_thread_is_not_signalled(void **state)
 	wakeup_free(wakeup);
 }
 
-/* attend and rest leave a request that is under way alone: only settle ends it. */
-static void test_request_outlives_attend_and_rest(void **state)
+/* attend leaves a request that is under way alone: only settle ends it. */
+static void test_request_outlives_attend(void **state)
 {
 	struct wakeup *wakeup = new_wakeup();
 
@@ -143,7 +143,6 @@ static void test_request_outlives_attend_and_rest(void **state)
 	wakeup_request(wakeup);
 	wakeup_attend(wakeup);
 	assert_poll_interrupted();
-	wakeup_rest(wakeup);
 	assert_poll_interrupted();
 	wakeup_request(wakeup);
 	assert_int_equal(wakeup_count(wakeup), 1);
@@ -496,7 +495,7 @@ int main(void)
 			cmocka_unit_test(test_request_signals_once_until_settled),
 			cmocka_unit_test(test_request_interrupts_every_poll_until_settled),
 			cmocka_unit_test(test_attentive_thread_is_not_signalled),
-			cmocka_unit_test(test_request_outlives_attend_and_rest),
+			cmocka_unit_test(test_request_outlives_attend),
 			cmocka_unit_test(test_insist_interrupts_without_a_request),
 			cmocka_unit_test(test_timer_of_an_overtaken_request_ends),
 			cmocka_unit_test(test_handler_of_somebody_else_stays),
