@@ -92,7 +92,7 @@ struct plugin {
 	struct heartbeat heartbeat;
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
-	char version[VERSION_MAX]; /* Mosquitto's; empty: not known */
+	char version[VERSIONS_MAX]; /* Mosquitto's; empty: not known */
 	bool may_refuse_copies;
 	bool has_announced;
 	bool registered[CALLBACK_COUNT];
@@ -186,12 +186,12 @@ static bool has_predecessor(void)
 
 /* ---- start ---- */
 
-static int look_around(const struct options *options, char version[VERSION_MAX])
+static int look_around(const struct options *options, char version[VERSIONS_MAX])
 {
-	(void)version_ask(VERSION_OF_THIS, version);
+	(void)versions_ask(VERSIONS_THIS_PROGRAM, version);
 	return surroundings_look(&(struct surroundings){
 			.version = version,
-			.is_2_1 = broker_is_2_1(),
+			.is_2_1 = versions_is_2_1(),
 			.connect_events = options->connect_events,
 			.has_predecessor = has_predecessor(),
 	});
@@ -263,7 +263,7 @@ static int make_session(struct plugin *plugin)
 	}
 	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session);
 	if (rc == MOSQ_ERR_SUCCESS) {
-		plugin->may_refuse_copies = broker_is_2_1() && !has_predecessor();
+		plugin->may_refuse_copies = versions_is_2_1() && !has_predecessor();
 	} else {
 		log_line(MOSQ_LOG_ERR, "No memory for the session.");
 	}
@@ -357,7 +357,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
 	plugin->clients =
-			clients_new(broker_is_2_1() || options->connect_events, plugin->session ? options_session_id(options) : NULL);
+			clients_new(versions_is_2_1() || options->connect_events, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);
@@ -414,9 +414,9 @@ static bool applies(const struct plugin *plugin, enum condition condition)
 {
 	switch (condition) {
 	case ON_2_1:
-		return broker_is_2_1();
+		return versions_is_2_1();
 	case WHERE_LOGINS_TELL:
-		return plugin->options->connect_events && !broker_is_2_1();
+		return plugin->options->connect_events && !versions_is_2_1();
 	case WHERE_COPIES_ARE_REFUSED:
 		return plugin->may_refuse_copies;
 	default:
@@ -512,8 +512,8 @@ static void enter(struct plugin *plugin, enum stage stage, unsigned int millisec
 /* In each tick: the broker's loop goes on until the application has ended, and gets its signal then. */
 static void take_leave(struct plugin *plugin)
 {
-	goodbye_take_signals();
-	if (!goodbye_is_asked_for()) {
+	stop_take_signals();
+	if (!stop_is_asked_for()) {
 		return;
 	}
 	if (plugin->stage == RUNNING) {
@@ -531,7 +531,7 @@ static void take_leave(struct plugin *plugin)
 		enter(plugin, GONE, 0);
 	}
 	if (plugin->stage == GONE && now_ns() >= plugin->until_ns) {
-		goodbye_pass_on();
+		stop_pass_on();
 		return;
 	}
 	wakeup_insist(plugin->wakeup);
@@ -598,7 +598,7 @@ static void plugin_stop(struct plugin *plugin)
 {
 	unregister_callbacks(plugin);
 	broker_end(plugin->broker);
-	goodbye_pass_on();
+	stop_pass_on();
 	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
 	 * cleansession is false. */
 	lanes_set_session(plugin->lanes, false);
@@ -636,7 +636,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		struct mosquitto_opt *lines, int line_count)
 {
 	struct options *options = NULL;
-	char version[VERSION_MAX];
+	char version[VERSIONS_MAX];
 	struct plugin *plugin;
 	char *error = NULL;
 	int rc;

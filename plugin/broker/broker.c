@@ -8,7 +8,6 @@
  * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut short. */
 #include "broker/broker.h"
 
-#include <dlfcn.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include "broker/lanes.h"
 #include "broker/mirror.h"
 #include "broker/taker.h"
+#include "broker/versions.h"
 #include "broker/wakeup.h"
 #include "options/options.h"
 #include "shared/client.h"
@@ -76,7 +76,7 @@ struct broker {
 	struct lanes *lanes;
 	struct clients *clients;
 	struct statistics *statistics;
-	struct retained *retained; /* NULL: no broker is mirrored */
+	struct mirror *mirror; /* NULL: no broker is mirrored */
 	struct taker taker;
 	struct properties_reader reader;
 	bool reads_properties;
@@ -113,12 +113,6 @@ static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *
 	return true;
 }
 
-bool broker_is_2_1(void)
-{
-	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
-	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
-}
-
 /* The options that are numbers and can change. */
 static void set_numbers(struct broker *broker, const struct options *options)
 {
@@ -138,8 +132,8 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 		return NULL;
 	}
 	broker->topics = topics_new();
-	broker->retained = options->mirror ? retained_new() : NULL;
-	if (!broker->topics || (options->mirror && !broker->retained)) {
+	broker->mirror = options->mirror ? mirror_new() : NULL;
+	if (!broker->topics || (options->mirror && !broker->mirror)) {
 		broker_free(broker);
 		return NULL;
 	}
@@ -151,7 +145,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->clients = clients;
 	broker->statistics = statistics;
 	set_numbers(broker, options);
-	broker->is_2_1 = broker_is_2_1();
+	broker->is_2_1 = versions_is_2_1();
 	broker->portion.size = broker->portion.left = PORTION_FIRST;
 	return broker;
 }
@@ -162,7 +156,7 @@ void broker_free(struct broker *broker)
 		return;
 	}
 	topics_free(broker->topics);
-	retained_free(broker->retained);
+	mirror_free(broker->mirror);
 	text_free(&broker->properties);
 	free(broker->summary);
 	free(broker);
@@ -418,8 +412,8 @@ static void publish(struct broker *broker, const struct message *message)
 	}
 	statistics_add(broker->statistics, rc == MOSQ_ERR_SUCCESS ? STATISTICS_SENT : STATISTICS_REFUSED, 1);
 	if (rc == MOSQ_ERR_SUCCESS) {
-		if (broker->retained && message->retain) {
-			retained_note(broker->retained, message->topic, message->payload_length == 0);
+		if (broker->mirror && message->retain) {
+			mirror_note(broker->mirror, message->topic, message->payload_length == 0);
 		}
 		route_own(broker, message);
 		return;
@@ -691,8 +685,8 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	broker->portion.left++;
 	drain_portion(broker);
 	lanes_next_message(broker->lanes);
-	if (broker->retained && message->retain) {
-		retained_note(broker->retained, message->topic, message->payloadlen == 0);
+	if (broker->mirror && message->retain) {
+		mirror_note(broker->mirror, message->topic, message->payloadlen == 0);
 	}
 	if (route(broker, message)) {
 		note_question(broker);
@@ -811,7 +805,7 @@ static enum message_fate session_fate(
 																								  : MESSAGE_FATE_UNKNOWN;
 }
 
-/* Lets the broker forget what it retains, see retained.h. The bridge waits for at least a second before it tries to
+/* Lets the broker forget what it retains, see mirror.h. The bridge waits for at least a second before it tries to
  * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
 static void forget_retained(void *userdata, const char *topic)
 {
@@ -837,8 +831,8 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 		clients_disconnected(broker->clients, gone->client, reason, MESSAGE_FATE_UNKNOWN);
 		return MOSQ_ERR_SUCCESS;
 	}
-	if (broker->retained && has_client_id(gone->client, broker->options->mirror)) {
-		retained_forget(broker->retained, forget_retained, broker);
+	if (broker->mirror && has_client_id(gone->client, broker->options->mirror)) {
+		mirror_forget(broker->mirror, forget_retained, broker);
 	}
 	lanes_client_goes(broker->lanes, gone->client, broker->is_2_1);
 	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));

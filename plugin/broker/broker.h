@@ -2,7 +2,7 @@
  *
  * Everything here runs on the broker thread (Mosquitto has only that one), never takes the GIL and never waits
  * for Python once broker_wait() of the start-up has returned; the one exception is the bounded spin of the
- * `spin` option. All differences between Mosquitto 2.0 and 2.1 are dealt with here. */
+ * `spin` option. */
 #ifndef MQTTASGI_BROKER_H
 #define MQTTASGI_BROKER_H
 
@@ -19,9 +19,6 @@ struct properties_reader;
 struct queue;
 struct statistics;
 struct wakeup;
-
-/* Whether this is Mosquitto 2.1 or later. */
-bool broker_is_2_1(void);
 
 /* Borrows all seven, which must outlive it. NULL when memory ran out. */
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,

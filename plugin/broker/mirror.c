@@ -12,23 +12,23 @@ struct topic {
 	char name[];
 };
 
-struct retained {
+struct mirror {
 	struct table topics;
 };
 
-struct retained *retained_new(void)
+struct mirror *mirror_new(void)
 {
-	return calloc(1, sizeof(struct retained));
+	return calloc(1, sizeof(struct mirror));
 }
 
-void retained_forget(
-		struct retained *retained, void (*forget)(void *userdata, const char *topic), void *userdata)
+void mirror_forget(
+		struct mirror *mirror, void (*forget)(void *userdata, const char *topic), void *userdata)
 {
-	struct table topics = retained->topics;
+	struct table topics = mirror->topics;
 	struct table_entry *entry, *next;
 	size_t i;
 
-	retained->topics = (struct table){0};
+	mirror->topics = (struct table){0};
 	for (i = 0; i < topics.bucket_count; i++) {
 		for (entry = topics.buckets[i]; entry; entry = next) {
 			struct topic *topic = (struct topic *)entry;
@@ -43,27 +43,27 @@ void retained_forget(
 	free(topics.buckets);
 }
 
-void retained_free(struct retained *retained)
+void mirror_free(struct mirror *mirror)
 {
-	if (retained) {
-		retained_forget(retained, NULL, NULL);
-		free(retained);
+	if (mirror) {
+		mirror_forget(mirror, NULL, NULL);
+		free(mirror);
 	}
 }
 
-void retained_note(struct retained *retained, const char *topic, bool is_empty)
+void mirror_note(struct mirror *mirror, const char *topic, bool is_empty)
 {
 	uint64_t hash = hash_text(topic);
 	size_t size = strlen(topic) + 1;
 	struct table_entry *entry;
 	struct topic *new;
 
-	for (entry = table_chain(&retained->topics, hash); entry; entry = entry->next) {
+	for (entry = table_chain(&mirror->topics, hash); entry; entry = entry->next) {
 		struct topic *found = (struct topic *)entry;
 
 		if (entry->hash == hash && strcmp(found->name, topic) == 0) {
 			if (is_empty) {
-				table_remove(&retained->topics, entry);
+				table_remove(&mirror->topics, entry);
 				free(found);
 			}
 			return;
@@ -79,7 +79,7 @@ void retained_note(struct retained *retained, const char *topic, bool is_empty)
 	}
 	new->entry.hash = hash;
 	memcpy(new->name, topic, size);
-	if (table_insert(&retained->topics, &new->entry) != MOSQ_ERR_SUCCESS) {
+	if (table_insert(&mirror->topics, &new->entry) != MOSQ_ERR_SUCCESS) {
 		free(new);
 	}
 }

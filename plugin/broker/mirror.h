@@ -9,19 +9,19 @@
 
 #include <stdbool.h>
 
-struct retained;
+struct mirror;
 
 /* NULL: no memory. */
-struct retained *retained_new(void) __attribute__((warn_unused_result));
+struct mirror *mirror_new(void) __attribute__((warn_unused_result));
 
 /* Takes NULL. */
-void retained_free(struct retained *retained);
+void mirror_free(struct mirror *mirror);
 
 /* The broker keeps a message with this topic from now on, or, after an empty one, none. */
-void retained_note(struct retained *retained, const char *topic, bool is_empty);
+void mirror_note(struct mirror *mirror, const char *topic, bool is_empty);
 
 /* Calls forget() with each topic, in no order, and takes it out. forget() must not note anything. */
-void retained_forget(
-		struct retained *retained, void (*forget)(void *userdata, const char *topic), void *userdata);
+void mirror_forget(
+		struct mirror *mirror, void (*forget)(void *userdata, const char *topic), void *userdata);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "broker/broker.h"
 #include "broker/sys_tree.h"
+#include "broker/versions.h"
 #include "options/mosquitto_conf.h"
 #include "options/options.h"
 #include "shared/log.h"
@@ -118,5 +119,5 @@ int reload_on_event(int event, void *event_data, void *userdata)
 	if (mosquitto_conf_sys_interval(&reload->place, &sys_interval)) {
 		sys_tree_set_interval(reload->sys_tree, sys_interval);
 	}
-	return broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+	return versions_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
 }

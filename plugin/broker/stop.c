@@ -33,7 +33,7 @@ static void keep(int number)
 	}
 }
 
-void goodbye_take_signals(void)
+void stop_take_signals(void)
 {
 	struct sigaction action = {.sa_handler = keep};
 	size_t i;
@@ -57,12 +57,12 @@ void goodbye_take_signals(void)
 	}
 }
 
-bool goodbye_is_asked_for(void)
+bool stop_is_asked_for(void)
 {
 	return kept != 0;
 }
 
-void goodbye_pass_on(void)
+void stop_pass_on(void)
 {
 	if (taken) {
 		give_back();

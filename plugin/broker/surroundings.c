@@ -49,7 +49,7 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 				"answers would be late; there, remove that line.");
 		return MOSQ_ERR_SUCCESS;
 	}
-	if (!version_is_before(surroundings->version, 2, 0, 15)) {
+	if (!versions_is_before(surroundings->version, 2, 0, 15)) {
 		return MOSQ_ERR_SUCCESS;
 	}
 	log_line(MOSQ_LOG_ERR,

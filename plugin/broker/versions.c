@@ -1,5 +1,6 @@
 #include "broker/versions.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -55,7 +56,7 @@ static void read_beginning(int fd, char *text, size_t size)
 	text[length] = '\0';
 }
 
-static bool find_version(const char *text, char ret_version[VERSION_MAX])
+static bool find_version(const char *text, char ret_version[VERSIONS_MAX])
 {
 	static const char before[] = "mosquitto version ";
 	const char *at = strstr(text, before);
@@ -63,7 +64,7 @@ static bool find_version(const char *text, char ret_version[VERSION_MAX])
 
 	at = at ? at + sizeof(before) - 1 : "";
 	length = strcspn(at, " \r\n");
-	if (*at < '0' || *at > '9' || length >= VERSION_MAX) {
+	if (*at < '0' || *at > '9' || length >= VERSIONS_MAX) {
 		return false;
 	}
 	memcpy(ret_version, at, length);
@@ -71,7 +72,13 @@ static bool find_version(const char *text, char ret_version[VERSION_MAX])
 	return true;
 }
 
-bool version_ask(const char *program, char ret_version[VERSION_MAX])
+bool versions_is_2_1(void)
+{
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
+}
+
+bool versions_ask(const char *program, char ret_version[VERSIONS_MAX])
 {
 	char text[256];
 	int ends[2];
@@ -98,7 +105,7 @@ bool version_ask(const char *program, char ret_version[VERSION_MAX])
 	return find_version(text, ret_version);
 }
 
-bool version_is_before(const char *version, unsigned int major, unsigned int minor, unsigned int patch)
+bool versions_is_before(const char *version, unsigned int major, unsigned int minor, unsigned int patch)
 {
 	const unsigned int wanted[] = {major, minor, patch};
 	unsigned int found[3], i;

@@ -5,14 +5,17 @@
 
 #include <stdbool.h>
 
-#define VERSION_MAX 32
+#define VERSIONS_MAX 32
 /* The program that this process runs. */
-#define VERSION_OF_THIS "/proc/self/exe"
+#define VERSIONS_THIS_PROGRAM "/proc/self/exe"
+
+/* Whether it is 2.1 or later. */
+bool versions_is_2_1(void);
 
 /* Writes `2.0.11`; false: program does not say, within two seconds, which is then written as an empty string. */
-bool version_ask(const char *program, char ret_version[VERSION_MAX]);
+bool versions_ask(const char *program, char ret_version[VERSIONS_MAX]);
 
 /* Whether version is known, and of an earlier release. */
-bool version_is_before(const char *version, unsigned int major, unsigned int minor, unsigned int patch);
+bool versions_is_before(const char *version, unsigned int major, unsigned int minor, unsigned int patch);
 
 #endif

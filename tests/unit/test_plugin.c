@@ -90,21 +90,14 @@ void *__wrap_dlopen(const char *name, int flags)
 	return readers.library ? __real_dlopen(name, flags) : __real_dlopen("/there is none", flags);
 }
 
+bool __wrap_versions_ask(const char *program, char ret_version[VERSIONS_MAX]);
+
 /* This program is no broker that could be asked. */
-bool version_ask(const char *program, char ret_version[VERSION_MAX])
+bool __wrap_versions_ask(const char *program, char ret_version[VERSIONS_MAX])
 {
 	(void)program;
 	strcpy(ret_version, IS_2_1 ? "2.1.2" : "2.0.11");
 	return true;
-}
-
-bool version_is_before(const char *version, unsigned int major, unsigned int minor, unsigned int patch)
-{
-	(void)version;
-	(void)major;
-	(void)minor;
-	(void)patch;
-	return false;
 }
 
 static int set_up(void **state)

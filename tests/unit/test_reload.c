@@ -11,6 +11,7 @@
 #include "broker/broker.h"
 #include "broker/reload.h"
 #include "broker/sys_tree.h"
+#include "broker/versions.h"
 #include "options/options.h"
 #include "scarce_memory.h"
 #include "shared/log.h"
@@ -31,7 +32,7 @@ static const char *application;
 static struct options *options;
 static struct reload *reload;
 
-bool broker_is_2_1(void)
+bool versions_is_2_1(void)
 {
 	return broker.is_2_1;
 }

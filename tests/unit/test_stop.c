@@ -23,7 +23,7 @@ static int set_up(void **state)
 	struct sigaction action = {.sa_handler = brokers_handler};
 
 	(void)state;
-	goodbye_pass_on();
+	stop_pass_on();
 	assert_int_equal(sigaction(SIGTERM, &action, NULL), 0);
 	assert_int_equal(sigaction(SIGINT, &action, NULL), 0);
 	heard = heard_number = 0;
@@ -34,25 +34,25 @@ static int set_up(void **state)
 static void test_a_signal_is_kept_and_passed_on(void **state)
 {
 	(void)state;
-	assert_false(goodbye_is_asked_for());
-	goodbye_pass_on(); /* nothing was taken */
+	assert_false(stop_is_asked_for());
+	stop_pass_on(); /* nothing was taken */
 	assert_int_equal(heard, 0);
 
-	goodbye_take_signals();
-	goodbye_take_signals();
-	assert_false(goodbye_is_asked_for());
+	stop_take_signals();
+	stop_take_signals();
+	assert_false(stop_is_asked_for());
 	assert_int_equal(raise(SIGTERM), 0);
-	assert_true(goodbye_is_asked_for());
+	assert_true(stop_is_asked_for());
 	assert_int_equal(heard, 0);
 
-	goodbye_pass_on();
+	stop_pass_on();
 	assert_int_equal(heard, 1);
 	assert_int_equal(heard_number, SIGTERM);
-	goodbye_pass_on();
+	stop_pass_on();
 	assert_int_equal(heard, 1);
 
 	/* The next is the broker's. */
-	goodbye_take_signals();
+	stop_take_signals();
 	assert_int_equal(raise(SIGINT), 0);
 	assert_int_equal(heard, 2);
 	assert_int_equal(heard_number, SIGINT);

@@ -25,18 +25,18 @@ static void test_a_second_signal(void **state)
 	(void)state;
 	assert_int_equal(sigaction(SIGTERM, &action, NULL), 0);
 	assert_int_equal(sigaction(SIGINT, &ignore, NULL), 0);
-	goodbye_take_signals();
+	stop_take_signals();
 	assert_int_equal(raise(SIGINT), 0);
-	assert_false(goodbye_is_asked_for());
+	assert_false(stop_is_asked_for());
 	assert_int_equal(raise(SIGTERM), 0);
 	assert_int_equal(heard, 0);
 	assert_int_equal(raise(SIGTERM), 0);
 	assert_int_equal(heard, 1);
 	assert_int_equal(heard_number, SIGTERM);
-	assert_true(goodbye_is_asked_for());
+	assert_true(stop_is_asked_for());
 	assert_int_equal(sigaction(SIGINT, NULL, &found), 0);
 	assert_true(found.sa_handler == SIG_IGN);
-	goodbye_pass_on();
+	stop_pass_on();
 	assert_int_equal(heard, 1);
 }
 

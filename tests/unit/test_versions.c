@@ -9,7 +9,7 @@
 #include "broker/versions.h"
 
 static char program[] = "/tmp/version-XXXXXX";
-static char version[VERSION_MAX];
+static char version[VERSIONS_MAX];
 
 /* A program that does this when it is asked. */
 static bool ask(const char *script)
@@ -19,7 +19,7 @@ static bool ask(const char *script)
 	assert_non_null(file);
 	(void)fprintf(file, "#!/bin/sh\n%s\n", script);
 	assert_int_equal(fclose(file), 0);
-	return version_ask(program, version);
+	return versions_ask(program, version);
 }
 
 static int set_up(void **state)
@@ -64,22 +64,22 @@ static void test_what_does_not_say(void **state)
 		assert_string_equal(version, "");
 	}
 	assert_false(ask("exec sleep 3600")); /* after two seconds */
-	assert_false(version_ask("/nowhere/mosquitto", version));
+	assert_false(versions_ask("/nowhere/mosquitto", version));
 	assert_string_equal(version, "");
 }
 
 static void test_what_came_before(void **state)
 {
 	(void)state;
-	assert_true(version_is_before("2.0.14", 2, 0, 15));
-	assert_true(version_is_before("2.0.9", 2, 0, 15));
-	assert_true(version_is_before("1.6.16", 2, 0, 15));
-	assert_false(version_is_before("2.0.15", 2, 0, 15));
-	assert_false(version_is_before("2.0.21", 2, 0, 15));
-	assert_false(version_is_before("2.1.2", 2, 0, 15));
-	assert_false(version_is_before("2.1.0-rc1", 2, 0, 15));
-	assert_false(version_is_before("", 2, 0, 15));
-	assert_false(version_is_before("unknown", 2, 0, 15));
+	assert_true(versions_is_before("2.0.14", 2, 0, 15));
+	assert_true(versions_is_before("2.0.9", 2, 0, 15));
+	assert_true(versions_is_before("1.6.16", 2, 0, 15));
+	assert_false(versions_is_before("2.0.15", 2, 0, 15));
+	assert_false(versions_is_before("2.0.21", 2, 0, 15));
+	assert_false(versions_is_before("2.1.2", 2, 0, 15));
+	assert_false(versions_is_before("2.1.0-rc1", 2, 0, 15));
+	assert_false(versions_is_before("", 2, 0, 15));
+	assert_false(versions_is_before("unknown", 2, 0, 15));
 }
 
 int main(void)
