@@ -169,7 +169,7 @@ static void keep_locale(void)
 static void *loop_thread(void *argument)
 {
 	const struct pymodule_context *context = argument;
-	struct message *stopped = message_control(MESSAGE_STOPPED, 0, 0, 0);
+	struct message *stopped = message_stopped();
 	PyStatus status;
 
 	thread_take_own_descriptors(&context->inbound_fd, 1);
@@ -190,9 +190,7 @@ static void *loop_thread(void *argument)
 			(void)PyEval_SaveThread();
 		}
 	}
-	if (stopped) {
-		queue_push_control(context->outbound, stopped);
-	}
+	(void)queue_tell(context->outbound, stopped);
 	return NULL;
 }
 

@@ -235,13 +235,14 @@ static bool fill_publish(
 		struct pymessage_state *state, PyObject *mqtt, struct message_object *object, unsigned int options)
 {
 	const struct message *message = object->message;
+	const struct message_of_publish *publish = &message->as.publish;
 	unsigned int qos = options & TOPICS_QOS;
-	bool retain = message->is_kept || (message->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
+	bool retain = publish->is_kept || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
 
 	/* MQTT 5, 3.8.4: the lower of what was published and what was subscribed. */
 	return make_strings(object) && PyDict_SetItem(mqtt, state->names[NAME_TOPIC], object->topic) == 0 &&
 			PyDict_SetItem(mqtt, state->names[NAME_PAYLOAD], object->payload) == 0 &&
-			put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < message->qos ? qos : message->qos)) &&
+			put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < publish->qos ? qos : publish->qos)) &&
 			PyDict_SetItem(mqtt, state->names[NAME_RETAIN], retain ? Py_True : Py_False) == 0 &&
 			put(state, mqtt, NAME_PROPERTIES, make_properties(state, message)) &&
 			put(state, mqtt, NAME_CLIENT, copy_client(state, message->client));
@@ -254,13 +255,13 @@ static PyObject *new_reference(PyObject *object)
 	return object;
 }
 
-static PyObject *make_reason(const struct pymessage_state *state, const struct message *message)
+static PyObject *make_reason(const struct pymessage_state *state, const struct message_of_disconnect *gone)
 {
 	PyObject *reason = PyDict_New(), *ends;
 
-	ends = message->fate == MESSAGE_FATE_UNKNOWN ? Py_None : message->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False;
+	ends = gone->fate == MESSAGE_FATE_UNKNOWN ? Py_None : gone->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False;
 	if (reason &&
-			!(put(state, reason, NAME_CODE, message->code < 0 ? new_reference(Py_None) : PyLong_FromLong(message->code)) &&
+			!(put(state, reason, NAME_CODE, gone->reason < 0 ? new_reference(Py_None) : PyLong_FromLong(gone->reason)) &&
 					put(state, reason, NAME_SESSION_ENDS, new_reference(ends)))) {
 		Py_CLEAR(reason);
 	}
@@ -277,7 +278,7 @@ static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_o
 	case MESSAGE_DISCONNECT:
 		*ret_type = NAME_CLIENT_DISCONNECT;
 		return put(state, mqtt, NAME_CLIENT, copy_client(state, object->message->client)) &&
-				put(state, mqtt, NAME_REASON, make_reason(state, object->message));
+				put(state, mqtt, NAME_REASON, make_reason(state, &object->message->as.disconnect));
 	default:
 		*ret_type = NAME_MQTT_MSG;
 		return fill_publish(state, mqtt, object, options);
@@ -337,22 +338,31 @@ static PyObject *message_get_payload(PyObject *self, void *closure)
 	return make_strings(object) ? new_reference(object->payload) : NULL;
 }
 
+/* What a publish has and an event about a client has not; that came with QoS 0, the direct lane. */
+static const struct message_of_publish *published(PyObject *self)
+{
+	static const struct message_of_publish none;
+	const struct message *message = ((struct message_object *)self)->message;
+
+	return message->kind == MESSAGE_PUBLISH ? &message->as.publish : &none;
+}
+
 static PyObject *message_get_qos(PyObject *self, void *closure)
 {
 	(void)closure;
-	return PyLong_FromLong(((struct message_object *)self)->message->qos);
+	return PyLong_FromLong(published(self)->qos);
 }
 
 static PyObject *message_get_retain(PyObject *self, void *closure)
 {
 	(void)closure;
-	return PyBool_FromLong(((struct message_object *)self)->message->is_kept);
+	return PyBool_FromLong(published(self)->is_kept);
 }
 
 static PyObject *message_get_session(PyObject *self, void *closure)
 {
 	(void)closure;
-	return PyBool_FromLong(((struct message_object *)self)->message->by_session);
+	return PyBool_FromLong(published(self)->by_session);
 }
 
 static PyObject *message_get_size(PyObject *self, void *closure)

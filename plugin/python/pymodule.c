@@ -48,8 +48,7 @@ static int append_deliveries(PyObject *list, struct pymessage_state *state, stru
 /* Appends (0, name, (sequence or consumer, code)). */
 static int append_control(PyObject *list, const char *name, const struct message *message)
 {
-	unsigned long long whose =
-			message->kind == MESSAGE_HOLD || message->kind == MESSAGE_RELEASE ? message->consumer : message->sequence;
+	unsigned long long whose = message->kind == MESSAGE_ANSWER ? message->sequence : message->consumer;
 	PyObject *entry = Py_BuildValue("(is(Ki))", 0, name, whose, message->code);
 	int rc = entry ? PyList_Append(list, entry) : -1;
 
@@ -66,7 +65,7 @@ static int append(PyObject *list, struct pymessage_state *state, struct message 
 	case MESSAGE_PUBLISH:
 	case MESSAGE_CONNECT:
 	case MESSAGE_DISCONNECT:
-		if (message->by_session) {
+		if (message->kind == MESSAGE_PUBLISH && message->as.publish.by_session) {
 			/* All others the broker thread has counted. */
 			statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
 		}
@@ -78,9 +77,11 @@ static int append(PyObject *list, struct pymessage_state *state, struct message 
 		name = "writable";
 		break;
 	case MESSAGE_HOLD:
+	case MESSAGE_HOLD_CONSUMER:
 		name = "hold";
 		break;
 	case MESSAGE_RELEASE:
+	case MESSAGE_RELEASE_CONSUMER:
 		name = "release";
 		break;
 	case MESSAGE_VERBOSITY:
@@ -136,12 +137,11 @@ static PyObject *module_is_over(PyObject *module, PyObject *argument)
 
 /* ---- giving ---- */
 
-static PyObject *push_control(struct message *message)
+static PyObject *tell(struct message *message)
 {
-	if (!message) {
+	if (!queue_tell(context->outbound, message)) {
 		return PyErr_NoMemory();
 	}
-	queue_push_control(context->outbound, message);
 	Py_RETURN_NONE;
 }
 
@@ -189,9 +189,9 @@ static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py
 	if (!message) {
 		return PyErr_NoMemory();
 	}
-	message->consumer = consumer;
-	message->qos = (uint8_t)qos;
-	message->retain = retain != 0;
+	message->as.publish.publisher = consumer;
+	message->as.publish.qos = (uint8_t)qos;
+	message->as.publish.retain = retain != 0;
 	if (queue_push(context->outbound, message)) {
 		Py_RETURN_TRUE;
 	}
@@ -201,30 +201,24 @@ static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py
 
 static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
 {
-	struct message *message;
-	unsigned long long consumer, sequence;
+	unsigned long long consumer, options, sequence;
+	struct message_request request;
 	const char *filter;
 	Py_ssize_t length;
-	unsigned long long options;
 
 	(void)module;
 	if (!PyArg_ParseTuple(arguments, "Ks#KK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
 		return NULL;
 	}
-	message = message_new(MESSAGE_SUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
-	if (message) {
-		message->consumer = consumer;
-		message->options = (uint8_t)options;
-		message->subscription = (uint32_t)(options >> 8);
-		message->sequence = sequence;
-	}
-	return push_control(message);
+	request = (struct message_request){.consumer = consumer, .sequence = sequence, .options = (uint8_t)options,
+			.identifier = (uint32_t)(options >> 8)};
+	return tell(message_subscribe(&request, filter, (size_t)length));
 }
 
 static PyObject *module_unsubscribe(PyObject *module, PyObject *arguments)
 {
-	struct message *message;
 	unsigned long long consumer, sequence;
+	struct message_request request;
 	const char *filter;
 	Py_ssize_t length;
 
@@ -232,12 +226,8 @@ static PyObject *module_unsubscribe(PyObject *module, PyObject *arguments)
 	if (!PyArg_ParseTuple(arguments, "Ks#K:unsubscribe", &consumer, &filter, &length, &sequence)) {
 		return NULL;
 	}
-	message = message_new(MESSAGE_UNSUBSCRIBE, filter, (size_t)length, NULL, 0, NULL, 0);
-	if (message) {
-		message->consumer = consumer;
-		message->sequence = sequence;
-	}
-	return push_control(message);
+	request = (struct message_request){.consumer = consumer, .sequence = sequence};
+	return tell(message_unsubscribe(&request, filter, (size_t)length));
 }
 
 static PyObject *module_watch_clients(PyObject *module, PyObject *arguments)
@@ -248,7 +238,7 @@ static PyObject *module_watch_clients(PyObject *module, PyObject *arguments)
 	if (!PyArg_ParseTuple(arguments, "KK:watch_clients", &consumer, &sequence)) {
 		return NULL;
 	}
-	return push_control(message_control(MESSAGE_WATCH, consumer, sequence, 0));
+	return tell(message_watch(consumer, sequence));
 }
 
 static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
@@ -259,17 +249,16 @@ static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
 	if (PyErr_Occurred()) {
 		return NULL;
 	}
-	return push_control(message_control(MESSAGE_UNWATCH, consumer, 0, 0));
+	return tell(message_unwatch(consumer));
 }
 
 static bool push_log(int level, const char *line, size_t length)
 {
-	struct message *message = message_new(MESSAGE_LOG, line, length, NULL, 0, NULL, 0);
+	struct message *message = message_log(level, line, length);
 
 	if (!message) {
 		return false;
 	}
-	message->code = level;
 	if (queue_push(context->outbound, message)) {
 		return true;
 	}
@@ -295,7 +284,7 @@ static PyObject *module_started(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return push_control(message_control(MESSAGE_STARTED, 0, 0, 0));
+	return tell(message_started());
 }
 
 static PyObject *module_settled(PyObject *module, PyObject *argument)
@@ -307,14 +296,14 @@ static PyObject *module_settled(PyObject *module, PyObject *argument)
 	if (!summary) {
 		return NULL;
 	}
-	return push_control(message_new(MESSAGE_SETTLED, summary, (size_t)length, NULL, 0, NULL, 0));
+	return tell(message_settled(summary, (size_t)length));
 }
 
 static PyObject *module_suspend(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return push_control(message_control(MESSAGE_SUSPEND, 0, 0, 0));
+	return tell(message_suspend(false));
 }
 
 static PyObject *module_fileno(PyObject *module, PyObject *unused)

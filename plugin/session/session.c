@@ -1589,9 +1589,11 @@ static void carry_out(struct session *session, const struct message *command)
 		session->settled = true;
 		break;
 	case MESSAGE_SESSION:
+	case MESSAGE_CONNECTION_GONE:
 		on_claim(session, command);
 		break;
 	case MESSAGE_STARTED:
+	case MESSAGE_LISTENING:
 		session->started_at = now_ms();
 		session->holds_back = true;
 		break;

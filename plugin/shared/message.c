@@ -85,6 +85,207 @@ struct message *message_control(enum message_kind kind, uint64_t consumer, uint6
 	return message;
 }
 
+/* ---- one function for each kind ---- */
+
+static struct message *make_text(enum message_kind kind, const char *text, size_t length)
+{
+	const struct message_content content = {.topic = text, .topic_length = length};
+
+	return make(kind, &content, NULL, 0);
+}
+
+static struct message *make_control(enum message_kind kind, union message_as as)
+{
+	struct message *message = make_text(kind, NULL, 0);
+
+	if (message) {
+		message->as = as;
+	}
+	return message;
+}
+
+static struct message *make_plain(enum message_kind kind)
+{
+	return make_text(kind, NULL, 0);
+}
+
+static struct message *make_request(
+		enum message_kind kind, const struct message_request *request, const char *filter, size_t length)
+{
+	struct message *message = make_text(kind, filter, length);
+
+	if (message) {
+		message->as.request = *request;
+	}
+	return message;
+}
+
+static struct message *make_client_event(
+		enum message_kind kind, struct client *client, const struct recipient *recipients, size_t recipient_count)
+{
+	struct message *message = make(kind, &(const struct message_content){0}, recipients, recipient_count);
+
+	if (message && client) {
+		message->client = client_hold(client);
+	}
+	return message;
+}
+
+struct message *message_connect(struct client *client, const struct recipient *recipients, size_t recipient_count)
+{
+	return make_client_event(MESSAGE_CONNECT, client, recipients, recipient_count);
+}
+
+struct message *message_disconnect(struct client *client, const struct recipient *recipients, size_t recipient_count,
+		int reason, enum message_fate fate)
+{
+	struct message *message = make_client_event(MESSAGE_DISCONNECT, client, recipients, recipient_count);
+
+	if (message) {
+		message->as.disconnect.reason = reason;
+		message->as.disconnect.fate = fate;
+	}
+	return message;
+}
+
+struct message *message_answer(uint64_t sequence, int rc)
+{
+	return make_control(MESSAGE_ANSWER, (union message_as){.answer = {.sequence = sequence, .rc = rc}});
+}
+
+struct message *message_writable(void)
+{
+	return make_plain(MESSAGE_WRITABLE);
+}
+
+struct message *message_hold(int number)
+{
+	return make_control(MESSAGE_HOLD, (union message_as){.hold = {.number = number}});
+}
+
+struct message *message_release(int number)
+{
+	return make_control(MESSAGE_RELEASE, (union message_as){.hold = {.number = number}});
+}
+
+struct message *message_hold_consumer(uint64_t consumer, bool again)
+{
+	return make_control(
+			MESSAGE_HOLD_CONSUMER, (union message_as){.hold_consumer = {.consumer = consumer, .again = again}});
+}
+
+struct message *message_release_consumer(uint64_t consumer)
+{
+	return make_control(MESSAGE_RELEASE_CONSUMER, (union message_as){.hold_consumer = {.consumer = consumer}});
+}
+
+struct message *message_verbosity(int verbosity)
+{
+	return make_control(MESSAGE_VERBOSITY, (union message_as){.verbosity = {.level = verbosity}});
+}
+
+struct message *message_stop(void)
+{
+	return make_plain(MESSAGE_STOP);
+}
+
+struct message *message_subscribe(const struct message_request *request, const char *filter, size_t length)
+{
+	return make_request(MESSAGE_SUBSCRIBE, request, filter, length);
+}
+
+struct message *message_unsubscribe(const struct message_request *request, const char *filter, size_t length)
+{
+	return make_request(MESSAGE_UNSUBSCRIBE, request, filter, length);
+}
+
+struct message *message_watch(uint64_t consumer, uint64_t sequence)
+{
+	return make_control(MESSAGE_WATCH, (union message_as){.request = {.consumer = consumer, .sequence = sequence}});
+}
+
+struct message *message_unwatch(uint64_t consumer)
+{
+	return make_control(MESSAGE_UNWATCH, (union message_as){.request = {.consumer = consumer}});
+}
+
+struct message *message_settled(const char *summary, size_t length)
+{
+	return make_text(MESSAGE_SETTLED, summary, length);
+}
+
+struct message *message_suspend(bool application_ends)
+{
+	return make_control(MESSAGE_SUSPEND, (union message_as){.suspend = {.application_ends = application_ends}});
+}
+
+struct message *message_started(void)
+{
+	return make_plain(MESSAGE_STARTED);
+}
+
+struct message *message_stopped(void)
+{
+	return make_plain(MESSAGE_STOPPED);
+}
+
+struct message *message_session(bool is_up)
+{
+	return make_control(MESSAGE_SESSION, (union message_as){.session = {.is_up = is_up}});
+}
+
+struct message *message_fence(uint64_t number)
+{
+	return make_control(MESSAGE_FENCE, (union message_as){.fence = {.number = number}});
+}
+
+struct message *message_log(int level, const char *line, size_t length)
+{
+	struct message *message = make_text(MESSAGE_LOG, line, length);
+
+	if (message) {
+		message->as.log.level = level;
+	}
+	return message;
+}
+
+struct message *message_listening(void)
+{
+	return make_plain(MESSAGE_LISTENING);
+}
+
+struct message *message_publisher(struct client *client, uint64_t fingerprint)
+{
+	struct message *message = make_client_event(MESSAGE_PUBLISHER, client, NULL, 0);
+
+	if (message) {
+		message->as.publisher.fingerprint = fingerprint;
+	}
+	return message;
+}
+
+struct message *message_connection_gone(bool was_taken)
+{
+	return make_control(MESSAGE_CONNECTION_GONE, (union message_as){.gone = {.was_taken = was_taken}});
+}
+
+struct message *message_end(void)
+{
+	return make_plain(MESSAGE_END);
+}
+
+struct message *message_copy(const struct message *message)
+{
+	struct message *copy = make_text(message->kind, message->topic, message->topic_length);
+
+	if (copy) {
+		copy->as = message->as;
+	}
+	return copy;
+}
+
+/* ---- whatever its kind ---- */
+
 void message_leave_out(struct message *message, uint64_t publisher)
 {
 	struct recipient *recipients = (struct recipient *)(message + 1);

@@ -14,50 +14,144 @@
 
 struct client;
 
+/* For each kind, who sends it and what it carries: which of the common fields, and which part of the union. A kind has one
+ * meaning, whoever reads it. */
 enum message_kind {
 	/* both ways */
-	MESSAGE_PUBLISH,     /* topic, payload, properties, qos, retain; outbound: consumer, who publishes; inbound:
-	                        recipients, client, is_kept, by_session */
+	MESSAGE_PUBLISH,          /* topic, payload, properties, as.publish; to the loop thread: recipients, client */
 
-	/* to the loop thread */
-	MESSAGE_CONNECT,     /* recipients; client has connected */
-	MESSAGE_DISCONNECT,  /* recipients; client is gone, code: the reason (MQTT 5, 3.14.2.1) or -1, fate */
-	MESSAGE_ANSWER,      /* sequence, code: what became of a SUBSCRIBE or UNSUBSCRIBE */
-	MESSAGE_WRITABLE,    /* the outbound queue was full and has room again */
-	MESSAGE_HOLD,        /* consumer (0: all), code: keep back what comes the direct lane; see session.h */
-	MESSAGE_RELEASE,     /* consumer (0: all), code: go on */
-	MESSAGE_VERBOSITY,   /* code: the option of that name has changed */
-	MESSAGE_STOP,        /* end every consumer, then the loop; to the session's thread: end */
+	/* to the loop thread: events for consumers */
+	MESSAGE_CONNECT,          /* recipients, client: it has connected */
+	MESSAGE_DISCONNECT,       /* recipients, client: it is gone; as.disconnect */
+
+	/* to the loop thread: controls */
+	MESSAGE_ANSWER,           /* as.answer: what became of a SUBSCRIBE, UNSUBSCRIBE or WATCH */
+	MESSAGE_WRITABLE,         /* the outbound queue was full and has room again */
+	MESSAGE_HOLD,             /* as.hold: every consumer keeps back what comes the direct lane; see session.h */
+	MESSAGE_RELEASE,          /* as.hold: they go on, with what came until that hold */
+	MESSAGE_HOLD_CONSUMER,    /* as.hold_consumer: one keeps back what is not retained */
+	MESSAGE_RELEASE_CONSUMER, /* as.hold_consumer: it goes on */
+	MESSAGE_VERBOSITY,        /* as.verbosity: the option has changed */
+	MESSAGE_STOP,             /* end every consumer, then the loop */
 
 	/* from the loop thread to the broker thread, and from there to the session's */
-	MESSAGE_SUBSCRIBE,   /* consumer, topic (the filter), options, subscription, sequence; to the session's thread, code: whether
-	                        MESSAGE_HOLD was said */
-	MESSAGE_UNSUBSCRIBE, /* consumer, topic (the filter), sequence */
-	MESSAGE_WATCH,       /* consumer, sequence: it wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
-	MESSAGE_UNWATCH,     /* consumer: no more */
-	MESSAGE_SETTLED,     /* the consumers of the start have subscribed; topic: what there is, for the log */
-	MESSAGE_SUSPEND,     /* the broker is to keep what it can: code 0, the application has failed; 1, it ends */
-	MESSAGE_AUTHOR,      /* client, sequence (a fingerprint, see marks.h): who published what the session will bring */
+	MESSAGE_SUBSCRIBE,        /* topic (the filter), as.request */
+	MESSAGE_UNSUBSCRIBE,      /* topic (the filter), as.request */
+	MESSAGE_SETTLED,          /* the consumers of the start have subscribed; topic: what there is, for the log */
+	MESSAGE_SUSPEND,          /* as.suspend: the broker is to keep what it can */
 
-	/* to the broker thread */
-	MESSAGE_LOG,         /* code (MOSQ_LOG_*), topic (the line) */
-	MESSAGE_STARTED,     /* the master consumer's connect() returned */
-	MESSAGE_STOPPED,     /* Python has ended, or never began; nothing follows */
-	MESSAGE_SESSION,     /* code: whether the session is up. To the session's thread: a connection with its client id is gone;
-	                        is it up? code: if it was the session's, another one took its place */
-	MESSAGE_FENCE,       /* sequence: send it through the session, and mark its place */
+	/* from the loop thread to the broker thread */
+	MESSAGE_WATCH,            /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
+	MESSAGE_UNWATCH,          /* as.request: no more */
+	MESSAGE_STARTED,          /* the master consumer's connect() returned */
+	MESSAGE_STOPPED,          /* Python has ended, or never began; nothing follows */
+
+	/* from the session's thread to the broker thread */
+	MESSAGE_SESSION,          /* as.session: whether it is up */
+	MESSAGE_FENCE,            /* as.fence: send it through the session, and mark its place */
+
+	/* from both of them */
+	MESSAGE_LOG,              /* as.log; topic: the line */
+
+	/* from the broker thread to the session's */
+	MESSAGE_LISTENING,        /* the broker lets clients in: connect */
+	MESSAGE_PUBLISHER,        /* client, as.publisher: who published what the session will bring */
+	MESSAGE_CONNECTION_GONE,  /* as.gone: a connection with the session's client id is; is the session up? */
+	MESSAGE_END,              /* the session's thread is to end */
+
+	MESSAGE_AUTHOR = MESSAGE_PUBLISHER, /* until nobody says so any more */
 };
 
 /* What becomes of a session (MQTT 5, 4.1) whose client is gone. */
 enum message_fate { MESSAGE_FATE_UNKNOWN, MESSAGE_FATE_ENDS, MESSAGE_FATE_KEPT };
 
+/* While some still write the fields without a kind (message->code ...), each part has its fields where those are. */
+struct message_of_publish {
+	uint64_t publisher; /* outbound: the consumer; 0: nobody */
+	uint64_t unused[2];
+	int unused_too[3];
+	uint8_t qos;
+	uint8_t unused_as_well;
+	bool retain;        /* as it was published */
+	bool is_kept;       /* inbound: the broker had kept it from before the subscription */
+	bool by_session;    /* inbound: it came through the session */
+};
+
+struct message_of_disconnect {
+	uint64_t unused[3];
+	int reason;         /* MQTT 5, 3.14.2.1; -1: not known */
+	uint32_t unused_too;
+	enum message_fate fate;
+};
+
+struct message_of_answer {
+	uint64_t unused;
+	uint64_t sequence;
+	uint64_t unused_too;
+	int rc;             /* MOSQ_ERR_* */
+};
+
+struct message_of_hold {
+	uint64_t unused[3];
+	int number;         /* they rise; a release ends those up to its own */
+};
+
+struct message_of_hold_consumer {
+	uint64_t consumer;
+	uint64_t unused[2];
+	int again;          /* of a hold: it had subscribed to the filter before */
+};
+
+/* What a consumer asks for. */
+struct message_request {
+	uint64_t consumer;
+	uint64_t sequence;   /* the answer's; 0: nobody waits for one */
+	uint64_t fence;      /* session.c's, of an UNSUBSCRIBE: it is carried out behind this one */
+	int is_held;         /* to the session's thread, of a SUBSCRIBE: MESSAGE_HOLD_CONSUMER was said */
+	uint32_t identifier; /* of a SUBSCRIBE (MQTT 5, 3.8.2.1.2); 0: none */
+	int unused;
+	uint8_t unused_too;
+	uint8_t options;     /* of a SUBSCRIBE: Subscription Options (MQTT 5, 3.8.3.1) */
+};
+
+union message_as {
+	struct message_of_publish publish;
+	struct message_of_disconnect disconnect;
+	struct message_of_answer answer;
+	struct message_of_hold hold;
+	struct message_of_hold_consumer hold_consumer;
+	struct message_request request;
+	struct {
+		uint64_t unused[3];
+		int level;
+	} verbosity, log;                /* the option's value; MOSQ_LOG_* */
+	struct {
+		uint64_t unused[3];
+		int is_up;
+	} session;
+	struct {
+		uint64_t unused[3];
+		int was_taken;               /* it was the session's, and another one took its place */
+	} gone;
+	struct {
+		uint64_t unused[3];
+		int application_ends;        /* otherwise it has failed */
+	} suspend;
+	struct {
+		uint64_t unused;
+		uint64_t number;
+	} fence;
+	struct {
+		uint64_t unused;
+		uint64_t fingerprint;        /* see fingerprint.h */
+	} publisher;
+};
+
 struct message {
 	struct message *next;         /* the queue's */
 	enum message_kind kind;
-	int code;
-	uint64_t consumer;
-	uint64_t sequence;            /* 0: nobody waits for an answer */
-	uint64_t fence;               /* session.c's, of an UNSUBSCRIBE: it is carried out behind this one */
+	bool is_counted;              /* the queue's: towards its bounds; */
+	bool is_control;              /* beyond them */
 	size_t topic_length;          /* bytes, without the terminating NUL */
 	size_t payload_length;        /* bytes */
 	size_t recipient_count;
@@ -67,15 +161,22 @@ struct message {
 	const void *properties;       /* see properties.h; NULL when there are none */
 	size_t properties_length;     /* bytes */
 	struct client *client;        /* NULL: not known; it holds a reference */
-	uint8_t qos;
-	uint8_t options;              /* Subscription Options (MQTT 5, 3.8.3.1) */
-	uint32_t subscription;        /* its identifier (MQTT 5, 3.8.2.1.2); 0: none */
-	enum message_fate fate;
-	bool retain;                  /* as it was published */
-	bool is_kept;                 /* the broker had kept it from before the subscription */
-	bool by_session;              /* it came through the session */
-	bool is_counted;              /* the queue's: towards its bounds; */
-	bool is_control;              /* beyond them */
+	union {
+		union message_as as;      /* by its kind */
+		struct {                  /* the same without a kind, until nobody uses it any more */
+			uint64_t consumer;
+			uint64_t sequence;
+			uint64_t fence;
+			int code;
+			uint32_t subscription;
+			enum message_fate fate;
+			uint8_t qos;
+			uint8_t options;
+			bool retain;
+			bool is_kept;
+			bool by_session;
+		};
+	};
 };
 
 /* What a PUBLISH carries. */
@@ -88,16 +189,60 @@ struct message_content {
 	size_t properties_length;
 };
 
-/* A MESSAGE_PUBLISH. Everything is copied. NULL when memory ran out. */
-struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
-		size_t recipient_count) __attribute__((warn_unused_result));
+/* ---- one function for each kind; everything is copied, a client is held. NULL when memory ran out ---- */
 
-/* Everything is copied. NULL when memory ran out. */
+#define MESSAGE_MADE __attribute__((warn_unused_result))
+
+/* Who makes it fills as.publish. */
+MESSAGE_MADE struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
+		size_t recipient_count);
+
+MESSAGE_MADE struct message *message_connect(struct client *client, const struct recipient *recipients, size_t recipient_count);
+MESSAGE_MADE struct message *message_disconnect(struct client *client, const struct recipient *recipients,
+		size_t recipient_count, int reason, enum message_fate fate);
+
+MESSAGE_MADE struct message *message_answer(uint64_t sequence, int rc);
+MESSAGE_MADE struct message *message_writable(void);
+MESSAGE_MADE struct message *message_hold(int number);
+MESSAGE_MADE struct message *message_release(int number);
+MESSAGE_MADE struct message *message_hold_consumer(uint64_t consumer, bool again);
+MESSAGE_MADE struct message *message_release_consumer(uint64_t consumer);
+MESSAGE_MADE struct message *message_verbosity(int verbosity);
+MESSAGE_MADE struct message *message_stop(void);
+
+MESSAGE_MADE struct message *message_subscribe(const struct message_request *request, const char *filter, size_t length);
+MESSAGE_MADE struct message *message_unsubscribe(const struct message_request *request, const char *filter, size_t length);
+MESSAGE_MADE struct message *message_watch(uint64_t consumer, uint64_t sequence);
+MESSAGE_MADE struct message *message_unwatch(uint64_t consumer);
+MESSAGE_MADE struct message *message_settled(const char *summary, size_t length);
+MESSAGE_MADE struct message *message_suspend(bool application_ends);
+MESSAGE_MADE struct message *message_started(void);
+MESSAGE_MADE struct message *message_stopped(void);
+
+MESSAGE_MADE struct message *message_session(bool is_up);
+MESSAGE_MADE struct message *message_fence(uint64_t number);
+MESSAGE_MADE struct message *message_log(int level, const char *line, size_t length);
+
+MESSAGE_MADE struct message *message_listening(void);
+MESSAGE_MADE struct message *message_publisher(struct client *client, uint64_t fingerprint);
+MESSAGE_MADE struct message *message_connection_gone(bool was_taken);
+MESSAGE_MADE struct message *message_end(void);
+
+/* A copy of its kind, its topic and its part of the union, for one that has nothing else. It may be one on the stack, as
+ * (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries again. */
+MESSAGE_MADE struct message *message_copy(const struct message *message);
+
+/* Whether it may be lost where there is no room: a publish that came the direct lane. What came through the session waits
+ * for room there, and nobody would say again that a client came or went. */
+static inline bool message_is_droppable(const struct message *message)
+{
+	return message->kind == MESSAGE_PUBLISH && !message->as.publish.by_session;
+}
+
+/* Of no kind in particular, until nobody uses them any more. Everything is copied. NULL when memory ran out. */
 struct message *message_new(enum message_kind kind, const char *topic, size_t topic_length, const void *payload,
 		size_t payload_length, const struct recipient *recipients, size_t recipient_count)
 	__attribute__((warn_unused_result));
-
-/* One without topic and payload. NULL when memory ran out. */
 struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
 	__attribute__((warn_unused_result));
 

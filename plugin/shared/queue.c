@@ -97,11 +97,20 @@ static void push(struct queue *queue, struct message *message)
 	}
 }
 
-void queue_push_control(struct queue *queue, struct message *message)
+bool queue_tell(struct queue *queue, struct message *message)
 {
+	if (!message) {
+		return false;
+	}
 	message->is_control = true;
 	atomic_fetch_add(&queue->controls, 1);
 	push(queue, message);
+	return true;
+}
+
+void queue_push_control(struct queue *queue, struct message *message)
+{
+	(void)queue_tell(queue, message);
 }
 
 /* Looked at before the message counts: what counted for a moment and was refused would make the queue look full to the
@@ -236,7 +245,7 @@ static struct message *drop_one(struct queue *queue)
 	unsigned int passed_over;
 
 	for (passed_over = 0; message && passed_over < PASSED_OVER_MAX; passed_over++) {
-		if (message->is_counted && message->kind == MESSAGE_PUBLISH && !message->by_session) {
+		if (message->is_counted && message_is_droppable(message)) {
 			break;
 		}
 		before = message;

@@ -39,8 +39,12 @@ bool queue_push_dropping(struct queue *queue, struct message *message, size_t *d
 /* Whether more than so many sixteenths of the bounds are pushed and not yet released. Any thread. */
 bool queue_is_over(const struct queue *queue, unsigned int sixteenths);
 
-/* For what must not get lost and is bounded by other means (answers, start, stop): always takes the message,
- * does not count it. Not to be given to queue_release(). */
+/* For what must not get lost and is bounded by other means (answers, holds, start, stop): always takes the message, and does
+ * not count it. Not to be given to queue_release(). Takes NULL, a message for which there was no memory: returns false, and
+ * whoever must not lose it tries again. */
+bool queue_tell(struct queue *queue, struct message *message);
+
+/* The same, never NULL; until nobody uses it any more. */
 void queue_push_control(struct queue *queue, struct message *message);
 
 /* The oldest message, which is now the caller's, or NULL. Taking thread only. */
@@ -59,7 +63,7 @@ bool queue_has_room_again(struct queue *queue);
 size_t queue_count(const struct queue *queue);
 size_t queue_bytes(const struct queue *queue);
 
-/* What queue_push_control() has pushed and nobody has taken. Any thread. */
+/* What queue_tell() has pushed and nobody has taken. Any thread. */
 size_t queue_controls(const struct queue *queue);
 
 #endif

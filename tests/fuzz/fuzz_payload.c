@@ -479,13 +479,14 @@ static void check_properties(PyObject *dict, struct bytes bytes)
 static void check_publish(PyObject *mqtt, const struct message *message, unsigned int subscribed)
 {
 	unsigned int qos = subscribed & 3;
-	int retain = message->is_kept || (message->retain && subscribed & 8);
+	const struct message_of_publish *publish = &message->as.publish;
+	int retain = publish->is_kept || (publish->retain && subscribed & 8);
 
 	require(PyDict_Size(mqtt) == 6, "another event");
 	require(is_text(value_of(mqtt, "topic"), (struct bytes){message->topic, message->topic_length}), "another topic");
 	require(is_bytes(value_of(mqtt, "payload"), (struct bytes){message->payload, message->payload_length}),
 			"another payload");
-	require(is_number(value_of(mqtt, "qos"), qos < message->qos ? qos : message->qos), "another QoS");
+	require(is_number(value_of(mqtt, "qos"), qos < publish->qos ? qos : publish->qos), "another QoS");
 	require(value_of(mqtt, "retain") == (retain ? Py_True : Py_False), "retain");
 	check_properties(value_of(mqtt, "properties"), (struct bytes){message->properties, message->properties_length});
 	check_client(value_of(mqtt, "client"), message->client);
@@ -493,13 +494,14 @@ static void check_publish(PyObject *mqtt, const struct message *message, unsigne
 
 static void check_reason(PyObject *reason, const struct message *message)
 {
+	const struct message_of_disconnect *gone = &message->as.disconnect;
 	PyObject *ends = value_of(reason, "session_ends");
 
 	require(PyDict_CheckExact(reason) && PyDict_Size(reason) == 2 && has_one_holder(reason), "not a reason");
-	require(message->code < 0 ? value_of(reason, "code") == Py_None : is_number(value_of(reason, "code"), message->code),
+	require(gone->reason < 0 ? value_of(reason, "code") == Py_None : is_number(value_of(reason, "code"), gone->reason),
 			"another reason");
-	require(message->fate == MESSAGE_FATE_UNKNOWN ? ends == Py_None
-												  : ends == (message->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False),
+	require(gone->fate == MESSAGE_FATE_UNKNOWN ? ends == Py_None
+												  : ends == (gone->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False),
 			"another fate");
 }
 
@@ -562,14 +564,16 @@ static int has(PyObject *object, const char *name, PyObject *expected)
 static void check_attributes(PyObject *object, const struct message *message)
 {
 	PyObject *topic = PyObject_GetAttrString(object, "topic"), *payload = PyObject_GetAttrString(object, "payload");
+	struct message_of_publish publish = {0};
 
 	require(is_text(topic, (struct bytes){message->topic, message->topic_length}), "another .topic");
 	require(is_bytes(payload, (struct bytes){message->payload, message->payload_length}), "another .payload");
 	Py_DECREF(topic);
 	Py_DECREF(payload);
-	require(has(object, "qos", PyLong_FromLong(message->qos)), "another .qos");
-	require(has(object, "retain", PyBool_FromLong(message->is_kept)), "another .retain");
-	require(has(object, "session", PyBool_FromLong(message->by_session)), "another .session");
+	publish = message->kind == MESSAGE_PUBLISH ? message->as.publish : publish;
+	require(has(object, "qos", PyLong_FromLong(publish.qos)), "another .qos");
+	require(has(object, "retain", PyBool_FromLong(publish.is_kept)), "another .retain");
+	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
 }
 
 /* Messages that reach Python: who takes them, and with what subscription. Returns what take() has given. */
@@ -590,6 +594,8 @@ static void receive(struct input *input)
 	enum message_kind kind = kinds[how >> 2 & 3];
 	struct bytes topic = {"", 0}, payload = topic, properties = topic;
 	struct message_content content;
+	struct message_of_publish publish;
+	struct message_of_disconnect gone = {0};
 	struct message *message;
 	PyObject *list;
 
@@ -607,15 +613,21 @@ static void receive(struct input *input)
 	content = (struct message_content){
 			topic.at, topic.length, payload.at, payload.length, properties.at, properties.length};
 	message = kind == MESSAGE_PUBLISH ? message_publish(&content, recipients, count)
-									  : message_new(kind, NULL, 0, NULL, 0, recipients, count);
+			: kind == MESSAGE_CONNECT ? message_connect(NULL, recipients, count)
+									  : message_disconnect(NULL, recipients, count, 0, MESSAGE_FATE_UNKNOWN);
 	require(message != NULL, "no memory");
 	message->client = how & 64 ? make_client(input) : NULL;
-	message->qos = take_byte(input) % 3;
-	message->retain = how & 16;
-	message->is_kept = how & 128;
-	message->by_session = scarcity & 128;
-	message->fate = (enum message_fate)(take_byte(input) % 3);
-	message->code = (int)take_number(input);
+	publish = (struct message_of_publish){.qos = take_byte(input) % 3,
+			.retain = how & 16,
+			.is_kept = how & 128,
+			.by_session = scarcity & 128};
+	gone.fate = (enum message_fate)(take_byte(input) % 3);
+	gone.reason = (int)take_number(input);
+	if (kind == MESSAGE_PUBLISH) {
+		message->as.publish = publish;
+	} else if (kind == MESSAGE_DISCONNECT) {
+		message->as.disconnect = gone;
+	}
 
 	require(queue_push(context.inbound, message), "a queue that is full");
 	list = take(count);
@@ -642,8 +654,8 @@ static void receive_control(struct input *input)
 		enum message_kind kind;
 		const char *name;
 		int of_consumer;
-	} kinds[] = {{MESSAGE_ANSWER, "answer", 0}, {MESSAGE_WRITABLE, "writable", 0}, {MESSAGE_HOLD, "hold", 1},
-			{MESSAGE_RELEASE, "release", 1}, {MESSAGE_VERBOSITY, "verbosity", 0}, {MESSAGE_STOP, "stop", 0}};
+	} kinds[] = {{MESSAGE_ANSWER, "answer", 0}, {MESSAGE_WRITABLE, "writable", 1}, {MESSAGE_HOLD, "hold", 1},
+			{MESSAGE_RELEASE, "release", 1}, {MESSAGE_VERBOSITY, "verbosity", 1}, {MESSAGE_STOP, "stop", 1}};
 	size_t which = take_byte(input) % (sizeof(kinds) / sizeof(*kinds));
 	uint64_t consumer = take_number(input), sequence = take_number(input);
 	int code = (int)take_number(input);
@@ -796,8 +808,8 @@ static int has_room(const struct published *expected)
 
 static void check_published(const struct message *message, const struct published *expected)
 {
-	require(message->kind == MESSAGE_PUBLISH && message->consumer == expected->consumer && message->qos == expected->qos &&
-					message->retain == expected->retain && message->recipient_count == 0 && !message->client,
+	require(message->kind == MESSAGE_PUBLISH && message->as.publish.publisher == expected->consumer &&
+					message->as.publish.qos == expected->qos && message->as.publish.retain == expected->retain && message->recipient_count == 0 && !message->client,
 			"another message");
 	require(is_bytes(expected->topic, (struct bytes){message->topic, message->topic_length}) &&
 					message->topic[message->topic_length] == '\0',
@@ -894,10 +906,11 @@ static void say(struct input *input)
 		/* What is like bytes is a text for PyArg_ParseTuple(), too. */
 		require(!expected || (message->topic_length == (size_t)length && memcmp(message->topic, expected, (size_t)length) == 0),
 				"another text");
-		require(which == 2 ? message->kind == MESSAGE_LOG && message->code == (int)number
+		require(which == 2 ? message->kind == MESSAGE_LOG && message->as.log.level == (int)number
 						   : message->kind == (which == 0 ? MESSAGE_SUBSCRIBE : MESSAGE_UNSUBSCRIBE) &&
-								message->consumer == consumer && message->sequence == number &&
-								message->options == (uint8_t)subscribed && message->subscription == (uint32_t)(subscribed >> 8),
+								message->as.request.consumer == consumer && message->as.request.sequence == number &&
+								message->as.request.options == (uint8_t)subscribed &&
+								message->as.request.identifier == (uint32_t)(subscribed >> 8),
 				"another word");
 		if (which == 2) {
 			queue_release(context.outbound, message_size(message));

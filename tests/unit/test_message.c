@@ -261,6 +261,135 @@ static void test_no_memory(void **state)
 	assert_int_equal(scarce_memory_blocks(), blocks);
 }
 
+/* ---- kinds ---- */
+
+static void assert_part(struct message *message, enum message_kind kind, const union message_as *expected, size_t size)
+{
+	assert_non_null(message);
+	assert_int_equal(message->kind, kind);
+	assert_memory_equal(&message->as, expected, size);
+	assert_string_equal(message->topic, "");
+	assert_null(message->payload);
+	assert_null(message->client);
+	assert_int_equal(message->recipient_count, 0);
+	message_free(message);
+}
+
+#define ASSERT_PART(message, kind, part, ...) \
+	do { \
+		union message_as expected_part; \
+\
+		memset(&expected_part, 0, sizeof(expected_part)); \
+		expected_part.part = (__typeof__(expected_part.part)){__VA_ARGS__}; \
+		assert_part(message, kind, &expected_part, sizeof(expected_part.part)); \
+	} while (0)
+
+static void test_each_control_says_what_it_is(void **state)
+{
+	(void)state;
+	ASSERT_PART(message_answer(7, 1), MESSAGE_ANSWER, answer, .sequence = 7, .rc = 1);
+	ASSERT_PART(message_hold(3), MESSAGE_HOLD, hold, .number = 3);
+	ASSERT_PART(message_release(3), MESSAGE_RELEASE, hold, .number = 3);
+	ASSERT_PART(message_hold_consumer(9, true), MESSAGE_HOLD_CONSUMER, hold_consumer, .consumer = 9, .again = true);
+	ASSERT_PART(message_release_consumer(9), MESSAGE_RELEASE_CONSUMER, hold_consumer, .consumer = 9);
+	ASSERT_PART(message_verbosity(2), MESSAGE_VERBOSITY, verbosity, .level = 2);
+	ASSERT_PART(message_watch(9, 7), MESSAGE_WATCH, request, .consumer = 9, .sequence = 7);
+	ASSERT_PART(message_unwatch(9), MESSAGE_UNWATCH, request, .consumer = 9);
+	ASSERT_PART(message_suspend(true), MESSAGE_SUSPEND, suspend, .application_ends = true);
+	ASSERT_PART(message_session(true), MESSAGE_SESSION, session, .is_up = true);
+	ASSERT_PART(message_fence(UINT64_MAX), MESSAGE_FENCE, fence, .number = UINT64_MAX);
+	ASSERT_PART(message_connection_gone(true), MESSAGE_CONNECTION_GONE, gone, .was_taken = true);
+	ASSERT_PART(message_writable(), MESSAGE_WRITABLE, request, 0);
+	ASSERT_PART(message_stop(), MESSAGE_STOP, request, 0);
+	ASSERT_PART(message_started(), MESSAGE_STARTED, request, 0);
+	ASSERT_PART(message_stopped(), MESSAGE_STOPPED, request, 0);
+	ASSERT_PART(message_listening(), MESSAGE_LISTENING, request, 0);
+	ASSERT_PART(message_end(), MESSAGE_END, request, 0);
+}
+
+static void test_those_with_text_say_it(void **state)
+{
+	const struct message_request request = {.consumer = 9, .sequence = 7, .identifier = 12, .options = 0x2d};
+	struct message *messages[] = {message_subscribe(&request, "a/b/c", 3), message_unsubscribe(&request, "a/b/c", 3),
+			message_log(4, "a/b/c", 3), message_settled("a/b/c", 3)};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		assert_non_null(messages[i]);
+		assert_string_equal(messages[i]->topic, "a/b");
+		assert_int_equal(messages[i]->topic_length, 3);
+	}
+	assert_int_equal(messages[0]->kind, MESSAGE_SUBSCRIBE);
+	assert_memory_equal(&messages[0]->as.request, &request, sizeof(request));
+	assert_int_equal(messages[1]->kind, MESSAGE_UNSUBSCRIBE);
+	assert_memory_equal(&messages[1]->as.request, &request, sizeof(request));
+	assert_int_equal(messages[2]->kind, MESSAGE_LOG);
+	assert_int_equal(messages[2]->as.log.level, 4);
+	assert_int_equal(messages[3]->kind, MESSAGE_SETTLED);
+	for (i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		message_free(messages[i]);
+	}
+}
+
+static void test_those_about_a_client_hold_it(void **state)
+{
+	const struct client_description description = {.id = "a"};
+	const struct recipient recipient = {.consumer = 7};
+	long blocks = scarce_memory_blocks();
+	struct client *client = client_new(&description, NULL);
+	struct message *came = message_connect(client, &recipient, 1), *went, *publisher;
+
+	(void)state;
+	went = message_disconnect(client, &recipient, 1, 0x8e, MESSAGE_FATE_KEPT);
+	publisher = message_publisher(client, UINT64_MAX);
+	client_release(client);
+	assert_int_equal(came->kind, MESSAGE_CONNECT);
+	assert_int_equal(came->recipients[0].consumer, 7);
+	assert_string_equal(client_description(came->client)->id, "a");
+	message_free(came);
+	assert_int_equal(went->kind, MESSAGE_DISCONNECT);
+	assert_int_equal(went->recipients[0].consumer, 7);
+	assert_int_equal(went->as.disconnect.reason, 0x8e);
+	assert_int_equal(went->as.disconnect.fate, MESSAGE_FATE_KEPT);
+	assert_string_equal(client_description(went->client)->id, "a");
+	message_free(went);
+	assert_int_equal(publisher->kind, MESSAGE_PUBLISHER);
+	assert_true(publisher->as.publisher.fingerprint == UINT64_MAX);
+	assert_string_equal(client_description(publisher->client)->id, "a");
+	message_free(publisher);
+	assert_int_equal(scarce_memory_blocks(), blocks);
+}
+
+static void test_a_copy_says_the_same(void **state)
+{
+	const struct message_request request = {.consumer = 9, .sequence = 7, .options = 1};
+	const struct message draft = {.kind = MESSAGE_ANSWER, .as.answer = {.sequence = 7, .rc = 1}};
+	struct message *first = message_subscribe(&request, "a/b", 3), *copy = message_copy(first);
+
+	(void)state;
+	message_free(first);
+	assert_int_equal(copy->kind, MESSAGE_SUBSCRIBE);
+	assert_string_equal(copy->topic, "a/b");
+	assert_memory_equal(&copy->as.request, &request, sizeof(request));
+	message_free(copy);
+	ASSERT_PART(message_copy(&draft), MESSAGE_ANSWER, answer, .sequence = 7, .rc = 1);
+}
+
+static void test_what_may_be_dropped(void **state)
+{
+	struct message message = {.kind = MESSAGE_PUBLISH};
+	int kind;
+
+	(void)state;
+	assert_true(message_is_droppable(&message));
+	message.as.publish.by_session = true;
+	assert_false(message_is_droppable(&message));
+	for (kind = MESSAGE_PUBLISH + 1; kind <= MESSAGE_END; kind++) {
+		assert_false(message_is_droppable(&(struct message){.kind = (enum message_kind)kind}));
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -274,6 +403,11 @@ int main(void)
 			cmocka_unit_test(test_leaving_out_who_published),
 			cmocka_unit_test(test_impossible_lengths),
 			cmocka_unit_test(test_no_memory),
+			cmocka_unit_test(test_each_control_says_what_it_is),
+			cmocka_unit_test(test_those_with_text_say_it),
+			cmocka_unit_test(test_those_about_a_client_hold_it),
+			cmocka_unit_test(test_a_copy_says_the_same),
+			cmocka_unit_test(test_what_may_be_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
