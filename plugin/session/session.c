@@ -20,6 +20,8 @@
 #include "options/options.h"
 #include "session/connection.h"
 #include "session/fetched.h"
+#include "session/message_list.h"
+#include "session/outlet.h"
 #include "session/backlog.h"
 #include "session/publishers.h"
 #include "shared/client.h"
@@ -79,8 +81,6 @@
 #define CONNECTING_MS 200
 /* How long copies of what the application had before it failed are waited for. */
 #define SUSPEND_MS 200U
-/* How long the inbound queue may have no room before consumers need not keep anything back any more. */
-#define STALL_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
 /* The same while the broker sends what it has retained: it writes all of it at once, and drops what finds no room. */
@@ -141,14 +141,9 @@ struct filter {
 	char name[];
 };
 
-struct list {
-	struct message *first, *last;
-};
-
 struct session {
 	const struct options *options;
-	struct queue *inbound;
-	struct queue *outbound;
+	struct outlet outlet;
 	struct queue *commands;
 	struct marks *marks, *late_marks;
 	struct publishers *publishers; /* the thread's */
@@ -180,7 +175,6 @@ struct session {
 	bool refused;       /* CONNACK said no */
 	char lost[512];     /* why the connection was lost, as long as it is not in the log */
 	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
-	bool brought_more;   /* than that */
 	bool starts_over;   /* the broker had a session that must not be there */
 
 	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
@@ -218,18 +212,20 @@ struct session {
 	size_t recipient_capacity;
 
 	/* UNSUBSCRIBE commands, in order, each with the number of the fence that it waits for. */
-	struct list leaving;
-	/* What the inbound queue has no room for, in order; nothing is read while there is any. */
-	struct list stalled;
-	uint64_t stalled_at; /* 0: it has room */
+	struct message_list leaving;
 };
 
-/* ---- words for the other threads ---- */
+void outlet_init(struct outlet *outlet, struct queue *inbound, struct queue *outbound)
+{
+	*outlet = (struct outlet){.inbound = inbound, .outbound = outbound};
+}
 
-static void write_log(struct session *session, int level, const char *format, ...)
-		__attribute__((format(printf, 3, 4)));
+void outlet_clear(struct outlet *outlet)
+{
+	message_list_clear(&outlet->stalled);
+}
 
-static void write_log(struct session *session, int level, const char *format, ...)
+void outlet_log(struct outlet *outlet, int level, const char *format, ...)
 {
 	struct message *message;
 	char line[1200];
@@ -241,21 +237,10 @@ static void write_log(struct session *session, int level, const char *format, ..
 	message = message_new(MESSAGE_LOG, line, strlen(line), NULL, 0, NULL, 0);
 	if (message) {
 		message->code = level;
-		if (!queue_push(session->outbound, message)) {
+		if (!queue_push(outlet->outbound, message)) {
 			message_free(message);
 		}
 	}
-}
-
-/* The listener, for a sentence. */
-static const char *listener(const struct session *session, char *text, size_t size)
-{
-	if (session->options->port) {
-		(void)snprintf(text, size, "%s:%u", session->options->host, session->options->port);
-	} else {
-		(void)snprintf(text, size, "%s", session->options->host);
-	}
-	return text;
 }
 
 /* A word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
@@ -271,52 +256,142 @@ static struct message *patient_control(enum message_kind kind, uint64_t consumer
 	return message;
 }
 
-static void tell_broker(struct session *session, enum message_kind kind, int code, uint64_t sequence)
+static void tell_broker(struct outlet *outlet, enum message_kind kind, int code, uint64_t sequence)
 {
 	struct message *message = patient_control(kind, 0, sequence, code);
 
 	if (message) {
-		queue_push_control(session->outbound, message);
+		queue_push_control(outlet->outbound, message);
 	}
 }
 
-static bool push_inbound(struct session *session, struct message *message)
+void outlet_ask_fence(struct outlet *outlet, uint64_t fence)
+{
+	tell_broker(outlet, MESSAGE_FENCE, 0, fence);
+}
+
+void outlet_tell_session(struct outlet *outlet, bool is_up)
+{
+	tell_broker(outlet, MESSAGE_SESSION, is_up, 0);
+}
+
+static bool push_inbound(struct outlet *outlet, struct message *message)
 {
 	if (message->kind == MESSAGE_PUBLISH) {
-		return queue_push(session->inbound, message);
+		return queue_push(outlet->inbound, message);
 	}
-	queue_push_control(session->inbound, message);
+	queue_push_control(outlet->inbound, message);
 	return true;
 }
 
-static void append(struct list *list, struct message *message)
+void outlet_deliver(struct outlet *outlet, struct message *message)
 {
-	message->next = NULL;
-	if (list->first) {
-		list->last->next = message;
-	} else {
-		list->first = message;
+	if (!message) {
+		return;
 	}
-	list->last = message;
+	outlet->is_used = true;
+	if (outlet->stalled.first || !push_inbound(outlet, message)) {
+		message_list_append(&outlet->stalled, message);
+	}
 }
 
-static struct message *take_first(struct list *list)
+bool outlet_try_again(struct outlet *outlet)
 {
-	struct message *message = list->first;
+	struct message *message, *next;
+
+	if (!outlet->stalled.first) {
+		return false;
+	}
+	while ((message = outlet->stalled.first)) {
+		next = message->next;
+		if (!push_inbound(outlet, message)) {
+			message->next = next;
+			return false;
+		}
+		outlet->stalled.first = next;
+	}
+	outlet->stalled_at = 0;
+	return true;
+}
+
+bool outlet_is_stuck(struct outlet *outlet, uint64_t now)
+{
+	if (!outlet->stalled.first) {
+		return false;
+	}
+	if (!outlet->stalled_at) {
+		outlet->stalled_at = now;
+	}
+	if (now < outlet->stalled_at + OUTLET_STALL_MS) {
+		return false;
+	}
+	outlet->stalled_at = now;
+	return true;
+}
+
+bool outlet_release_at_once(struct outlet *outlet, uint64_t consumer)
+{
+	struct message *message = message_control(MESSAGE_RELEASE, consumer, 0, 0);
 
 	if (message) {
-		list->first = message->next;
+		queue_push_control(outlet->inbound, message);
 	}
-	return message;
+	return message != NULL;
 }
 
-/* Puts message into the inbound queue as soon as there is room; what comes later stays behind it. */
-static void pass_on(struct session *session, struct message *message)
+void outlet_release_all_at_once(struct outlet *outlet)
 {
-	session->brought_more = true;
-	if (session->stalled.first || !push_inbound(session, message)) {
-		append(&session->stalled, message);
+	struct message *message = message_control(MESSAGE_RELEASE, 0, 0, INT_MAX);
+
+	if (message) {
+		queue_push_control(outlet->inbound, message);
 	}
+}
+
+static void tell_loop(struct outlet *outlet, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
+{
+	struct message *message = patient_control(kind, consumer, sequence, code);
+
+	if (!message) {
+		outlet_log(outlet, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
+		return;
+	}
+	outlet_deliver(outlet, message);
+}
+
+void outlet_hold(struct outlet *outlet, uint64_t consumer, bool subscribed_before)
+{
+	tell_loop(outlet, MESSAGE_HOLD, consumer, subscribed_before, 0);
+}
+
+void outlet_release(struct outlet *outlet, uint64_t consumer)
+{
+	tell_loop(outlet, MESSAGE_RELEASE, consumer, 0, 0);
+}
+
+void outlet_release_all(struct outlet *outlet, int hold)
+{
+	tell_loop(outlet, MESSAGE_RELEASE, 0, hold, 0);
+}
+
+void outlet_answer(struct outlet *outlet, uint64_t sequence)
+{
+	if (sequence) {
+		tell_loop(outlet, MESSAGE_ANSWER, 0, MOSQ_ERR_SUCCESS, sequence);
+	}
+}
+
+/* ---- the connection's life ---- */
+
+/* The listener, for a sentence. */
+static const char *listener(const struct session *session, char *text, size_t size)
+{
+	if (session->options->port) {
+		(void)snprintf(text, size, "%s:%u", session->options->host, session->options->port);
+	} else {
+		(void)snprintf(text, size, "%s", session->options->host);
+	}
+	return text;
 }
 
 /* The broker lives. */
@@ -330,71 +405,27 @@ static void hear(struct session *session, uint64_t now)
 
 static void pass_on_stalled(struct session *session)
 {
-	struct message *message, *next;
-
-	if (!session->stalled.first) {
-		return;
+	if (outlet_try_again(&session->outlet)) {
+		hear(session, now_ms()); /* nothing was read meanwhile */
+		session->ask_at = now_ms() + session->ask_pause;
 	}
-	while ((message = session->stalled.first)) {
-		next = message->next;
-		if (!push_inbound(session, message)) {
-			message->next = next;
-			return;
-		}
-		session->stalled.first = next;
-	}
-	hear(session, now_ms()); /* nothing was read meanwhile */
-	session->ask_at = now_ms() + session->ask_pause;
-	session->stalled_at = 0;
 }
 
-/* What consumers keep back counts towards the bound of their queue. Where that is why there is no room, what would end it
- * is among what waits for room; so they go on without, in an order that may not be the broker's. */
-static void relieve(struct session *session, uint64_t now)
+static void release_stuck(struct session *session)
 {
 	struct filter *filter;
-	struct message *message;
 	size_t i;
 
-	if (!session->stalled_at) {
-		session->stalled_at = now;
-	}
-	if (now < session->stalled_at + STALL_MS) {
-		return;
-	}
-	session->stalled_at = now;
 	for (filter = session->round; filter; filter = filter->next) {
 		for (i = 0; i < filter->fetching.count; i++) {
 			struct waiter *waiter = &filter->fetching.items[i];
 
-			if (waiter->held && (message = message_control(MESSAGE_RELEASE, waiter->who.consumer, 0, 0))) {
+			if (waiter->held && outlet_release_at_once(&session->outlet, waiter->who.consumer)) {
 				waiter->held = false;
-				queue_push_control(session->inbound, message);
 			}
 		}
 	}
-	message = message_control(MESSAGE_RELEASE, 0, 0, INT_MAX);
-	if (message) {
-		queue_push_control(session->inbound, message);
-	}
-}
-
-static void tell_loop(struct session *session, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
-{
-	struct message *message = patient_control(kind, consumer, sequence, code);
-
-	if (!message) {
-		write_log(session, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
-		return;
-	}
-	pass_on(session, message);
-}
-
-static void answer(struct session *session, uint64_t sequence)
-{
-	if (sequence) {
-		tell_loop(session, MESSAGE_ANSWER, 0, MOSQ_ERR_SUCCESS, sequence);
-	}
+	outlet_release_all_at_once(&session->outlet);
 }
 
 static uint64_t request_fence(struct session *session)
@@ -407,7 +438,7 @@ static uint64_t request_fence(struct session *session)
 		session->ask_at = now + ASK_MS;
 	}
 	session->fence++;
-	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	outlet_ask_fence(&session->outlet, session->fence);
 	return session->fence;
 }
 
@@ -415,7 +446,7 @@ static uint64_t request_fence(struct session *session)
 static void ask_again(struct session *session, uint64_t now)
 {
 	session->fence++;
-	tell_broker(session, MESSAGE_FENCE, 0, session->fence);
+	outlet_ask_fence(&session->outlet, session->fence);
 	session->ask_pause = session->ask_pause < RETRY_MAX_MS / 2 ? session->ask_pause * 2 : RETRY_MAX_MS;
 	session->ask_at = now + session->ask_pause;
 }
@@ -424,7 +455,7 @@ static void end_first_hold(struct session *session)
 {
 	if (session->holds_back) {
 		session->holds_back = false;
-		tell_loop(session, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD, 0);
+		outlet_release_all(&session->outlet, SESSION_FIRST_HOLD);
 	}
 }
 
@@ -433,7 +464,7 @@ static void tell_is_up(struct session *session, bool is_up)
 	if (session->is_up != is_up) {
 		session->is_up = is_up;
 		session->up_since = now_ms();
-		tell_broker(session, MESSAGE_SESSION, is_up, 0);
+		outlet_tell_session(&session->outlet, is_up);
 	}
 	end_first_hold(session);
 }
@@ -472,10 +503,10 @@ static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
 static void let_go(struct session *session, struct waiter *waiter)
 {
 	if (waiter->held) {
-		tell_loop(session, MESSAGE_RELEASE, waiter->who.consumer, 0, 0);
+		outlet_release(&session->outlet, waiter->who.consumer);
 		waiter->held = false;
 	}
-	answer(session, waiter->sequence);
+	outlet_answer(&session->outlet, waiter->sequence);
 	waiter->sequence = 0;
 }
 
@@ -697,21 +728,13 @@ static struct message *make_message(struct session *session, const struct connec
 	struct message *message = message_publish(&content, recipients, count);
 
 	if (!message) {
-		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		return NULL;
 	}
 	message->qos = event->qos;
 	message->retain = event->retain;
 	message->by_session = true;
 	return message;
-}
-
-/* Takes NULL. */
-static void deliver(struct session *session, struct message *message)
-{
-	if (message) {
-		pass_on(session, message);
-	}
 }
 
 static uint64_t fingerprint(const struct session *session, const struct connection_message *event)
@@ -738,7 +761,7 @@ static void deliver_to_subscribers(struct session *session, const struct connect
 	} else {
 		client_release(publisher);
 	}
-	deliver(session, message);
+	outlet_deliver(&session->outlet, message);
 }
 
 /* Only to those that subscribed just now; others had it long ago. */
@@ -756,7 +779,7 @@ static void deliver_retained(
 		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
 
 		if (!recipients) {
-			write_log(session, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
+			outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
 			return;
 		}
 		session->recipients = recipients;
@@ -774,7 +797,7 @@ static void deliver_retained(
 	if (message) {
 		message->is_kept = true;
 	}
-	deliver(session, message);
+	outlet_deliver(&session->outlet, message);
 }
 
 static void deliver_shared(struct session *session, struct filter *filter, const struct connection_message *event)
@@ -784,7 +807,7 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 
 	topics_subscribers(session->topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		deliver(session, make_message(session, event, &recipients[filter->turn++ % count], 1));
+		outlet_deliver(&session->outlet, make_message(session, event, &recipients[filter->turn++ % count], 1));
 	}
 }
 
@@ -830,7 +853,7 @@ static void collect(struct session *session, const struct connection_message *ev
 	}
 	message = make_message(session, event, NULL, 0);
 	if (message && !backlog_add(session->backlog, hash, event->subscription, message)) {
-		write_log(session, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		message_free(message);
 	}
 }
@@ -885,7 +908,7 @@ static void fail_filter(struct session *session, struct filter *filter, const ch
 		return;
 	}
 	filter->is_told = true;
-	write_log(session, MOSQ_LOG_WARNING,
+	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			filter->leaves ? "The session cannot end its subscription to '%.400s': %s. The broker sends it what nobody wants until "
 							 "that works; it is tried again."
 						   : "The session's subscription to '%.400s' is not in force: %s. Consumers get no retained messages, last "
@@ -917,7 +940,7 @@ static bool send_filter(struct session *session, struct filter *filter)
 		waiter->since = waiter->since ? waiter->since : session->round_number;
 		if (waiter->fetches && !waiter->held) {
 			waiter->held = true;
-			tell_loop(session, MESSAGE_HOLD, waiter->who.consumer, waiter->again, 0);
+			outlet_hold(&session->outlet, waiter->who.consumer, waiter->again);
 		}
 	}
 	filter->packet = connection_subscribe(session->connection, filter->name, qos, filter->id, fetches, session->flags);
@@ -978,7 +1001,7 @@ static void end_fetching(struct session *session, struct filter *filter, bool co
 
 		let_go(session, waiter);
 		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
-			write_log(session, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
+			outlet_log(&session->outlet, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
 					filter->name);
 		}
 	}
@@ -1081,9 +1104,9 @@ static void let_leave(struct session *session, uint64_t fence)
 	struct message *command;
 
 	while ((command = session->leaving.first) && command->fence <= fence) {
-		(void)take_first(&session->leaving);
+		(void)message_list_take(&session->leaving);
 		on_unsubscribe(session, command);
-		answer(session, command->sequence);
+		outlet_answer(&session->outlet, command->sequence);
 		message_free(command);
 	}
 }
@@ -1124,7 +1147,7 @@ static void try_later(struct session *session, const char *reason)
 	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
 		atomic_store(&session->expects_copies, false);
-		write_log(session, MOSQ_LOG_WARNING,
+		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 				"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
 				"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
 				"plugin_opt_retries 0 tries for ever; plugin_opt_session off goes without.",
@@ -1135,14 +1158,14 @@ static void try_later(struct session *session, const char *reason)
 	session->retry_at = now_ms() + pause;
 	if (session->failures == 1) {
 		session->complained = true;
-		write_log(session, MOSQ_LOG_WARNING,
+		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
 				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
 				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
 				where, reason, session->options->advice ? session->options->advice : "", pause / 1000);
-		tell_broker(session, MESSAGE_SESSION, false, 0);
+		outlet_tell_session(&session->outlet, false);
 	} else if (session->failures > 1) {
-		write_log(session, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
+		outlet_log(&session->outlet, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
 				session->failures, reason, pause / 1000);
 	}
 }
@@ -1169,7 +1192,7 @@ static void give_way(struct session *session)
 		return;
 	}
 	session->taken_said_at = now;
-	write_log(session, MOSQ_LOG_WARNING,
+	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			"The session with the listener at %s is lost: another client has connected with its client id, '%.200s', and the broker "
 			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
 			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
@@ -1203,7 +1226,7 @@ static void connect_now(struct session *session)
 	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
 	if (session->lost[0]) {
 		session->complained = true;
-		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
+		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
 				listener(session, where, sizeof(where)), session->lost);
 		session->lost[0] = '\0';
 	}
@@ -1270,10 +1293,10 @@ static void on_first_round(struct session *session)
 	session->keeps = false;
 	tell_is_up(session, true);
 	if (session->complained) {
-		write_log(session, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
+		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
 				session->was_up ? "back" : "there");
 	} else {
-		write_log(session, MOSQ_LOG_INFO, "Session with the listener at %s.", listener(session, where, sizeof(where)));
+		outlet_log(&session->outlet, MOSQ_LOG_INFO, "Session with the listener at %s.", listener(session, where, sizeof(where)));
 	}
 	session->complained = false;
 	session->was_up = true;
@@ -1302,7 +1325,7 @@ static void on_granted(struct session *session, struct filter *filter, uint8_t q
 		fail_filter(session, filter, "there is no memory for it");
 	} else if (filter->is_told) {
 		filter->is_told = false;
-		write_log(session, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.", filter->name);
+		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.", filter->name);
 	}
 }
 
@@ -1359,7 +1382,7 @@ static void on_acknowledged(void *userdata, int packet, int code)
 		on_granted(session, filter, (uint8_t)code);
 	} else {
 		atomic_fetch_add(&session->refused_count, 1);
-		write_log(session, MOSQ_LOG_WARNING,
+		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
 				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
 				filter->name, code);
@@ -1405,7 +1428,7 @@ static void tell_missing(struct session *session, uint64_t now)
 	if (count == session->missing_told || now < session->missing_told_at + MISSING_MS) {
 		return;
 	}
-	write_log(session, MOSQ_LOG_WARNING,
+	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			"%llu messages may come to consumers twice: the session has not brought more than %u copies of what they have "
 			"already, and cannot tell those of any more. That ends when it has caught up.",
 			(unsigned long long)(count - session->missing_told), MARKS);
@@ -1420,7 +1443,7 @@ static void tell_forgotten(struct session *session, uint64_t now)
 	if (count == session->forgotten_told || now < session->forgotten_told_at + MISSING_MS) {
 		return;
 	}
-	write_log(session, MOSQ_LOG_WARNING,
+	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
 			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
 			"announced with QoS 2, or otherwise left to the session, and have not come.",
@@ -1444,7 +1467,7 @@ static void note_left_out(struct session *session, uint64_t fences)
 	}
 	session->left_out_told_at = now;
 	session->resumes = true;
-	write_log(session, MOSQ_LOG_WARNING,
+	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
 			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
 			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
@@ -1459,7 +1482,7 @@ static void on_fence(struct session *session, uint64_t fence)
 			return; /* of an earlier process, for which the broker had queued it: the number means nothing here */
 		}
 		atomic_store(&session->released, (int)(fence & INT_MAX));
-		tell_loop(session, MESSAGE_RELEASE, 0, (int)(fence & INT_MAX), 0);
+		outlet_release_all(&session->outlet, (int)(fence & INT_MAX));
 		return;
 	}
 	if (fence > session->fence || fence <= session->fence_passed) {
@@ -1473,7 +1496,7 @@ static void on_fence(struct session *session, uint64_t fence)
 		session->is_taken = false;
 		session->claim_fence = 0;
 		if (session->is_up) {
-			tell_broker(session, MESSAGE_SESSION, true, 0);
+			outlet_tell_session(&session->outlet, true);
 		}
 	}
 	hear(session, now_ms());
@@ -1526,7 +1549,7 @@ static void on_subscribe(struct session *session, const struct message *command)
 	waiter.fetches = !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
 			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !waiter.again));
 	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
-		write_log(session, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
+		outlet_log(&session->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		let_go(session, &waiter);
 		return;
 	}
@@ -1557,7 +1580,7 @@ static void suspend(struct session *session)
 	break_round(session);
 	tell_is_up(session, false);
 	session->state = SUSPENDED;
-	write_log(session, MOSQ_LOG_NOTICE,
+	outlet_log(&session->outlet, MOSQ_LOG_NOTICE,
 			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
 			session->application_ends ? "ends" : "has failed", options_session_id(session->options));
 }
@@ -1580,7 +1603,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_UNSUBSCRIBE:
 		on_unsubscribe(session, command);
-		answer(session, command->sequence);
+		outlet_answer(&session->outlet, command->sequence);
 		break;
 	case MESSAGE_AUTHOR:
 		publishers_add(session->publishers, command->sequence, client_hold(command->client), now_ms());
@@ -1636,14 +1659,14 @@ static void take_commands(struct session *session)
 	while ((command = queue_take(session->commands))) {
 		if (!is_void(session, command) && leaves_later(session, command)) {
 			command->fence = session->fence + 1;
-			append(&session->leaving, command);
+			message_list_append(&session->leaving, command);
 			needs_fence = true;
 			continue;
 		}
 		if (!is_void(session, command)) {
 			carry_out(session, command);
 		} else {
-			answer(session, command->sequence);
+			outlet_answer(&session->outlet, command->sequence);
 		}
 		message_free(command);
 	}
@@ -1784,12 +1807,12 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case PROVING:
 	case RUNNING:
-		if (session->fence_passed < session->fence && now >= session->fence_deadline && !session->stalled.first) {
+		if (session->fence_passed < session->fence && now >= session->fence_deadline && !outlet_is_stalled(&session->outlet)) {
 			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
-		} else if (session->fence_passed < session->fence && now >= session->ask_at && !session->stalled.first) {
+		} else if (session->fence_passed < session->fence && now >= session->ask_at && !outlet_is_stalled(&session->outlet)) {
 			ask_again(session, now);
 		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
 			session->probe = request_fence(session);
@@ -1821,7 +1844,7 @@ static void watch_clock(struct session *session, uint64_t now)
 /* While there is no room for what came, nothing more is read; but the connection is kept alive. */
 static unsigned int packets_to_read(const struct session *session)
 {
-	if (session->stalled.first) {
+	if (outlet_is_stalled(&session->outlet)) {
 		return 0;
 	}
 	return session->suspends ? 1 : session->round ? READ_BATCH_MAX : READ_MAX;
@@ -1848,7 +1871,7 @@ static bool uses_connection(const struct session *session)
 
 static int poll_timeout(const struct session *session, uint64_t now)
 {
-	if (session->stalled.first) {
+	if (outlet_is_stalled(&session->outlet)) {
 		return 1;
 	}
 	if (uses_connection(session) && connection_has_more(session->connection)) {
@@ -1875,7 +1898,7 @@ static int poll_timeout(const struct session *session, uint64_t now)
 static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
-	return session->brought_copies && !session->brought_more && session->state == RUNNING &&
+	return session->brought_copies && !session->outlet.is_used && session->state == RUNNING &&
 			session->options->cleansession && !session->round && session->fence_passed == session->fence;
 }
 
@@ -1899,8 +1922,8 @@ static void *session_thread(void *argument)
 			suspend(session);
 		}
 		pass_on_stalled(session);
-		if (session->stalled.first) {
-			relieve(session, now_ms());
+		if (outlet_is_stuck(&session->outlet, now_ms())) {
+			release_stuck(session);
 		}
 		watch_clock(session, now_ms());
 		polled[1].fd = uses_connection(session) && packets_to_read(session) ? connection_socket(session->connection) : -1;
@@ -1914,7 +1937,7 @@ static void *session_thread(void *argument)
 				hear(session, now_ms());
 			}
 			session->brought_copies = false;
-			session->brought_more = false;
+			session->outlet.is_used = false;
 			use_connection(session);
 			if (naps(session)) {
 				(void)poll(polled, 1, NAP_MS);
@@ -1947,8 +1970,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 		return MOSQ_ERR_NOMEM;
 	}
 	session->options = options;
-	session->inbound = inbound;
-	session->outbound = outbound;
+	outlet_init(&session->outlet, inbound, outbound);
 	session->inbound_fd = inbound_fd;
 	session->command_fd = -1;
 	session->notify_fd = -1;
@@ -1996,8 +2018,6 @@ static void free_each(struct session *session, struct filter *filter)
 
 void session_free(struct session *session)
 {
-	struct message *message;
-
 	if (!session) {
 		return;
 	}
@@ -2006,9 +2026,8 @@ void session_free(struct session *session)
 	free(session->by_name.buckets);
 	free(session->by_id.buckets);
 	backlog_free(session->backlog);
-	while ((message = take_first(&session->stalled)) || (message = take_first(&session->leaving))) {
-		message_free(message);
-	}
+	outlet_clear(&session->outlet);
+	message_list_clear(&session->leaving);
 	free(session->recipients);
 	topics_free(session->topics);
 	topics_free(session->in_force);

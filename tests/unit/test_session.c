@@ -1595,7 +1595,7 @@ static void test_a_full_inbound_queue_loses_nothing(void **state)
 	/* Not before what it tells the end of. */
 	receive(MESSAGE_RELEASE, 2);
 	receive(MESSAGE_ANSWER, 7);
-	assert_null(session->stalled.first);
+	assert_null(session->outlet.stalled.first);
 }
 
 /* The broker may have queued one, whose number means nothing here. */
