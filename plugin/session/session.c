@@ -18,6 +18,7 @@
 
 #include "options/options.h"
 #include "session/connection.h"
+#include "session/fences.h"
 #include "session/fetched.h"
 #include "session/message_list.h"
 #include "session/outlet.h"
@@ -37,11 +38,6 @@
 
 /* Copies that may be on their way; 16 bytes each, touched only when used. */
 #define MARKS (1U << 16)
-/* CONNACK and fences have to come within this. */
-#define ANSWER_MS 5000U
-/* A fence that has not come after this is asked for again, with pauses that double up to RETRY_MAX_MS: the broker drops what
- * it has no room for in the session's queue, fences included. So is an acknowledgement. */
-#define ASK_MS 1000U
 /* How often the same SUBSCRIBE is sent in vain before its filter has to wait for a later round. */
 #define SEND_MAX 3U
 /* A listener that is another broker's may have something to say all the time. */
@@ -191,12 +187,7 @@ struct session {
 	uint8_t qos;             /* the highest that a consumer asked for */
 	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
 
-	uint64_t fence;          /* the last one asked for */
-	uint64_t fence_passed;
-	uint64_t fence_deadline; /* without a byte from the broker */
-	uint64_t ask_at;         /* when it is asked for again */
-	unsigned int ask_pause;
-	uint64_t proving_since;
+	struct fences fences;
 	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
 	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
 	uint64_t marks_fence_at;
@@ -225,20 +216,89 @@ static const char *listener(const struct session *session, char *text, size_t si
 	return text;
 }
 
-/* The broker lives. */
-static void hear(struct session *session, uint64_t now)
+/* ---- fences ---- */
+
+void fences_init(struct fences *fences, struct outlet *outlet, uint64_t last)
 {
-	session->fence_deadline = now + ANSWER_MS;
-	if (session->state == PROVING && session->fence_deadline > session->proving_since + PROVE_MS) {
-		session->fence_deadline = session->proving_since + PROVE_MS;
+	*fences = (struct fences){.outlet = outlet, .asked = last, .passed = last};
+}
+
+void fences_hear(struct fences *fences, uint64_t now)
+{
+	fences->deadline = now + FENCES_ANSWER_MS;
+	if (fences->deadline_max && fences->deadline > fences->deadline_max) {
+		fences->deadline = fences->deadline_max;
 	}
 }
+
+void fences_set_limit(struct fences *fences, uint64_t at)
+{
+	fences->deadline_max = at;
+}
+
+uint64_t fences_request(struct fences *fences)
+{
+	uint64_t now = now_ms();
+
+	if (!fences_are_under_way(fences)) {
+		fences_hear(fences, now);
+		fences->ask_pause = FENCES_ASK_MS;
+		fences->ask_at = now + FENCES_ASK_MS;
+	}
+	fences->asked++;
+	outlet_ask_fence(fences->outlet, fences->asked);
+	return fences->asked;
+}
+
+bool fences_ask_again(struct fences *fences, uint64_t now)
+{
+	if (!fences_are_under_way(fences) || now < fences->ask_at) {
+		return false;
+	}
+	/* The next of them does as well as those that have not come. */
+	fences->asked++;
+	outlet_ask_fence(fences->outlet, fences->asked);
+	fences->ask_pause = fences->ask_pause < FENCES_ASK_MAX_MS / 2 ? fences->ask_pause * 2 : FENCES_ASK_MAX_MS;
+	fences->ask_at = now + fences->ask_pause;
+	return true;
+}
+
+bool fences_come(struct fences *fences, uint64_t number, uint64_t now, uint64_t *ret_left_out)
+{
+	if (number > fences->asked || number <= fences->passed) {
+		return false;
+	}
+	*ret_left_out = number - fences->passed - 1;
+	fences->passed = number;
+	fences->ask_pause = FENCES_ASK_MS;
+	fences->ask_at = now + FENCES_ASK_MS;
+	fences_hear(fences, now);
+	return true;
+}
+
+void fences_lose(struct fences *fences)
+{
+	fences->passed = fences->asked;
+	fences->deadline_max = 0;
+}
+
+void fences_read_again(struct fences *fences, uint64_t now)
+{
+	fences_hear(fences, now);
+	fences->ask_at = now + fences->ask_pause;
+}
+
+bool fences_are_overdue(const struct fences *fences, uint64_t now)
+{
+	return fences_are_under_way(fences) && now >= fences->deadline;
+}
+
+/* ---- the session ---- */
 
 static void pass_on_stalled(struct session *session)
 {
 	if (outlet_try_again(&session->outlet)) {
-		hear(session, now_ms()); /* nothing was read meanwhile */
-		session->ask_at = now_ms() + session->ask_pause;
+		fences_read_again(&session->fences, now_ms());
 	}
 }
 
@@ -257,29 +317,6 @@ static void release_stuck(struct session *session)
 		}
 	}
 	outlet_release_all_at_once(&session->outlet);
-}
-
-static uint64_t request_fence(struct session *session)
-{
-	uint64_t now = now_ms();
-
-	if (session->fence_passed == session->fence) {
-		hear(session, now);
-		session->ask_pause = ASK_MS;
-		session->ask_at = now + ASK_MS;
-	}
-	session->fence++;
-	outlet_ask_fence(&session->outlet, session->fence);
-	return session->fence;
-}
-
-/* The next of them does as well as those that have not come. */
-static void ask_again(struct session *session, uint64_t now)
-{
-	session->fence++;
-	outlet_ask_fence(&session->outlet, session->fence);
-	session->ask_pause = session->ask_pause < RETRY_MAX_MS / 2 ? session->ask_pause * 2 : RETRY_MAX_MS;
-	session->ask_at = now + session->ask_pause;
 }
 
 static void end_first_hold(struct session *session)
@@ -791,7 +828,7 @@ static void begin_round(struct session *session)
 
 	session->due = NULL;
 	session->acknowledgements = 0;
-	session->acknowledge_at = now_ms() + ASK_MS;
+	session->acknowledge_at = now_ms() + FENCES_ASK_MS;
 	session->probe = 0;
 	session->round_fence = 0;
 	session->round_number++;
@@ -818,7 +855,7 @@ static void begin_round(struct session *session)
 	}
 	session->unacknowledged = session->round;
 	if (session->round && session->acknowledgements == 0) {
-		session->round_fence = request_fence(session);
+		session->round_fence = fences_request(&session->fences);
 	}
 }
 
@@ -880,7 +917,7 @@ static void end_round(struct session *session, bool come)
 	if (any_failed) {
 		come_back_later(session);
 	} else if (!session->again_at) {
-		session->again_pause = ASK_MS;
+		session->again_pause = FENCES_ASK_MS;
 	}
 }
 
@@ -949,7 +986,7 @@ static void break_round(struct session *session)
 	let_leave(session, UINT64_MAX);
 	for_each_filter(session, let_waiting_go);
 	deliver_backlog(session); /* it is acknowledged: the broker will not send it again */
-	session->fence_passed = session->fence; /* those on their way are lost with it */
+	fences_lose(&session->fences);
 }
 
 /* How many messages went the direct lane without a mark. */
@@ -1071,7 +1108,7 @@ static void connect_now(struct session *session)
 		return;
 	}
 	session->state = CONNECTING;
-	session->deadline = now_ms() + ANSWER_MS;
+	session->deadline = now_ms() + FENCES_ANSWER_MS;
 }
 
 static void on_connected(void *userdata, const char *reason, bool session_present)
@@ -1090,7 +1127,7 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	}
 	session->cleaned = true;
 	session->state = PROVING;
-	session->proving_since = now_ms();
+	fences_set_limit(&session->fences, now_ms() + PROVE_MS);
 	session->keeps = true;
 	session->is_fresh = !session_present;
 	if (!session_present) {
@@ -1102,12 +1139,13 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 		for_each_filter(session, admit_waiting);
 	}
 	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
-	session->claim_fence = request_fence(session);
+	session->claim_fence = fences_request(&session->fences);
 }
 
 static void on_proved(struct session *session)
 {
 	session->state = RUNNING;
+	fences_set_limit(&session->fences, 0);
 	connection_caught_up(session->connection);
 	/* Of what was released while the connection was lost all copies have come. */
 	session->late_place = marks_place(session->late_marks);
@@ -1164,7 +1202,7 @@ static void on_granted(struct session *session, struct filter *filter, uint8_t q
 static void count_answer(struct session *session)
 {
 	if (--session->acknowledgements == 0) {
-		session->round_fence = request_fence(session);
+		session->round_fence = fences_request(&session->fences);
 	}
 }
 
@@ -1174,7 +1212,7 @@ static void send_unanswered(struct session *session)
 	struct filter *filter;
 
 	session->probe = 0;
-	session->acknowledge_at = now_ms() + ASK_MS;
+	session->acknowledge_at = now_ms() + FENCES_ASK_MS;
 	session->unacknowledged = session->round;
 	for (filter = session->round; filter; filter = filter->next) {
 		if (filter->is_answered || filter->has_failed) {
@@ -1308,6 +1346,8 @@ static void note_left_out(struct session *session, uint64_t fences)
 
 static void on_fence(struct session *session, uint64_t fence)
 {
+	uint64_t left_out;
+
 	if (fence & SESSION_HOLD_FENCE) {
 		if (!session->was_up) {
 			return; /* of an earlier process, for which the broker had queued it: the number means nothing here */
@@ -1316,13 +1356,10 @@ static void on_fence(struct session *session, uint64_t fence)
 		outlet_release_all(&session->outlet, (int)(fence & INT_MAX));
 		return;
 	}
-	if (fence > session->fence || fence <= session->fence_passed) {
+	if (!fences_come(&session->fences, fence, now_ms(), &left_out)) {
 		return; /* of an earlier connection */
 	}
-	note_left_out(session, fence - session->fence_passed - 1);
-	session->fence_passed = fence;
-	session->ask_pause = ASK_MS;
-	session->ask_at = now_ms() + ASK_MS;
+	note_left_out(session, left_out);
 	if (session->claim_fence && fence >= session->claim_fence) {
 		session->is_taken = false;
 		session->claim_fence = 0;
@@ -1330,7 +1367,6 @@ static void on_fence(struct session *session, uint64_t fence)
 			outlet_tell_session(&session->outlet, true);
 		}
 	}
-	hear(session, now_ms());
 	deliver_backlog(session); /* before its marks go */
 	tell_missing(session, now_ms());
 	marks_pass(session->marks, fence);
@@ -1422,7 +1458,7 @@ static void on_claim(struct session *session, const struct message *command)
 {
 	session->is_taken |= command->code != 0;
 	if (session->state == PROVING || session->state == RUNNING) {
-		session->claim_fence = request_fence(session);
+		session->claim_fence = fences_request(&session->fences);
 	}
 }
 
@@ -1489,7 +1525,7 @@ static void take_commands(struct session *session)
 
 	while ((command = queue_take(session->commands))) {
 		if (!is_void(session, command) && leaves_later(session, command)) {
-			command->fence = session->fence + 1;
+			command->fence = session->fences.asked + 1;
 			message_list_append(&session->leaving, command);
 			needs_fence = true;
 			continue;
@@ -1502,7 +1538,7 @@ static void take_commands(struct session *session)
 		message_free(command);
 	}
 	if (needs_fence) {
-		(void)request_fence(session);
+		(void)fences_request(&session->fences);
 	}
 }
 
@@ -1618,7 +1654,7 @@ static void resume(struct session *session)
 
 static void watch_clock(struct session *session, uint64_t now)
 {
-	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + ANSWER_MS;
+	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + FENCES_ANSWER_MS;
 
 	if (session->holds_back && now >= session->started_at + patience) {
 		end_first_hold(session);
@@ -1638,18 +1674,18 @@ static void watch_clock(struct session *session, uint64_t now)
 		break;
 	case PROVING:
 	case RUNNING:
-		if (session->fence_passed < session->fence && now >= session->fence_deadline && !outlet_is_stalled(&session->outlet)) {
+		if (fences_are_overdue(&session->fences, now) && !outlet_is_stalled(&session->outlet)) {
 			break_off(session, session->state == PROVING
 							? "what the broker sends to the session does not arrive there; the listener belongs to another "
 							  "broker, or has a mount_point"
 							: "it does not answer any more");
-		} else if (session->fence_passed < session->fence && now >= session->ask_at && !outlet_is_stalled(&session->outlet)) {
-			ask_again(session, now);
+		} else if (!outlet_is_stalled(&session->outlet) && fences_ask_again(&session->fences, now)) {
+			break;
 		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
-			session->probe = request_fence(session);
-		} else if (session->fence_passed == session->fence && now >= session->marks_fence_at && wants_fence(session)) {
+			session->probe = fences_request(&session->fences);
+		} else if (!fences_are_under_way(&session->fences) && now >= session->marks_fence_at && wants_fence(session)) {
 			session->marks_fence_at = now + MARKS_FENCE_MS;
-			(void)request_fence(session);
+			(void)fences_request(&session->fences);
 		}
 		break;
 	case SUSPENDED:
@@ -1661,7 +1697,7 @@ static void watch_clock(struct session *session, uint64_t now)
 		for_each_filter(session, make_due_if_changed);
 	}
 	if (session->state == RUNNING && !session->round && !session->due && session->resumes &&
-			session->fence_passed == session->fence && !session->suspends) {
+			!fences_are_under_way(&session->fences) && !session->suspends) {
 		resume(session);
 	}
 	if (session->state == RUNNING && !session->round) {
@@ -1717,7 +1753,7 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || session->fence_passed < session->fence || wants_fence(session) || session->again_at ||
+	if (session->holds_back || fences_are_under_way(&session->fences) || wants_fence(session) || session->again_at ||
 			session->acknowledgements) {
 		return (int)MARKS_FENCE_MS;
 	}
@@ -1730,7 +1766,7 @@ static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
 	return session->brought_copies && !session->outlet.is_used && session->state == RUNNING &&
-			session->options->cleansession && !session->round && session->fence_passed == session->fence;
+			session->options->cleansession && !session->round && !fences_are_under_way(&session->fences);
 }
 
 static void *session_thread(void *argument)
@@ -1765,7 +1801,7 @@ static void *session_thread(void *argument)
 		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
 		if (uses_connection(session)) {
 			if (polled[1].revents & POLLIN) {
-				hear(session, now_ms());
+				fences_hear(&session->fences, now_ms());
 			}
 			session->brought_copies = false;
 			session->outlet.is_used = false;
@@ -1809,7 +1845,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	atomic_init(&session->expects_copies, true);
 	atomic_init(&session->left_out_count, 0);
 	atomic_init(&session->refused_count, 0);
-	session->again_pause = ASK_MS;
+	session->again_pause = FENCES_ASK_MS;
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
 	}
@@ -1832,8 +1868,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 		goto fail;
 	}
 	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
-	session->fence = (uint64_t)time(NULL) << 20;
-	session->fence_passed = session->fence;
+	fences_init(&session->fences, &session->outlet, (uint64_t)time(NULL) << 20);
 	*ret_session = session;
 	return MOSQ_ERR_SUCCESS;
 fail:

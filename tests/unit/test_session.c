@@ -431,7 +431,7 @@ static void test_a_listener_of_another_broker(void **state)
 {
 	(void)state;
 	connect_session(false);
-	clock_ms += ANSWER_MS;
+	clock_ms += FENCES_ANSWER_MS;
 	step();
 	assert_int_equal(session->state, WAITING);
 	(void)listen_to();
@@ -629,17 +629,17 @@ static void test_a_subscribe_that_does_not_go_out(void **state)
 	receive_nothing();
 	assert_int_equal(listen_to(), 0);
 	/* Again, with longer pauses, and without another line. */
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	broker_sends_fence(listen_to());
 	assert_string_equal(log_text, "");
 	assert_int_equal(session_refused(session), 2);
 	receive_the_rest();
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	client.refuses_packets = false;
 	step();
 	assert_int_equal(client.count, 0);
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	assert_int_equal(client.count, 1);
 	assert_true(client.packets[0].retained);
@@ -671,7 +671,7 @@ static void test_an_unsubscribe_that_does_not_go_out(void **state)
 	step();
 	assert_int_equal(listen_to(), 0);
 	client.refuses_packets = false;
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	assert_int_equal(client.packets[1].id, 0);
 	finish_round();
@@ -690,7 +690,7 @@ static void test_a_fence_that_the_broker_leaves_out(void **state)
 	step();
 	broker_acknowledges();
 	first = listen_to();
-	clock_ms += ASK_MS - 1;
+	clock_ms += FENCES_ASK_MS - 1;
 	step();
 	assert_int_equal(listen_to(), 0);
 	clock_ms += 1;
@@ -717,7 +717,7 @@ static void test_a_fence_that_the_broker_leaves_out(void **state)
 	step();
 	broker_acknowledges();
 	first = listen_to();
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	broker_sends_fence(listen_to());
 	step();
@@ -737,12 +737,12 @@ static void test_it_is_not_dead_while_bytes_come(void **state)
 	step();
 	broker_acknowledges();
 	for (i = 0; i < 100; i++) {
-		clock_ms += ANSWER_MS - 1;
-		hear(session, clock_ms);
+		clock_ms += FENCES_ANSWER_MS - 1;
+		fences_hear(&session->fences, clock_ms);
 		step();
 		assert_int_equal(session->state, RUNNING);
 	}
-	clock_ms += ANSWER_MS;
+	clock_ms += FENCES_ANSWER_MS;
 	step();
 	assert_int_equal(session->state, WAITING);
 	receive_the_rest();
@@ -756,8 +756,8 @@ static void test_bytes_prove_nothing(void **state)
 	(void)state;
 	connect_session(false);
 	for (i = 0; i < 100 && session->state == PROVING; i++) {
-		clock_ms += ANSWER_MS - 1;
-		hear(session, clock_ms);
+		clock_ms += FENCES_ANSWER_MS - 1;
+		fences_hear(&session->fences, clock_ms);
 		step();
 	}
 	assert_int_equal(session->state, WAITING);
@@ -777,7 +777,7 @@ static void test_an_acknowledgement_that_does_not_come(void **state)
 	client.acknowledged = 1;
 	broker_acknowledges(); /* the second */
 	assert_int_equal(listen_to(), 0);
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	broker_sends_fence(listen_to());
 	assert_int_equal(client.count, 3);
@@ -801,7 +801,7 @@ static void test_an_acknowledgement_that_never_comes(void **state)
 	subscribe(1, "a", 1, 5);
 	step();
 	for (i = 0; i < SEND_MAX; i++) {
-		clock_ms += ASK_MS;
+		clock_ms += FENCES_ASK_MS;
 		step();
 		broker_sends_fence(listen_to());
 	}
@@ -810,7 +810,7 @@ static void test_an_acknowledgement_that_never_comes(void **state)
 	receive(MESSAGE_RELEASE, 1);
 	receive(MESSAGE_ANSWER, 5);
 	assert_int_equal(session_refused(session), 1);
-	clock_ms += ASK_MS;
+	clock_ms += FENCES_ASK_MS;
 	step();
 	assert_int_equal(client.count, SEND_MAX + 1);
 	client.acknowledged = SEND_MAX;
@@ -1108,7 +1108,7 @@ static void test_a_fence_that_does_not_come(void **state)
 	subscribe(1, "a", 0, 5);
 	step();
 	broker_acknowledges();
-	clock_ms += ANSWER_MS;
+	clock_ms += FENCES_ANSWER_MS;
 	step();
 	assert_int_equal(session->state, WAITING);
 	clock_ms += RETRY_MS;
