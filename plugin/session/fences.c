@@ -1,0 +1,79 @@
+#include "session/fences.h"
+
+#include "session/outlet.h"
+#include "shared/clock.h"
+
+void fences_init(struct fences *fences, struct outlet *outlet, uint64_t last)
+{
+	*fences = (struct fences){.outlet = outlet, .asked = last, .passed = last};
+}
+
+void fences_hear(struct fences *fences, uint64_t now)
+{
+	fences->deadline = now + FENCES_ANSWER_MS;
+	if (fences->deadline_max && fences->deadline > fences->deadline_max) {
+		fences->deadline = fences->deadline_max;
+	}
+}
+
+void fences_set_limit(struct fences *fences, uint64_t at)
+{
+	fences->deadline_max = at;
+}
+
+uint64_t fences_request(struct fences *fences)
+{
+	uint64_t now = now_ms();
+
+	if (!fences_are_under_way(fences)) {
+		fences_hear(fences, now);
+		fences->ask_pause = FENCES_ASK_MS;
+		fences->ask_at = now + FENCES_ASK_MS;
+	}
+	fences->asked++;
+	outlet_ask_fence(fences->outlet, fences->asked);
+	return fences->asked;
+}
+
+bool fences_ask_again(struct fences *fences, uint64_t now)
+{
+	if (!fences_are_under_way(fences) || now < fences->ask_at) {
+		return false;
+	}
+	/* The next of them does as well as those that have not come. */
+	fences->asked++;
+	outlet_ask_fence(fences->outlet, fences->asked);
+	fences->ask_pause = fences->ask_pause < FENCES_ASK_MAX_MS / 2 ? fences->ask_pause * 2 : FENCES_ASK_MAX_MS;
+	fences->ask_at = now + fences->ask_pause;
+	return true;
+}
+
+bool fences_come(struct fences *fences, uint64_t number, uint64_t now, uint64_t *ret_left_out)
+{
+	if (number > fences->asked || number <= fences->passed) {
+		return false;
+	}
+	*ret_left_out = number - fences->passed - 1;
+	fences->passed = number;
+	fences->ask_pause = FENCES_ASK_MS;
+	fences->ask_at = now + FENCES_ASK_MS;
+	fences_hear(fences, now);
+	return true;
+}
+
+void fences_lose(struct fences *fences)
+{
+	fences->passed = fences->asked;
+	fences->deadline_max = 0;
+}
+
+void fences_read_again(struct fences *fences, uint64_t now)
+{
+	fences_hear(fences, now);
+	fences->ask_at = now + fences->ask_pause;
+}
+
+bool fences_are_overdue(const struct fences *fences, uint64_t now)
+{
+	return fences_are_under_way(fences) && now >= fences->deadline;
+}
