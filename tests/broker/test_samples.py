@@ -148,7 +148,7 @@ def test_mosquitto_conf_with_all_that_it_shows(place: Place) -> None:
     port = free_port()
     lines = (CONFIG / "mosquitto.conf").read_text().splitlines()
     shown = [line.lstrip("# ") for line in lines if re.match(r"# plugin_opt_\w+ \S+$", line)]
-    table = (ROOT / "plugin" / "options" / "options.c").read_text()
+    table = (ROOT / "plugin" / "options" / "rows.c").read_text()
     names = set(re.findall(r'^\t\{"(\w+)", "\w+", option_take_', table, re.MULTILINE))
     given = {line.split()[0] for line in lines if line.startswith("plugin_opt_")}
     assert {line.split()[0] for line in shown} | given >= {f"plugin_opt_{name}" for name in names}

@@ -98,9 +98,9 @@ def test_each_option_has_its_field_with_the_same_default() -> None:
 
 
 def plugins_table() -> dict[str, tuple[str, str | None, list[str]]]:
-    """The rows of plugin/options/options.c: variable, default, and what follows the field, by key."""
-    source = (PLUGIN / "options" / "options.c").read_text()
-    table = source[source.index("struct option table[]") :]
+    """The rows of plugin/options/rows.c: variable, default, and what follows the field, by key."""
+    source = (PLUGIN / "options" / "rows.c").read_text()
+    table = source[source.index("struct option table[") :]
     rows = re.findall(
         r'^\t\{"(\w+)", "(\w+)", \w+, (NULL|"[^"]*"), FIELD\(\w+\), (.*)\},$',
         table[: table.index("\n};")],
@@ -148,7 +148,7 @@ def test_the_plugin_knows_the_same_truths_and_transports() -> None:
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
     assert truths == _options._TRUTHS
-    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options" / "options.c").read_text())
+    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options" / "rows.c").read_text())
     assert choices is not None
     assert re.findall(r'"(\w+)"', choices[1]) == [_options._transport(word) for word in ("tcp", "websockets")]
 

@@ -2,7 +2,7 @@
 
 The first that has a value wins: argument, environment variable, `.env` file, default. A new option is a row
 of the tables and a field of `Settings`; what it does to the broker is in `configuration.py`. The plugin reads
-the same variables by the same rules (plugin/options/options.c), and checks the options that only it knows.
+the same variables by the same rules (plugin/options), and checks the options that only it knows.
 """
 
 from __future__ import annotations
