@@ -1,4 +1,4 @@
-"""What the interpreter is prepared with: environment, signals, loop."""
+"""What the interpreter is prepared with: environment, import path, signals."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from mqttasgi.runtime import interpreter
-
 PROGRAM = """
 import asyncio, logging, os, signal, sys
 sys.path.insert(0, {python!r}); sys.path.insert(0, {tests!r})
 from fake_bridge import FakeBridge
-from mqttasgi.runtime import interpreter
+from mqttasgi.runtime import interpreter, loop
 bridge = FakeBridge()
 options = bridge.options()
 options["variables"] = [("FROM_FILE", "file"), ("FROM_BOTH", "file")]
@@ -25,8 +21,7 @@ before = signal.getsignal(signal.SIGTERM)
 print(sys.path[:2], os.environ["FROM_FILE"], os.environ["FROM_BOTH"])
 print(signal.signal(signal.SIGTERM, lambda *_: None) is before, signal.getsignal(signal.SIGTERM) is before)
 print(signal.alarm(1), signal.setitimer(signal.ITIMER_REAL, 1))
-loop = interpreter.new_event_loop("asyncio")
-loop.add_signal_handler(signal.SIGTERM, lambda: None)
+loop.new_event_loop("asyncio").add_signal_handler(signal.SIGTERM, lambda: None)
 print(signal.getsignal(signal.SIGTERM) is before)
 print(sum("signals are the broker's" in line for _, line in bridge.lines) >= 3)
 """
@@ -51,15 +46,3 @@ def test_signals_stay_the_brokers(tmp_path: Path) -> None:
         "True",
         "True",
     ], result.stderr
-
-
-def test_the_loop_option() -> None:
-    loop = interpreter.new_event_loop("asyncio")
-    assert "uvloop" not in type(loop).__module__
-    loop.close()
-    loop = interpreter.new_event_loop("auto")
-    loop.close()
-    pytest.importorskip("uvloop")
-    loop = interpreter.new_event_loop("uvloop")
-    assert "uvloop" in type(loop).__module__
-    loop.close()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_bridge import FakeBridge
 
-from mqttasgi.runtime import service as runtimes
 from mqttasgi.runtime import watchdog
+from mqttasgi.runtime.consumer import run_application
 from mqttasgi.runtime.service import Runtime
 from mqttasgi.runtime.watchdog import Watchdog
 
@@ -28,7 +28,7 @@ def bridge() -> Any:
 async def watched(bridge: FakeBridge, block: Any, limit: float = LIMIT) -> None:
     """Let something run on the loop with a watchdog beside it, then the loop until it is seen to react."""
     runtime = Runtime(bridge, asyncio.get_running_loop())
-    with Watchdog(runtime, limit, runtimes._run.__code__):
+    with Watchdog(runtime, limit, run_application.__code__):
         block()
         end = time.monotonic() + 30
         while "react" not in bridge.text().replace("reacted", "") and limit and time.monotonic() < end:
@@ -77,7 +77,7 @@ async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge, monkeypatch: p
     monkeypatch.setattr(watchdog, "INTERVAL_MAX", 0.01)
     runtime = Runtime(bridge, asyncio.get_running_loop())
     beats = 0
-    with Watchdog(runtime, 60, runtimes._run.__code__):
+    with Watchdog(runtime, 60, run_application.__code__):
         end = time.monotonic() + 30
         while bridge.beats < 3 and time.monotonic() < end:
             await asyncio.sleep(0.01)

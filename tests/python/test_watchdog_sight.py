@@ -12,8 +12,8 @@ from fake_bridge import FakeBridge
 from running import Start, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import service as runtime_module
 from mqttasgi.runtime import watchdog
+from mqttasgi.runtime.consumer import run_application
 from mqttasgi.runtime.service import Runtime
 from mqttasgi.runtime.watchdog import Watchdog
 
@@ -42,7 +42,7 @@ class Watched:
     def __init__(self, bridge: FakeBridge, clock: Clock, limit: float = LIMIT) -> None:
         self.bridge, self.clock, self.loop = bridge, clock, Loop()
         runtime = Runtime(bridge, self.loop)  # type: ignore[arg-type]
-        self.dog = Watchdog(runtime, limit, runtime_module._run.__code__)
+        self.dog = Watchdog(runtime, limit, run_application.__code__)
 
     def after(self, seconds: float, late: float = 0.0) -> Watched:
         self.clock.now += seconds
@@ -201,7 +201,7 @@ def forgets() -> Iterator[None]:
 
 async def accused(start: Start, application: Any) -> Runtime:
     runtime = await start(application)
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
+    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
     return runtime
 
 
@@ -319,7 +319,7 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
         __instancecheck__ = __subclasscheck__
 
     runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
+    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
 
     class Body(metaclass=Meta):
         look()
@@ -338,7 +338,7 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
 
 def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
     runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, runtime_module._run.__code__))
+    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
 
     def dig(depth: int) -> None:
         if depth:
@@ -362,7 +362,7 @@ async def test_no_thread_no_watchdog(bridge: FakeBridge, monkeypatch: pytest.Mon
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with Watchdog(Runtime(bridge, asyncio.get_running_loop()), 1.0, runtime_module._run.__code__):
+    with Watchdog(Runtime(bridge, asyncio.get_running_loop()), 1.0, run_application.__code__):
         pass
     assert "No watchdog: can't start new thread." in bridge.text()
 
@@ -372,6 +372,6 @@ def test_it_says_when_it_fails(bridge: FakeBridge, monkeypatch: pytest.MonkeyPat
         raise LookupError("there is no loop")
 
     monkeypatch.setattr(Watchdog, "look", fail)
-    dog = Watchdog(Runtime(bridge, Loop()), 0.05, runtime_module._run.__code__)  # type: ignore[arg-type]
+    dog = Watchdog(Runtime(bridge, Loop()), 0.05, run_application.__code__)  # type: ignore[arg-type]
     dog._watch()
     assert "LookupError: there is no loop" in bridge.text()

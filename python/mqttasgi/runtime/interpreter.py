@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import os
@@ -123,17 +122,3 @@ def _never_unblocking(sigmask: Callable[..., Any]) -> Callable[..., Any]:
         return sigmask(how, mask)
 
     return pthread_sigmask
-
-
-def new_event_loop(loop: str) -> asyncio.AbstractEventLoop:
-    """An event loop of the kind the option `loop` names: `auto` is uvloop where it is installed."""
-    if loop != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if loop == "uvloop":
-                raise
-        else:
-            made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            return made
-    return asyncio.new_event_loop()

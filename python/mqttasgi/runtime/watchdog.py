@@ -19,7 +19,8 @@ from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from .service import Consumer, Runtime
+    from .consumer import Consumer
+    from .service import Runtime
 
 #: Seconds between two questions to the loop, at most and at least; between these, a quarter of the limit.
 INTERVAL_MAX, INTERVAL_MIN = 1.0, 0.01
