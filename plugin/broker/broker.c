@@ -8,8 +8,6 @@
  * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut short. */
 #include "broker/broker.h"
 
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +16,7 @@
 #include "broker/clients.h"
 #include "broker/lanes.h"
 #include "broker/mirror.h"
+#include "broker/pace.h"
 #include "broker/taker.h"
 #include "broker/versions.h"
 #include "broker/wakeup.h"
@@ -32,14 +31,8 @@
 #include "shared/text.h"
 #include "shared/topics.h"
 
-/* Commands and publishes carried out from one tick to the next, see struct portion. */
-#define PORTION_MIN 4U
-#define PORTION_FIRST 16U
-#define PORTION_MAX 256U
-#define ROUND_NS 100000U
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
 #define TOPIC "%.400s"
-#define SPIN_CREDIT_MAX 8
 /* MOSQ_ERR_PLUGIN_IGNORE, which the headers of 2.0 do not have: as if this plugin were not there. */
 #define PLUGIN_IGNORE 32
 
@@ -47,24 +40,6 @@
 struct complaint {
 	uint64_t since_last_line;
 	time_t last_line;
-};
-
-/* Whether it pays to wait for an answer instead of going to sleep. */
-struct spin {
-	uint64_t budget_ns;      /* 0: never */
-	int credit;              /* rises with each answer within the budget, falls with each that was not */
-	uint64_t asked_at_ns;    /* when the only outstanding message was handed over; 0: none is */
-	uint64_t rested_at_ns;   /* when the last tick ended */
-};
-
-/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
- * sends what was published: so a round of its loop that had more to do than fits into ROUND_NS halves the portion, and one
- * that had less doubles it; after a rest it begins small, because what the next flood costs is not known. Each message that
- * comes in adds one, for its answer. */
-struct portion {
-	size_t size;
-	size_t left;          /* until the next tick has ended */
-	uint64_t ended_at_ns; /* the last tick, if the broker does not sleep until the next; 0: it may */
 };
 
 struct broker {
@@ -81,8 +56,7 @@ struct broker {
 	struct properties_reader reader;
 	bool reads_properties;
 	struct text properties;  /* of the message that is being dealt with */
-	struct spin spin;
-	struct portion portion;
+	struct pace pace;
 	size_t queue_size, queue_bytes; /* each queue's bounds */
 	struct complaint inbound_full;
 	struct complaint no_memory;
@@ -116,8 +90,7 @@ static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *
 /* The options that are numbers and can change. */
 static void set_numbers(struct broker *broker, const struct options *options)
 {
-	broker->spin.budget_ns = (uint64_t)options->spin_us * 1000U;
-	broker->spin.credit = SPIN_CREDIT_MAX;
+	pace_set_spin(&broker->pace, options->spin_us);
 	broker->queue_size = options->queue_size;
 	broker->queue_bytes = options->queue_bytes;
 	broker->may_hint = options->verbosity > 0;
@@ -144,9 +117,9 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->lanes = lanes;
 	broker->clients = clients;
 	broker->statistics = statistics;
+	pace_init(&broker->pace);
 	set_numbers(broker, options);
 	broker->is_2_1 = versions_is_2_1();
-	broker->portion.size = broker->portion.left = PORTION_FIRST;
 	return broker;
 }
 
@@ -600,82 +573,13 @@ static size_t drain(struct broker *broker, size_t most)
 	return done;
 }
 
-/* Remembers when the only message under way was handed over, for wait_for_answer(). One that comes on the heels of
- * the last tick is no such message: the broker had no time to sleep, so more wait in its sockets (it reads one packet
- * a poll), and the time is better spent on them. */
-static void note_question(struct broker *broker)
-{
-	struct spin *spin = &broker->spin;
-	uint64_t now;
-
-	if (!spin->budget_ns) {
-		return;
-	}
-	now = now_ns();
-	spin->asked_at_ns =
-			queue_count(broker->inbound) == 1 && now - spin->rested_at_ns >= spin->budget_ns / 2 ? now : 0;
-}
-
-/* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment: a
- * sleep and a wake-up cost more than that. With several messages under way the time is better spent on them.
- * Learns in both states: from answers that it waited for and from those that woke it. */
-static void wait_for_answer(struct broker *broker)
-{
-	struct spin *spin = &broker->spin;
-	uint64_t deadline;
-
-	if (!spin->asked_at_ns) {
-		return;
-	}
-	deadline = spin->asked_at_ns + spin->budget_ns;
-	if (spin->credit > 0) {
-		wakeup_attend(broker->wakeup);
-		while (queue_is_empty(broker->outbound) && now_ns() < deadline) {
-			/* The loop thread may have been woken on this very processor, where it could not run beside a busy wait. */
-			(void)sched_yield();
-		}
-	} else if (queue_is_empty(broker->outbound)) {
-		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
-	}
-	if (!queue_is_empty(broker->outbound) && now_ns() < deadline) {
-		spin->credit += spin->credit < SPIN_CREDIT_MAX;
-	} else if (spin->credit > 0) {
-		spin->credit -= 2;
-	}
-	spin->asked_at_ns = 0;
-}
-
-/* What is left of the portion. Returns how much that was. */
+/* What is left until the next tick. Returns how much that was. */
 static size_t drain_portion(struct broker *broker)
 {
-	size_t done = drain(broker, broker->portion.left);
+	size_t done = drain(broker, pace_left(&broker->pace));
 
-	broker->portion.left -= done;
+	pace_spend(&broker->pace, done);
 	return done;
-}
-
-static void begin_tick(struct portion *portion)
-{
-	uint64_t round;
-
-	if (!portion->ended_at_ns) {
-		return;
-	}
-	round = now_ns() - portion->ended_at_ns;
-	if (round > ROUND_NS) {
-		portion->size = portion->size / 2 > PORTION_MIN ? portion->size / 2 : PORTION_MIN;
-	} else if (round < ROUND_NS / 2) {
-		portion->size = portion->size * 2 < PORTION_MAX ? portion->size * 2 : PORTION_MAX;
-	}
-}
-
-static void end_tick(struct portion *portion, bool is_awake)
-{
-	if (!is_awake && portion->size > PORTION_FIRST) {
-		portion->size = PORTION_FIRST;
-	}
-	portion->left = portion->size;
-	portion->ended_at_ns = is_awake ? now_ns() : 0;
 }
 
 int broker_on_message(int event, void *event_data, void *userdata)
@@ -687,14 +591,14 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
 	wakeup_attend(broker->wakeup);
 	lanes_open(broker->lanes);
-	broker->portion.left++;
+	pace_allow_answer(&broker->pace);
 	drain_portion(broker);
 	lanes_next_message(broker->lanes);
 	if (broker->mirror && message->retain) {
 		mirror_note(broker->mirror, message->topic, message->payloadlen == 0);
 	}
 	if (route(broker, message)) {
-		note_question(broker);
+		pace_note_question(&broker->pace, broker->inbound);
 	}
 	return MOSQ_ERR_SUCCESS;
 }
@@ -706,12 +610,12 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)event_data;
-	begin_tick(&broker->portion);
+	pace_begin_tick(&broker->pace);
 	lanes_open(broker->lanes);
 	has_done = lanes_tick(broker->lanes);
 	clients_settle(broker->clients);
 	tell_of_clients(broker);
-	wait_for_answer(broker);
+	pace_wait_for_answer(&broker->pace, broker->outbound, broker->wakeup);
 	has_done |= drain_portion(broker) > 0;
 	wakeup_settle(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
@@ -721,10 +625,7 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	if (is_awake || (has_done && broker->is_2_1)) {
 		wakeup_insist(broker->wakeup);
 	}
-	end_tick(&broker->portion, is_awake);
-	if (broker->spin.budget_ns) {
-		broker->spin.rested_at_ns = now_ns();
-	}
+	pace_end_tick(&broker->pace, is_awake);
 	return MOSQ_ERR_SUCCESS;
 }
 
@@ -946,7 +847,7 @@ bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int mil
 		wakeup_settle(broker->wakeup);
 		/* An application that publishes without an end must not hold up the end of the wait. */
 		do {
-			done = drain(broker, PORTION_MAX);
+			done = drain(broker, PACE_PORTION_MAX);
 			now = now_ns();
 		} while (done && !*came && now < deadline);
 		if (*came || broker->stopped) {
