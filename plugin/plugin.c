@@ -8,7 +8,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,7 @@
  * application has ended or its time is over, GONE for a moment after that. */
 enum stage { RUNNING, SUSPENDING, LEAVING, GONE };
 
-enum condition { ALWAYS, ON_2_1, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
+enum condition { ALWAYS, WHERE_CONNECTS_ARE_TOLD, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
 
 static int on_tick(int event, void *event_data, void *userdata);
 
@@ -68,10 +67,10 @@ static const struct {
 	{MOSQ_EVT_MESSAGE, broker_on_message, ALWAYS},
 	{MOSQ_EVT_TICK, on_tick, ALWAYS},
 	{MOSQ_EVT_BASIC_AUTH, broker_on_login, WHERE_LOGINS_TELL},
-	{EVT_CONNECT, broker_on_connect, ON_2_1},
+	{EVT_CONNECT, broker_on_connect, WHERE_CONNECTS_ARE_TOLD},
 	{MOSQ_EVT_RELOAD, reload_on_event, ALWAYS},
 	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, ALWAYS},
-	{EVT_CLIENT_OFFLINE, broker_on_disconnect, ON_2_1},
+	{EVT_CLIENT_OFFLINE, broker_on_disconnect, WHERE_CONNECTS_ARE_TOLD},
 	{MOSQ_EVT_ACL_CHECK, broker_on_access, WHERE_COPIES_ARE_REFUSED},
 };
 #define CALLBACK_COUNT (sizeof(callbacks) / sizeof(callbacks[0]))
@@ -79,6 +78,7 @@ static const struct {
 struct plugin {
 	mosquitto_plugin_id_t *identifier;
 	struct options *options;
+	const struct versions_traits *traits;
 	struct wakeup *wakeup;
 	struct queue *inbound;
 	struct queue *outbound;
@@ -139,61 +139,16 @@ static void plugin_free(struct plugin *plugin)
 	free(plugin);
 }
 
-/* ---- other plugins ---- */
-
-static int add_name(struct dl_phdr_info *info, size_t size, void *userdata)
-{
-	(void)size;
-	if (info->dlpi_name && info->dlpi_name[0]) {
-		text_add(userdata, info->dlpi_name, strlen(info->dlpi_name) + 1);
-	}
-	return 0;
-}
-
-static bool is_plugin(const char *name)
-{
-	static const char *const entries[] = {"mosquitto_plugin_version", "mosquitto_auth_plugin_version"};
-	void *handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD), *entry;
-	bool found = false;
-	size_t i;
-
-	for (i = 0; handle && i < sizeof(entries) / sizeof(entries[0]); i++) {
-		entry = dlsym(handle, entries[i]);
-		found = found || (entry && entry != (void *)mosquitto_plugin_version);
-	}
-	if (handle) {
-		(void)dlclose(handle);
-	}
-	return found;
-}
-
-/* Whether the broker has loaded another plugin before this one; the broker does not tell. */
-static bool has_predecessor(void)
-{
-	struct text names = {0};
-	bool found;
-	size_t at;
-
-	/* Names first: the library list is locked while it is walked. */
-	(void)dl_iterate_phdr(add_name, &names);
-	found = names.failed;
-	for (at = 0; at < names.length && !found; at += strlen(names.data + at) + 1) {
-		found = is_plugin(names.data + at);
-	}
-	text_free(&names);
-	return found;
-}
-
 /* ---- start ---- */
 
-static int look_around(const struct options *options, char version[VERSIONS_MAX])
+static int look_around(const struct options *options, const struct versions_traits *traits, char version[VERSIONS_MAX])
 {
 	(void)versions_ask(VERSIONS_THIS_PROGRAM, version);
 	return surroundings_look(&(struct surroundings){
 			.version = version,
-			.is_2_1 = versions_is_2_1(),
+			.traits = traits,
 			.connect_events = options->connect_events,
-			.has_predecessor = has_predecessor(),
+			.has_predecessor = surroundings_has_predecessor(),
 	});
 }
 
@@ -263,7 +218,7 @@ static int make_session(struct plugin *plugin)
 	}
 	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session);
 	if (rc == MOSQ_ERR_SUCCESS) {
-		plugin->may_refuse_copies = versions_is_2_1() && !has_predecessor();
+		plugin->may_refuse_copies = plugin->traits->may_be_ignored && !surroundings_has_predecessor();
 	} else {
 		log_line(MOSQ_LOG_ERR, "No memory for the session.");
 	}
@@ -342,6 +297,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	plugin->identifier = identifier;
 	plugin->options = options;
+	plugin->traits = versions_traits();
 	plugin->context.options = options;
 	plugin->context.heartbeat = &plugin->heartbeat;
 	plugin->notify_fd = -1;
@@ -357,13 +313,13 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
 	plugin->clients =
-			clients_new(versions_is_2_1() || options->connect_events, plugin->session ? options_session_id(options) : NULL);
+			clients_new(plugin->traits->tells_connects || options->connect_events, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);
 	}
 	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
-	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->broker, plugin->sys_tree) : NULL;
+	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->traits, plugin->broker, plugin->sys_tree) : NULL;
 	if (!plugin->reload) {
 		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
 		rc = MOSQ_ERR_NOMEM;
@@ -413,10 +369,10 @@ static int end_check(const struct plugin *plugin)
 static bool applies(const struct plugin *plugin, enum condition condition)
 {
 	switch (condition) {
-	case ON_2_1:
-		return versions_is_2_1();
+	case WHERE_CONNECTS_ARE_TOLD:
+		return plugin->traits->tells_connects;
 	case WHERE_LOGINS_TELL:
-		return plugin->options->connect_events && !versions_is_2_1();
+		return plugin->options->connect_events && !plugin->traits->tells_connects;
 	case WHERE_COPIES_ARE_REFUSED:
 		return plugin->may_refuse_copies;
 	default:
@@ -647,7 +603,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		free(error);
 		return rc;
 	}
-	rc = look_around(options, version);
+	rc = look_around(options, versions_traits(), version);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		options_free(options);
 		return rc;

@@ -33,8 +33,6 @@
 
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
 #define TOPIC "%.400s"
-/* MOSQ_ERR_PLUGIN_IGNORE, which the headers of 2.0 do not have: as if this plugin were not there. */
-#define PLUGIN_IGNORE 32
 
 /* A complaint that may come a thousand times a second and is written once. */
 struct complaint {
@@ -44,6 +42,7 @@ struct complaint {
 
 struct broker {
 	const struct options *options;
+	const struct versions_traits *traits;
 	struct queue *inbound;
 	struct queue *outbound;
 	struct wakeup *wakeup;
@@ -61,7 +60,6 @@ struct broker {
 	struct complaint inbound_full;
 	struct complaint no_memory;
 	struct complaint publish_refused;
-	bool is_2_1;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 	bool may_hint;           /* see hint_about_slash() */
@@ -119,7 +117,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->statistics = statistics;
 	pace_init(&broker->pace);
 	set_numbers(broker, options);
-	broker->is_2_1 = versions_is_2_1();
+	broker->traits = versions_traits();
 	return broker;
 }
 
@@ -622,7 +620,7 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 		has_done |= drain_portion(broker) > 0;
 	}
 	is_awake = !queue_is_empty(broker->outbound);
-	if (is_awake || (has_done && broker->is_2_1)) {
+	if (is_awake || (has_done && broker->traits->sends_after_poll)) {
 		wakeup_insist(broker->wakeup);
 	}
 	pace_end_tick(&broker->pace, is_awake);
@@ -662,55 +660,6 @@ int broker_on_connect(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
-/* Mosquitto 2.1 gives one of its own numbers for why a connection ended; those from 128 on are MQTT's. */
-static int reason_code(const struct broker *broker, int reason)
-{
-	if (!broker->is_2_1) {
-		return -1; /* 2.0 always says the same */
-	}
-	switch (reason) {
-	case MOSQ_ERR_SUCCESS:
-		return MQTT_RC_NORMAL_DISCONNECTION;
-	case MOSQ_ERR_MALFORMED_PACKET:
-		return MQTT_RC_MALFORMED_PACKET;
-	case MOSQ_ERR_PROTOCOL:
-	case MOSQ_ERR_DUPLICATE_PROPERTY:
-		return MQTT_RC_PROTOCOL_ERROR;
-	case MOSQ_ERR_AUTH:
-	case MOSQ_ERR_ACL_DENIED:
-		return MQTT_RC_NOT_AUTHORIZED;
-	case MOSQ_ERR_KEEPALIVE:
-		return MQTT_RC_KEEP_ALIVE_TIMEOUT;
-	case MOSQ_ERR_OVERSIZE_PACKET:
-	case MOSQ_ERR_PAYLOAD_SIZE:
-		return MQTT_RC_PACKET_TOO_LARGE;
-	case MOSQ_ERR_QOS_NOT_SUPPORTED:
-		return MQTT_RC_QOS_NOT_SUPPORTED;
-	default:
-		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
-	}
-}
-
-static enum message_fate session_fate(
-		const struct broker *broker, const struct mosquitto *client, int event, int reason)
-{
-	if (reason == MQTT_RC_SESSION_TAKEN_OVER) {
-		return MESSAGE_FATE_UNKNOWN; /* the connection that takes over decides */
-	}
-	if (broker->is_2_1) {
-		return event == MOSQ_EVT_DISCONNECT ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
-	}
-	if (mosquitto_client_protocol_version(client) == 5) {
-		return MESSAGE_FATE_UNKNOWN; /* that is the Session Expiry Interval's, which 2.0 does not show */
-	}
-	if (!mosquitto_client_clean_session(client)) {
-		return MESSAGE_FATE_KEPT;
-	}
-	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
-	return clients_began_clean(broker->clients, client) || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS
-																								  : MESSAGE_FATE_UNKNOWN;
-}
-
 /* Lets the broker forget what it retains, see mirror.h. The bridge waits for at least a second before it tries to
  * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
 static void forget_retained(void *userdata, const char *topic)
@@ -730,7 +679,8 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_disconnect *gone = event_data;
-	int reason = reason_code(broker, gone->reason);
+	int reason = versions_reason(broker->traits, gone->reason);
+	enum message_fate fate;
 
 	if (!mosquitto_client_id(gone->client)) {
 		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and nothing to wait for. */
@@ -740,13 +690,14 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	if (broker->mirror && has_client_id(gone->client, broker->options->mirror)) {
 		mirror_forget(broker->mirror, forget_retained, broker);
 	}
-	lanes_client_goes(broker->lanes, gone->client, broker->is_2_1);
-	clients_disconnected(broker->clients, gone->client, reason, session_fate(broker, gone->client, event, reason));
+	lanes_client_goes(broker->lanes, gone->client, broker->traits->ends_clients_late);
+	fate = versions_fate(broker->traits, gone->client, event, reason, clients_began_clean(broker->clients, gone->client));
+	clients_disconnected(broker->clients, gone->client, reason, fate);
 	tell_of_clients(broker);
 	if (is_session(broker, gone->client)) {
 		session_connection_gone(broker, gone->client);
 	} else {
-		lanes_client_gone(broker->lanes, broker->is_2_1);
+		lanes_client_gone(broker->lanes, broker->traits->ends_clients_late);
 	}
 	return MOSQ_ERR_SUCCESS;
 }

@@ -16,12 +16,14 @@
 struct reload {
 	const struct options *first; /* since the start; whatever is not applied at once is compared with these */
 	struct options *last;        /* of the last reload, whose values are in force now; NULL: there was none */
+	const struct versions_traits *traits;
 	struct broker *broker;
 	struct sys_tree *sys_tree;
 	struct mosquitto_conf_place place;
 };
 
-struct reload *reload_new(const struct options *options, struct broker *broker, struct sys_tree *sys_tree)
+struct reload *reload_new(const struct options *options, const struct versions_traits *traits, struct broker *broker,
+		struct sys_tree *sys_tree)
 {
 	unsigned int sys_interval = MOSQUITTO_CONF_SYS_INTERVAL;
 	struct reload *reload = calloc(1, sizeof(*reload));
@@ -32,6 +34,7 @@ struct reload *reload_new(const struct options *options, struct broker *broker, 
 	}
 	if (reload) {
 		reload->first = options;
+		reload->traits = traits;
 		reload->broker = broker;
 		reload->sys_tree = sys_tree;
 		(void)mosquitto_conf_sys_interval(&reload->place, &sys_interval);
@@ -119,5 +122,5 @@ int reload_on_event(int event, void *event_data, void *userdata)
 	if (mosquitto_conf_sys_interval(&reload->place, &sys_interval)) {
 		sys_tree_set_interval(reload->sys_tree, sys_interval);
 	}
-	return versions_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+	return reload->traits->reload_result;
 }

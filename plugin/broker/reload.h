@@ -9,16 +9,17 @@ struct broker;
 struct options;
 struct reload;
 struct sys_tree;
+struct versions_traits;
 
 /* At start. Borrows all, which must outlive it, and sets sys_tree's interval. NULL when memory ran out. */
-struct reload *reload_new(const struct options *options, struct broker *broker, struct sys_tree *sys_tree);
+struct reload *reload_new(const struct options *options, const struct versions_traits *traits, struct broker *broker,
+		struct sys_tree *sys_tree);
 
 /* Takes NULL. */
 void reload_free(struct reload *reload);
 
 /* Callback for mosquitto_callback_register(); userdata is the struct reload. Returns what lets the plugins after this one
- * have the event too: MOSQ_ERR_PLUGIN_DEFER on Mosquitto 2.0, where success would end the round, MOSQ_ERR_SUCCESS on 2.1,
- * which takes anything else for an error and ends. */
+ * have the event too. */
 int reload_on_event(int event, void *event_data, void *userdata);
 
 #endif

@@ -1,5 +1,7 @@
 #include "broker/surroundings.h"
 
+#include <dlfcn.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +9,7 @@
 #include "options/mosquitto_conf.h"
 #include "shared/log.h"
 #include "shared/mosquitto_api.h"
+#include "shared/text.h"
 
 enum setting { PER_LISTENER, RETAIN, MESSAGE_SIZE, PACKET_SIZE, UPGRADE_QOS, SETTING_COUNT };
 
@@ -40,7 +43,7 @@ static void say_size(const struct mosquitto_conf_setting *setting)
  * of their queue but the next packet of a client, and nothing waits for them at the end. */
 static int look_for_ticks(const struct surroundings *surroundings, const struct mosquitto_conf_setting *setting)
 {
-	if (!is_true(setting) || surroundings->is_2_1) {
+	if (!is_true(setting) || surroundings->traits->always_ticks) {
 		return MOSQ_ERR_SUCCESS;
 	}
 	if (!*surroundings->version) {
@@ -62,12 +65,54 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 
 static void look_for_others(const struct surroundings *surroundings)
 {
-	if (surroundings->connect_events && surroundings->has_predecessor && !surroundings->is_2_1) {
+	if (surroundings->connect_events && surroundings->has_predecessor && !surroundings->traits->tells_connects) {
 		log_line(MOSQ_LOG_WARNING,
 				"connect_events: another plugin is loaded before this one. Where it decides about a login by itself, as the dynamic "
 				"security plugin does, this one is not asked, and consumers that watch clients hear of none that connects. Put this "
 				"plugin's lines before the other's.");
 	}
+}
+
+static int add_name(struct dl_phdr_info *info, size_t size, void *userdata)
+{
+	(void)size;
+	if (info->dlpi_name && info->dlpi_name[0]) {
+		text_add(userdata, info->dlpi_name, strlen(info->dlpi_name) + 1);
+	}
+	return 0;
+}
+
+static bool is_plugin(const char *name)
+{
+	static const char *const entries[] = {"mosquitto_plugin_version", "mosquitto_auth_plugin_version"};
+	void *handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD), *entry;
+	bool found = false;
+	size_t i;
+
+	for (i = 0; handle && i < sizeof(entries) / sizeof(entries[0]); i++) {
+		entry = dlsym(handle, entries[i]);
+		found = found || (entry && entry != (void *)mosquitto_plugin_version);
+	}
+	if (handle) {
+		(void)dlclose(handle);
+	}
+	return found;
+}
+
+bool surroundings_has_predecessor(void)
+{
+	struct text names = {0};
+	bool found;
+	size_t at;
+
+	/* Names first: the library list is locked while it is walked. */
+	(void)dl_iterate_phdr(add_name, &names);
+	found = names.failed;
+	for (at = 0; at < names.length && !found; at += strlen(names.data + at) + 1) {
+		found = is_plugin(names.data + at);
+	}
+	text_free(&names);
+	return found;
 }
 
 int surroundings_look(const struct surroundings *surroundings)

@@ -4,9 +4,14 @@
 
 #include <stdbool.h>
 
+struct versions_traits;
+
+/* Whether the broker has loaded another plugin before this one; the broker does not tell. */
+bool surroundings_has_predecessor(void);
+
 struct surroundings {
 	const char *version;    /* Mosquitto's; empty: not known */
-	bool is_2_1;
+	const struct versions_traits *traits;
 	bool connect_events;    /* the option */
 	bool has_predecessor;   /* another plugin was loaded before this one */
 };

@@ -12,10 +12,79 @@
 #include <unistd.h>
 
 #include "shared/clock.h"
+#include "shared/mosquitto_api.h"
 
 #define WAIT_NS 2000000000U
 
 extern char **environ;
+
+const struct versions_traits versions_2_0 = {
+	.reload_result = MOSQ_ERR_PLUGIN_DEFER,
+};
+
+const struct versions_traits versions_2_1 = {
+	.sends_after_poll = true,
+	.tells_connects = true,
+	.tells_reasons = true,
+	.ends_clients_late = true,
+	.always_ticks = true,
+	.may_be_ignored = true,
+	.reload_result = MOSQ_ERR_SUCCESS,
+};
+
+const struct versions_traits *versions_traits(void)
+{
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") ? &versions_2_1 : &versions_2_0;
+}
+
+/* Mosquitto 2.1 gives one of its own numbers for why a connection ended; those from 128 on are MQTT's. */
+int versions_reason(const struct versions_traits *traits, int reason)
+{
+	if (!traits->tells_reasons) {
+		return -1;
+	}
+	switch (reason) {
+	case MOSQ_ERR_SUCCESS:
+		return MQTT_RC_NORMAL_DISCONNECTION;
+	case MOSQ_ERR_MALFORMED_PACKET:
+		return MQTT_RC_MALFORMED_PACKET;
+	case MOSQ_ERR_PROTOCOL:
+	case MOSQ_ERR_DUPLICATE_PROPERTY:
+		return MQTT_RC_PROTOCOL_ERROR;
+	case MOSQ_ERR_AUTH:
+	case MOSQ_ERR_ACL_DENIED:
+		return MQTT_RC_NOT_AUTHORIZED;
+	case MOSQ_ERR_KEEPALIVE:
+		return MQTT_RC_KEEP_ALIVE_TIMEOUT;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE:
+		return MQTT_RC_PACKET_TOO_LARGE;
+	case MOSQ_ERR_QOS_NOT_SUPPORTED:
+		return MQTT_RC_QOS_NOT_SUPPORTED;
+	default:
+		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
+	}
+}
+
+enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client, int event, int reason,
+		bool began_clean)
+{
+	if (reason == MQTT_RC_SESSION_TAKEN_OVER) {
+		return MESSAGE_FATE_UNKNOWN; /* the connection that takes over decides */
+	}
+	if (traits->tells_reasons) {
+		return event == MOSQ_EVT_DISCONNECT ? MESSAGE_FATE_ENDS : MESSAGE_FATE_KEPT;
+	}
+	if (mosquitto_client_protocol_version(client) == 5) {
+		return MESSAGE_FATE_UNKNOWN; /* that is the Session Expiry Interval's, which 2.0 does not show */
+	}
+	if (!mosquitto_client_clean_session(client)) {
+		return MESSAGE_FATE_KEPT;
+	}
+	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
+	return began_clean || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS : MESSAGE_FATE_UNKNOWN;
+}
 
 static bool start(const char *program, int output, pid_t *ret_pid)
 {
@@ -70,12 +139,6 @@ static bool find_version(const char *text, char ret_version[VERSIONS_MAX])
 	memcpy(ret_version, at, length);
 	ret_version[length] = '\0';
 	return true;
-}
-
-bool versions_is_2_1(void)
-{
-	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
-	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") != NULL;
 }
 
 bool versions_ask(const char *program, char ret_version[VERSIONS_MAX])

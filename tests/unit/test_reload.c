@@ -18,7 +18,7 @@
 #include "shared/mosquitto_api.h"
 
 static struct {
-	bool is_2_1;
+	struct versions_traits traits;
 	bool no_memory;
 	unsigned int adopted;
 	int verbosity;
@@ -31,11 +31,6 @@ static char program[PATH_MAX], folder[64];
 static const char *application;
 static struct options *options;
 static struct reload *reload;
-
-bool versions_is_2_1(void)
-{
-	return broker.is_2_1;
-}
 
 void log_line(int level, const char *format, ...)
 {
@@ -84,6 +79,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&broker, 0, sizeof broker);
+	broker.traits = versions_2_0;
 	application = "a:b";
 	strcpy(folder, "/tmp/reload-XXXXXX");
 	if (!mkdtemp(folder) || chdir(folder) != 0) {
@@ -94,7 +90,7 @@ static int setup(void **state)
 	if (options_load(&line, 1, &options, &error) != MOSQ_ERR_SUCCESS) {
 		return -1;
 	}
-	reload = reload_new(options, NULL, NULL);
+	reload = reload_new(options, &broker.traits, NULL, NULL);
 	return reload ? 0 : -1;
 }
 
@@ -115,7 +111,7 @@ static const char *reload_with(const char *content)
 	write_conf(content);
 	broker.log[0] = '\0';
 	assert_int_equal(reload_on_event(MOSQ_EVT_RELOAD, NULL, reload),
-			broker.is_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER);
+			broker.traits.reload_result);
 	return broker.log;
 }
 
@@ -141,7 +137,7 @@ static void test_nothing(void **state)
 {
 	(void)state;
 	assert_string_equal(reload_with(""), "1 No option has changed.\n");
-	broker.is_2_1 = true;
+	broker.traits = versions_2_1;
 	assert_string_equal(reload_with("plugin_opt_spin 100\n"), "1 No option has changed.\n");
 	assert_int_equal(broker.adopted, 0);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/surroundings.h"
+#include "broker/versions.h"
 #include "options/mosquitto_conf.h"
 #include "shared/log.h"
 #include "shared/mosquitto_api.h"
@@ -47,6 +48,13 @@ bool mosquitto_conf_settings(const struct mosquitto_conf_place *place, struct mo
 	return true;
 }
 
+/* Our own entry, which is no other plugin's. */
+int mosquitto_plugin_version(int supported_version_count, const int *supported_versions)
+{
+	(void)supported_versions;
+	return supported_version_count;
+}
+
 void log_line(int level, const char *format, ...)
 {
 	va_list arguments;
@@ -64,6 +72,9 @@ static int look(const char *name, const char *value, struct surroundings surroun
 	memset(file, 0, sizeof(file));
 	file[0][0] = name;
 	file[0][1] = value;
+	if (!surroundings.traits) {
+		surroundings.traits = &versions_2_0;
+	}
 	return surroundings_look(&surroundings);
 }
 
@@ -94,7 +105,7 @@ static void test_no_ticks(void **state)
 	}
 	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "2.0.15"}), MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 0);
-	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "", .is_2_1 = true}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "", .traits = &versions_2_1}), MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 0);
 	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 1);
@@ -133,7 +144,7 @@ static void test_a_plugin_that_decides_about_logins_first(void **state)
 	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .has_predecessor = true});
 	assert_int_equal(written.lines, 0);
 	(void)look(NULL, NULL,
-			(struct surroundings){.version = "2.1.2", .is_2_1 = true, .connect_events = true, .has_predecessor = true});
+			(struct surroundings){.version = "2.1.2", .traits = &versions_2_1, .connect_events = true, .has_predecessor = true});
 	assert_int_equal(written.lines, 0);
 }
 
