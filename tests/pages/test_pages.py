@@ -15,6 +15,7 @@ from pages import (
     Action,
     Reader,
     Step,
+    blocks,
     close,
     command,
     follow,
@@ -97,12 +98,24 @@ def clone(reader: Reader, block: str) -> None:
     keep_open("broker", "The broker is running")(reader, "config/quickstart")
 
 
+def same_as_in(page: str) -> Action:
+    """The block is on that page too, where something is done with it."""
+
+    def action(reader: Reader, block: str) -> None:
+        assert block in blocks(page), f"{page} has another"
+
+    return action
+
+
 README = [
-    Step("                        ┌──", shown),
     Step("sudo apt-get install git", clone),
     Step("mosquitto_sub", keep_open("lights")),
     Step("mosquitto_pub", then(paste_and_see("lights", LIGHT), close("lights", "broker"))),
+    Step("from mqttasgi.consumers", same_as_in("docs/first-steps.md")),
     Step("sudo apt-get install mosquitto", paste()),
+]
+
+FIRST_STEPS = [
     Step("sudo install -d", paste()),
     Step("from mqttasgi.consumers", save("mysite/consumers.py")),
     Step("import os", save("mysite/asgi.py")),
@@ -121,13 +134,14 @@ README = [
 
 @pytest.fixture(scope="module")
 def reader(machine: Machine) -> Reader:
-    """Somebody who has followed README, and stands in his project's folder."""
+    """Somebody who has followed README and the first steps, and stands in his project's folder."""
     reader = Reader(machine)
     follow("README.md", README, reader)
+    follow("docs/first-steps.md", FIRST_STEPS, reader)
     return reader
 
 
-def test_readme(reader: Reader) -> None:
+def test_first_steps(reader: Reader) -> None:
     assert reader.machine.run("pwd").strip() == SITE
 
 
