@@ -365,6 +365,12 @@ static PyObject *message_get_session(PyObject *self, void *closure)
 	return PyBool_FromLong(published(self)->by_session);
 }
 
+static PyObject *message_get_is_droppable(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(message_is_droppable(((struct message_object *)self)->message));
+}
+
 static PyObject *message_get_size(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -382,6 +388,7 @@ static PyGetSetDef message_getset[] = {
 	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
 	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
 	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
+	{"is_droppable", message_get_is_droppable, NULL, "Whether it may be lost where there is no room.", NULL},
 	{"size", message_get_size, NULL, "The bytes that count towards a queue's bound.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

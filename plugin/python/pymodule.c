@@ -45,83 +45,116 @@ static int append_deliveries(PyObject *list, struct pymessage_state *state, stru
 	return rc;
 }
 
-/* Appends (0, name, (sequence or consumer, code)). */
-static int append_control(PyObject *list, const char *name, const struct message *message)
+/* (name, what it is about ...): `Control` in bridge.py. New reference. */
+static PyObject *make_control(const struct message *message)
 {
-	unsigned long long whose = message->kind == MESSAGE_ANSWER ? message->sequence : message->consumer;
-	PyObject *entry = Py_BuildValue("(is(Ki))", 0, name, whose, message->code);
-	int rc = entry ? PyList_Append(list, entry) : -1;
+	const union message_as *as = &message->as;
 
-	Py_XDECREF(entry);
+	switch (message->kind) {
+	case MESSAGE_ANSWER:
+		return Py_BuildValue("(sKi)", "answer", (unsigned long long)as->answer.sequence, as->answer.rc);
+	case MESSAGE_WRITABLE:
+		return Py_BuildValue("(s)", "writable");
+	case MESSAGE_HOLD:
+		if (message->consumer) { /* until nobody says it so any more */
+			return Py_BuildValue("(sKO)", "hold_consumer", (unsigned long long)message->consumer,
+					message->code ? Py_True : Py_False);
+		}
+		return Py_BuildValue("(si)", "hold", as->hold.number);
+	case MESSAGE_RELEASE:
+		if (message->consumer) {
+			return Py_BuildValue("(sK)", "release_consumer", (unsigned long long)message->consumer);
+		}
+		return Py_BuildValue("(si)", "release", as->hold.number);
+	case MESSAGE_HOLD_CONSUMER:
+		return Py_BuildValue("(sKO)", "hold_consumer", (unsigned long long)as->hold_consumer.consumer,
+				as->hold_consumer.again ? Py_True : Py_False);
+	case MESSAGE_RELEASE_CONSUMER:
+		return Py_BuildValue("(sK)", "release_consumer", (unsigned long long)as->hold_consumer.consumer);
+	case MESSAGE_VERBOSITY:
+		return Py_BuildValue("(si)", "verbosity", as->verbosity.level);
+	case MESSAGE_STOP:
+		return Py_BuildValue("(s)", "stop");
+	default:
+		return PyErr_Format(PyExc_SystemError, "a message of kind %d is not for Python", (int)message->kind);
+	}
+}
+
+/* Appends (deliveries, control) to the batches. Takes the reference to control, which may be NULL: none. */
+static int append_batch(PyObject *batches, PyObject *deliveries, PyObject *control)
+{
+	PyObject *batch = PyTuple_Pack(2, deliveries, control ? control : Py_None);
+	int rc = batch ? PyList_Append(batches, batch) : -1;
+
+	Py_XDECREF(batch);
+	Py_XDECREF(control);
 	return rc;
 }
 
-static int append(PyObject *list, struct pymessage_state *state, struct message *message)
+/* Ends a batch with a control. Owns message from here on. The next batch's deliveries, which take the place of this one's, or
+ * NULL with an exception. */
+static PyObject *end_batch(PyObject *batches, PyObject *deliveries, struct message *message)
 {
-	const char *name;
-	int rc;
+	PyObject *control = make_control(message);
+	int rc = control ? append_batch(batches, deliveries, control) : -1;
 
-	switch (message->kind) {
-	case MESSAGE_PUBLISH:
-	case MESSAGE_CONNECT:
-	case MESSAGE_DISCONNECT:
-		if (message->kind == MESSAGE_PUBLISH && message->as.publish.by_session) {
-			/* All others the broker thread has counted. */
-			statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
-		}
-		return append_deliveries(list, state, message);
-	case MESSAGE_ANSWER:
-		name = "answer";
-		break;
-	case MESSAGE_WRITABLE:
-		name = "writable";
-		break;
-	case MESSAGE_HOLD:
-	case MESSAGE_HOLD_CONSUMER:
-		name = "hold";
-		break;
-	case MESSAGE_RELEASE:
-	case MESSAGE_RELEASE_CONSUMER:
-		name = "release";
-		break;
-	case MESSAGE_VERBOSITY:
-		name = "verbosity";
-		break;
-	default:
-		name = "stop";
-		break;
-	}
-	rc = append_control(list, name, message);
 	message_free(message);
-	return rc;
+	Py_DECREF(deliveries);
+	return rc ? NULL : PyList_New(0);
+}
+
+static bool is_event(const struct message *message)
+{
+	return message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT || message->kind == MESSAGE_DISCONNECT;
+}
+
+/* Puts a message where it belongs, and owns it. Returns where the next delivery goes; NULL: with an exception. */
+static PyObject *put_message(
+		PyObject *batches, PyObject *deliveries, struct pymessage_state *state, struct message *message)
+{
+	if (!is_event(message)) {
+		return end_batch(batches, deliveries, message);
+	}
+	if (message->kind == MESSAGE_PUBLISH && message->as.publish.by_session) {
+		/* All others the broker thread has counted. */
+		statistics_add(context->statistics, STATISTICS_RECEIVED, 1);
+	}
+	if (append_deliveries(deliveries, state, message)) {
+		Py_CLEAR(deliveries);
+	}
+	return deliveries;
+}
+
+/* What waits, up to so many messages, as batches. New reference. */
+static PyObject *take_batches(struct pymessage_state *state, size_t limit)
+{
+	PyObject *batches = PyList_New(0), *deliveries = batches ? PyList_New(0) : NULL;
+	struct message *message;
+	size_t taken;
+
+	for (taken = 0; deliveries && taken < limit && (message = queue_take(context->inbound)); taken++) {
+		deliveries = put_message(batches, deliveries, state, message);
+	}
+	if (!deliveries || (PyList_GET_SIZE(deliveries) && append_batch(batches, deliveries, NULL))) {
+		Py_CLEAR(batches);
+	}
+	Py_XDECREF(deliveries);
+	return batches;
 }
 
 static PyObject *module_take(PyObject *module, PyObject *argument)
 {
-	struct pymessage_state *state = PyModule_GetState(module);
-	size_t limit = PyLong_AsSize_t(argument), taken;
-	struct message *message;
+	size_t limit = PyLong_AsSize_t(argument);
 	char ignored[64];
-	PyObject *list;
 
 	if (limit == (size_t)-1 && PyErr_Occurred()) {
-		return NULL;
-	}
-	list = PyList_New(0);
-	if (!list) {
 		return NULL;
 	}
 	/* Before the queue is looked at: a push after this makes it readable again. */
 	if (read(context->inbound_fd, ignored, sizeof(ignored)) < 0) {
 		/* Nothing new since the last time, which is fine. */
 	}
-	for (taken = 0; taken < limit && (message = queue_take(context->inbound)); taken++) {
-		if (append(list, state, message)) {
-			Py_DECREF(list);
-			return NULL;
-		}
-	}
-	return list;
+	return take_batches(PyModule_GetState(module), limit);
 }
 
 static PyObject *module_is_over(PyObject *module, PyObject *argument)

@@ -574,15 +574,27 @@ static void check_attributes(PyObject *object, const struct message *message)
 	require(has(object, "qos", PyLong_FromLong(publish.qos)), "another .qos");
 	require(has(object, "retain", PyBool_FromLong(publish.is_kept)), "another .retain");
 	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
+	require(has(object, "is_droppable", PyBool_FromLong(message->kind == MESSAGE_PUBLISH && !publish.by_session)),
+			"another .is_droppable");
 }
 
-/* Messages that reach Python: who takes them, and with what subscription. Returns what take() has given. */
-static PyObject *take(size_t count)
+/* Messages that reach Python: who takes them, and with what subscription. Returns the one batch that take() has given, NULL
+ * where nothing was to come. */
+static PyObject *take(size_t count, int with_control)
 {
-	PyObject *list = PyObject_CallMethod(module, "take", "n", (Py_ssize_t)100);
+	PyObject *batches = PyObject_CallMethod(module, "take", "n", (Py_ssize_t)100), *batch = NULL;
 
-	require(list && PyList_CheckExact(list) && (size_t)PyList_GET_SIZE(list) == count, "others than were pushed");
-	return list;
+	require(batches && PyList_CheckExact(batches) && PyList_GET_SIZE(batches) == (count || with_control), "another batch");
+	if (PyList_GET_SIZE(batches)) {
+		batch = PyList_GET_ITEM(batches, 0);
+		Py_INCREF(batch);
+		require(PyTuple_CheckExact(batch) && PyTuple_GET_SIZE(batch) == 2, "not a batch");
+		require(PyList_CheckExact(PyTuple_GET_ITEM(batch, 0)) && (size_t)PyList_GET_SIZE(PyTuple_GET_ITEM(batch, 0)) == count,
+				"others than were pushed");
+		require((PyTuple_GET_ITEM(batch, 1) != Py_None) == with_control, "a control more or less");
+	}
+	Py_DECREF(batches);
+	return batch;
 }
 
 static void receive(struct input *input)
@@ -597,7 +609,7 @@ static void receive(struct input *input)
 	struct message_of_publish publish;
 	struct message_of_disconnect gone = {0};
 	struct message *message;
-	PyObject *list;
+	PyObject *batch, *list;
 
 	for (i = 0; i < count; i++) {
 		recipients[i] = (struct recipient){.consumer = take_number(input),
@@ -630,7 +642,8 @@ static void receive(struct input *input)
 	}
 
 	require(queue_push(context.inbound, message), "a queue that is full");
-	list = take(count);
+	batch = take(count, 0);
+	list = batch ? PyTuple_GET_ITEM(batch, 0) : NULL;
 	require(queue_count(context.inbound) == (count > 0), "what nobody holds counts, or what somebody holds does not");
 	for (i = 0; i < count; i++) {
 		PyObject *delivery = PyList_GET_ITEM(list, (Py_ssize_t)i), *object = PyTuple_GET_ITEM(delivery, 1);
@@ -644,35 +657,66 @@ static void receive(struct input *input)
 		ask_for_event(object, message, subscribed, 0);
 		check_attributes(object, message);
 	}
-	Py_DECREF(list);
+	Py_XDECREF(batch);
 	require(queue_count(context.inbound) == 0 && queue_bytes(context.inbound) == 0, "it counts for ever");
+}
+
+/* A control, as Python writes it. */
+struct control {
+	struct message *message;
+	const char *name;
+	size_t parts;
+	PyObject *expected[2];
+};
+
+static struct control make_control(struct input *input)
+{
+	uint8_t which = take_byte(input) % 8;
+	uint64_t whose = take_number(input);
+	int code = (int)take_number(input);
+
+	switch (which) {
+	case 0:
+		return (struct control){message_answer(whose, code), "answer", 2,
+				{PyLong_FromUnsignedLongLong(whose), PyLong_FromLong(code)}};
+	case 1:
+		return (struct control){message_writable(), "writable", 0, {NULL, NULL}};
+	case 2:
+		return (struct control){message_hold(code), "hold", 1, {PyLong_FromLong(code), NULL}};
+	case 3:
+		return (struct control){message_release(code), "release", 1, {PyLong_FromLong(code), NULL}};
+	case 4:
+		return (struct control){message_hold_consumer(whose, code & 1), "hold_consumer", 2,
+				{PyLong_FromUnsignedLongLong(whose), PyBool_FromLong(code & 1)}};
+	case 5:
+		return (struct control){message_release_consumer(whose), "release_consumer", 1,
+				{PyLong_FromUnsignedLongLong(whose), NULL}};
+	case 6:
+		return (struct control){message_verbosity(code), "verbosity", 1, {PyLong_FromLong(code), NULL}};
+	default:
+		return (struct control){message_stop(), "stop", 0, {NULL, NULL}};
+	}
 }
 
 static void receive_control(struct input *input)
 {
-	static const struct {
-		enum message_kind kind;
-		const char *name;
-		int of_consumer;
-	} kinds[] = {{MESSAGE_ANSWER, "answer", 0}, {MESSAGE_WRITABLE, "writable", 1}, {MESSAGE_HOLD, "hold", 1},
-			{MESSAGE_RELEASE, "release", 1}, {MESSAGE_VERBOSITY, "verbosity", 1}, {MESSAGE_STOP, "stop", 1}};
-	size_t which = take_byte(input) % (sizeof(kinds) / sizeof(*kinds));
-	uint64_t consumer = take_number(input), sequence = take_number(input);
-	int code = (int)take_number(input);
-	struct message *message = message_control(kinds[which].kind, consumer, sequence, code);
-	PyObject *list, *entry, *pair;
+	struct control control = make_control(input);
+	PyObject *batch, *found;
+	size_t i;
 
-	require(message != NULL, "no memory");
-	queue_push_control(context.inbound, message);
-	list = take(1);
-	entry = PyList_GET_ITEM(list, 0);
-	pair = PyTuple_GET_ITEM(entry, 2);
-	require(is_number(PyTuple_GET_ITEM(entry, 0), 0) && is_string(PyTuple_GET_ITEM(entry, 1), kinds[which].name),
+	require(queue_tell(context.inbound, control.message), "no memory");
+	batch = take(0, 1);
+	found = PyTuple_GET_ITEM(batch, 1);
+	require(PyTuple_CheckExact(found) && (size_t)PyTuple_GET_SIZE(found) == 1 + control.parts &&
+					is_string(PyTuple_GET_ITEM(found, 0), control.name),
 			"another word");
-	require(is_handle(PyTuple_GET_ITEM(pair, 0), kinds[which].of_consumer ? consumer : sequence) &&
-					is_number(PyTuple_GET_ITEM(pair, 1), code),
-			"for somebody else");
-	Py_DECREF(list);
+	for (i = 0; i < control.parts; i++) {
+		require(Py_TYPE(PyTuple_GET_ITEM(found, (Py_ssize_t)i + 1)) == Py_TYPE(control.expected[i]) &&
+						PyObject_RichCompareBool(PyTuple_GET_ITEM(found, (Py_ssize_t)i + 1), control.expected[i], Py_EQ) == 1,
+				"for somebody else");
+		Py_DECREF(control.expected[i]);
+	}
+	Py_DECREF(batch);
 }
 
 /* ---- from Python to the broker ---- */

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Callable, Optional
 
 from mqttasgi import __version__
-from mqttasgi.runtime.bridge import Options
+from mqttasgi.runtime.bridge import Batch, Options
 
 
 class FakeMessage:
@@ -32,6 +32,10 @@ class FakeMessage:
         self.client = client
         self.size = len(topic) + len(payload)
 
+    @property
+    def is_droppable(self) -> bool:
+        return not self.session
+
     def event(self, options: int) -> dict[str, Any]:
         mqtt = {
             "topic": self.topic,
@@ -51,10 +55,18 @@ class FakeClientMessage(FakeMessage):
         super().__init__("", b"", 0, client=client)
         self.reason = reason
 
+    @property
+    def is_droppable(self) -> bool:
+        return False
+
     def event(self, options: int) -> dict[str, Any]:
         if self.reason is None:
             return {"type": "mqtt.client.connect", "mqtt": {"client": self.client}}
         return {"type": "mqtt.client.disconnect", "mqtt": {"client": self.client, "reason": self.reason}}
+
+
+class FakeControl(tuple):
+    """What the waiting deliveries, which are tuples too, are told from."""
 
 
 class FakeBridge:
@@ -119,8 +131,19 @@ class FakeBridge:
         self.waiting.append(item)
         os.write(self._writable, b"x")
 
-    def control(self, what: str, sequence: int = 0, code: int = 0) -> None:
-        self.give((0, what, (sequence, code)))
+    def control(self, what: str, whose: int = 0, code: int = 0) -> None:
+        """Of a hold and a release: `whose` is a consumer's handle or, with the hold's number, 0 for all."""
+        if what in ("hold", "release") and whose:
+            what += "_consumer"
+        parts: dict[str, tuple[Any, ...]] = {
+            "answer": (whose, code),
+            "hold": (code,),
+            "release": (code,),
+            "hold_consumer": (whose, bool(code)),
+            "release_consumer": (whose,),
+            "verbosity": (code,),
+        }
+        self.give(FakeControl((what, *parts.get(what, ()))))
 
     def text(self) -> str:
         return "\n".join(line for _, line in self.lines)
@@ -130,11 +153,21 @@ class FakeBridge:
     def fileno(self) -> int:
         return self._readable
 
-    def take(self, limit: int) -> list[Any]:
+    def take(self, limit: int) -> list[Batch]:
         with contextlib.suppress(BlockingIOError):
             os.read(self._readable, 4096)
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
-        return taken
+        batches: list[Batch] = []
+        deliveries: list[Any] = []
+        for item in taken:
+            if isinstance(item, FakeControl):
+                batches.append((deliveries, item))
+                deliveries = []
+            else:
+                deliveries.append(item)
+        if deliveries:
+            batches.append((deliveries, None))
+        return batches
 
     def is_over(self, sixteenths: int) -> bool:
         return self.crowd() > self.queue_size * sixteenths / 16

@@ -6,7 +6,7 @@ plugin/python/pymodule.c.
 
 from __future__ import annotations
 
-from typing import Protocol, TypedDict, Union
+from typing import Literal, Optional, Protocol, TypedDict, Union
 
 from .._types import Event
 
@@ -70,6 +70,11 @@ class Message(Protocol):
         ...
 
     @property
+    def is_droppable(self) -> bool:
+        """Whether it may be lost where there is no room."""
+        ...
+
+    @property
     def size(self) -> int:
         """The bytes that count towards a queue's bound."""
         ...
@@ -84,11 +89,28 @@ class Message(Protocol):
 #: (consumer's handle, message, options of the subscriptions that match: QoS in bits 0 and 1,
 #: retain_as_published in bit 3; for a retained message from bit 8 on the identifier of its subscription)
 Delivery = tuple[int, Message, int]
-#: (0, "answer", (sequence, MOSQ_ERR_*)), (0, "writable", ...), (0, "stop", ...),
-#: (0, "verbosity", (0, the option's new value)),
-#: (0, "hold", (consumer's handle, 1 for a subscription that was not new)), (0, "release", (handle, ...)) or,
-#: for all consumers, (0, "hold", (0, number)), (0, "release", (0, number))
-Control = tuple[int, str, tuple[int, int]]
+
+Control = Union[
+    #: The sequence of a question, and 0 or what the broker could not do (MOSQ_ERR_*).
+    tuple[Literal["answer"], int, int],
+    #: The outbound queue was full and has room again.
+    tuple[Literal["writable"]],
+    #: All consumers keep back what comes the direct lane; the number of the hold, which rises.
+    tuple[Literal["hold"], int],
+    #: They go on with what came until that hold, earlier ones included.
+    tuple[Literal["release"], int],
+    #: The consumer with this handle keeps back what is not retained; True: it has subscribed again.
+    tuple[Literal["hold_consumer"], int, bool],
+    #: It goes on, unless there are other such holds of it.
+    tuple[Literal["release_consumer"], int],
+    #: The option's new value.
+    tuple[Literal["verbosity"], int],
+    #: Every consumer is to end, then the loop.
+    tuple[Literal["stop"]],
+]
+
+#: Deliveries, and the control that came behind them; None: there was none, and these are the last.
+Batch = tuple[list[Delivery], Optional[Control]]
 
 
 class Bridge(Protocol):
@@ -105,8 +127,10 @@ class Bridge(Protocol):
         """A descriptor that becomes readable when take() has something new."""
         ...
 
-    def take(self, limit: int) -> list[Union[Delivery, Control]]:
-        """What waits in the inbound queue: at most `limit` messages, each with all its deliveries."""
+    def take(self, limit: int) -> list[Batch]:
+        """What waits in the inbound queue, in its order: at most `limit` messages and controls, each message
+        with all its deliveries.
+        """
         ...
 
     def is_over(self, sixteenths: int) -> bool:

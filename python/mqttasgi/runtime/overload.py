@@ -53,7 +53,7 @@ class Overload:
         `now` is the loop's time in seconds.
         """
         size = delivery[1].size
-        if self._has_room(consumer, size) or not _may_drop(delivery):
+        if self._has_room(consumer, size) or not delivery[1].is_droppable:
             return True
         dropped = 0
         if self.drops_oldest:
@@ -126,11 +126,6 @@ class _Complaint:
         return times
 
 
-def _may_drop(item: Union[Delivery, Event]) -> bool:
-    # A message about a client has no topic.
-    return isinstance(item, tuple) and not item[1].session and item[1].topic != ""
-
-
 def drop_oldest(consumer: Waiting) -> bool:
     """Drops what has waited longest of what may be dropped. False: there is nothing, or it is behind much
     that may not be.
@@ -138,9 +133,9 @@ def drop_oldest(consumer: Waiting) -> bool:
     for index, item in enumerate(consumer.queue):
         if index == LOOKED_AT:
             return False
-        if _may_drop(item):
+        if isinstance(item, tuple) and item[1].is_droppable:
             if consumer.queue_bytes:
-                consumer.queue_bytes -= item[1].size  # type: ignore[index]
+                consumer.queue_bytes -= item[1].size
             del consumer.queue[index]
             return True
     return False

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import itertools
 import sys
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from .. import _versions
 from .._types import Application
@@ -93,65 +93,61 @@ class Runtime:
         self._add(0, "master", path, application, None).start()
 
     def _take(self) -> None:
-        items = self.bridge.take(TAKE_MAX)
-        count = len(items)
-        self._deliver(items)
+        count = 0
+        for deliveries, control in self.bridge.take(TAKE_MAX):
+            count += len(deliveries)
+            self._deliver(deliveries)
+            if self.overload.drops_oldest:
+                deliveries.clear()  # they count as long as they live
+            if control is not None:
+                count += 1
+                self._control(control)
         if self.overload.drops_oldest:
-            items.clear()  # they count as long as they live
             self.overload.trim(self._consumers.values(), self.loop.time())
         if count >= TAKE_MAX:
             self.loop.call_soon(self._take)
 
-    def _deliver(self, items: list[Union[Delivery, Control]]) -> None:
+    def _deliver(self, deliveries: list[Delivery]) -> None:
         consumers = self._consumers
         hold = self.general_hold
-        for item in items:
-            handle = item[0]
-            if handle:
-                consumer = consumers.get(handle)
-                if consumer is not None:
-                    if hold is not None and not item[1].session:  # type: ignore[union-attr]
-                        hold.add(item)  # type: ignore[arg-type]
-                    else:
-                        consumer.feed(item)  # type: ignore[arg-type]
-                else:
-                    self.bridge.add("messages/dropped/consumer_ended", 1)
+        for delivery in deliveries:
+            consumer = consumers.get(delivery[0])
+            if consumer is None:
+                self.bridge.add("messages/dropped/consumer_ended", 1)
+            elif hold is not None and not delivery[1].session:
+                hold.add(delivery)
             else:
-                self._control(item[1], *item[2])  # type: ignore[arg-type, misc]
-                hold = self.general_hold
+                consumer.feed(delivery)
 
-    def _control(self, what: str, whose: int, code: int) -> None:
-        if what == "answer":
-            future = self._answers.pop(whose)
+    def _control(self, control: Control) -> None:
+        if control[0] == "answer":
+            future = self._answers.pop(control[1])
             if not future.done():
-                future.set_result(code)
-        elif what == "writable":
+                future.set_result(control[2])
+        elif control[0] == "writable":
             if self._writable is not None:
                 self._writable.set_result(None)
                 self._writable = None
-        elif what == "hold":
-            self._begin_hold(whose, code)
-        elif what == "release":
-            self._release(whose, code)
-        elif what == "verbosity":
-            logs.set_verbosity(code)
+        elif control[0] == "hold":
+            if self.general_hold is None:
+                self.general_hold = GeneralHold()
+            self.general_hold.hold(control[1])
+        elif control[0] == "release":
+            self._release(control[1])
+        elif control[0] == "hold_consumer":
+            if control[1] in self._consumers:
+                self._consumers[control[1]].hold(again=control[2])
+        elif control[0] == "release_consumer":
+            if control[1] in self._consumers:
+                self._consumers[control[1]].release()
+        elif control[0] == "verbosity":
+            logs.set_verbosity(control[1])
         elif self._leaving is None:
             self._stop()
 
-    def _begin_hold(self, handle: int, code: int) -> None:
-        if not handle:
-            if self.general_hold is None:
-                self.general_hold = GeneralHold()
-            self.general_hold.hold(code)
-        elif handle in self._consumers:
-            self._consumers[handle].hold(again=bool(code))
-
-    def _release(self, handle: int, code: int) -> None:
-        if handle:
-            if handle in self._consumers:
-                self._consumers[handle].release()
-        elif self.general_hold is not None:
-            for delivery in self.general_hold.release(code):
+    def _release(self, number: int) -> None:
+        if self.general_hold is not None:
+            for delivery in self.general_hold.release(number):
                 self._consumers[delivery[0]].go_on(delivery)
             if self.general_hold.is_over:
                 self.general_hold = None
@@ -403,7 +399,7 @@ class Runtime:
             if consumer.restart is not None:
                 self._forget(consumer)
         consumers = list(self._consumers.values())
-        self._release(0, sys.maxsize)
+        self._release(sys.maxsize)
         for consumer in consumers:
             if consumer.app_id in self._by_app_id:
                 consumer.feed(dict(DISCONNECT))
