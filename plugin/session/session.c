@@ -18,6 +18,7 @@
 
 #include "options/options.h"
 #include "session/connection.h"
+#include "session/copies.h"
 #include "session/fences.h"
 #include "session/fetched.h"
 #include "session/message_list.h"
@@ -36,25 +37,16 @@
 #include "shared/thread.h"
 #include "shared/topics.h"
 
-/* Copies that may be on their way; 16 bytes each, touched only when used. */
-#define MARKS (1U << 16)
 /* How often the same SUBSCRIBE is sent in vain before its filter has to wait for a later round. */
 #define SEND_MAX 3U
 /* A listener that is another broker's may have something to say all the time. */
 #define PROVE_MS 60000U
 /* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
 #define LEFT_OUT_MS 60000U
-/* How often marks whose copies do not come are looked for. */
-#define MARKS_FENCE_MS 200U
-/* How long a publisher may take to release a QoS 2 message that consumers got the direct lane: the copy of one that takes
- * longer comes as another message. It may be twice that. */
-#define LATE_MS 10000U
 /* How long it is known who published what the session is to bring. */
 #define PUBLISHERS_MS 60000U
-/* Between two log lines about what may come twice, or without its publisher. */
+/* Between two log lines about what may come without its publisher. */
 #define MISSING_MS 1000U
-/* How long it is believed that upgrade_outgoing_qos is false after that has shown. */
-#define LOWERED_MS 10000U
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
@@ -140,14 +132,11 @@ struct session {
 	const struct options *options;
 	struct outlet outlet;
 	struct queue *commands;
-	struct marks *marks, *late_marks;
 	struct publishers *publishers; /* the thread's */
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
 	atomic_int released; /* the last hold whose fence has come */
-	atomic_bool expects_copies;
-	bool ignores_properties; /* what the broker thread marks has none */
 	atomic_ullong left_out_count, refused_count; /* see session.h */
 	pthread_t thread;
 	bool runs;
@@ -188,15 +177,10 @@ struct session {
 	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
 
 	struct fences fences;
+	struct copies copies;
 	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
 	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
-	uint64_t marks_fence_at;
-	size_t late_place;                  /* late marks before it end */
-	uint64_t late_until;                /* then, if the session runs */
-	uint64_t lowered_at;                /* when a copy last had a lower QoS than its subscription; 0: never */
 	uint64_t forgotten_told, forgotten_told_at; /* publishers_forgotten() as the log has it */
-	uint64_t missing_told, missing_told_at; /* marks_missing() as the log has it */
-	bool is_fresh;                      /* the broker had no session when this connection was made */
 	struct backlog *backlog;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
@@ -215,6 +199,160 @@ static const char *listener(const struct session *session, char *text, size_t si
 	}
 	return text;
 }
+
+bool copies_init(struct copies *copies, struct outlet *outlet)
+{
+	*copies = (struct copies){.outlet = outlet, .late_until = UINT64_MAX};
+	atomic_init(&copies->are_expected, true);
+	copies->marks = marks_new(COPIES_MAX);
+	copies->late_marks = marks_new(COPIES_MAX);
+	return copies->marks && copies->late_marks;
+}
+
+void copies_free(struct copies *copies)
+{
+	marks_free(copies->marks);
+	marks_free(copies->late_marks);
+}
+
+struct marks *copies_marks(struct copies *copies, bool late)
+{
+	if (!atomic_load_explicit(&copies->are_expected, memory_order_relaxed)) {
+		return NULL;
+	}
+	return late ? copies->late_marks : copies->marks;
+}
+
+void copies_give_up(struct copies *copies)
+{
+	atomic_store(&copies->are_expected, false);
+}
+
+/* How many messages went the direct lane without a mark. */
+static uint64_t missing(const struct copies *copies)
+{
+	return marks_missing(copies->marks) + marks_missing(copies->late_marks);
+}
+
+void copies_connected(struct copies *copies, bool session_present)
+{
+	copies->is_fresh = !session_present;
+	if (!session_present) {
+		copies->missing_told = missing(copies); /* of these there are no copies */
+	}
+}
+
+void copies_caught_up(struct copies *copies, uint64_t now)
+{
+	copies->late_place = marks_place(copies->late_marks);
+	copies->late_until = now + COPIES_LATE_MS;
+}
+
+void copies_lose(struct copies *copies)
+{
+	copies->late_until = UINT64_MAX;
+}
+
+/* A copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark behind that
+ * swallows a later message: so they end after a time in which copies come. */
+void copies_end_late(struct copies *copies, uint64_t now)
+{
+	if (now >= copies->late_until) {
+		marks_forget(copies->late_marks, copies->late_place);
+		copies_caught_up(copies, now);
+	}
+}
+
+static void tell_missing(struct copies *copies, uint64_t now)
+{
+	uint64_t count = missing(copies);
+
+	if (count == copies->missing_told || now < copies->missing_told_at + COPIES_MISSING_MS) {
+		return;
+	}
+	outlet_log(copies->outlet, MOSQ_LOG_WARNING,
+			"%llu messages may come to consumers twice: the session has not brought more than %u copies of what they have "
+			"already, and cannot tell those of any more. That ends when it has caught up.",
+			(unsigned long long)(count - copies->missing_told), COPIES_MAX);
+	copies->missing_told = count;
+	copies->missing_told_at = now;
+}
+
+void copies_pass(struct copies *copies, uint64_t fence, bool is_in_force, uint64_t now)
+{
+	tell_missing(copies, now);
+	marks_pass(copies->marks, fence);
+	/* A session that was not there has no copies of what was released before it subscribed. */
+	if (copies->is_fresh && is_in_force) {
+		copies->is_fresh = false;
+		marks_pass(copies->late_marks, fence);
+	}
+}
+
+bool copies_want_fence(const struct copies *copies)
+{
+	return marks_are_waiting(copies->marks) || missing(copies) != copies->missing_told;
+}
+
+bool copies_are_under_way(const struct copies *copies)
+{
+	return marks_are_waiting(copies->marks);
+}
+
+/* ---- what comes ---- */
+
+uint64_t copies_fingerprint(const struct copies *copies, const struct connection_message *event)
+{
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
+			event->properties, event->properties_length};
+
+	return fingerprint_of(&content, !copies->ignore_properties);
+}
+
+bool copies_take(struct copies *copies, const struct fingerprint_copies *published)
+{
+	return marks_take(copies->marks, published->values, published->count) ||
+			marks_take(copies->late_marks, published->values, published->count);
+}
+
+/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not told, but
+ * without it copies with a lower QoS than that of the subscription come, so then it is not set. */
+static bool may_be_upgraded(const struct copies *copies)
+{
+	return !copies->lowered_at || now_ms() >= copies->lowered_at + COPIES_LOWERED_MS;
+}
+
+bool copies_recognise(struct copies *copies, const struct connection_message *event, uint8_t granted_qos, bool shows_retain,
+		struct fingerprint_copies *ret_published)
+{
+	bool is_lowered = event->qos < granted_qos, may_be_lower = false;
+	struct fingerprint_copies lower;
+	uint64_t hash;
+
+	if (is_lowered) {
+		copies->lowered_at = now_ms();
+	} else {
+		may_be_lower = event->qos > 0 && may_be_upgraded(copies);
+	}
+	if (marks_are_waiting(copies->late_marks)) {
+		copies_end_late(copies, now_ms());
+	}
+	hash = copies_fingerprint(copies, event);
+	*ret_published = fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, shows_retain, event->retain);
+	if (copies_take(copies, ret_published)) {
+		return true;
+	}
+	if (may_be_lower) {
+		lower = fingerprint_copies(hash, 0, (uint8_t)(event->qos - 1), shows_retain, event->retain);
+		if (copies_take(copies, &lower)) {
+			return true;
+		}
+		*ret_published = fingerprint_copies(hash, 0, 2, shows_retain, event->retain);
+	}
+	return false;
+}
+
+/* ---- the session ---- */
 
 static void pass_on_stalled(struct session *session)
 {
@@ -526,19 +664,11 @@ static struct message *make_message(struct session *session, const struct connec
 	return message;
 }
 
-static uint64_t fingerprint(const struct session *session, const struct connection_message *event)
-{
-	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
-			event->properties, event->properties_length};
-
-	return fingerprint_of(&content, !session->ignores_properties);
-}
-
-/* copies: what the message may be, as it was published. */
+/* published: what the message may be, as it was published. */
 static void deliver_to_subscribers(struct session *session, const struct connection_message *event,
-		const struct fingerprint_copies *copies)
+		const struct fingerprint_copies *published)
 {
-	struct client *publisher = publishers_take(session->publishers, copies->values, copies->count, now_ms());
+	struct client *publisher = publishers_take(session->publishers, published->values, published->count, now_ms());
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -574,7 +704,7 @@ static void deliver_retained(
 		session->recipients = recipients;
 		session->recipient_capacity = filter->fetching.count;
 	}
-	before = fetched_note(&filter->fetched, fingerprint(session, event), session->round_number);
+	before = fetched_note(&filter->fetched, copies_fingerprint(&session->copies, event), session->round_number);
 	for (i = 0; i < filter->fetching.count; i++) {
 		const struct waiter *waiter = &filter->fetching.items[i];
 
@@ -631,7 +761,7 @@ static bool is_authoritative(struct session *session, const struct connection_me
  * force. */
 static void collect(struct session *session, const struct connection_message *event)
 {
-	uint64_t hash = fingerprint(session, event);
+	uint64_t hash = copies_fingerprint(&session->copies, event);
 	struct message *message = backlog_find(session->backlog, hash, event->subscription);
 
 	if (message) {
@@ -653,13 +783,6 @@ static void admit_waiting(struct session *session, struct filter *filter)
 	filter->shows_flags = session->flags; /* as of now; what the broker had queued says no more */
 }
 
-/* Whether consumers have one of these from the direct lane. */
-static bool take_mark(struct session *session, const struct fingerprint_copies *copies)
-{
-	return marks_take(session->marks, copies->values, copies->count) ||
-			marks_take(session->late_marks, copies->values, copies->count);
-}
-
 static void deliver_backlog(struct session *session)
 {
 	struct message *message;
@@ -676,11 +799,11 @@ static void deliver_backlog(struct session *session)
 			.retain = message->retain,
 		};
 		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
-		const struct fingerprint_copies copies =
+		const struct fingerprint_copies published =
 				fingerprint_copies(hash, message->qos, 2, message->retain, message->retain);
 
-		if (!take_mark(session, &copies)) {
-			deliver_to_subscribers(session, &event, &copies);
+		if (!copies_take(&session->copies, &published)) {
+			deliver_to_subscribers(session, &event, &published);
 		}
 		message_free(message);
 	}
@@ -907,13 +1030,8 @@ static void break_round(struct session *session)
 	let_leave(session, UINT64_MAX);
 	for_each_filter(session, let_waiting_go);
 	deliver_backlog(session); /* it is acknowledged: the broker will not send it again */
+	copies_lose(&session->copies);
 	fences_lose(&session->fences);
-}
-
-/* How many messages went the direct lane without a mark. */
-static uint64_t missing(const struct session *session)
-{
-	return marks_missing(session->marks) + marks_missing(session->late_marks);
 }
 
 /* ---- the connection's ups and downs ---- */
@@ -935,7 +1053,7 @@ static void try_later(struct session *session, const char *reason)
 	tell_is_up(session, false);
 	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
-		atomic_store(&session->expects_copies, false);
+		copies_give_up(&session->copies);
 		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 				"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
 				"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
@@ -1050,9 +1168,8 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	session->state = PROVING;
 	fences_set_limit(&session->fences, now_ms() + PROVE_MS);
 	session->keeps = true;
-	session->is_fresh = !session_present;
+	copies_connected(&session->copies, session_present);
 	if (!session_present) {
-		session->missing_told = missing(session); /* of these there are no copies */
 		for_each_filter(session, forget_known);
 	} else if (!session->was_up) {
 		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
@@ -1068,9 +1185,7 @@ static void on_proved(struct session *session)
 	session->state = RUNNING;
 	fences_set_limit(&session->fences, 0);
 	connection_caught_up(session->connection);
-	/* Of what was released while the connection was lost all copies have come. */
-	session->late_place = marks_place(session->late_marks);
-	session->late_until = now_ms() + LATE_MS;
+	copies_caught_up(&session->copies, now_ms());
 	for_each_filter(session, make_due_if_changed);
 }
 
@@ -1190,42 +1305,6 @@ static uint64_t number_in(const struct connection_message *event)
 	return strtoull(digits, NULL, 10);
 }
 
-/* Marks of QoS 2 messages live longer than until the next fence, because the broker makes the copies when it releases them.
- * But a copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark behind that
- * swallows a later message: so they end after a time in which copies come. */
-static void end_late_marks(struct session *session, uint64_t now)
-{
-	if (session->state == RUNNING && now >= session->late_until) {
-		marks_forget(session->late_marks, session->late_place);
-		session->late_place = marks_place(session->late_marks);
-		session->late_until = now + LATE_MS;
-	}
-}
-
-/* A session that was not there has no copies of what was released before it subscribed. */
-static void pass_late_marks(struct session *session, uint64_t fence)
-{
-	if (session->is_fresh && session->round_fence && fence >= session->round_fence) {
-		session->is_fresh = false;
-		marks_pass(session->late_marks, fence);
-	}
-}
-
-static void tell_missing(struct session *session, uint64_t now)
-{
-	uint64_t count = missing(session);
-
-	if (count == session->missing_told || now < session->missing_told_at + MISSING_MS) {
-		return;
-	}
-	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-			"%llu messages may come to consumers twice: the session has not brought more than %u copies of what they have "
-			"already, and cannot tell those of any more. That ends when it has caught up.",
-			(unsigned long long)(count - session->missing_told), MARKS);
-	session->missing_told = count;
-	session->missing_told_at = now;
-}
-
 static void tell_forgotten(struct session *session, uint64_t now)
 {
 	uint64_t count = publishers_forgotten(session->publishers);
@@ -1289,9 +1368,7 @@ static void on_fence(struct session *session, uint64_t fence)
 		}
 	}
 	deliver_backlog(session); /* before its marks go */
-	tell_missing(session, now_ms());
-	marks_pass(session->marks, fence);
-	pass_late_marks(session, fence);
+	copies_pass(&session->copies, fence, session->round_fence && fence >= session->round_fence, now_ms());
 	let_leave(session, fence);
 	if (session->state == PROVING) {
 		session->keeps = !session->was_up;
@@ -1465,46 +1542,17 @@ static void take_commands(struct session *session)
 
 /* ---- what comes ---- */
 
-/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not told, but
- * without it copies with a lower QoS than that of the subscription come, so then it is not set. */
-static bool may_be_upgraded(const struct session *session)
-{
-	return !session->lowered_at || now_ms() >= session->lowered_at + LOWERED_MS;
-}
-
 static void on_live(
 		struct session *session, const struct connection_message *event, const struct filter *filter)
 {
-	struct fingerprint_copies copies, lower = {.count = 0};
-	bool is_lowered;
-	uint64_t hash;
+	struct fingerprint_copies published;
 
-	if (!filter || !is_authoritative(session, event)) {
+	if (!filter || !is_authoritative(session, event) ||
+			copies_recognise(&session->copies, event, filter->granted_qos, filter->shows_flags, &published)) {
 		session->brought_copies = true;
 		return;
 	}
-	is_lowered = event->qos < filter->granted_qos;
-	if (is_lowered) {
-		session->lowered_at = now_ms();
-	} else if (event->qos > 0 && may_be_upgraded(session)) {
-		lower.count = event->qos;
-	}
-	if (marks_are_waiting(session->late_marks)) {
-		end_late_marks(session, now_ms());
-	}
-	hash = fingerprint(session, event);
-	copies = fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, filter->shows_flags, event->retain);
-	if (lower.count) {
-		lower = fingerprint_copies(hash, 0, (uint8_t)(event->qos - 1), filter->shows_flags, event->retain);
-	}
-	if (take_mark(session, &copies) || (lower.count && take_mark(session, &lower))) {
-		session->brought_copies = true;
-		return;
-	}
-	if (lower.count) {
-		copies = fingerprint_copies(hash, 0, 2, filter->shows_flags, event->retain);
-	}
-	deliver_to_subscribers(session, event, &copies);
+	deliver_to_subscribers(session, event, &published);
 }
 
 static void on_message(void *userdata, const struct connection_message *event)
@@ -1552,13 +1600,7 @@ static bool may_connect(const struct session *session, uint64_t now)
  * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
 static bool may_suspend(const struct session *session, uint64_t now)
 {
-	return session->state != RUNNING || !marks_are_waiting(session->marks) || now >= session->suspends_at;
-}
-
-/* Whether marks may have to be cleared, or their lack be told. */
-static bool wants_fence(const struct session *session)
-{
-	return marks_are_waiting(session->marks) || missing(session) != session->missing_told;
+	return session->state != RUNNING || !copies_are_under_way(&session->copies) || now >= session->suspends_at;
 }
 
 /* Makes the connection anew, for what the broker has left out on this one. */
@@ -1580,7 +1622,7 @@ static void watch_clock(struct session *session, uint64_t now)
 	if (session->holds_back && now >= session->started_at + patience) {
 		end_first_hold(session);
 	}
-	end_late_marks(session, now);
+	copies_end_late(&session->copies, now);
 	tell_forgotten(session, now);
 	switch (session->state) {
 	case WAITING:
@@ -1604,8 +1646,8 @@ static void watch_clock(struct session *session, uint64_t now)
 			break;
 		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
 			session->probe = fences_request(&session->fences);
-		} else if (!fences_are_under_way(&session->fences) && now >= session->marks_fence_at && wants_fence(session)) {
-			session->marks_fence_at = now + MARKS_FENCE_MS;
+		} else if (!fences_are_under_way(&session->fences) && now >= session->copies.fence_at && copies_want_fence(&session->copies)) {
+			session->copies.fence_at = now + COPIES_FENCE_MS;
 			(void)fences_request(&session->fences);
 		}
 		break;
@@ -1674,9 +1716,9 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || fences_are_under_way(&session->fences) || wants_fence(session) || session->again_at ||
+	if (session->holds_back || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) || session->again_at ||
 			session->acknowledgements) {
-		return (int)MARKS_FENCE_MS;
+		return (int)COPIES_FENCE_MS;
 	}
 	return IDLE_MS;
 }
@@ -1763,7 +1805,6 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->command_fd = -1;
 	session->notify_fd = -1;
 	atomic_init(&session->released, 0);
-	atomic_init(&session->expects_copies, true);
 	atomic_init(&session->left_out_count, 0);
 	atomic_init(&session->refused_count, 0);
 	session->again_pause = FENCES_ASK_MS;
@@ -1774,13 +1815,11 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->notify_fd = ends[1];
 	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
-	session->marks = marks_new(MARKS);
-	session->late_marks = marks_new(MARKS);
 	session->publishers = publishers_new(PUBLISHERS_MS);
 	session->backlog = backlog_new();
 	session->topics = topics_new();
 	session->in_force = topics_new();
-	if (!session->commands || !session->marks || !session->late_marks || !session->publishers || !session->backlog || !session->topics ||
+	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->publishers || !session->backlog || !session->topics ||
 			!session->in_force) {
 		goto fail;
 	}
@@ -1818,8 +1857,7 @@ void session_free(struct session *session)
 	free(session->recipients);
 	topics_free(session->topics);
 	topics_free(session->in_force);
-	marks_free(session->marks);
-	marks_free(session->late_marks);
+	copies_free(&session->copies);
 	publishers_free(session->publishers);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {
@@ -1858,10 +1896,7 @@ void session_command(struct session *session, struct message *command)
 
 struct marks *session_marks(struct session *session, bool late)
 {
-	if (!atomic_load_explicit(&session->expects_copies, memory_order_relaxed)) {
-		return NULL;
-	}
-	return late ? session->late_marks : session->marks;
+	return copies_marks(&session->copies, late);
 }
 
 int session_released(const struct session *session)
@@ -1871,7 +1906,7 @@ int session_released(const struct session *session)
 
 void session_ignore_properties(struct session *session)
 {
-	session->ignores_properties = true;
+	session->copies.ignore_properties = true;
 }
 
 uint64_t session_forgotten(const struct session *session)

@@ -1148,7 +1148,7 @@ static uint64_t published(const char *topic, const char *payload, uint8_t qos)
 
 static void mark(const char *topic, const char *payload)
 {
-	marks_add(session->marks, published(topic, payload, 1));
+	marks_add(session->copies.marks, published(topic, payload, 1));
 }
 
 static void test_copies_are_recognised(void **state)
@@ -1174,11 +1174,11 @@ static void test_marks_whose_copies_do_not_come_are_cleared(void **state)
 	step();
 	fence = listen_to();
 	assert_int_not_equal(fence, 0);
-	marks_fence(session->marks, fence); /* as the broker thread does */
+	marks_fence(session->copies.marks, fence); /* as the broker thread does */
 	broker_sends_fence(fence);
 	broker_sends("a", "a", "1", 1, false);
 	receive_message("a", "1", 1, false, 1);
-	clock_ms += MARKS_FENCE_MS;
+	clock_ms += COPIES_FENCE_MS;
 	step();
 	assert_int_equal(listen_to(), 0);
 }
@@ -1195,7 +1195,7 @@ static void test_what_a_copy_carries(void **state)
 	start();
 	subscribe_and_settle(1, "a", 2);
 	/* Who asked, */
-	marks_add(session->marks, published_with(x, size, "a", "1", 1, false));
+	marks_add(session->copies.marks, published_with(x, size, "a", "1", 1, false));
 	broker_sends_with(y, size, "a", "a", "1", 1, false);
 	receive_message("a", "1", 1, false, 1);
 	broker_sends("a", "a", "1", 1, false);
@@ -1210,7 +1210,7 @@ static void test_what_a_copy_carries(void **state)
 	broker_sends_with(x, size, "a", "a", "1", 1, false);
 	receive_message("a", "1", 1, false, 1);
 	/* but not when it expires. */
-	marks_add(session->marks, published_with(x, size, "a", "1", 1, false));
+	marks_add(session->copies.marks, published_with(x, size, "a", "1", 1, false));
 	broker_sends_with(CORRELATION("x") "\x02\0\0\0\5", size + 5, "a", "a", "1", 1, false);
 	receive_nothing();
 }
@@ -1224,17 +1224,17 @@ static void test_copies_at_a_lower_qos(void **state)
 	start();
 	subscribe_and_settle(1, "a", 1);
 	for (qos = 0; qos < 3; qos++) {
-		marks_add(session->marks, published("a", "1", qos));
+		marks_add(session->copies.marks, published("a", "1", qos));
 		broker_sends("a", "a", "1", qos < 1 ? qos : 1, false);
 		receive_nothing();
 	}
-	marks_add(session->late_marks, published("a", "1", 2));
+	marks_add(session->copies.late_marks, published("a", "1", 2));
 	broker_sends("a", "a", "1", 1, false);
 	receive_nothing();
 	broker_sends("a", "a", "1", 1, false);
 	receive_message("a", "1", 1, false, 1);
 	/* What came with QoS 0 was published with it. */
-	marks_add(session->marks, published("a", "1", 1));
+	marks_add(session->copies.marks, published("a", "1", 1));
 	broker_sends("a", "a", "1", 0, false);
 	receive_message("a", "1", 0, false, 1);
 	broker_sends("a", "a", "1", 1, false);
@@ -1250,7 +1250,7 @@ static void test_copies_at_a_higher_qos(void **state)
 	start();
 	subscribe_and_settle(1, "a", 2);
 	for (qos = 0; qos < 3; qos++) {
-		marks_add(session->marks, published("a", "1", qos));
+		marks_add(session->copies.marks, published("a", "1", qos));
 		broker_sends("a", "a", "1", 2, false);
 		receive_nothing();
 	}
@@ -1259,13 +1259,13 @@ static void test_copies_at_a_higher_qos(void **state)
 	/* Once a lower one has come that is not set, */
 	broker_sends("a", "a", "2", 1, false);
 	receive_message("a", "2", 1, false, 1);
-	marks_add(session->marks, published("a", "1", 1));
+	marks_add(session->copies.marks, published("a", "1", 1));
 	broker_sends("a", "a", "1", 2, false);
 	receive_message("a", "1", 2, false, 1);
 	/* unless it is later. */
-	clock_ms += LOWERED_MS;
-	marks_add(session->marks, published("a", "1", 1));
-	marks_pass(session->marks, 0);
+	clock_ms += COPIES_LOWERED_MS;
+	marks_add(session->copies.marks, published("a", "1", 1));
+	marks_pass(session->copies.marks, 0);
 	broker_sends("a", "a", "1", 2, false);
 	receive_nothing();
 }
@@ -1283,7 +1283,7 @@ static void test_properties_that_the_broker_thread_cannot_read(void **state)
 
 static void mark_late(const char *topic, const char *payload)
 {
-	marks_add(session->late_marks, published(topic, payload, 2));
+	marks_add(session->copies.late_marks, published(topic, payload, 2));
 }
 
 static void lose_connection(void)
@@ -1299,7 +1299,7 @@ static void fill(struct marks *marks)
 {
 	uint64_t i;
 
-	for (i = 1; i <= MARKS; i++) {
+	for (i = 1; i <= COPIES_MAX; i++) {
 		marks_add(marks, i * 7919);
 	}
 }
@@ -1311,12 +1311,12 @@ static void test_too_many_late_marks(void **state)
 	start();
 	subscribe_and_settle(1, "a", 2);
 	lose_connection();
-	fill(session->late_marks);
+	fill(session->copies.late_marks);
 	mark_late("a", "without room");
 	on_connected(session, NULL, true);
 	prove();
 	finish_round();
-	assert_int_equal(session->late_until, clock_ms + LATE_MS);
+	assert_int_equal(session->copies.late_until, clock_ms + COPIES_LATE_MS);
 	broker_sends("a", "a", "after", 2, false);
 	receive_message("a", "after", 2, false, 1);
 	broker_sends("a", "a", "after", 2, false);
@@ -1331,7 +1331,7 @@ static void test_missing_marks_are_told(void **state)
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a", 2);
-	fill(session->marks);
+	fill(session->copies.marks);
 	mark("a", "1");
 	mark("a", "2");
 	step();
@@ -1339,17 +1339,17 @@ static void test_missing_marks_are_told(void **state)
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "2 messages may come to consumers twice"));
 	mark("a", "3");
-	clock_ms += MARKS_FENCE_MS;
+	clock_ms += COPIES_FENCE_MS;
 	step();
 	broker_sends_fence(listen_to());
 	(void)listen_to();
 	assert_string_equal(log_text, "");
-	clock_ms += MISSING_MS;
+	clock_ms += COPIES_MISSING_MS;
 	step();
 	broker_sends_fence(listen_to());
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "1 messages may come to consumers twice"));
-	clock_ms += MISSING_MS;
+	clock_ms += COPIES_MISSING_MS;
 	lose_connection();
 	mark("a", "4");
 	on_connected(session, NULL, false);
@@ -1368,14 +1368,14 @@ static void test_late_marks_end(void **state)
 	lose_connection();
 	mark_late("a", "in time");
 	mark_late("a", "never");
-	clock_ms += 10 * LATE_MS; /* no copy can come meanwhile */
+	clock_ms += 10 * COPIES_LATE_MS; /* no copy can come meanwhile */
 	step();
 	on_connected(session, NULL, true);
 	prove();
 	finish_round();
 	broker_sends("a", "a", "in time", 2, false);
 	receive_nothing();
-	clock_ms += LATE_MS;
+	clock_ms += COPIES_LATE_MS;
 	broker_sends("a", "a", "never", 2, false);
 	receive_message("a", "never", 2, false, 1);
 	/* Also without any message. */
@@ -1384,9 +1384,9 @@ static void test_late_marks_end(void **state)
 	on_connected(session, NULL, true);
 	prove();
 	finish_round();
-	clock_ms += LATE_MS;
+	clock_ms += COPIES_LATE_MS;
 	step();
-	assert_false(marks_are_waiting(session->late_marks));
+	assert_false(marks_are_waiting(session->copies.late_marks));
 }
 
 /* With more live traffic before the session was there than can be marked, what the broker queued comes all the same. */
@@ -1396,9 +1396,9 @@ static void test_queued_messages_after_much_traffic(void **state)
 	use(false, 3, 1000);
 	subscribe(1, "a", 2, 0);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
-	fill(session->marks);
+	fill(session->copies.marks);
 	mark("a", "without room");
-	fill(session->late_marks);
+	fill(session->copies.late_marks);
 	mark_late("a", "without room");
 	connect_session(true);
 	broker_sends("a", "a", "kept", 1, false);
@@ -1546,13 +1546,13 @@ static void test_what_the_broker_queued_and_consumers_have(void **state)
 	step();
 	on_connected(session, NULL, true);
 	fence = listen_to();
-	marks_fence(session->marks, fence);
+	marks_fence(session->copies.marks, fence);
 	broker_sends("a", "a", "direct", 1, false);
 	broker_sends("a", "a", "will", 1, false);
 	broker_sends_fence(fence);
 	receive_message("a", "will", 1, false, 1);
 	receive_nothing();
-	assert_false(marks_are_waiting(session->marks));
+	assert_false(marks_are_waiting(session->copies.marks));
 }
 
 /* Messages that the broker queued have the identifiers of the process before. */
@@ -1870,7 +1870,7 @@ static void test_live_messages_keep_their_flag(void **state)
 	broker_sends("a/#", "a/b", "plain", 1, false);
 	receive_live("plain", false, 2);
 	/* A copy of the direct lane is one with the flag, too. */
-	marks_add(session->marks, published_with(NULL, 0, "a/b", "direct", 1, true));
+	marks_add(session->copies.marks, published_with(NULL, 0, "a/b", "direct", 1, true));
 	broker_sends_flagged("a/#", "a/b", "direct", 1);
 	receive_nothing();
 }
@@ -1924,16 +1924,16 @@ static void test_copies_and_the_retain_flag(void **state)
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a", 2);
-	marks_add(session->marks, flagged);
+	marks_add(session->copies.marks, flagged);
 	broker_sends("a", "a", "1", 1, false);
 	receive_nothing();
 	subscribe_and_settle(1, "a", 2 | AS_PUBLISHED);
-	marks_add(session->marks, live);
+	marks_add(session->copies.marks, live);
 	broker_sends_flagged("a", "a", "1", 1);
 	receive_live("1", true, 1);
 	broker_sends("a", "a", "1", 1, false);
 	receive_nothing();
-	marks_add(session->marks, flagged);
+	marks_add(session->copies.marks, flagged);
 	broker_sends("a", "a", "1", 1, false);
 	receive_live("1", false, 1);
 	broker_sends_flagged("a", "a", "1", 1);
