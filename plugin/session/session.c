@@ -25,6 +25,7 @@
 #include "session/outlet.h"
 #include "session/backlog.h"
 #include "session/publishers.h"
+#include "session/subscriptions.h"
 #include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/fingerprint.h"
@@ -37,8 +38,6 @@
 #include "shared/thread.h"
 #include "shared/topics.h"
 
-/* How often the same SUBSCRIBE is sent in vain before its filter has to wait for a later round. */
-#define SEND_MAX 3U
 /* A listener that is another broker's may have something to say all the time. */
 #define PROVE_MS 60000U
 /* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
@@ -82,52 +81,6 @@ enum state {
 	GIVEN_UP,
 };
 
-/* A consumer that waits for the retained messages of a filter, and for its subscription to be in force. */
-struct waiter {
-	struct recipient who;
-	uint8_t options;   /* MQTT 5, 3.8.3.1 */
-	uint64_t sequence; /* 0: nobody waits for an answer */
-	bool fetches;      /* the broker is to send it what it has retained */
-	bool again;        /* it had subscribed to the filter before */
-	uint32_t since;    /* the first round in which that was asked for; 0: none yet */
-	bool held;         /* MESSAGE_HOLD was said */
-	bool gone;         /* and has unsubscribed since; only while its round goes on */
-};
-
-struct waiters {
-	struct waiter *items;
-	size_t count;
-	size_t capacity;
-};
-
-struct filter {
-	struct table_entry by_name;
-	struct table_entry by_id;
-	struct filter *next;  /* among those that are due, or in the round */
-	bool is_due;
-	bool in_round;
-	bool is_shared;       /* $share/group/filter */
-	bool is_known;        /* the broker may have it */
-	bool leaves;          /* the round's packet is an UNSUBSCRIBE */
-	bool is_answered;     /* it has been acknowledged */
-	bool has_failed;      /* it has not gone out, or its answer could not be used: it is tried again later */
-	bool is_told;         /* the log says so */
-	unsigned int sent;    /* so often in this round */
-	struct fetched fetched; /* what the broker had retained, unless all of it has come */
-	uint8_t known_qos;    /* at this QoS, */
-	uint8_t granted_qos;  /* or at this one, the broker has said, */
-	bool known_flags;     /* and with Retain As Published */
-	bool shows_flags;     /* the broker has acknowledged that: a live message may have the RETAIN flag */
-	uint64_t since;       /* when its subscription came into force, as a number that rises; 0: it is not */
-	size_t consumers[3];  /* at each QoS */
-	uint32_t id;
-	int packet;           /* of the round's SUBSCRIBE or UNSUBSCRIBE */
-	size_t turn;          /* which of the consumers that share gets the next message */
-	struct waiters waiting;
-	struct waiters fetching; /* those of the round */
-	char name[];
-};
-
 struct session {
 	const struct options *options;
 	struct outlet outlet;
@@ -137,7 +90,7 @@ struct session {
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
 	atomic_int released; /* the last hold whose fence has come */
-	atomic_ullong left_out_count, refused_count; /* see session.h */
+	atomic_ullong left_out_count; /* see session.h */
 	pthread_t thread;
 	bool runs;
 
@@ -161,32 +114,15 @@ struct session {
 	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
 	bool starts_over;   /* the broker had a session that must not be there */
 
-	struct topics *topics;   /* what consumers subscribed to and the broker has acknowledged since */
-	struct topics *in_force; /* what the broker has acknowledged: identifiers of filters, at their known_qos */
-	uint64_t in_force_count; /* how often one came into force */
-	struct table by_name, by_id;
-	struct filter *due, *round, *unacknowledged; /* round is NULL between two rounds */
-	uint32_t round_number;
-	uint64_t again_at;       /* when filters that have failed have their turn; 0: there are none */
-	unsigned int again_pause;
-	size_t acknowledgements; /* that the round waits for */
-	uint64_t acknowledge_at; /* when they are due */
-	uint64_t probe;          /* what is not acknowledged when this fence has come is lost; 0: not asked for */
-	uint64_t round_fence;    /* 0: not sent yet */
-	uint8_t qos;             /* the highest that a consumer asked for */
-	bool flags;              /* a consumer asked for Retain As Published: all filters have it, for one copy counts */
-
 	struct fences fences;
 	struct copies copies;
+	struct subscriptions subscriptions;
 	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
 	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
 	uint64_t forgotten_told, forgotten_told_at; /* publishers_forgotten() as the log has it */
 	struct backlog *backlog;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
-
-	/* UNSUBSCRIBE commands, in order, each with the number of the fence that it waits for. */
-	struct message_list leaving;
 };
 
 /* The listener, for a sentence. */
@@ -207,23 +143,6 @@ static void pass_on_stalled(struct session *session)
 	}
 }
 
-static void release_stuck(struct session *session)
-{
-	struct filter *filter;
-	size_t i;
-
-	for (filter = session->round; filter; filter = filter->next) {
-		for (i = 0; i < filter->fetching.count; i++) {
-			struct waiter *waiter = &filter->fetching.items[i];
-
-			if (waiter->held && outlet_release_at_once(&session->outlet, waiter->who.consumer)) {
-				waiter->held = false;
-			}
-		}
-	}
-	outlet_release_all_at_once(&session->outlet);
-}
-
 static void end_first_hold(struct session *session)
 {
 	if (session->holds_back) {
@@ -242,9 +161,9 @@ static void tell_is_up(struct session *session, bool is_up)
 	end_first_hold(session);
 }
 
-/* ---- waiters ---- */
+/* ---- who waits ---- */
 
-static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
+bool waiters_add(struct waiters *waiters, const struct waiter *waiter)
 {
 	if (waiters->count == waiters->capacity) {
 		size_t capacity = waiters->capacity ? waiters->capacity * 2 : 1;
@@ -260,7 +179,7 @@ static bool add_waiter(struct waiters *waiters, const struct waiter *waiter)
 	return true;
 }
 
-static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
+struct waiter *waiters_find(struct waiters *waiters, uint64_t consumer)
 {
 	size_t i;
 
@@ -270,35 +189,6 @@ static struct waiter *find_waiter(struct waiters *waiters, uint64_t consumer)
 		}
 	}
 	return NULL;
-}
-
-/* Lets a consumer go on. */
-static void let_go(struct session *session, struct waiter *waiter)
-{
-	if (waiter->held) {
-		outlet_release(&session->outlet, waiter->who.consumer);
-		waiter->held = false;
-	}
-	outlet_answer(&session->outlet, waiter->sequence);
-	waiter->sequence = 0;
-}
-
-static void forget_waiter(struct session *session, struct waiters *waiters, uint64_t consumer)
-{
-	size_t i;
-
-	for (i = waiters->count; i > 0; i--) {
-		if (waiters->items[i - 1].who.consumer == consumer) {
-			let_go(session, &waiters->items[i - 1]);
-			waiters->items[i - 1] = waiters->items[--waiters->count];
-		}
-	}
-}
-
-static void free_waiters(struct waiters *waiters)
-{
-	free(waiters->items);
-	*waiters = (struct waiters){0};
 }
 
 /* ---- filters ---- */
@@ -314,13 +204,13 @@ static uint64_t stable_hash(const char *name)
 	return hash ^ (hash >> 32);
 }
 
-static struct filter *filter_of_id(const struct session *session, uint32_t id)
+struct filter *filters_of_id(const struct filters *filters, uint32_t id)
 {
 	struct table_entry *entry;
 
 	uint64_t hash = hash_number(id);
 
-	for (entry = table_chain(&session->by_id, hash); entry; entry = entry->next) {
+	for (entry = table_chain(&filters->by_id, hash); entry; entry = entry->next) {
 		if (entry->hash == hash) {
 			return (struct filter *)((char *)entry - offsetof(struct filter, by_id));
 		}
@@ -328,12 +218,12 @@ static struct filter *filter_of_id(const struct session *session, uint32_t id)
 	return NULL;
 }
 
-static struct filter *find_filter(const struct session *session, const char *name)
+struct filter *filters_find(const struct filters *filters, const char *name)
 {
 	uint64_t hash = hash_text(name);
 	struct table_entry *entry;
 
-	for (entry = table_chain(&session->by_name, hash); entry; entry = entry->next) {
+	for (entry = table_chain(&filters->by_name, hash); entry; entry = entry->next) {
 		struct filter *filter = (struct filter *)entry; /* its first member */
 
 		if (entry->hash == hash && strcmp(filter->name, name) == 0) {
@@ -345,13 +235,13 @@ static struct filter *find_filter(const struct session *session, const char *nam
 
 static void free_filter(struct filter *filter)
 {
-	free_waiters(&filter->waiting);
-	free_waiters(&filter->fetching);
+	free(filter->waiting.items);
+	free(filter->fetching.items);
 	fetched_forget(&filter->fetched);
 	free(filter);
 }
 
-static struct filter *add_filter(struct session *session, const char *name)
+struct filter *filters_add(struct filters *filters, const char *name)
 {
 	size_t length = strlen(name);
 	struct filter *filter = calloc(1, sizeof(*filter) + length + 1);
@@ -363,55 +253,175 @@ static struct filter *add_filter(struct session *session, const char *name)
 	}
 	memcpy(filter->name, name, length + 1);
 	filter->is_shared = topics_is_shared(name);
-	/* Made from the name: messages that the broker kept queued over a restart have the identifier of then. Names made up to have one
-	 * in common must not make the search for another long, so where that is nobody can foresee. */
-	while (filter_of_id(session, id)) {
+	/* Made from the name: messages that the broker kept queued over a restart have the identifier of then. Names made up to have
+	 * one in common must not make the search for another long, so where that is nobody can foresee. */
+	while (filters_of_id(filters, id)) {
 		id = (uint32_t)((id + (hash >> 32) + step++) % CONNECTION_SUBSCRIPTION_MAX) + 1;
 	}
 	filter->id = id;
 	filter->by_name.hash = hash;
 	filter->by_id.hash = hash_number(id);
-	if (table_insert(&session->by_name, &filter->by_name)) {
+	if (table_insert(&filters->by_name, &filter->by_name)) {
 		free(filter);
 		return NULL;
 	}
-	if (table_insert(&session->by_id, &filter->by_id)) {
-		table_remove(&session->by_name, &filter->by_name);
+	if (table_insert(&filters->by_id, &filter->by_id)) {
+		table_remove(&filters->by_name, &filter->by_name);
 		free(filter);
 		return NULL;
 	}
 	return filter;
 }
 
-static void leave_force(struct session *session, struct filter *filter)
+void filters_remove(struct filters *filters, struct filter *filter)
 {
-	if (filter->since) {
-		(void)topics_remove(session->in_force, filter->id, filter->name);
-		filter->since = 0;
-	}
-}
-
-static void remove_filter(struct session *session, struct filter *filter)
-{
-	leave_force(session, filter);
-	table_remove(&session->by_name, &filter->by_name);
-	table_remove(&session->by_id, &filter->by_id);
+	filters_leave_force(filters, filter);
+	table_remove(&filters->by_name, &filter->by_name);
+	table_remove(&filters->by_id, &filter->by_id);
 	free_filter(filter);
 }
 
-static void make_due(struct session *session, struct filter *filter)
+void filters_for_each(struct filters *filters, void (*visit)(void *userdata, struct filter *filter), void *userdata)
+{
+	struct table_entry *entry, *next;
+	size_t i;
+
+	for (i = 0; i < filters->by_name.bucket_count; i++) {
+		for (entry = filters->by_name.buckets[i]; entry; entry = next) {
+			next = entry->next;
+			visit(userdata, (struct filter *)entry);
+		}
+	}
+}
+
+bool filter_is_served(const struct filter *filter)
+{
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
+}
+
+bool filters_init(struct filters *filters)
+{
+	*filters = (struct filters){.in_force = topics_new()};
+	return filters->in_force != NULL;
+}
+
+static void free_each(void *userdata, struct filter *filter)
+{
+	(void)userdata;
+	free_filter(filter);
+}
+
+void filters_free(struct filters *filters)
+{
+	filters_for_each(filters, free_each, NULL);
+	free(filters->by_name.buckets);
+	free(filters->by_id.buckets);
+	topics_free(filters->in_force);
+}
+
+/* ---- what is in force ---- */
+
+bool filters_enter_force(struct filters *filters, struct filter *filter)
+{
+	if (filter->is_shared) {
+		return true;
+	}
+	if (topics_add(filters->in_force, filter->id, filter->name, filter->subscription.asked_qos)) {
+		return false;
+	}
+	if (!filter->subscription.since) {
+		filter->subscription.since = ++filters->in_force_count;
+	}
+	return true;
+}
+
+void filters_leave_force(struct filters *filters, struct filter *filter)
+{
+	if (filter->subscription.since) {
+		(void)topics_remove(filters->in_force, filter->id, filter->name);
+		filter->subscription.since = 0;
+	}
+}
+
+bool filters_decide(struct filters *filters, const char *topic, uint32_t id)
+{
+	const struct recipient *matches;
+	const struct filter *best = NULL, *filter;
+	uint8_t best_qos = 0;
+	size_t count, i;
+
+	topics_match(filters->in_force, topic, &matches, &count);
+	if (count == 1) {
+		return matches[0].consumer == id;
+	}
+	for (i = 0; i < count; i++) {
+		filter = filters_of_id(filters, (uint32_t)matches[i].consumer);
+		if (filter && (!best || matches[i].qos > best_qos ||
+				(matches[i].qos == best_qos && filter->subscription.since < best->subscription.since))) {
+			best = filter;
+			best_qos = matches[i].qos;
+		}
+	}
+	return best && best->id == id;
+}
+
+/* ---- who waits ---- */
+
+/* Lets a consumer go on. */
+static void end_wait(struct subscriptions *subscriptions, struct waiter *waiter)
+{
+	if (waiter->holds) {
+		outlet_release(subscriptions->outlet, waiter->who.consumer);
+		waiter->holds = false;
+	}
+	outlet_answer(subscriptions->outlet, waiter->sequence);
+	waiter->sequence = 0;
+}
+
+static void forget_waiter(struct subscriptions *subscriptions, struct waiters *waiters, uint64_t consumer)
+{
+	size_t i;
+
+	for (i = waiters->count; i > 0; i--) {
+		if (waiters->items[i - 1].who.consumer == consumer) {
+			end_wait(subscriptions, &waiters->items[i - 1]);
+			waiters->items[i - 1] = waiters->items[--waiters->count];
+		}
+	}
+}
+
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
+ * subscription is not for them. */
+static bool add_subscribers(struct subscriptions *subscriptions, const struct filter *filter, const struct waiters *waiters)
+{
+	bool done = true;
+	size_t i;
+
+	for (i = 0; i < waiters->count; i++) {
+		const struct waiter *waiter = &waiters->items[i];
+
+		if (!waiter->gone && topics_add(subscriptions->topics, waiter->who.consumer, filter->name, waiter->options)) {
+			done = false;
+		}
+	}
+	return done;
+}
+
+/* ---- what is due ---- */
+
+static void make_due(struct subscriptions *subscriptions, struct filter *filter)
 {
 	/* One in the round is looked at again at its end. */
 	if (!filter->is_due && !filter->in_round) {
 		filter->is_due = true;
-		filter->next = session->due;
-		session->due = filter;
+		filter->next = subscriptions->due;
+		subscriptions->due = filter;
 	}
 }
 
-static void unlink_due(struct session *session, const struct filter *filter)
+static void unlink_due(struct subscriptions *subscriptions, const struct filter *filter)
 {
-	struct filter **at = &session->due;
+	struct filter **at = &subscriptions->due;
 
 	while (*at && *at != filter) {
 		at = &(*at)->next;
@@ -423,72 +433,560 @@ static void unlink_due(struct session *session, const struct filter *filter)
 
 /* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any consumer ever
  * asked for: then every copy tells whether its message was published with QoS 2. With cleansession false each has its own,
- * because the broker keeps messages by it. */
-static uint8_t wanted_qos(const struct session *session, const struct filter *filter)
+ * because the broker queues messages by it. */
+static uint8_t wanted_qos(const struct subscriptions *subscriptions, const struct filter *filter)
 {
-	if (session->options->cleansession) {
-		return session->qos;
+	if (subscriptions->has_one_qos) {
+		return subscriptions->qos;
 	}
 	return filter->consumers[2] ? 2 : filter->consumers[1] ? 1 : 0;
 }
 
-static bool is_served(const struct filter *filter)
-{
-	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
-}
-
-/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
- * subscription is not for them. */
-static bool admit(struct session *session, const struct filter *filter, const struct waiters *waiters)
-{
-	bool done = true;
-	size_t i;
-
-	for (i = 0; i < waiters->count; i++) {
-		const struct waiter *waiter = &waiters->items[i];
-
-		if (!waiter->gone && topics_add(session->topics, waiter->who.consumer, filter->name, waiter->options)) {
-			done = false;
-		}
-	}
-	return done;
-}
-
 /* Whether the broker must be told something about it. */
-static bool needs_round(const struct session *session, const struct filter *filter)
+static bool needs_round(const struct subscriptions *subscriptions, const struct filter *filter)
 {
-	if (!is_served(filter)) {
+	if (!filter_is_served(filter)) {
 		return true;
 	}
-	return filter->waiting.count > 0 || !filter->is_known || filter->known_qos != wanted_qos(session, filter) ||
-			filter->known_flags != session->flags;
+	return filter->waiting.count > 0 || !filter->subscription.may_exist ||
+			filter->subscription.asked_qos != wanted_qos(subscriptions, filter) ||
+			filter->subscription.asked_retain != subscriptions->retain_as_published;
 }
 
-static void for_each_filter(struct session *session, void (*visit)(struct session *, struct filter *))
+static void make_due_if_changed(void *userdata, struct filter *filter)
 {
-	struct table_entry *entry, *next;
+	struct subscriptions *subscriptions = userdata;
+
+	if (needs_round(subscriptions, filter)) {
+		make_due(subscriptions, filter);
+	}
+}
+
+static void make_due_what_changed(struct subscriptions *subscriptions)
+{
+	filters_for_each(&subscriptions->filters, make_due_if_changed, subscriptions);
+}
+
+/* ---- rounds ---- */
+
+/* Something about the filter has not worked; it is tried again when the others are through, and the log says so once. */
+static void fail_filter(struct subscriptions *subscriptions, struct filter *filter, const char *reason)
+{
+	filter->turn.has_failed = true;
+	atomic_fetch_add(&subscriptions->refused_count, 1);
+	if (filter->is_told) {
+		return;
+	}
+	filter->is_told = true;
+	outlet_log(subscriptions->outlet, MOSQ_LOG_WARNING,
+			filter->turn.leaves
+					? "The session cannot end its subscription to '%.400s': %s. The broker sends it what nobody wants until "
+					  "that works; it is tried again."
+					: "The session's subscription to '%.400s' is not in force: %s. Consumers get no retained messages, last "
+					  "wills and QoS 2 from it until that works; it is tried again. A max_packet_size in the broker's file "
+					  "must leave room for the filter.",
+			filter->name, reason);
+}
+
+/* Tells those to hold that are to get what the broker has retained. False: nobody is. */
+static bool begin_fetching(struct subscriptions *subscriptions, struct filter *filter)
+{
+	bool fetches = false;
 	size_t i;
 
-	for (i = 0; i < session->by_name.bucket_count; i++) {
-		for (entry = session->by_name.buckets[i]; entry; entry = next) {
-			next = entry->next;
-			visit(session, (struct filter *)entry);
+	for (i = 0; i < filter->fetching.count; i++) {
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		fetches = fetches || waiter->fetches;
+		waiter->since = waiter->since ? waiter->since : subscriptions->round.number;
+		if (waiter->fetches && !waiter->holds) {
+			waiter->holds = true;
+			outlet_hold(subscriptions->outlet, waiter->who.consumer, waiter->again);
+		}
+	}
+	return fetches;
+}
+
+static bool send_filter(struct subscriptions *subscriptions, struct filter *filter)
+{
+	uint8_t qos = wanted_qos(subscriptions, filter);
+	struct filter_turn *turn = &filter->turn;
+	bool fetches;
+
+	turn->sent++;
+	turn->is_answered = false;
+	turn->leaves = !filter_is_served(filter);
+	if (turn->leaves) {
+		turn->packet = connection_unsubscribe(subscriptions->connection, filter->name);
+	} else {
+		fetches = begin_fetching(subscriptions, filter);
+		turn->packet = connection_subscribe(subscriptions->connection, filter->name, qos, filter->id, fetches,
+				subscriptions->retain_as_published);
+	}
+	if (turn->packet < 0) {
+		fail_filter(subscriptions, filter, connection_reason(subscriptions->connection));
+		return false;
+	}
+	if (!turn->leaves) {
+		filter->subscription.asked_qos = qos;
+		filter->subscription.asked_retain = subscriptions->retain_as_published;
+		filter->subscription.may_exist = true;
+	}
+	return true;
+}
+
+/* Out of those that are due, into the round that begins. False: there is nothing to be done. */
+static bool enter_round(struct subscriptions *subscriptions, struct filter *filter)
+{
+	struct waiters waiting = filter->waiting;
+
+	filter->is_due = false;
+	if (!needs_round(subscriptions, filter)) {
+		return false;
+	}
+	if (!filter_is_served(filter) && !filter->subscription.may_exist) {
+		filters_remove(&subscriptions->filters, filter);
+		return false;
+	}
+	filter->waiting = filter->fetching; /* empty, but for its room */
+	filter->fetching = waiting;
+	filter->in_round = true;
+	filter->turn.sent = 0;
+	filter->next = NULL;
+	return true;
+}
+
+bool subscriptions_begin_round(struct subscriptions *subscriptions)
+{
+	struct subscriptions_round *round = &subscriptions->round;
+	struct filter *filter = subscriptions->due, *next, **end = &round->first;
+
+	if (round->first) {
+		return false;
+	}
+	subscriptions->due = NULL;
+	*round = (struct subscriptions_round){
+			.number = round->number + 1, .acknowledge_at = now_ms() + SUBSCRIPTIONS_AGAIN_MS};
+	for (; filter; filter = next) {
+		next = filter->next;
+		if (enter_round(subscriptions, filter)) {
+			*end = filter;
+			end = &filter->next;
+			round->acknowledgements += send_filter(subscriptions, filter);
+		}
+	}
+	round->unacknowledged = round->first;
+	if (round->first && round->acknowledgements == 0) {
+		round->fence = fences_request(subscriptions->fences);
+	}
+	return !round->first;
+}
+
+/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them again. */
+static void end_fetching(struct subscriptions *subscriptions, struct filter *filter, bool come)
+{
+	size_t i;
+
+	for (i = 0; i < filter->fetching.count; i++) {
+		struct waiter *waiter = &filter->fetching.items[i];
+
+		end_wait(subscriptions, waiter);
+		if (!come && !waiter->gone && !waiters_add(&filter->waiting, waiter)) {
+			outlet_log(subscriptions->outlet, MOSQ_LOG_ERR,
+					"No memory: a consumer does not get the retained messages of '%.400s'.", filter->name);
+		}
+	}
+	filter->fetching.count = 0;
+	if (come) {
+		fetched_forget(&filter->fetched);
+	}
+}
+
+/* In a while; sooner where somebody else subscribes to one of them. */
+static void come_back_later(struct subscriptions *subscriptions)
+{
+	unsigned int pause = subscriptions->again_pause;
+
+	if (subscriptions->again_at) {
+		return;
+	}
+	subscriptions->again_at = now_ms() + pause;
+	subscriptions->again_pause = pause < SUBSCRIPTIONS_AGAIN_MAX_MS / 2 ? pause * 2 : SUBSCRIPTIONS_AGAIN_MAX_MS;
+}
+
+static void end_round(struct subscriptions *subscriptions, bool come)
+{
+	struct filter *filter = subscriptions->round.first, *next;
+	bool any_failed = false;
+
+	subscriptions->round.first = NULL;
+	subscriptions->round.unacknowledged = NULL;
+	subscriptions->round.acknowledgements = 0;
+	subscriptions->round.probe = 0;
+	for (; filter; filter = next) {
+		bool done = come && !filter->turn.has_failed;
+
+		next = filter->next;
+		filter->in_round = false;
+		end_fetching(subscriptions, filter, done);
+		filter->turn.leaves = false;
+		if (!done) {
+			filter->subscription.asked_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
+		}
+		any_failed |= filter->turn.has_failed;
+		if (needs_round(subscriptions, filter) && !filter->turn.has_failed) {
+			make_due(subscriptions, filter);
+		}
+		filter->turn.has_failed = false;
+	}
+	if (any_failed) {
+		come_back_later(subscriptions);
+	} else if (!subscriptions->again_at) {
+		subscriptions->again_pause = SUBSCRIPTIONS_AGAIN_MS;
+	}
+}
+
+/* ---- acknowledgements ---- */
+
+static void on_granted(struct subscriptions *subscriptions, struct filter *filter, uint8_t qos)
+{
+	filter->subscription.shows_retain = filter->subscription.asked_retain;
+	filter->subscription.granted_qos = qos;
+	if (!filters_enter_force(&subscriptions->filters, filter) || !add_subscribers(subscriptions, filter, &filter->fetching)) {
+		fail_filter(subscriptions, filter, "there is no memory for it");
+	} else if (filter->is_told) {
+		filter->is_told = false;
+		outlet_log(subscriptions->outlet, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.",
+				filter->name);
+	}
+}
+
+/* What the round waits for. */
+static void count_answer(struct subscriptions *subscriptions)
+{
+	if (--subscriptions->round.acknowledgements == 0) {
+		subscriptions->round.fence = fences_request(subscriptions->fences);
+	}
+}
+
+/* The broker has sent what came after these acknowledgements: it had no room for them. */
+static void send_unanswered(struct subscriptions *subscriptions)
+{
+	struct subscriptions_round *round = &subscriptions->round;
+	struct filter *filter;
+
+	round->probe = 0;
+	round->acknowledge_at = now_ms() + SUBSCRIPTIONS_AGAIN_MS;
+	round->unacknowledged = round->first;
+	for (filter = round->first; filter; filter = filter->next) {
+		if (filter->turn.is_answered || filter->turn.has_failed) {
+			continue;
+		}
+		if (filter->turn.sent >= SUBSCRIPTIONS_SEND_MAX) {
+			fail_filter(subscriptions, filter, "the broker does not acknowledge it");
+		} else {
+			(void)send_filter(subscriptions, filter);
+		}
+		if (filter->turn.has_failed) {
+			count_answer(subscriptions);
 		}
 	}
 }
 
-static void make_due_if_changed(struct session *session, struct filter *filter)
+void subscriptions_acknowledge(struct subscriptions *subscriptions, int packet, int code)
 {
-	if (needs_round(session, filter)) {
-		make_due(session, filter);
+	struct filter *filter = subscriptions->round.unacknowledged;
+
+	/* They come in the order in which they were asked for. */
+	while (filter && filter->turn.packet != packet) {
+		filter = filter->next;
+	}
+	if (!filter || !subscriptions->round.acknowledgements) {
+		return;
+	}
+	subscriptions->round.unacknowledged = filter->next;
+	filter->turn.is_answered = true;
+	if (filter->turn.leaves) {
+		filter->subscription.may_exist = false;
+		filter->is_told = false;
+		filters_leave_force(&subscriptions->filters, filter);
+	} else if (code < 128) {
+		on_granted(subscriptions, filter, (uint8_t)code);
+	} else {
+		atomic_fetch_add(&subscriptions->refused_count, 1);
+		outlet_log(subscriptions->outlet, MOSQ_LOG_WARNING,
+				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
+				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
+				filter->name, code);
+	}
+	count_answer(subscriptions);
+}
+
+bool subscriptions_probe(struct subscriptions *subscriptions, uint64_t now)
+{
+	struct subscriptions_round *round = &subscriptions->round;
+
+	if (!round->acknowledgements || round->probe || now < round->acknowledge_at) {
+		return false;
+	}
+	round->probe = fences_request(subscriptions->fences);
+	return true;
+}
+
+bool subscriptions_pass(struct subscriptions *subscriptions, uint64_t fence)
+{
+	struct subscriptions_round *round = &subscriptions->round;
+
+	if (round->acknowledgements && round->probe && fence >= round->probe) {
+		send_unanswered(subscriptions);
+	} else if (round->first && subscriptions_are_behind(subscriptions, fence)) {
+		end_round(subscriptions, true);
+		return true;
+	}
+	return false;
+}
+
+void subscriptions_try_again(struct subscriptions *subscriptions, uint64_t now)
+{
+	if (subscriptions->again_at && now >= subscriptions->again_at) {
+		subscriptions->again_at = 0;
+		make_due_what_changed(subscriptions);
 	}
 }
 
-static void forget_known(struct session *session, struct filter *filter)
+void subscriptions_release_stuck(struct subscriptions *subscriptions)
 {
-	filter->is_known = false;
-	filter->shows_flags = false;
-	leave_force(session, filter);
+	struct filter *filter;
+	size_t i;
+
+	for (filter = subscriptions->round.first; filter; filter = filter->next) {
+		for (i = 0; i < filter->fetching.count; i++) {
+			struct waiter *waiter = &filter->fetching.items[i];
+
+			if (waiter->holds && outlet_release_at_once(subscriptions->outlet, waiter->who.consumer)) {
+				waiter->holds = false;
+			}
+		}
+	}
+	outlet_release_all_at_once(subscriptions->outlet);
+}
+
+/* ---- what consumers want ---- */
+
+/* The QoS at which consumer subscribed to filter; -1: it has not. */
+static int subscribed_qos(struct subscriptions *subscriptions, struct filter *filter, uint64_t consumer)
+{
+	const struct waiter *waiter = waiters_find(&filter->waiting, consumer);
+
+	if (!waiter) {
+		waiter = waiters_find(&filter->fetching, consumer);
+	}
+	return waiter ? waiter->who.qos : topics_qos(subscriptions->topics, consumer, filter->name);
+}
+
+static void remove_subscriber(struct subscriptions *subscriptions, const struct message *command)
+{
+	struct filter *filter = filters_find(&subscriptions->filters, command->topic);
+	int before = filter ? subscribed_qos(subscriptions, filter, command->consumer) : -1;
+	struct waiter *fetching;
+
+	if (before < 0) {
+		return;
+	}
+	(void)topics_remove(subscriptions->topics, command->consumer, command->topic);
+	filter->consumers[before]--;
+	forget_waiter(subscriptions, &filter->waiting, command->consumer);
+	while ((fetching = waiters_find(&filter->fetching, command->consumer))) {
+		fetching->gone = true;
+	}
+	if (filter_is_served(filter)) {
+		make_due_if_changed(subscriptions, filter);
+	} else if (filter->subscription.may_exist || filter->in_round) {
+		make_due(subscriptions, filter);
+	} else {
+		unlink_due(subscriptions, filter);
+		filters_remove(&subscriptions->filters, filter);
+	}
+}
+
+void subscriptions_unsubscribe(struct subscriptions *subscriptions, const struct message *command)
+{
+	remove_subscriber(subscriptions, command);
+	outlet_answer(subscriptions->outlet, command->sequence);
+}
+
+void subscriptions_unsubscribe_until(struct subscriptions *subscriptions, uint64_t fence)
+{
+	struct message *command;
+
+	while ((command = subscriptions->leaving.first) && command->fence <= fence) {
+		(void)message_list_take(&subscriptions->leaving);
+		subscriptions_unsubscribe(subscriptions, command);
+		message_free(command);
+	}
+}
+
+bool subscriptions_unsubscribe_later(struct subscriptions *subscriptions, struct message *command)
+{
+	struct filter *filter;
+
+	if (!subscriptions->is_running) {
+		return false;
+	}
+	filter = filters_find(&subscriptions->filters, command->topic);
+	if (!filter || subscribed_qos(subscriptions, filter, command->consumer) != 2) {
+		return false;
+	}
+	command->fence = subscriptions->fences->asked + 1;
+	message_list_append(&subscriptions->leaving, command);
+	return true;
+}
+
+/* It does not get what is sent between its UNSUBSCRIBE and this SUBSCRIBE. */
+static void unsubscribe_before(struct subscriptions *subscriptions, const struct message *command)
+{
+	const struct message *leaving;
+
+	for (leaving = subscriptions->leaving.first; leaving; leaving = leaving->next) {
+		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
+			subscriptions_unsubscribe_until(subscriptions, leaving->fence);
+			break;
+		}
+	}
+}
+
+/* All filters get what one consumer wants. */
+static void raise_wants(struct subscriptions *subscriptions, const struct recipient *who)
+{
+	if (subscriptions->qos >= who->qos && subscriptions->retain_as_published >= who->retain_as_published) {
+		return;
+	}
+	subscriptions->qos = subscriptions->qos < who->qos ? who->qos : subscriptions->qos;
+	subscriptions->retain_as_published = subscriptions->retain_as_published || who->retain_as_published;
+	if (subscriptions->is_running) {
+		make_due_what_changed(subscriptions);
+	}
+}
+
+static struct waiter make_waiter(const struct message *command, bool again)
+{
+	uint8_t qos = command->options & TOPICS_QOS;
+	int handling = command->options & TOPICS_RETAIN_HANDLING;
+
+	return (struct waiter){
+			.who = {command->consumer, command->subscription, qos, (int8_t)qos,
+					(command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
+			.options = command->options,
+			.sequence = command->sequence,
+			.again = again,
+			.holds = command->code != 0,
+			.fetches = !topics_is_shared(command->topic) &&
+					(handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS || (handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !again))};
+}
+
+void subscriptions_subscribe(struct subscriptions *subscriptions, const struct message *command)
+{
+	struct filter *filter;
+	struct waiter waiter;
+	int before = -1;
+
+	unsubscribe_before(subscriptions, command);
+	filter = filters_find(&subscriptions->filters, command->topic);
+	if (filter) {
+		before = subscribed_qos(subscriptions, filter, command->consumer);
+	} else {
+		filter = filters_add(&subscriptions->filters, command->topic);
+	}
+	waiter = make_waiter(command, before >= 0);
+	if (!filter || !waiters_add(&filter->waiting, &waiter)) {
+		outlet_log(subscriptions->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.",
+				command->topic);
+		end_wait(subscriptions, &waiter);
+		return;
+	}
+	if (before >= 0) {
+		filter->consumers[before]--;
+	}
+	filter->consumers[waiter.who.qos]++;
+	raise_wants(subscriptions, &waiter.who);
+	make_due(subscriptions, filter);
+	if (!subscriptions->is_running) {
+		end_wait(subscriptions, &filter->waiting.items[filter->waiting.count - 1]);
+	}
+}
+
+/* ---- the connection ---- */
+
+bool subscriptions_init(struct subscriptions *subscriptions, struct outlet *outlet, struct fences *fences,
+		struct connection *connection, bool has_one_qos)
+{
+	bool ok;
+
+	*subscriptions = (struct subscriptions){.outlet = outlet, .fences = fences, .connection = connection,
+			.has_one_qos = has_one_qos, .again_pause = SUBSCRIPTIONS_AGAIN_MS};
+	atomic_init(&subscriptions->refused_count, 0);
+	subscriptions->topics = topics_new();
+	ok = filters_init(&subscriptions->filters);
+	return ok && subscriptions->topics;
+}
+
+void subscriptions_free(struct subscriptions *subscriptions)
+{
+	filters_free(&subscriptions->filters);
+	message_list_clear(&subscriptions->leaving);
+	topics_free(subscriptions->topics);
+}
+
+static void forget(void *userdata, struct filter *filter)
+{
+	struct subscriptions *subscriptions = userdata;
+
+	filter->subscription.may_exist = false;
+	filter->subscription.shows_retain = false;
+	filters_leave_force(&subscriptions->filters, filter);
+}
+
+void subscriptions_forget(struct subscriptions *subscriptions)
+{
+	filters_for_each(&subscriptions->filters, forget, subscriptions);
+}
+
+static void assume(void *userdata, struct filter *filter)
+{
+	struct subscriptions *subscriptions = userdata;
+
+	(void)add_subscribers(subscriptions, filter, &filter->waiting); /* the first round does it again */
+	/* As of now; what the broker had queued says no more. */
+	filter->subscription.shows_retain = subscriptions->retain_as_published;
+}
+
+void subscriptions_assume(struct subscriptions *subscriptions)
+{
+	filters_for_each(&subscriptions->filters, assume, subscriptions);
+}
+
+void subscriptions_run(struct subscriptions *subscriptions)
+{
+	subscriptions->is_running = true;
+	make_due_what_changed(subscriptions);
+}
+
+static void end_waits(void *userdata, struct filter *filter)
+{
+	struct subscriptions *subscriptions = userdata;
+	size_t i;
+
+	for (i = 0; i < filter->waiting.count; i++) {
+		end_wait(subscriptions, &filter->waiting.items[i]);
+	}
+}
+
+void subscriptions_lose(struct subscriptions *subscriptions)
+{
+	end_round(subscriptions, false);
+	subscriptions_unsubscribe_until(subscriptions, UINT64_MAX);
+	filters_for_each(&subscriptions->filters, end_waits, subscriptions);
+	subscriptions->is_running = false;
 }
 
 /* ---- messages ---- */
@@ -519,7 +1017,7 @@ static void deliver_to_subscribers(struct session *session, const struct connect
 	struct message *message;
 	size_t count;
 
-	topics_match(session->topics, event->topic, &recipients, &count);
+	topics_match(session->subscriptions.topics, event->topic, &recipients, &count);
 	message = count ? make_message(session, event, recipients, count) : NULL;
 	if (message) {
 		message->client = publisher;
@@ -550,7 +1048,7 @@ static void deliver_retained(
 		session->recipients = recipients;
 		session->recipient_capacity = filter->fetching.count;
 	}
-	before = fetched_note(&filter->fetched, copies_fingerprint(&session->copies, event), session->round_number);
+	before = fetched_note(&filter->fetched, copies_fingerprint(&session->copies, event), session->subscriptions.round.number);
 	for (i = 0; i < filter->fetching.count; i++) {
 		const struct waiter *waiter = &filter->fetching.items[i];
 
@@ -570,35 +1068,10 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 	const struct recipient *recipients;
 	size_t count;
 
-	topics_subscribers(session->topics, filter->name, &recipients, &count);
+	topics_subscribers(session->subscriptions.topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		outlet_deliver(&session->outlet, make_message(session, event, &recipients[filter->turn++ % count], 1));
+		outlet_deliver(&session->outlet, make_message(session, event, &recipients[filter->shared++ % count], 1));
 	}
-}
-
-/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
- * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
- * for the longest time. */
-static bool is_authoritative(struct session *session, const struct connection_message *event)
-{
-	const struct recipient *matches;
-	const struct filter *best = NULL, *filter;
-	uint8_t best_qos = 0;
-	size_t count, i;
-
-	topics_match(session->in_force, event->topic, &matches, &count);
-	if (count == 1) {
-		return matches[0].consumer == event->subscription;
-	}
-	for (i = 0; i < count; i++) {
-		filter = filter_of_id(session, (uint32_t)matches[i].consumer);
-		if (filter &&
-				(!best || matches[i].qos > best_qos || (matches[i].qos == best_qos && filter->since < best->since))) {
-			best = filter;
-			best_qos = matches[i].qos;
-		}
-	}
-	return best && best->id == event->subscription;
 }
 
 /* ---- what the broker had queued ---- */
@@ -621,12 +1094,6 @@ static void collect(struct session *session, const struct connection_message *ev
 		outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		message_free(message);
 	}
-}
-
-static void admit_waiting(struct session *session, struct filter *filter)
-{
-	(void)admit(session, filter, &filter->waiting); /* the first round does it again */
-	filter->shows_flags = session->flags; /* as of now; what the broker had queued says no more */
 }
 
 static void deliver_backlog(struct session *session)
@@ -655,226 +1122,10 @@ static void deliver_backlog(struct session *session)
 	}
 }
 
-/* ---- rounds ---- */
-
-/* Something about the filter has not worked; it is tried again when the others are through, and the log says so once. */
-static void fail_filter(struct session *session, struct filter *filter, const char *reason)
-{
-	filter->has_failed = true;
-	atomic_fetch_add(&session->refused_count, 1);
-	if (filter->is_told) {
-		return;
-	}
-	filter->is_told = true;
-	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-			filter->leaves ? "The session cannot end its subscription to '%.400s': %s. The broker sends it what nobody wants until "
-							 "that works; it is tried again."
-						   : "The session's subscription to '%.400s' is not in force: %s. Consumers get no retained messages, last "
-							 "wills and QoS 2 from it until that works; it is tried again. A max_packet_size in the broker's file "
-							 "must leave room for the filter.",
-			filter->name, reason);
-}
-
-static bool send_filter(struct session *session, struct filter *filter)
-{
-	uint8_t qos = wanted_qos(session, filter);
-	bool fetches = false;
-	size_t i;
-
-	filter->sent++;
-	filter->is_answered = false;
-	filter->leaves = !is_served(filter);
-	if (filter->leaves) {
-		filter->packet = connection_unsubscribe(session->connection, filter->name);
-		if (filter->packet < 0) {
-			fail_filter(session, filter, connection_reason(session->connection));
-		}
-		return filter->packet >= 0;
-	}
-	for (i = 0; i < filter->fetching.count; i++) {
-		struct waiter *waiter = &filter->fetching.items[i];
-
-		fetches = fetches || waiter->fetches;
-		waiter->since = waiter->since ? waiter->since : session->round_number;
-		if (waiter->fetches && !waiter->held) {
-			waiter->held = true;
-			outlet_hold(&session->outlet, waiter->who.consumer, waiter->again);
-		}
-	}
-	filter->packet = connection_subscribe(session->connection, filter->name, qos, filter->id, fetches, session->flags);
-	if (filter->packet < 0) {
-		fail_filter(session, filter, connection_reason(session->connection));
-		return false;
-	}
-	filter->known_qos = qos;
-	filter->known_flags = session->flags;
-	filter->is_known = true;
-	return true;
-}
-
-static void begin_round(struct session *session)
-{
-	struct filter *filter = session->due, *next, **end = &session->round;
-
-	session->due = NULL;
-	session->acknowledgements = 0;
-	session->acknowledge_at = now_ms() + FENCES_ASK_MS;
-	session->probe = 0;
-	session->round_fence = 0;
-	session->round_number++;
-	for (; filter; filter = next) {
-		struct waiters waiting = filter->waiting;
-
-		next = filter->next;
-		filter->is_due = false;
-		if (!needs_round(session, filter)) {
-			continue;
-		}
-		if (!is_served(filter) && !filter->is_known) {
-			remove_filter(session, filter);
-			continue;
-		}
-		filter->waiting = filter->fetching; /* empty, but for its room */
-		filter->fetching = waiting;
-		filter->in_round = true;
-		filter->sent = 0;
-		filter->next = NULL;
-		*end = filter;
-		end = &filter->next;
-		session->acknowledgements += send_filter(session, filter);
-	}
-	session->unacknowledged = session->round;
-	if (session->round && session->acknowledgements == 0) {
-		session->round_fence = fences_request(&session->fences);
-	}
-}
-
-/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them again. */
-static void end_fetching(struct session *session, struct filter *filter, bool come)
-{
-	size_t i;
-
-	for (i = 0; i < filter->fetching.count; i++) {
-		struct waiter *waiter = &filter->fetching.items[i];
-
-		let_go(session, waiter);
-		if (!come && !waiter->gone && !add_waiter(&filter->waiting, waiter)) {
-			outlet_log(&session->outlet, MOSQ_LOG_ERR, "No memory: a consumer does not get the retained messages of '%.400s'.",
-					filter->name);
-		}
-	}
-	filter->fetching.count = 0;
-	if (come) {
-		fetched_forget(&filter->fetched);
-	}
-}
-
-/* In a while; sooner where somebody else subscribes to one of them. */
-static void come_back_later(struct session *session)
-{
-	if (session->again_at) {
-		return;
-	}
-	session->again_at = now_ms() + session->again_pause;
-	session->again_pause = session->again_pause < RETRY_MAX_MS / 2 ? session->again_pause * 2 : RETRY_MAX_MS;
-}
-
-static void end_round(struct session *session, bool come)
-{
-	struct filter *filter = session->round, *next;
-	bool any_failed = false;
-
-	session->round = NULL;
-	session->unacknowledged = NULL;
-	session->acknowledgements = 0;
-	session->probe = 0;
-	for (; filter; filter = next) {
-		bool done = come && !filter->has_failed;
-
-		next = filter->next;
-		filter->in_round = false;
-		end_fetching(session, filter, done);
-		filter->leaves = false;
-		if (!done) {
-			filter->known_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
-		}
-		any_failed |= filter->has_failed;
-		if (needs_round(session, filter) && !filter->has_failed) {
-			make_due(session, filter);
-		}
-		filter->has_failed = false;
-	}
-	if (any_failed) {
-		come_back_later(session);
-	} else if (!session->again_at) {
-		session->again_pause = FENCES_ASK_MS;
-	}
-}
-
-static void let_waiting_go(struct session *session, struct filter *filter)
-{
-	size_t i;
-
-	for (i = 0; i < filter->waiting.count; i++) {
-		let_go(session, &filter->waiting.items[i]);
-	}
-}
-
-/* The QoS at which consumer subscribed to filter; -1: it has not. */
-static int subscribed_qos(struct session *session, struct filter *filter, uint64_t consumer)
-{
-	const struct waiter *waiter = find_waiter(&filter->waiting, consumer);
-
-	if (!waiter) {
-		waiter = find_waiter(&filter->fetching, consumer);
-	}
-	return waiter ? waiter->who.qos : topics_qos(session->topics, consumer, filter->name);
-}
-
-static void on_unsubscribe(struct session *session, const struct message *command)
-{
-	struct filter *filter = find_filter(session, command->topic);
-	int before = filter ? subscribed_qos(session, filter, command->consumer) : -1;
-	struct waiter *fetching;
-
-	if (before < 0) {
-		return;
-	}
-	(void)topics_remove(session->topics, command->consumer, command->topic);
-	filter->consumers[before]--;
-	forget_waiter(session, &filter->waiting, command->consumer);
-	while ((fetching = find_waiter(&filter->fetching, command->consumer))) {
-		fetching->gone = true;
-	}
-	if (is_served(filter)) {
-		make_due_if_changed(session, filter);
-	} else if (filter->is_known || filter->in_round) {
-		make_due(session, filter);
-	} else {
-		unlink_due(session, filter);
-		remove_filter(session, filter);
-	}
-}
-
-/* Carries out what waits for fences up to this number. */
-static void let_leave(struct session *session, uint64_t fence)
-{
-	struct message *command;
-
-	while ((command = session->leaving.first) && command->fence <= fence) {
-		(void)message_list_take(&session->leaving);
-		on_unsubscribe(session, command);
-		outlet_answer(&session->outlet, command->sequence);
-		message_free(command);
-	}
-}
-
 /* The connection is gone, and nobody shall wait for the next. */
 static void break_round(struct session *session)
 {
-	end_round(session, false);
-	let_leave(session, UINT64_MAX);
-	for_each_filter(session, let_waiting_go);
+	subscriptions_lose(&session->subscriptions);
 	deliver_backlog(session); /* it is acknowledged: the broker will not send it again */
 	copies_lose(&session->copies);
 	fences_lose(&session->fences);
@@ -1016,11 +1267,11 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	session->keeps = true;
 	copies_connected(&session->copies, session_present);
 	if (!session_present) {
-		for_each_filter(session, forget_known);
+		subscriptions_forget(&session->subscriptions);
 	} else if (!session->was_up) {
 		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
 		 * known before they are acknowledged. */
-		for_each_filter(session, admit_waiting);
+		subscriptions_assume(&session->subscriptions);
 	}
 	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
 	session->claim_fence = fences_request(&session->fences);
@@ -1032,7 +1283,7 @@ static void on_proved(struct session *session)
 	fences_set_limit(&session->fences, 0);
 	connection_caught_up(session->connection);
 	copies_caught_up(&session->copies, now_ms());
-	for_each_filter(session, make_due_if_changed);
+	subscriptions_run(&session->subscriptions);
 }
 
 /* The subscriptions are in force. */
@@ -1053,92 +1304,11 @@ static void on_first_round(struct session *session)
 	session->was_up = true;
 }
 
-/* From here on the broker sends copies for it: acknowledgements and messages come in one order. */
-static bool enter_force(struct session *session, struct filter *filter)
-{
-	if (filter->is_shared) {
-		return true;
-	}
-	if (topics_add(session->in_force, filter->id, filter->name, filter->known_qos)) {
-		return false;
-	}
-	if (!filter->since) {
-		filter->since = ++session->in_force_count;
-	}
-	return true;
-}
-
-static void on_granted(struct session *session, struct filter *filter, uint8_t qos)
-{
-	filter->shows_flags = filter->known_flags;
-	filter->granted_qos = qos;
-	if (!enter_force(session, filter) || !admit(session, filter, &filter->fetching)) {
-		fail_filter(session, filter, "there is no memory for it");
-	} else if (filter->is_told) {
-		filter->is_told = false;
-		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.", filter->name);
-	}
-}
-
-/* What the round waits for. */
-static void count_answer(struct session *session)
-{
-	if (--session->acknowledgements == 0) {
-		session->round_fence = fences_request(&session->fences);
-	}
-}
-
-/* The broker has sent what came after these acknowledgements: it had no room for them. */
-static void send_unanswered(struct session *session)
-{
-	struct filter *filter;
-
-	session->probe = 0;
-	session->acknowledge_at = now_ms() + FENCES_ASK_MS;
-	session->unacknowledged = session->round;
-	for (filter = session->round; filter; filter = filter->next) {
-		if (filter->is_answered || filter->has_failed) {
-			continue;
-		}
-		if (filter->sent >= SEND_MAX) {
-			fail_filter(session, filter, "the broker does not acknowledge it");
-		} else {
-			(void)send_filter(session, filter);
-		}
-		if (filter->has_failed) {
-			count_answer(session);
-		}
-	}
-}
-
 static void on_acknowledged(void *userdata, int packet, int code)
 {
 	struct session *session = userdata;
-	struct filter *filter = session->unacknowledged;
 
-	/* They come in the order in which they were asked for. */
-	while (filter && filter->packet != packet) {
-		filter = filter->next;
-	}
-	if (!filter || !session->acknowledgements) {
-		return;
-	}
-	session->unacknowledged = filter->next;
-	filter->is_answered = true;
-	if (filter->leaves) {
-		filter->is_known = false;
-		filter->is_told = false;
-		leave_force(session, filter);
-	} else if (code < 128) {
-		on_granted(session, filter, (uint8_t)code);
-	} else {
-		atomic_fetch_add(&session->refused_count, 1);
-		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-				"The broker refuses the session's subscription to '%.400s' (reason code %d): consumers get no retained "
-				"messages, last wills and QoS 2 from it. Allow it to the session's user (plugin_opt_username).",
-				filter->name, code);
-	}
-	count_answer(session);
+	subscriptions_acknowledge(&session->subscriptions, packet, code);
 }
 
 static uint64_t number_in(const struct connection_message *event)
@@ -1171,6 +1341,7 @@ static void tell_forgotten(struct session *session, uint64_t now)
  * it drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only. */
 static void note_left_out(struct session *session, uint64_t fences)
 {
+	const char *name = subscriptions_in_round(&session->subscriptions);
 	uint64_t now = now_ms();
 
 	if (!fences) {
@@ -1187,7 +1358,7 @@ static void note_left_out(struct session *session, uint64_t fences)
 			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
 			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
 			"anew, for what was left out with QoS 1 and 2.",
-			session->round ? " (to '" : "", session->round ? session->round->name : "", session->round ? "', or others)" : "");
+			name ? " (to '" : "", name ? name : "", name ? "', or others)" : "");
 }
 
 static void on_fence(struct session *session, uint64_t fence)
@@ -1214,72 +1385,17 @@ static void on_fence(struct session *session, uint64_t fence)
 		}
 	}
 	deliver_backlog(session); /* before its marks go */
-	copies_pass(&session->copies, fence, session->round_fence && fence >= session->round_fence, now_ms());
-	let_leave(session, fence);
+	copies_pass(&session->copies, fence, subscriptions_are_behind(&session->subscriptions, fence), now_ms());
+	subscriptions_unsubscribe_until(&session->subscriptions, fence);
 	if (session->state == PROVING) {
 		session->keeps = !session->was_up;
 		on_proved(session);
-	} else if (session->acknowledgements && session->probe && fence >= session->probe) {
-		send_unanswered(session);
-	} else if (session->round && session->round_fence && fence >= session->round_fence) {
-		end_round(session, true);
-		if (!session->is_up) {
-			on_first_round(session);
-		}
+	} else if (subscriptions_pass(&session->subscriptions, fence) && !session->is_up) {
+		on_first_round(session);
 	}
 }
 
 /* ---- commands ---- */
-
-static void on_subscribe(struct session *session, const struct message *command)
-{
-	uint8_t qos = command->options & TOPICS_QOS;
-	int handling = command->options & TOPICS_RETAIN_HANDLING;
-	struct waiter waiter = {.who = {command->consumer, command->subscription, qos, (int8_t)qos,
-					(command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
-			.options = command->options,
-			.sequence = command->sequence,
-			.held = command->code != 0};
-	const struct message *leaving;
-	struct filter *filter;
-	int before = -1;
-
-	for (leaving = session->leaving.first; leaving; leaving = leaving->next) {
-		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
-			let_leave(session, leaving->fence);
-			break;
-		}
-	}
-	filter = find_filter(session, command->topic);
-	if (filter) {
-		before = subscribed_qos(session, filter, command->consumer);
-		waiter.again = before >= 0;
-	} else {
-		filter = add_filter(session, command->topic);
-	}
-	waiter.fetches = !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
-			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !waiter.again));
-	if (!filter || !add_waiter(&filter->waiting, &waiter)) {
-		outlet_log(&session->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.", command->topic);
-		let_go(session, &waiter);
-		return;
-	}
-	if (before >= 0) {
-		filter->consumers[before]--;
-	}
-	filter->consumers[qos]++;
-	if (session->qos < qos || session->flags < waiter.who.retain_as_published) {
-		session->qos = session->qos < qos ? qos : session->qos;
-		session->flags = session->flags || waiter.who.retain_as_published;
-		if (session->state == RUNNING) {
-			for_each_filter(session, make_due_if_changed);
-		}
-	}
-	make_due(session, filter);
-	if (session->state != RUNNING) {
-		let_go(session, &filter->waiting.items[filter->waiting.count - 1]);
-	}
-}
 
 static void suspend(struct session *session)
 {
@@ -1310,11 +1426,10 @@ static void carry_out(struct session *session, const struct message *command)
 {
 	switch (command->kind) {
 	case MESSAGE_SUBSCRIBE:
-		on_subscribe(session, command);
+		subscriptions_subscribe(&session->subscriptions, command);
 		break;
 	case MESSAGE_UNSUBSCRIBE:
-		on_unsubscribe(session, command);
-		outlet_answer(&session->outlet, command->sequence);
+		subscriptions_unsubscribe(&session->subscriptions, command);
 		break;
 	case MESSAGE_AUTHOR:
 		publishers_add(session->publishers, command->sequence, client_hold(command->client), now_ms());
@@ -1342,18 +1457,6 @@ static void carry_out(struct session *session, const struct message *command)
 	}
 }
 
-/* Whether an UNSUBSCRIBE has to wait for a fence: live messages of QoS 2 that the broker sent before may not have been read. */
-static bool leaves_later(struct session *session, const struct message *command)
-{
-	struct filter *filter;
-
-	if (command->kind != MESSAGE_UNSUBSCRIBE || session->state != RUNNING) {
-		return false;
-	}
-	filter = find_filter(session, command->topic);
-	return filter && subscribed_qos(session, filter, command->consumer) == 2;
-}
-
 /* Whether it is not to be carried out: when the application has failed, the broker is to keep messages for what it had
  * subscribed to. */
 static bool is_void(const struct session *session, const struct message *command)
@@ -1368,16 +1471,14 @@ static void take_commands(struct session *session)
 	bool needs_fence = false;
 
 	while ((command = queue_take(session->commands))) {
-		if (!is_void(session, command) && leaves_later(session, command)) {
-			command->fence = session->fences.asked + 1;
-			message_list_append(&session->leaving, command);
+		if (is_void(session, command)) {
+			outlet_answer(&session->outlet, command->sequence);
+		} else if (command->kind == MESSAGE_UNSUBSCRIBE &&
+				subscriptions_unsubscribe_later(&session->subscriptions, command)) {
 			needs_fence = true;
 			continue;
-		}
-		if (!is_void(session, command)) {
-			carry_out(session, command);
 		} else {
-			outlet_answer(&session->outlet, command->sequence);
+			carry_out(session, command);
 		}
 		message_free(command);
 	}
@@ -1393,8 +1494,9 @@ static void on_live(
 {
 	struct fingerprint_copies published;
 
-	if (!filter || !is_authoritative(session, event) ||
-			copies_recognise(&session->copies, event, filter->granted_qos, filter->shows_flags, &published)) {
+	if (!filter || !filters_decide(&session->subscriptions.filters, event->topic, event->subscription) ||
+			copies_recognise(&session->copies, event, filter->subscription.granted_qos,
+					filter->subscription.shows_retain, &published)) {
 		session->brought_copies = true;
 		return;
 	}
@@ -1415,8 +1517,8 @@ static void on_message(void *userdata, const struct connection_message *event)
 		on_fence(session, number_in(event));
 		return;
 	}
-	filter = filter_of_id(session, event->subscription);
-	if (event->is_fetched || (event->retain && (!filter || !filter->shows_flags))) {
+	filter = filters_of_id(&session->subscriptions.filters, event->subscription);
+	if (event->is_fetched || (event->retain && (!filter || !filter->subscription.shows_retain))) {
 		deliver_retained(session, event, filter);
 	} else if (filter && filter->is_shared) {
 		deliver_shared(session, filter, event);
@@ -1490,8 +1592,8 @@ static void watch_clock(struct session *session, uint64_t now)
 							: "it does not answer any more");
 		} else if (!outlet_is_stalled(&session->outlet) && fences_ask_again(&session->fences, now)) {
 			break;
-		} else if (session->acknowledgements && !session->probe && now >= session->acknowledge_at) {
-			session->probe = fences_request(&session->fences);
+		} else if (subscriptions_probe(&session->subscriptions, now)) {
+			break;
 		} else if (!fences_are_under_way(&session->fences) && now >= session->copies.fence_at && copies_want_fence(&session->copies)) {
 			session->copies.fence_at = now + COPIES_FENCE_MS;
 			(void)fences_request(&session->fences);
@@ -1501,19 +1603,15 @@ static void watch_clock(struct session *session, uint64_t now)
 	case GIVEN_UP:
 		break;
 	}
-	if (session->state == RUNNING && session->again_at && now >= session->again_at) {
-		session->again_at = 0;
-		for_each_filter(session, make_due_if_changed);
+	if (session->state == RUNNING) {
+		subscriptions_try_again(&session->subscriptions, now);
 	}
-	if (session->state == RUNNING && !session->round && !session->due && session->resumes &&
+	if (session->state == RUNNING && session->resumes && !subscriptions_have_work(&session->subscriptions) &&
 			!fences_are_under_way(&session->fences) && !session->suspends) {
 		resume(session);
 	}
-	if (session->state == RUNNING && !session->round) {
-		begin_round(session);
-		if (!session->round && !session->is_up) {
-			on_first_round(session);
-		}
+	if (session->state == RUNNING && subscriptions_begin_round(&session->subscriptions) && !session->is_up) {
+		on_first_round(session);
 	}
 }
 
@@ -1523,7 +1621,7 @@ static unsigned int packets_to_read(const struct session *session)
 	if (outlet_is_stalled(&session->outlet)) {
 		return 0;
 	}
-	return session->suspends ? 1 : session->round ? READ_BATCH_MAX : READ_MAX;
+	return session->suspends ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
 }
 
 static void use_connection(struct session *session)
@@ -1562,8 +1660,8 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) || session->again_at ||
-			session->acknowledgements) {
+	if (session->holds_back || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) ||
+			subscriptions_watch_clock(&session->subscriptions)) {
 		return (int)COPIES_FENCE_MS;
 	}
 	return IDLE_MS;
@@ -1575,7 +1673,7 @@ static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
 	return session->brought_copies && !session->outlet.is_used && session->state == RUNNING &&
-			session->options->cleansession && !session->round && !fences_are_under_way(&session->fences);
+			session->options->cleansession && !subscriptions_in_round(&session->subscriptions) && !fences_are_under_way(&session->fences);
 }
 
 static void *session_thread(void *argument)
@@ -1599,7 +1697,7 @@ static void *session_thread(void *argument)
 		}
 		pass_on_stalled(session);
 		if (outlet_is_stuck(&session->outlet, now_ms())) {
-			release_stuck(session);
+			subscriptions_release_stuck(&session->subscriptions);
 		}
 		watch_clock(session, now_ms());
 		polled[1].fd = uses_connection(session) && packets_to_read(session) ? connection_socket(session->connection) : -1;
@@ -1620,7 +1718,7 @@ static void *session_thread(void *argument)
 			}
 		}
 	}
-	let_leave(session, UINT64_MAX); /* nobody shall wait for a session that has ended */
+	subscriptions_unsubscribe_until(&session->subscriptions, UINT64_MAX); /* nobody shall wait for a session that has ended */
 	return NULL;
 }
 
@@ -1652,8 +1750,6 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->notify_fd = -1;
 	atomic_init(&session->released, 0);
 	atomic_init(&session->left_out_count, 0);
-	atomic_init(&session->refused_count, 0);
-	session->again_pause = FENCES_ASK_MS;
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
 	}
@@ -1663,14 +1759,10 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
 	session->publishers = publishers_new(PUBLISHERS_MS);
 	session->backlog = backlog_new();
-	session->topics = topics_new();
-	session->in_force = topics_new();
-	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->publishers || !session->backlog || !session->topics ||
-			!session->in_force) {
-		goto fail;
-	}
 	session->connection = connection_new(options, &events, session);
-	if (!session->connection) {
+	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->publishers || !session->backlog || !session->connection ||
+			!subscriptions_init(&session->subscriptions, &session->outlet, &session->fences, session->connection,
+					options->cleansession)) {
 		goto fail;
 	}
 	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
@@ -1682,27 +1774,16 @@ fail:
 	return MOSQ_ERR_NOMEM;
 }
 
-static void free_each(struct session *session, struct filter *filter)
-{
-	(void)session;
-	free_filter(filter);
-}
-
 void session_free(struct session *session)
 {
 	if (!session) {
 		return;
 	}
 	connection_free(session->connection);
-	for_each_filter(session, free_each);
-	free(session->by_name.buckets);
-	free(session->by_id.buckets);
+	subscriptions_free(&session->subscriptions);
 	backlog_free(session->backlog);
 	outlet_clear(&session->outlet);
-	message_list_clear(&session->leaving);
 	free(session->recipients);
-	topics_free(session->topics);
-	topics_free(session->in_force);
 	copies_free(&session->copies);
 	publishers_free(session->publishers);
 	queue_free(session->commands);
@@ -1767,7 +1848,7 @@ uint64_t session_left_out(const struct session *session)
 
 uint64_t session_refused(const struct session *session)
 {
-	return atomic_load(&session->refused_count);
+	return atomic_load(&session->subscriptions.refused_count);
 }
 
 const char *session_client_id(const struct session *session)

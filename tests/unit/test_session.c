@@ -271,10 +271,10 @@ static void broker_sends_with(const char *properties, size_t properties_length, 
 			.payload_length = strlen(payload),
 			.properties = properties,
 			.properties_length = properties_length,
-			.subscription = filter ? find_filter(session, filter)->id : 0,
+			.subscription = filter ? filters_find(&session->subscriptions.filters, filter)->id : 0,
 			.qos = qos,
 			.retain = retain,
-			.is_fetched = retain && session->flags};
+			.is_fetched = retain && session->subscriptions.retain_as_published};
 
 	on_message(session, &event);
 }
@@ -675,7 +675,7 @@ static void test_an_unsubscribe_that_does_not_go_out(void **state)
 	step();
 	assert_int_equal(client.packets[1].id, 0);
 	finish_round();
-	assert_null(find_filter(session, "a"));
+	assert_null(filters_find(&session->subscriptions.filters, "a"));
 	receive_the_rest();
 }
 
@@ -788,8 +788,8 @@ static void test_an_acknowledgement_that_does_not_come(void **state)
 	finish_round();
 	receive_the_rest();
 	assert_int_equal(session_refused(session), 0);
-	assert_int_equal(topics_qos(session->topics, 1, "a"), 1);
-	assert_int_equal(topics_qos(session->topics, 1, "b"), 1);
+	assert_int_equal(topics_qos(session->subscriptions.topics, 1, "a"), 1);
+	assert_int_equal(topics_qos(session->subscriptions.topics, 1, "b"), 1);
 }
 
 static void test_an_acknowledgement_that_never_comes(void **state)
@@ -800,22 +800,22 @@ static void test_an_acknowledgement_that_never_comes(void **state)
 	start();
 	subscribe(1, "a", 1, 5);
 	step();
-	for (i = 0; i < SEND_MAX; i++) {
+	for (i = 0; i < SUBSCRIPTIONS_SEND_MAX; i++) {
 		clock_ms += FENCES_ASK_MS;
 		step();
 		broker_sends_fence(listen_to());
 	}
-	assert_int_equal(client.count, SEND_MAX);
+	assert_int_equal(client.count, SUBSCRIPTIONS_SEND_MAX);
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_RELEASE, 1);
 	receive(MESSAGE_ANSWER, 5);
 	assert_int_equal(session_refused(session), 1);
 	clock_ms += FENCES_ASK_MS;
 	step();
-	assert_int_equal(client.count, SEND_MAX + 1);
-	client.acknowledged = SEND_MAX;
+	assert_int_equal(client.count, SUBSCRIPTIONS_SEND_MAX + 1);
+	client.acknowledged = SUBSCRIPTIONS_SEND_MAX;
 	finish_round();
-	assert_int_equal(topics_qos(session->topics, 1, "a"), 1);
+	assert_int_equal(topics_qos(session->subscriptions.topics, 1, "a"), 1);
 	receive_the_rest();
 }
 
@@ -949,7 +949,7 @@ static void test_one_round_serves_all_that_came_meanwhile(void **state)
 	assert_int_equal(client.count, 3);
 	finish_round();
 	assert_int_equal(client.count, 3);
-	assert_null(session->round);
+	assert_null(session->subscriptions.round.first);
 }
 
 static void test_a_subscription_that_was_not_new(void **state)
@@ -1003,7 +1003,7 @@ static void test_unsubscribing(void **state)
 	assert_int_equal(client.count, 2);
 	assert_int_equal(client.packets[1].id, 0);
 	finish_round();
-	assert_null(find_filter(session, "a"));
+	assert_null(filters_find(&session->subscriptions.filters, "a"));
 }
 
 static void test_unsubscribing_while_the_round_goes_on(void **state)
@@ -1019,14 +1019,14 @@ static void test_unsubscribing_while_the_round_goes_on(void **state)
 	receive(MESSAGE_ANSWER, 5);
 	assert_int_equal(client.packets[1].id, 0);
 	finish_round();
-	assert_null(find_filter(session, "a"));
+	assert_null(filters_find(&session->subscriptions.filters, "a"));
 
 	/* Before it was sent there is nothing to take back. */
 	subscribe(1, "b", 0, 6);
 	unsubscribe(1, "b");
 	step();
 	assert_int_equal(client.count, 2);
-	assert_null(find_filter(session, "b"));
+	assert_null(filters_find(&session->subscriptions.filters, "b"));
 	receive(MESSAGE_RELEASE, 1);
 	receive(MESSAGE_ANSWER, 6);
 }
@@ -1469,7 +1469,7 @@ static void test_unsubscribing_from_qos_2(void **state)
 	client.reason = "gone";
 	use_connection(session);
 	client.reason = NULL;
-	assert_null(session->leaving.first);
+	assert_null(session->subscriptions.leaving.first);
 }
 
 /* When the application has failed, it is not its consumers' end that decides what the broker keeps. */
@@ -1562,11 +1562,11 @@ static void test_identifiers_are_the_same_in_another_process(void **state)
 
 	(void)state;
 	subscribe(1, "home/+/state", 1, 0);
-	id = find_filter(session, "home/+/state")->id;
+	id = filters_find(&session->subscriptions.filters, "home/+/state")->id;
 	use(true, 3, 1000);
 	subscribe(9, "another", 1, 0);
 	subscribe(1, "home/+/state", 1, 0);
-	assert_int_equal(find_filter(session, "home/+/state")->id, id);
+	assert_int_equal(filters_find(&session->subscriptions.filters, "home/+/state")->id, id);
 	assert_in_range(id, 1, CONNECTION_SUBSCRIPTION_MAX);
 }
 
@@ -1687,7 +1687,7 @@ static void broker_sends_flagged(const char *filter, const char *topic, const ch
 	const struct connection_message event = {.topic = topic,
 			.payload = payload,
 			.payload_length = strlen(payload),
-			.subscription = find_filter(session, filter)->id,
+			.subscription = filters_find(&session->subscriptions.filters, filter)->id,
 			.qos = qos,
 			.retain = true};
 
