@@ -19,6 +19,7 @@
 #include "options/options.h"
 #include "session/connection.h"
 #include "session/copies.h"
+#include "session/deliveries.h"
 #include "session/fences.h"
 #include "session/fetched.h"
 #include "session/message_list.h"
@@ -42,10 +43,6 @@
 #define PROVE_MS 60000U
 /* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
 #define LEFT_OUT_MS 60000U
-/* How long it is known who published what the session is to bring. */
-#define PUBLISHERS_MS 60000U
-/* Between two log lines about what may come without its publisher. */
-#define MISSING_MS 1000U
 /* First try after a connection was lost, and the longest pause between two. */
 #define RETRY_MS 100U
 #define RETRY_MAX_MS 30000U
@@ -85,7 +82,6 @@ struct session {
 	const struct options *options;
 	struct outlet outlet;
 	struct queue *commands;
-	struct publishers *publishers; /* the thread's */
 	int inbound_fd;
 	int command_fd;  /* readable when there are commands */
 	int notify_fd;   /* its other end */
@@ -111,18 +107,14 @@ struct session {
 	bool keeps;         /* what comes, until it is known which filters are in force */
 	bool refused;       /* CONNACK said no */
 	char lost[512];     /* why the connection was lost, as long as it is not in the log */
-	bool brought_copies; /* of what went the direct lane, since the flag was cleared */
 	bool starts_over;   /* the broker had a session that must not be there */
 
 	struct fences fences;
 	struct copies copies;
 	struct subscriptions subscriptions;
+	struct deliveries deliveries;
 	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
 	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
-	uint64_t forgotten_told, forgotten_told_at; /* publishers_forgotten() as the log has it */
-	struct backlog *backlog;
-	struct recipient *recipients; /* room for those of one retained message */
-	size_t recipient_capacity;
 };
 
 /* The listener, for a sentence. */
@@ -161,9 +153,54 @@ static void tell_is_up(struct session *session, bool is_up)
 	end_first_hold(session);
 }
 
+bool deliveries_init(struct deliveries *deliveries, struct outlet *outlet, struct copies *copies,
+		struct subscriptions *subscriptions)
+{
+	*deliveries = (struct deliveries){.outlet = outlet, .copies = copies, .subscriptions = subscriptions};
+	deliveries->publishers = publishers_new(DELIVERIES_PUBLISHERS_MS);
+	deliveries->backlog = backlog_new();
+	return deliveries->publishers && deliveries->backlog;
+}
+
+void deliveries_free(struct deliveries *deliveries)
+{
+	backlog_free(deliveries->backlog);
+	publishers_free(deliveries->publishers);
+	free(deliveries->recipients);
+}
+
+/* ---- who published it ---- */
+
+void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client)
+{
+	publishers_add(deliveries->publishers, fingerprint, client, now_ms());
+}
+
+uint64_t deliveries_unnamed(const struct deliveries *deliveries)
+{
+	return publishers_forgotten(deliveries->publishers);
+}
+
+void deliveries_tell_unnamed(struct deliveries *deliveries, uint64_t now)
+{
+	uint64_t count = deliveries_unnamed(deliveries);
+
+	if (count == deliveries->unnamed_told || now < deliveries->unnamed_told_at + DELIVERIES_UNNAMED_MS) {
+		return;
+	}
+	outlet_log(deliveries->outlet, MOSQ_LOG_WARNING,
+			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
+			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
+			"announced with QoS 2, or otherwise left to the session, and have not come.",
+			(unsigned long long)(count - deliveries->unnamed_told), PUBLISHERS_PER_CLIENT, PUBLISHERS_MAX,
+			PUBLISHERS_BYTES_MAX >> 20);
+	deliveries->unnamed_told = count;
+	deliveries->unnamed_told_at = now;
+}
+
 /* ---- messages ---- */
 
-static struct message *make_message(struct session *session, const struct connection_message *event,
+static struct message *make_message(struct deliveries *deliveries, const struct connection_message *event,
 		const struct recipient *recipients, size_t count)
 {
 	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
@@ -171,7 +208,8 @@ static struct message *make_message(struct session *session, const struct connec
 	struct message *message = message_publish(&content, recipients, count);
 
 	if (!message) {
-		outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.",
+				event->topic);
 		return NULL;
 	}
 	message->qos = event->qos;
@@ -181,68 +219,79 @@ static struct message *make_message(struct session *session, const struct connec
 }
 
 /* published: what the message may be, as it was published. */
-static void deliver_to_subscribers(struct session *session, const struct connection_message *event,
+static void deliver_to_subscribers(struct deliveries *deliveries, const struct connection_message *event,
 		const struct fingerprint_copies *published)
 {
-	struct client *publisher = publishers_take(session->publishers, published->values, published->count, now_ms());
+	struct client *publisher = publishers_take(deliveries->publishers, published->values, published->count, now_ms());
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
 
-	topics_match(session->subscriptions.topics, event->topic, &recipients, &count);
-	message = count ? make_message(session, event, recipients, count) : NULL;
+	topics_match(deliveries->subscriptions->topics, event->topic, &recipients, &count);
+	message = count ? make_message(deliveries, event, recipients, count) : NULL;
 	if (message) {
 		message->client = publisher;
 	} else {
 		client_release(publisher);
 	}
-	outlet_deliver(&session->outlet, message);
+	outlet_deliver(deliveries->outlet, message);
+}
+
+/* Room for that many. False: no memory. */
+static bool make_room(struct deliveries *deliveries, size_t count)
+{
+	struct recipient *recipients;
+
+	if (count > deliveries->recipient_capacity) {
+		recipients = realloc(deliveries->recipients, count * sizeof(*recipients));
+		if (!recipients) {
+			return false;
+		}
+		deliveries->recipients = recipients;
+		deliveries->recipient_capacity = count;
+	}
+	return true;
 }
 
 /* Only to those that subscribed just now; others had it long ago. */
 static void deliver_retained(
-		struct session *session, const struct connection_message *event, struct filter *filter)
+		struct deliveries *deliveries, const struct connection_message *event, struct filter *filter)
 {
+	uint32_t round = deliveries->subscriptions->round.number, before;
 	struct message *message;
 	size_t count = 0, i;
-	uint32_t before;
 
 	if (!filter || filter->fetching.count == 0) {
 		return;
 	}
-	if (filter->fetching.count > session->recipient_capacity) {
-		struct recipient *recipients = realloc(session->recipients, filter->fetching.count * sizeof(*recipients));
-
-		if (!recipients) {
-			outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.", event->topic);
-			return;
-		}
-		session->recipients = recipients;
-		session->recipient_capacity = filter->fetching.count;
+	if (!make_room(deliveries, filter->fetching.count)) {
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.",
+				event->topic);
+		return;
 	}
-	before = fetched_note(&filter->fetched, copies_fingerprint(&session->copies, event), session->subscriptions.round.number);
+	before = fetched_note(&filter->fetched, copies_fingerprint(deliveries->copies, event), round);
 	for (i = 0; i < filter->fetching.count; i++) {
 		const struct waiter *waiter = &filter->fetching.items[i];
 
 		if (waiter->fetches && !waiter->gone && (!before || before < waiter->since)) {
-			session->recipients[count++] = waiter->who;
+			deliveries->recipients[count++] = waiter->who;
 		}
 	}
-	message = count ? make_message(session, event, session->recipients, count) : NULL;
+	message = count ? make_message(deliveries, event, deliveries->recipients, count) : NULL;
 	if (message) {
 		message->is_kept = true;
 	}
-	outlet_deliver(&session->outlet, message);
+	outlet_deliver(deliveries->outlet, message);
 }
 
-static void deliver_shared(struct session *session, struct filter *filter, const struct connection_message *event)
+static void deliver_shared(struct deliveries *deliveries, struct filter *filter, const struct connection_message *event)
 {
 	const struct recipient *recipients;
 	size_t count;
 
-	topics_subscribers(session->subscriptions.topics, filter->name, &recipients, &count);
+	topics_subscribers(deliveries->subscriptions->topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		outlet_deliver(&session->outlet, make_message(session, event, &recipients[filter->shared++ % count], 1));
+		outlet_deliver(deliveries->outlet, make_message(deliveries, event, &recipients[filter->shared++ % count], 1));
 	}
 }
 
@@ -250,10 +299,10 @@ static void deliver_shared(struct session *session, struct filter *filter, const
 
 /* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
  * force. */
-static void collect(struct session *session, const struct connection_message *event)
+static void add_to_backlog(struct deliveries *deliveries, const struct connection_message *event)
 {
-	uint64_t hash = copies_fingerprint(&session->copies, event);
-	struct message *message = backlog_find(session->backlog, hash, event->subscription);
+	uint64_t hash = copies_fingerprint(deliveries->copies, event);
+	struct message *message = backlog_find(deliveries->backlog, hash, event->subscription);
 
 	if (message) {
 		if (message->qos < event->qos) {
@@ -261,19 +310,20 @@ static void collect(struct session *session, const struct connection_message *ev
 		}
 		return;
 	}
-	message = make_message(session, event, NULL, 0);
-	if (message && !backlog_add(session->backlog, hash, event->subscription, message)) {
-		outlet_log(&session->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
+	message = make_message(deliveries, event, NULL, 0);
+	if (message && !backlog_add(deliveries->backlog, hash, event->subscription, message)) {
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.",
+				event->topic);
 		message_free(message);
 	}
 }
 
-static void deliver_backlog(struct session *session)
+void deliveries_deliver_backlog(struct deliveries *deliveries)
 {
 	struct message *message;
 	uint64_t hash;
 
-	while ((message = backlog_take(session->backlog, &hash))) {
+	while ((message = backlog_take(deliveries->backlog, &hash))) {
 		const struct connection_message event = {
 			.topic = message->topic,
 			.payload = message->payload,
@@ -287,18 +337,51 @@ static void deliver_backlog(struct session *session)
 		const struct fingerprint_copies published =
 				fingerprint_copies(hash, message->qos, 2, message->retain, message->retain);
 
-		if (!copies_take(&session->copies, &published)) {
-			deliver_to_subscribers(session, &event, &published);
+		if (!copies_take(deliveries->copies, &published)) {
+			deliver_to_subscribers(deliveries, &event, &published);
 		}
 		message_free(message);
 	}
 }
 
+/* ---- what comes ---- */
+
+static void deliver_live(
+		struct deliveries *deliveries, const struct connection_message *event, const struct filter *filter)
+{
+	struct fingerprint_copies published;
+
+	if (!filter || !filters_decide(&deliveries->subscriptions->filters, event->topic, event->subscription) ||
+			copies_recognise(deliveries->copies, event, filter->subscription.granted_qos,
+					filter->subscription.shows_retain, &published)) {
+		deliveries->brought_copies = true;
+		return;
+	}
+	deliver_to_subscribers(deliveries, event, &published);
+}
+
+void deliveries_receive(struct deliveries *deliveries, const struct connection_message *event, bool collect)
+{
+	struct filter *filter = filters_of_id(&deliveries->subscriptions->filters, event->subscription);
+
+	if (event->is_fetched || (event->retain && (!filter || !filter->subscription.shows_retain))) {
+		deliver_retained(deliveries, event, filter);
+	} else if (filter && filter->is_shared) {
+		deliver_shared(deliveries, filter, event);
+	} else if (collect) {
+		add_to_backlog(deliveries, event);
+	} else {
+		deliver_live(deliveries, event, filter);
+	}
+}
+
+/* ---- the connection's life ---- */
+
 /* The connection is gone, and nobody shall wait for the next. */
 static void break_round(struct session *session)
 {
 	subscriptions_lose(&session->subscriptions);
-	deliver_backlog(session); /* it is acknowledged: the broker will not send it again */
+	deliveries_deliver_backlog(&session->deliveries); /* it is acknowledged: the broker will not send it again */
 	copies_lose(&session->copies);
 	fences_lose(&session->fences);
 }
@@ -493,22 +576,6 @@ static uint64_t number_in(const struct connection_message *event)
 	return strtoull(digits, NULL, 10);
 }
 
-static void tell_forgotten(struct session *session, uint64_t now)
-{
-	uint64_t count = publishers_forgotten(session->publishers);
-
-	if (count == session->forgotten_told || now < session->forgotten_told_at + MISSING_MS) {
-		return;
-	}
-	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-			"%llu messages of clients, if they still come, come to consumers without their sender (client is None): more than "
-			"%u of one connection or %u of all, or of clients whose ids, user names and certificates take more than %u MB, were "
-			"announced with QoS 2, or otherwise left to the session, and have not come.",
-			(unsigned long long)(count - session->forgotten_told), PUBLISHERS_PER_CLIENT, PUBLISHERS_MAX, PUBLISHERS_BYTES_MAX >> 20);
-	session->forgotten_told = count;
-	session->forgotten_told_at = now;
-}
-
 /* Fences come in the order in which the broker thread sends them, all of them, unless the broker has had no room for one. What
  * it drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only. */
 static void note_left_out(struct session *session, uint64_t fences)
@@ -556,7 +623,7 @@ static void on_fence(struct session *session, uint64_t fence)
 			outlet_tell_session(&session->outlet, true);
 		}
 	}
-	deliver_backlog(session); /* before its marks go */
+	deliveries_deliver_backlog(&session->deliveries); /* before its marks go */
 	copies_pass(&session->copies, fence, subscriptions_are_behind(&session->subscriptions, fence), now_ms());
 	subscriptions_unsubscribe_until(&session->subscriptions, fence);
 	if (session->state == PROVING) {
@@ -604,7 +671,7 @@ static void carry_out(struct session *session, const struct message *command)
 		subscriptions_unsubscribe(&session->subscriptions, command);
 		break;
 	case MESSAGE_AUTHOR:
-		publishers_add(session->publishers, command->sequence, client_hold(command->client), now_ms());
+		deliveries_announce(&session->deliveries, command->sequence, client_hold(command->client));
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
@@ -661,24 +728,9 @@ static void take_commands(struct session *session)
 
 /* ---- what comes ---- */
 
-static void on_live(
-		struct session *session, const struct connection_message *event, const struct filter *filter)
-{
-	struct fingerprint_copies published;
-
-	if (!filter || !filters_decide(&session->subscriptions.filters, event->topic, event->subscription) ||
-			copies_recognise(&session->copies, event, filter->subscription.granted_qos,
-					filter->subscription.shows_retain, &published)) {
-		session->brought_copies = true;
-		return;
-	}
-	deliver_to_subscribers(session, event, &published);
-}
-
 static void on_message(void *userdata, const struct connection_message *event)
 {
 	struct session *session = userdata;
-	struct filter *filter;
 
 	/* Who unsubscribed before the broker sent this does not get it. */
 	take_commands(session);
@@ -689,16 +741,7 @@ static void on_message(void *userdata, const struct connection_message *event)
 		on_fence(session, number_in(event));
 		return;
 	}
-	filter = filters_of_id(&session->subscriptions.filters, event->subscription);
-	if (event->is_fetched || (event->retain && (!filter || !filter->subscription.shows_retain))) {
-		deliver_retained(session, event, filter);
-	} else if (filter && filter->is_shared) {
-		deliver_shared(session, filter, event);
-	} else if (session->keeps) {
-		collect(session, event);
-	} else {
-		on_live(session, event, filter);
-	}
+	deliveries_receive(&session->deliveries, event, session->keeps);
 }
 
 static const struct connection_events events = {
@@ -743,7 +786,7 @@ static void watch_clock(struct session *session, uint64_t now)
 		end_first_hold(session);
 	}
 	copies_end_late(&session->copies, now);
-	tell_forgotten(session, now);
+	deliveries_tell_unnamed(&session->deliveries, now);
 	switch (session->state) {
 	case WAITING:
 		if (may_connect(session, now)) {
@@ -844,7 +887,7 @@ static int poll_timeout(const struct session *session, uint64_t now)
 static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
-	return session->brought_copies && !session->outlet.is_used && session->state == RUNNING &&
+	return session->deliveries.brought_copies && !session->outlet.is_used && session->state == RUNNING &&
 			session->options->cleansession && !subscriptions_in_round(&session->subscriptions) && !fences_are_under_way(&session->fences);
 }
 
@@ -882,7 +925,7 @@ static void *session_thread(void *argument)
 			if (polled[1].revents & POLLIN) {
 				fences_hear(&session->fences, now_ms());
 			}
-			session->brought_copies = false;
+			session->deliveries.brought_copies = false;
 			session->outlet.is_used = false;
 			use_connection(session);
 			if (naps(session)) {
@@ -929,12 +972,11 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->notify_fd = ends[1];
 	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
 	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
-	session->publishers = publishers_new(PUBLISHERS_MS);
-	session->backlog = backlog_new();
 	session->connection = connection_new(options, &events, session);
-	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->publishers || !session->backlog || !session->connection ||
+	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->connection ||
 			!subscriptions_init(&session->subscriptions, &session->outlet, &session->fences, session->connection,
-					options->cleansession)) {
+					options->cleansession) ||
+			!deliveries_init(&session->deliveries, &session->outlet, &session->copies, &session->subscriptions)) {
 		goto fail;
 	}
 	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
@@ -953,11 +995,9 @@ void session_free(struct session *session)
 	}
 	connection_free(session->connection);
 	subscriptions_free(&session->subscriptions);
-	backlog_free(session->backlog);
+	deliveries_free(&session->deliveries);
 	outlet_clear(&session->outlet);
-	free(session->recipients);
 	copies_free(&session->copies);
-	publishers_free(session->publishers);
 	queue_free(session->commands);
 	if (session->command_fd >= 0) {
 		(void)close(session->command_fd);
@@ -1010,7 +1050,7 @@ void session_ignore_properties(struct session *session)
 
 uint64_t session_forgotten(const struct session *session)
 {
-	return publishers_forgotten(session->publishers);
+	return deliveries_unnamed(&session->deliveries);
 }
 
 uint64_t session_left_out(const struct session *session)

@@ -2002,7 +2002,7 @@ static void test_a_message_gets_its_publisher(void **state)
 	receive_from("y", "6");
 	/* The publisher took too long to release it. */
 	publisher_is("x", "a", "5");
-	clock_ms += PUBLISHERS_MS;
+	clock_ms += DELIVERIES_PUBLISHERS_MS;
 	broker_sends("a", "a", "5", 2, false);
 	receive_from(NULL, "5");
 }
