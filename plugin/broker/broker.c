@@ -17,6 +17,7 @@
 #include "broker/lanes.h"
 #include "broker/mirror.h"
 #include "broker/pace.h"
+#include "broker/publish.h"
 #include "broker/taker.h"
 #include "broker/versions.h"
 #include "broker/wakeup.h"
@@ -33,12 +34,6 @@
 
 /* In a format: as much of a topic (which may have 65,535 bytes) as leaves room for the sentence around it. */
 #define TOPIC "%.400s"
-
-/* A complaint that may come a thousand times a second and is written once. */
-struct complaint {
-	uint64_t since_last_line;
-	time_t last_line;
-};
 
 struct broker {
 	const struct options *options;
@@ -57,9 +52,9 @@ struct broker {
 	struct text properties;  /* of the message that is being dealt with */
 	struct pace pace;
 	size_t queue_size, queue_bytes; /* each queue's bounds */
-	struct complaint inbound_full;
-	struct complaint no_memory;
-	struct complaint publish_refused;
+	struct log_complaint inbound_full;
+	struct log_complaint no_memory;
+	struct log_complaint publish_refused;
 	bool owes_writable;      /* MESSAGE_WRITABLE, for which there was no memory yet */
 	bool started, stopped;
 	bool may_hint;           /* see hint_about_slash() */
@@ -69,21 +64,6 @@ struct broker {
 	bool is_over;            /* see broker_end() */
 	uint64_t unsent;         /* what consumers have published since */
 };
-
-/* At most one line a second for each cause, with how often it happened since the last. */
-static bool may_complain(struct complaint *complaint, uint64_t times, uint64_t *ret_times)
-{
-	time_t now = time(NULL);
-
-	complaint->since_last_line += times;
-	if (complaint->last_line == now) {
-		return false;
-	}
-	*ret_times = complaint->since_last_line;
-	complaint->since_last_line = 0;
-	complaint->last_line = now;
-	return true;
-}
 
 /* The options that are numbers and can change. */
 static void set_numbers(struct broker *broker, const struct options *options)
@@ -103,7 +83,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 		return NULL;
 	}
 	broker->topics = topics_new();
-	broker->mirror = options->mirror ? mirror_new() : NULL;
+	broker->mirror = options->mirror ? mirror_new(options->mirror) : NULL;
 	if (!broker->topics || (options->mirror && !broker->mirror)) {
 		broker_free(broker);
 		return NULL;
@@ -168,7 +148,7 @@ static void complain_of_overload(struct broker *broker, size_t dropped, const ch
 	const char *which = broker->options->overload == OPTIONS_DROP_OLDEST ? "oldest" : "newest";
 	uint64_t times;
 
-	if (may_complain(&broker->inbound_full, dropped, &times)) {
+	if (log_may_complain(&broker->inbound_full, dropped, &times)) {
 		log_line(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was %s" TOPIC
 				"%s. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
@@ -186,7 +166,7 @@ static bool hand_over(struct broker *broker, struct message *message, const char
 
 	if (!message) {
 		statistics_add(broker->statistics, STATISTICS_DROPPED_MEMORY, 1);
-		if (may_complain(&broker->no_memory, 1, &times)) {
+		if (log_may_complain(&broker->no_memory, 1, &times)) {
 			log_line(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
 		}
 		return false;
@@ -361,37 +341,21 @@ static void answer(struct broker *broker, const struct message *command, int cod
 	queue_push_control(broker->inbound, message);
 }
 
-static void publish(struct broker *broker, const struct message *message)
+static void carry_out_publish(struct broker *broker, const struct message *message)
 {
-	/* Mosquitto counts its heap, so what it will free must come from its allocator: not from
-	 * mosquitto_broker_publish_copy(), which on 2.0 takes it elsewhere. The extra byte is the NUL that its
-	 * loggers expect. */
-	char *payload = mosquitto_calloc(1, message->payload_length + 1);
-	mosquitto_property *properties = NULL;
+	const struct message_content content = {message->topic, message->topic_length, message->payload, message->payload_length,
+			message->properties, message->properties_length};
+	int rc = publish_message(NULL, &content, message->qos, message->retain);
 	uint64_t times;
-	int rc = MOSQ_ERR_NOMEM;
 
-	if (payload) {
-		if (message->payload_length) {
-			memcpy(payload, message->payload, message->payload_length);
-		}
-		rc = properties_make(message->properties, message->properties_length, &properties);
-	}
 	if (rc == MOSQ_ERR_SUCCESS) {
-		rc = mosquitto_broker_publish(NULL, message->topic, (int)message->payload_length, payload, message->qos,
-				message->retain, properties);
-	}
-	statistics_add(broker->statistics, rc == MOSQ_ERR_SUCCESS ? STATISTICS_SENT : STATISTICS_REFUSED, 1);
-	if (rc == MOSQ_ERR_SUCCESS) {
-		if (broker->mirror && message->retain) {
-			mirror_note(broker->mirror, message->topic, message->payload_length == 0);
-		}
+		statistics_add(broker->statistics, STATISTICS_SENT, 1);
+		mirror_note(broker->mirror, message->topic, message->retain, message->payload_length == 0);
 		route_own(broker, message);
 		return;
 	}
-	mosquitto_free(payload);
-	mosquitto_property_free_all(&properties);
-	if (may_complain(&broker->publish_refused, 1, &times)) {
+	statistics_add(broker->statistics, STATISTICS_REFUSED, 1);
+	if (log_may_complain(&broker->publish_refused, 1, &times)) {
 		log_line(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" TOPIC "': %s",
 				(unsigned long long)times, message->topic,
 				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
@@ -488,7 +452,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 	}
 	switch (message->kind) {
 	case MESSAGE_PUBLISH:
-		publish(broker, message);
+		carry_out_publish(broker, message);
 		break;
 	case MESSAGE_SUBSCRIBE:
 		subscribe(broker, message);
@@ -592,9 +556,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	pace_allow_answer(&broker->pace);
 	drain_portion(broker);
 	lanes_next_message(broker->lanes);
-	if (broker->mirror && message->retain) {
-		mirror_note(broker->mirror, message->topic, message->payloadlen == 0);
-	}
+	mirror_note(broker->mirror, message->topic, message->retain, message->payloadlen == 0);
 	if (route(broker, message)) {
 		pace_note_question(&broker->pace, broker->inbound);
 	}
@@ -627,16 +589,11 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
-static bool has_client_id(const struct mosquitto *client, const char *wanted)
+static bool is_session(const struct broker *broker, const struct mosquitto *client)
 {
 	const char *client_id = mosquitto_client_id(client);
 
-	return client_id && strcmp(client_id, wanted) == 0;
-}
-
-static bool is_session(const struct broker *broker, const struct mosquitto *client)
-{
-	return has_client_id(client, options_session_id(broker->options));
+	return client_id && strcmp(client_id, options_session_id(broker->options)) == 0;
 }
 
 int broker_on_login(int event, void *event_data, void *userdata)
@@ -660,9 +617,8 @@ int broker_on_connect(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_SUCCESS;
 }
 
-/* Lets the broker forget what it retains, see mirror.h. The bridge waits for at least a second before it tries to
- * connect, so it has no connection yet on which these could leave; with QoS 0, they do not wait for one. */
-static void forget_retained(void *userdata, const char *topic)
+/* The session gets a copy of what was published for the mirror, which is not for consumers. */
+static void on_forgotten(void *userdata, const char *topic)
 {
 	struct broker *broker = userdata;
 	const struct lanes_message published = {.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
@@ -670,8 +626,8 @@ static void forget_retained(void *userdata, const char *topic)
 	size_t count;
 
 	topics_match(broker->topics, topic, &recipients, &count);
-	if (mosquitto_broker_publish(NULL, topic, 0, NULL, 0, true, NULL) == MOSQ_ERR_SUCCESS && count) {
-		lanes_publishes(broker->lanes, &published); /* a copy for the session, which is not for consumers */
+	if (count) {
+		lanes_publishes(broker->lanes, &published);
 	}
 }
 
@@ -687,9 +643,7 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 		clients_disconnected(broker->clients, gone->client, reason, MESSAGE_FATE_UNKNOWN);
 		return MOSQ_ERR_SUCCESS;
 	}
-	if (broker->mirror && has_client_id(gone->client, broker->options->mirror)) {
-		mirror_forget(broker->mirror, forget_retained, broker);
-	}
+	mirror_client_gone(broker->mirror, mosquitto_client_id(gone->client), on_forgotten, broker);
 	lanes_client_goes(broker->lanes, gone->client, broker->traits->ends_clients_late);
 	fate = versions_fate(broker->traits, gone->client, event, reason, clients_began_clean(broker->clients, gone->client));
 	clients_disconnected(broker->clients, gone->client, reason, fate);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "broker/publish.h"
 #include "session/session.h"
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -114,16 +115,13 @@ static void send_number(struct lanes *lanes, uint64_t number)
 {
 	char digits[24];
 	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
-	char *payload = mosquitto_calloc(1, (size_t)length + 1);
+	const struct message_content fence = {.topic = SESSION_FENCE_TOPIC,
+			.topic_length = sizeof(SESSION_FENCE_TOPIC) - 1,
+			.payload = digits,
+			.payload_length = (size_t)length};
 
-	/* What is not sent for want of memory is asked for again, or made good by the next. */
-	if (!payload) {
-		return;
-	}
-	memcpy(payload, digits, (size_t)length);
-	if (mosquitto_broker_publish(
-				session_client_id(lanes->session), SESSION_FENCE_TOPIC, length, payload, 1, false, NULL)) {
-		mosquitto_free(payload);
+	if (publish_message(session_client_id(lanes->session), &fence, 1, false)) {
+		/* What is not sent for want of memory is asked for again, or made good by the next. */
 	}
 }
 

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/publish.h"
 #include "shared/hash.h"
+#include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/table.h"
 
@@ -13,16 +15,31 @@ struct topic {
 };
 
 struct mirror {
+	const char *bridge;
 	struct table topics;
 };
 
-struct mirror *mirror_new(void)
+struct mirror *mirror_new(const char *bridge)
 {
-	return calloc(1, sizeof(struct mirror));
+	struct mirror *mirror = calloc(1, sizeof(*mirror));
+
+	if (mirror) {
+		mirror->bridge = bridge;
+	}
+	return mirror;
 }
 
-void mirror_forget(
-		struct mirror *mirror, void (*forget)(void *userdata, const char *topic), void *userdata)
+/* Lets the broker forget what it retains. The bridge waits for at least a second before it tries to connect, so it has no
+ * connection yet on which this could leave; with QoS 0, it does not wait for one. */
+static bool forget(const char *topic)
+{
+	const struct message_content nothing = {.topic = topic, .topic_length = strlen(topic)};
+
+	return publish_message(NULL, &nothing, 0, true) == MOSQ_ERR_SUCCESS;
+}
+
+/* Empties the table; forgotten is NULL: that is all. */
+static void clear(struct mirror *mirror, void (*forgotten)(void *userdata, const char *topic), void *userdata)
 {
 	struct table topics = mirror->topics;
 	struct table_entry *entry, *next;
@@ -34,8 +51,8 @@ void mirror_forget(
 			struct topic *topic = (struct topic *)entry;
 
 			next = entry->next;
-			if (forget) {
-				forget(userdata, topic->name);
+			if (forgotten && forget(topic->name)) {
+				forgotten(userdata, topic->name);
 			}
 			free(topic);
 		}
@@ -46,12 +63,12 @@ void mirror_forget(
 void mirror_free(struct mirror *mirror)
 {
 	if (mirror) {
-		mirror_forget(mirror, NULL, NULL);
+		clear(mirror, NULL, NULL);
 		free(mirror);
 	}
 }
 
-void mirror_note(struct mirror *mirror, const char *topic, bool is_empty)
+static void note(struct mirror *mirror, const char *topic, bool is_empty)
 {
 	uint64_t hash = hash_text(topic);
 	size_t size = strlen(topic) + 1;
@@ -81,5 +98,20 @@ void mirror_note(struct mirror *mirror, const char *topic, bool is_empty)
 	memcpy(new->name, topic, size);
 	if (table_insert(&mirror->topics, &new->entry) != MOSQ_ERR_SUCCESS) {
 		free(new);
+	}
+}
+
+void mirror_note(struct mirror *mirror, const char *topic, bool retain, bool is_empty)
+{
+	if (mirror && retain) {
+		note(mirror, topic, is_empty);
+	}
+}
+
+void mirror_client_gone(struct mirror *mirror, const char *client_id,
+		void (*forgotten)(void *userdata, const char *topic), void *userdata)
+{
+	if (mirror && strcmp(client_id, mirror->bridge) == 0) {
+		clear(mirror, forgotten, userdata);
 	}
 }

@@ -11,17 +11,18 @@
 
 struct mirror;
 
-/* NULL: no memory. */
-struct mirror *mirror_new(void) __attribute__((warn_unused_result));
+/* bridge: the client id that the bridge to the other broker has here; borrowed. NULL: no memory. */
+struct mirror *mirror_new(const char *bridge) __attribute__((warn_unused_result));
 
-/* Takes NULL. */
+/* This and the others take NULL, and then do nothing. */
 void mirror_free(struct mirror *mirror);
 
-/* The broker keeps a message with this topic from now on, or, after an empty one, none. */
-void mirror_note(struct mirror *mirror, const char *topic, bool is_empty);
+/* A message is published. With retain, the broker keeps it from now on, or, after an empty one, none. */
+void mirror_note(struct mirror *mirror, const char *topic, bool retain, bool is_empty);
 
-/* Calls forget() with each topic, in no order, and takes it out. forget() must not note anything. */
-void mirror_forget(
-		struct mirror *mirror, void (*forget)(void *userdata, const char *topic), void *userdata);
+/* A client is gone. If that is the bridge, the broker is let forget everything that was noted. Calls forgotten() with the topic
+ * of each empty message that was published for that, in no order; it must not note anything. */
+void mirror_client_gone(struct mirror *mirror, const char *client_id,
+		void (*forgotten)(void *userdata, const char *topic), void *userdata);
 
 #endif

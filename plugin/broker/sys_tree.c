@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "broker/lanes.h"
+#include "broker/publish.h"
 #include "broker/wakeup.h"
 #include "shared/clock.h"
+#include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
 #include "shared/statistics.h"
@@ -50,21 +52,12 @@ void sys_tree_free(struct sys_tree *sys_tree)
 static bool publish(enum statistic which, const char *text, size_t length)
 {
 	char topic[sizeof(SYS_TREE_PREFIX) + 64];
-	/* From the broker's allocator, see publish() in broker.c; the byte more is the NUL that its loggers expect. */
-	char *payload = length ? mosquitto_calloc(1, length + 1) : NULL;
+	struct message_content content = {.topic = topic, .payload = text, .payload_length = length};
 
-	if (length && !payload) {
-		return false; /* it is still a change the next time */
-	}
-	if (payload) {
-		memcpy(payload, text, length);
-	}
 	(void)snprintf(topic, sizeof(topic), "%s%s", SYS_TREE_PREFIX, statistics_name(which));
-	if (mosquitto_broker_publish(NULL, topic, (int)length, payload, 0, true, NULL) != MOSQ_ERR_SUCCESS) {
-		mosquitto_free(payload);
-		return false;
-	}
-	return true;
+	content.topic_length = strlen(topic);
+	/* What was not taken is still a change the next time. */
+	return publish_message(NULL, &content, 0, true) == MOSQ_ERR_SUCCESS;
 }
 
 static void take_back(struct sys_tree *sys_tree)

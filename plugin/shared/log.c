@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "shared/mosquitto_api.h"
 
@@ -44,4 +45,18 @@ void log_line(int level, const char *format, ...)
 	}
 	log_text(level, text ? text : line, strlen(text ? text : line));
 	free(text);
+}
+
+bool log_may_complain(struct log_complaint *complaint, uint64_t times, uint64_t *ret_times)
+{
+	time_t now = time(NULL);
+
+	complaint->since_last_line += times;
+	if (complaint->last_line == now) {
+		return false;
+	}
+	*ret_times = complaint->since_last_line;
+	complaint->since_last_line = 0;
+	complaint->last_line = now;
+	return true;
 }

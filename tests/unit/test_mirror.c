@@ -6,6 +6,7 @@
 
 #include "broker/mirror.h"
 #include "scarce_memory.h"
+#include "stub_broker.h"
 
 static char forgotten[100000];
 
@@ -18,35 +19,41 @@ static void forget(void *userdata, const char *topic)
 static const char *forget_all(struct mirror *mirror)
 {
 	*forgotten = '\0';
-	mirror_forget(mirror, forget, forgotten);
+	mirror_client_gone(mirror, "somebody", forget, forgotten);
+	assert_string_equal(forgotten, "");
+	mirror_client_gone(mirror, "the-bridge", forget, forgotten);
 	return forgotten;
 }
 
 static void test_what_is_kept_is_forgotten_once(void **state)
 {
 	long blocks = scarce_memory_blocks();
-	struct mirror *mirror = mirror_new();
+	struct mirror *mirror = mirror_new("the-bridge");
 
 	(void)state;
 	assert_string_equal(forget_all(mirror), "");
-	mirror_note(mirror, "a", false);
-	mirror_note(mirror, "a", false);
+	mirror_note(mirror, "a", true, false);
+	mirror_note(mirror, "a", true, false);
 	assert_string_equal(forget_all(mirror), "a ");
 	assert_string_equal(forget_all(mirror), "");
-	mirror_note(mirror, "a", false);
-	mirror_note(mirror, "b", false);
-	mirror_note(mirror, "a", true);
-	mirror_note(mirror, "c", true);
+	mirror_note(mirror, "a", true, false);
+	mirror_note(mirror, "b", true, false);
+	mirror_note(mirror, "a", true, true);
+	mirror_note(mirror, "c", true, true);
+	mirror_note(mirror, "d", false, false);
 	assert_string_equal(forget_all(mirror), "b ");
-	mirror_note(mirror, "a", false);
+	mirror_note(mirror, "a", true, false);
 	mirror_free(mirror);
 	mirror_free(NULL);
+	mirror_note(NULL, "a", true, false);
+	mirror_client_gone(NULL, "the-bridge", forget, forgotten);
+	stub_broker_reset();
 	assert_int_equal(scarce_memory_blocks(), blocks);
 }
 
 static void test_many(void **state)
 {
-	struct mirror *mirror = mirror_new();
+	struct mirror *mirror = mirror_new("the-bridge");
 	char topic[16];
 	unsigned int i, round;
 
@@ -54,11 +61,11 @@ static void test_many(void **state)
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < 3000; i++) {
 			(void)snprintf(topic, sizeof(topic), "t/%05u", i);
-			mirror_note(mirror, topic, false);
+			mirror_note(mirror, topic, true, false);
 		}
 		for (i = 0; i < 3000; i += 2) {
 			(void)snprintf(topic, sizeof(topic), "t/%05u", i);
-			mirror_note(mirror, topic, true);
+			mirror_note(mirror, topic, true, true);
 		}
 		assert_int_equal(strlen(forget_all(mirror)), 1500 * strlen("t/00000 "));
 		assert_non_null(strstr(forgotten, "t/02999 "));
@@ -74,12 +81,12 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	scarce_memory(1, false);
-	assert_null(mirror_new());
+	assert_null(mirror_new("the-bridge"));
 	assert_true(scarce_memory_end());
-	mirror = mirror_new();
+	mirror = mirror_new("the-bridge");
 	for (n = 1;; n++) {
 		scarce_memory(n, false);
-		mirror_note(mirror, "a", false);
+		mirror_note(mirror, "a", true, false);
 		if (!scarce_memory_end()) {
 			break;
 		}
