@@ -22,6 +22,7 @@
 #include "broker/sys_tree.h"
 #include "broker/versions.h"
 #include "broker/wakeup.h"
+#include "options/load.h"
 #include "options/mosquitto_conf.h"
 #include "options/options.h"
 #include "options/settings.h"

@@ -7,6 +7,7 @@
 #include "broker/broker.h"
 #include "broker/sys_tree.h"
 #include "broker/versions.h"
+#include "options/load.h"
 #include "options/mosquitto_conf.h"
 #include "options/options.h"
 #include "shared/log.h"

@@ -4,14 +4,15 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "options/loader.h"
 #include "shared/mosquitto_api.h"
 
 /* ---- checks across options ---- */
 
-void check_application(struct loader *loader)
+static void check_application(struct loader *loader)
 {
-	if (!loader->given[row_of("application")].value) {
-		begin_sentence(loader);
+	if (!loader->given[ROW_application].value) {
+		loader_begin_sentence(loader);
 		text_addf(&loader->errors,
 				"option application: missing, name the application to run: "
 				"plugin_opt_application package.module:name (or environment variable MQTTASGI_APPLICATION)");
@@ -20,33 +21,34 @@ void check_application(struct loader *loader)
 
 /* Options of a TCP connection, and why a unix socket has none of them. */
 static const struct {
-	const char *key, *reason;
+	size_t row;
+	const char *reason;
 } of_tcp[] = {
-	{"port", "a unix socket has none"},
-	{"cert", "a unix socket has no TLS"},
-	{"key", "a unix socket has no TLS"},
-	{"cacert", "a unix socket has no TLS"},
-	{"use_ssl", "a unix socket has no TLS"},
-	{"transport", "a unix socket has no websockets"},
+	{ROW_port, "a unix socket has none"},
+	{ROW_cert, "a unix socket has no TLS"},
+	{ROW_key, "a unix socket has no TLS"},
+	{ROW_cacert, "a unix socket has no TLS"},
+	{ROW_use_ssl, "a unix socket has no TLS"},
+	{ROW_transport, "a unix socket has no websockets"},
 };
 #define OF_TCP_LENGTH (sizeof of_tcp / sizeof of_tcp[0])
 
 static bool host_is_socket(const struct loader *loader)
 {
-	return loader->given[row_of("host")].valid && *loader->options->host == '/';
+	return loader->given[ROW_host].valid && *loader->options->host == '/';
 }
 
 /* A unix socket is not reached by TCP. What another place than the host's says of that, such as a `.env` file that
  * somebody else uses too, is passed over before anybody looks at it, with the defaults: the fields stay zero, which is
  * no port, no TLS and transport tcp. */
-void pass_over_of_tcp(struct loader *loader)
+void checks_drop_tcp_options(struct loader *loader)
 {
 	struct given *given;
 	size_t i;
 
 	for (i = 0; i < OF_TCP_LENGTH && host_is_socket(loader); i++) {
-		given = &loader->given[row_of(of_tcp[i].key)];
-		if (given->source != loader->given[row_of("host")].source) {
+		given = &loader->given[of_tcp[i].row];
+		if (given->source != loader->given[ROW_host].source) {
 			given->value = NULL;
 		}
 	}
@@ -66,24 +68,24 @@ static void check_socket_path(struct loader *loader)
 	size_t row, i;
 
 	if (strlen(options->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
-		begin_sentence_about(loader, row_of("host"));
+		loader_begin_sentence_about(loader, ROW_host);
 		text_add_quoted(&loader->errors, options->host);
 		text_addf(&loader->errors, " is too long for a unix socket's path");
 	}
 	for (i = 0; i < OF_TCP_LENGTH; i++) {
-		row = row_of(of_tcp[i].key);
-		if (loader->given[row].valid && !is_zero(&table[row], options)) {
-			begin_sentence_about(loader, row);
+		row = of_tcp[i].row;
+		if (loader->given[row].valid && !is_zero(&option_table[row], options)) {
+			loader_begin_sentence_about(loader, row);
 			text_addf(&loader->errors, "%s, leave it out or name another host than ", of_tcp[i].reason);
 			text_add_quoted(&loader->errors, options->host);
 		}
 	}
 }
 
-void check_address(struct loader *loader)
+static void check_address(struct loader *loader)
 {
 	struct options *options = loader->options;
-	size_t host = row_of("host"), port = row_of("port");
+	size_t host = ROW_host, port = ROW_port;
 
 	if (!loader->given[host].valid) {
 		return;
@@ -93,31 +95,31 @@ void check_address(struct loader *loader)
 		return;
 	}
 	if (strchr(options->host, '/')) {
-		begin_sentence_about(loader, host);
+		loader_begin_sentence_about(loader, host);
 		text_add_quoted(&loader->errors, options->host);
 		text_addf(&loader->errors, " is neither a host's name or address nor a unix socket's path, which begins with /");
 	}
 	if (loader->given[port].valid && options->port == 0) {
-		begin_sentence_about(loader, port);
+		loader_begin_sentence_about(loader, port);
 		text_addf(&loader->errors, "0 is only for a host that is a unix socket's path and begins with /");
 	}
 }
 
-void check_certificate(struct loader *loader)
+static void check_certificate(struct loader *loader)
 {
-	size_t cert = row_of("cert"), key = row_of("key");
+	size_t cert = ROW_cert, key = ROW_key;
 	bool has_cert = loader->given[cert].value, has_key = loader->given[key].value;
 
 	if (has_cert != has_key && !host_is_socket(loader)) {
-		begin_sentence_about(loader, has_cert ? cert : key);
+		loader_begin_sentence_about(loader, has_cert ? cert : key);
 		text_addf(&loader->errors, "needs option %s too", has_cert ? "key" : "cert");
 	}
 }
 
-void check_message_expiry(struct loader *loader)
+static void check_message_expiry(struct loader *loader)
 {
 	if (loader->options->message_expiry && loader->options->session == OPTIONS_SESSION_OFF) {
-		begin_sentence_about(loader, row_of("message_expiry"));
+		loader_begin_sentence_about(loader, ROW_message_expiry);
 		text_addf(&loader->errors, "needs the session, which option session turns off");
 	}
 }
@@ -162,11 +164,11 @@ static const char *closest_key(const char *key)
 	const char *closest = NULL;
 	size_t row, distance, best = 3;
 
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		distance = edit_distance(key, table[row].key);
-		if (distance < best && distance * 2 < strlen(table[row].key)) {
+	for (row = 0; row < OPTION_COUNT; row++) {
+		distance = edit_distance(key, option_table[row].key);
+		if (distance < best && distance * 2 < strlen(option_table[row].key)) {
 			best = distance;
-			closest = table[row].key;
+			closest = option_table[row].key;
 		}
 	}
 	return closest;
@@ -184,7 +186,7 @@ static size_t count_earlier(const struct loader *loader, int i)
 	return count;
 }
 
-void check_keys(struct loader *loader)
+static void check_keys(struct loader *loader)
 {
 	const char *key, *closest;
 	size_t earlier;
@@ -193,10 +195,10 @@ void check_keys(struct loader *loader)
 	for (i = 0; i < loader->line_count; i++) {
 		key = loader->lines[i].key;
 		earlier = count_earlier(loader, i);
-		if (row_of(key) < TABLE_LENGTH ? earlier != 1 : earlier > 0) {
+		if (option_row(key) < OPTION_COUNT ? earlier != 1 : earlier > 0) {
 			continue; /* each key is named once */
 		}
-		begin_sentence(loader);
+		loader_begin_sentence(loader);
 		text_addf(&loader->errors, "option ");
 		text_add_visible(&loader->errors, key);
 		text_addf(&loader->errors, ": ");
@@ -208,4 +210,13 @@ void check_keys(struct loader *loader)
 		text_addf(&loader->errors, "unknown%s%s%s", closest ? ", did you mean " : "", closest ? closest : "",
 				closest ? "?" : "");
 	}
+}
+
+void checks_run(struct loader *loader)
+{
+	check_application(loader);
+	check_address(loader);
+	check_certificate(loader);
+	check_message_expiry(loader);
+	check_keys(loader);
 }

@@ -1,18 +1,16 @@
-/* What makes sense for one option alone, and not beside another one or a line; each function adds its sentences.
+/* What makes sense for one option alone, but not beside another one: each finding is a sentence of the loader's.
  *
  * Broker thread only. */
 #ifndef MQTTASGI_CHECKS_H
 #define MQTTASGI_CHECKS_H
 
-#include "options/loader.h"
+struct loader;
 
-/* Takes away options of a TCP connection where the host is a unix socket and they come from another source than it. */
-void pass_over_of_tcp(struct loader *loader);
+/* Takes away options of a TCP connection where the host, which has been taken, is a unix socket's path and comes from another
+ * source than they. */
+void checks_drop_tcp_options(struct loader *loader);
 
-void check_application(struct loader *loader);
-void check_address(struct loader *loader);
-void check_certificate(struct loader *loader);
-void check_message_expiry(struct loader *loader);
-void check_keys(struct loader *loader);
+/* When all values have been taken: compares them with each other, and looks for lines that are no option's. */
+void checks_run(struct loader *loader);
 
 #endif

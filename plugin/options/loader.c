@@ -6,7 +6,7 @@
 
 /* ---- sentences ---- */
 
-void begin_sentence(struct loader *loader)
+void loader_begin_sentence(struct loader *loader)
 {
 	if (loader->errors.length > 0) {
 		text_add(&loader->errors, "; ", 2);
@@ -14,31 +14,31 @@ void begin_sentence(struct loader *loader)
 }
 
 /* Begins a sentence about row with where its value came from. */
-void begin_sentence_about(struct loader *loader, size_t row)
+void loader_begin_sentence_about(struct loader *loader, size_t row)
 {
 	const struct given *given = &loader->given[row];
 
-	begin_sentence(loader);
+	loader_begin_sentence(loader);
 	switch (given->source) {
 	case SOURCE_ENVIRONMENT:
-		text_addf(&loader->errors, "environment variable %s: ", table[row].variable);
+		text_addf(&loader->errors, "environment variable %s: ", option_table[row].variable);
 		break;
 	case SOURCE_DOTENV:
 		text_add_visible(&loader->errors, loader->first->env_file);
-		text_addf(&loader->errors, " line %zu, %s: ", given->line, table[row].variable);
+		text_addf(&loader->errors, " line %zu, %s: ", given->line, option_table[row].variable);
 		break;
 	default:
-		text_addf(&loader->errors, "option %s: ", table[row].key);
+		text_addf(&loader->errors, "option %s: ", option_table[row].key);
 		break;
 	}
 }
 
 /* ---- taking values ---- */
 
-void take_value(struct loader *loader, size_t row)
+void loader_take(struct loader *loader, size_t row)
 {
 	struct given *given = &loader->given[row];
-	void *field = (char *)loader->options + table[row].offset;
+	void *field = (char *)loader->options + option_table[row].offset;
 	struct text complaint = {0};
 	int rc;
 
@@ -47,14 +47,14 @@ void take_value(struct loader *loader, size_t row)
 	}
 	given->done = true;
 	if (*given->value) {
-		rc = table[row].take(&table[row], given->value, field, &complaint);
+		rc = option_table[row].take(&option_table[row], given->value, field, &complaint);
 	} else {
 		text_addf(&complaint, "has no value");
 		rc = MOSQ_ERR_INVAL;
 	}
 	given->valid = rc == MOSQ_ERR_SUCCESS;
 	if (rc == MOSQ_ERR_INVAL && !complaint.failed) {
-		begin_sentence_about(loader, row);
+		loader_begin_sentence_about(loader, row);
 		text_add(&loader->errors, complaint.data, complaint.length);
 	}
 	loader->out_of_memory |= rc == MOSQ_ERR_NOMEM || complaint.failed;

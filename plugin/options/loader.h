@@ -30,17 +30,17 @@ struct loader {
 	int line_count;
 	struct options *options;
 	const struct options *first; /* whose environment and `.env` file count: options itself at start */
-	struct given given[TABLE_LENGTH]; /* one per row of the table */
+	struct given given[OPTION_COUNT]; /* one per row of the table */
 	struct text errors;               /* the sentences so far, "; " between */
 	bool out_of_memory;
 };
 
-void begin_sentence(struct loader *loader);
+void loader_begin_sentence(struct loader *loader);
 
 /* Begins a sentence about row with where its value came from. */
-void begin_sentence_about(struct loader *loader, size_t row);
+void loader_begin_sentence_about(struct loader *loader, size_t row);
 
 /* Puts the row's value into the struct, once, or says what is wrong with it. */
-void take_value(struct loader *loader, size_t row);
+void loader_take(struct loader *loader, size_t row);
 
 #endif

@@ -16,7 +16,7 @@ struct option;
 /* MOSQ_ERR_SUCCESS, MOSQ_ERR_INVAL with a complaint, or MOSQ_ERR_NOMEM. */
 typedef int option_take(const struct option *option, const char *value, void *field, struct text *complaint);
 
-/* One row of the table in options.c. */
+/* One row of the table, see table.h. */
 struct option {
 	const char *key;            /* after `plugin_opt_` */
 	const char *variable;       /* in the environment and in `.env` */

@@ -3,133 +3,55 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
 
-#include "options/checks.h"
-#include "options/loader.h"
-#include "options/sources.h"
-#include "shared/mosquitto_api.h"
+#include "options/rows.h"
 #include "shared/text.h"
 
-/* ---- the rest of the struct ---- */
+/* ---- the table ---- */
 
-/* What nobody can guess: MQTT gives a client id to whoever connects with it last, and with it the session. The process
- * id will do where the system has no such number. */
-static uint32_t secret_number(void)
-{
-	uint32_t number;
+#define RANGE(least, most) least, most, NULL
+#define WORDS(...) 0, 0, (const char *const[]){__VA_ARGS__, NULL}
+#define NONE 0, 0, NULL
+#define UNSET(text) NULL
 
-	return getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number ? number : (uint32_t)getpid();
-}
+#define QUEUE_BYTES_MAX (SIZE_MAX > UINT32_MAX ? (uint64_t)64 << 30 : (uint64_t)1 << 30)
 
-/* With the process id, by which people know it, and a number that others do not know; without both, where the session is to
- * outlive the process. */
-static void make_client_id(struct loader *loader)
-{
-	struct text id = {0};
-	char host[256];
+const struct option option_table[OPTION_COUNT] = {
+#define OPTION(key, variable, kind, type, field, fallback, limits, flags, since, sample, meaning)                            \
+	{#key, variable, option_take_##kind, fallback, offsetof(struct options, field), sizeof(((struct options *)NULL)->field), \
+			_Generic((type){0}, char * : true, default : false), limits, flags},
+#include "options/table.h"
+};
 
-	if (loader->options->client_id) {
-		return;
-	}
-	if (gethostname(host, sizeof host) != 0) {
-		host[0] = '\0';
-	}
-	host[sizeof host - 1] = '\0';
-	text_addf(&id, "mqttasgi-%s", host);
-	if (loader->options->cleansession) {
-		text_addf(&id, "-%ld-%08" PRIx32, (long)getpid(), secret_number());
-	}
-	loader->options->client_id = text_take(&id);
-	loader->options->client_id_is_made = true;
-	loader->out_of_memory |= !loader->options->client_id;
-}
-
-/* ---- the whole ---- */
-
-static void load(struct loader *loader)
+size_t option_row(const char *key)
 {
 	size_t row;
 
-	gather_lines(loader);
-	if (loader->first == loader->options) {
-		keep_environment(loader);
+	for (row = 0; row < OPTION_COUNT && strcmp(option_table[row].key, key) != 0; row++) {
 	}
-	gather_variables(loader, SOURCE_ENVIRONMENT, loader->first->environment, loader->first->environment_count);
-	load_dotenv(loader);
-	gather_defaults(loader);
-	take_value(loader, row_of("host"));
-	pass_over_of_tcp(loader);
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		take_value(loader, row);
-	}
-	check_application(loader);
-	check_address(loader);
-	check_certificate(loader);
-	check_message_expiry(loader);
-	check_keys(loader);
-	make_client_id(loader);
-}
-
-int options_load(
-		const struct mosquitto_opt *lines, int line_count, struct options **ret_options, char **ret_error)
-{
-	return options_load_again(lines, line_count, NULL, ret_options, ret_error);
-}
-
-int options_load_again(const struct mosquitto_opt *lines, int line_count, const struct options *first,
-		struct options **ret_options, char **ret_error)
-{
-	struct loader loader = {.lines = lines, .line_count = line_count};
-	int rc = MOSQ_ERR_NOMEM;
-	size_t row;
-
-	loader.options = calloc(1, sizeof *loader.options);
-	if (!loader.options) {
-		*ret_error = NULL;
-		return MOSQ_ERR_NOMEM;
-	}
-	loader.first = first ? first : loader.options;
-	load(&loader);
-	if (loader.out_of_memory || loader.errors.failed) {
-		*ret_error = NULL;
-	} else if (loader.errors.length > 0) {
-		*ret_error = text_take(&loader.errors);
-		rc = MOSQ_ERR_INVAL;
-	} else {
-		*ret_options = loader.options;
-		loader.options = NULL;
-		rc = MOSQ_ERR_SUCCESS;
-	}
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		free(loader.given[row].owned);
-	}
-	text_free(&loader.errors);
-	options_free(loader.options);
-	return rc;
+	return row;
 }
 
 /* ---- what has changed ---- */
 
 static bool differs(size_t row, const struct options *before, const struct options *now)
 {
-	const char *field = (const char *)before + table[row].offset, *other = (const char *)now + table[row].offset;
+	const char *field = (const char *)before + option_table[row].offset, *other = (const char *)now + option_table[row].offset;
 
-	if (row == row_of("client_id") && before->client_id_is_made && now->client_id_is_made) {
+	if (row == ROW_client_id && before->client_id_is_made && now->client_id_is_made) {
 		return false; /* it follows from others, or from the machine's name */
 	}
-	return table[row].is_string ? !text_equal(*(char *const *)field, *(char *const *)other)
-								: memcmp(field, other, table[row].size) != 0;
+	return option_table[row].is_string ? !text_equal(*(char *const *)field, *(char *const *)other)
+								: memcmp(field, other, option_table[row].size) != 0;
 }
 
 static uint64_t number_of(size_t row, const struct options *options)
 {
-	const char *field = (const char *)options + table[row].offset;
+	const char *field = (const char *)options + option_table[row].offset;
 	uint32_t narrow;
 	uint64_t number;
 
-	if (table[row].size == sizeof narrow) {
+	if (option_table[row].size == sizeof narrow) {
 		memcpy(&narrow, field, sizeof narrow);
 		return narrow;
 	}
@@ -141,9 +63,9 @@ size_t options_changed_at_once(const struct options *before, const struct option
 {
 	size_t count = 0, row;
 
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		if ((table[row].flags & AT_ONCE) && differs(row, before, now)) {
-			text_addf(ret_text, "%s%s is %" PRIu64 " now", count ? ", " : "", table[row].key, number_of(row, now));
+	for (row = 0; row < OPTION_COUNT; row++) {
+		if ((option_table[row].flags & AT_ONCE) && differs(row, before, now)) {
+			text_addf(ret_text, "%s%s is %" PRIu64 " now", count ? ", " : "", option_table[row].key, number_of(row, now));
 			count++;
 		}
 	}
@@ -152,19 +74,19 @@ size_t options_changed_at_once(const struct options *before, const struct option
 
 size_t options_changed_for_later(const struct options *before, const struct options *now, struct text *ret_text)
 {
-	size_t count = 0, last = TABLE_LENGTH, row;
+	size_t count = 0, last = OPTION_COUNT, row;
 
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		if (!(table[row].flags & AT_ONCE) && differs(row, before, now)) {
+	for (row = 0; row < OPTION_COUNT; row++) {
+		if (!(option_table[row].flags & AT_ONCE) && differs(row, before, now)) {
 			if (count) {
-				text_addf(ret_text, "%s%s", count > 1 ? ", " : "", table[last].key);
+				text_addf(ret_text, "%s%s", count > 1 ? ", " : "", option_table[last].key);
 			}
 			last = row;
 			count++;
 		}
 	}
 	if (count) {
-		text_addf(ret_text, "%s%s", count > 1 ? " and " : "", table[last].key);
+		text_addf(ret_text, "%s%s", count > 1 ? " and " : "", option_table[last].key);
 	}
 	return count;
 }
@@ -187,9 +109,9 @@ void options_free(struct options *options)
 	if (!options) {
 		return;
 	}
-	for (i = 0; i < TABLE_LENGTH; i++) {
-		if (table[i].is_string) {
-			free(*(char **)((char *)options + table[i].offset));
+	for (i = 0; i < OPTION_COUNT; i++) {
+		if (option_table[i].is_string) {
+			free(*(char **)((char *)options + option_table[i].offset));
 		}
 	}
 	free_variables(options->variables, options->variable_count);

@@ -1,4 +1,5 @@
-/* The table of options as C sees it: one struct option for each row. */
+/* The table of options (table.h) as the functions of options_load() see it: one struct option for each row. It is in
+ * options.c, which frees by it, and says by it what has changed. */
 #ifndef MQTTASGI_ROWS_H
 #define MQTTASGI_ROWS_H
 
@@ -6,15 +7,22 @@
 
 #include "options/option_types.h"
 
-#define NOT_IN_DOTENV 1u /* names the `.env` file: too late to read it there */
+#define NOT_IN_DOTENV 1u
 #define SECRET 2u
-#define AT_ONCE 4u /* a number that can change while the broker runs; see broker_adopt() */
+#define AT_ONCE 4u
+#define OF_SESSION 8u
+#define IN_COMMAND 16u
 
-#define TABLE_LENGTH 33
+/* Where a row is in the table: ROW_host and so on. */
+enum {
+#define OPTION(key, ...) ROW_##key,
+#include "options/table.h"
+	OPTION_COUNT
+};
 
-extern const struct option table[TABLE_LENGTH];
+extern const struct option option_table[OPTION_COUNT];
 
-/* TABLE_LENGTH where no option is called key. */
-size_t row_of(const char *key);
+/* OPTION_COUNT where no option is called key. */
+size_t option_row(const char *key);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "options/dotenv.h"
+#include "options/loader.h"
 #include "shared/mosquitto_api.h"
 
 /* ---- where values come from ---- */
@@ -28,18 +29,18 @@ static char *copy_line_value(const struct option *option, const char *value)
 	return text_copy(value, length);
 }
 
-void gather_lines(struct loader *loader)
+static void gather_lines(struct loader *loader)
 {
 	size_t row;
 	int i;
 
 	for (i = 0; i < loader->line_count; i++) {
-		row = row_of(loader->lines[i].key);
-		if (row == TABLE_LENGTH || loader->given[row].owned) {
+		row = option_row(loader->lines[i].key);
+		if (row == OPTION_COUNT || loader->given[row].owned) {
 			continue; /* check_keys() says so */
 		}
 		loader->given[row].owned =
-				copy_line_value(&table[row], loader->lines[i].value ? loader->lines[i].value : "");
+				copy_line_value(&option_table[row], loader->lines[i].value ? loader->lines[i].value : "");
 		loader->given[row].value = loader->given[row].owned;
 		loader->given[row].source = SOURCE_LINE;
 		loader->out_of_memory |= !loader->given[row].owned;
@@ -47,19 +48,19 @@ void gather_lines(struct loader *loader)
 }
 
 /* Keeps of the environment what are options. */
-void keep_environment(struct loader *loader)
+static void keep_environment(struct loader *loader)
 {
 	struct options *options = loader->options;
 	struct options_variable *variable;
 	const char *value;
 	size_t row;
 
-	options->environment = calloc(TABLE_LENGTH, sizeof *options->environment);
-	for (row = 0; options->environment && row < TABLE_LENGTH; row++) {
-		value = getenv(table[row].variable);
+	options->environment = calloc(OPTION_COUNT, sizeof *options->environment);
+	for (row = 0; options->environment && row < OPTION_COUNT; row++) {
+		value = getenv(option_table[row].variable);
 		if (value && *value) {
 			variable = &options->environment[options->environment_count++];
-			variable->name = text_copy(table[row].variable, strlen(table[row].variable));
+			variable->name = text_copy(option_table[row].variable, strlen(option_table[row].variable));
 			variable->value = text_copy(value, strlen(value));
 			loader->out_of_memory |= !variable->name || !variable->value;
 		}
@@ -68,35 +69,24 @@ void keep_environment(struct loader *loader)
 }
 
 /* Gives the rows that have no value yet those of the variables. */
-void gather_variables(
+static void gather_variables(
 		struct loader *loader, enum source source, const struct options_variable *variables, size_t count)
 {
 	const struct options_variable *variable;
 	size_t row, i;
 
-	for (row = 0; row < TABLE_LENGTH; row++) {
+	for (row = 0; row < OPTION_COUNT; row++) {
 		if (loader->given[row].source != SOURCE_DEFAULT ||
-				(source == SOURCE_DOTENV && (table[row].flags & NOT_IN_DOTENV))) {
+				(source == SOURCE_DOTENV && (option_table[row].flags & NOT_IN_DOTENV))) {
 			continue;
 		}
 		for (i = 0; i < count; i++) {
 			variable = &variables[i];
-			if (text_equal(variable->name, table[row].variable) && variable->value && *variable->value) {
+			if (text_equal(variable->name, option_table[row].variable) && variable->value && *variable->value) {
 				loader->given[row].value = variable->value;
 				loader->given[row].line = variable->line;
 				loader->given[row].source = source;
 			}
-		}
-	}
-}
-
-void gather_defaults(struct loader *loader)
-{
-	size_t row;
-
-	for (row = 0; row < TABLE_LENGTH; row++) {
-		if (loader->given[row].source == SOURCE_DEFAULT) {
-			loader->given[row].value = table[row].fallback;
 		}
 	}
 }
@@ -136,10 +126,10 @@ static void read_dotenv(struct loader *loader)
 	if (rc == MOSQ_ERR_NOMEM) {
 		loader->out_of_memory = true;
 	} else if (rc != MOSQ_ERR_SUCCESS) {
-		begin_sentence(loader);
+		loader_begin_sentence(loader);
 		option_cannot_read(&loader->errors, path, error);
 	} else if (dotenv->problem_count > 0) {
-		begin_sentence(loader);
+		loader_begin_sentence(loader);
 		text_add_visible(&loader->errors, path);
 		text_addf(&loader->errors, " line %zu: %s", dotenv->problem_line, dotenv->problem);
 		if (dotenv->problem_count > 1) {
@@ -228,7 +218,7 @@ static bool try_above(struct loader *loader, const char *working, const char *fo
  * of them. */
 static void search_dotenv(struct loader *loader)
 {
-	const char *const folders = loader->given[row_of("python_path")].value;
+	const char *const folders = loader->given[ROW_python_path].value;
 	const char *at;
 	char working[PATH_MAX];
 	size_t length;
@@ -254,11 +244,11 @@ static void search_dotenv(struct loader *loader)
 	}
 }
 
-void load_dotenv(struct loader *loader)
+static void load_dotenv(struct loader *loader)
 {
-	size_t row = row_of("env_file");
+	size_t row = ROW_env_file;
 
-	take_value(loader, row);
+	loader_take(loader, row);
 	if (!loader->given[row].value) {
 		search_dotenv(loader);
 	}
@@ -266,4 +256,28 @@ void load_dotenv(struct loader *loader)
 		read_dotenv(loader);
 	}
 	gather_variables(loader, SOURCE_DOTENV, loader->first->variables, loader->first->variable_count);
+}
+
+/* ---- the whole ---- */
+
+static void gather_defaults(struct loader *loader)
+{
+	size_t row;
+
+	for (row = 0; row < OPTION_COUNT; row++) {
+		if (loader->given[row].source == SOURCE_DEFAULT) {
+			loader->given[row].value = option_table[row].fallback;
+		}
+	}
+}
+
+void sources_gather(struct loader *loader)
+{
+	gather_lines(loader);
+	if (loader->first == loader->options) {
+		keep_environment(loader);
+	}
+	gather_variables(loader, SOURCE_ENVIRONMENT, loader->first->environment, loader->first->environment_count);
+	load_dotenv(loader);
+	gather_defaults(loader);
 }

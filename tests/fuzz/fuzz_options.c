@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "options/options.h"
+#include "options/load.h"
 #include "shared/mosquitto_api.h"
 
 #define LINES_MAX 16

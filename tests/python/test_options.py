@@ -11,6 +11,7 @@ import pytest
 from mqttasgi.command import options as _options
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
 from mqttasgi.command.options import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings, UsageError
+from support import option_table
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
 APP = "mysite.asgi:application"
@@ -97,49 +98,34 @@ def test_each_option_has_its_field_with_the_same_default() -> None:
     assert len(set(names)) == len(names) == len({option.variable for option in OPTIONS})
 
 
-def plugins_table() -> dict[str, tuple[str, str | None, list[str]]]:
-    """The rows of plugin/options/rows.c: variable, default, and what follows the field, by key."""
-    source = (PLUGIN / "options" / "rows.c").read_text()
-    table = source[source.index("struct option table[") :]
-    rows = re.findall(
-        r'^\t\{"(\w+)", "(\w+)", \w+, (NULL|"[^"]*"), FIELD\(\w+\), (.*)\},$',
-        table[: table.index("\n};")],
-        re.MULTILINE,
-    )
-    assert len(rows) == table[: table.index("\n};")].count("FIELD("), (
-        "a row that this test does not understand"
-    )
-    return {
-        key: (variable, None if default == "NULL" else default.strip('"'), rest.split(", "))
-        for key, variable, default, rest in rows
-    }
+@pytest.mark.parametrize("path", sorted(option_table.written()), ids=lambda path: path.name)
+def test_what_is_written_from_the_tables(path: Path) -> None:
+    assert path.read_text() == option_table.written()[path], option_table.WRITTEN_BY
 
 
 @pytest.mark.parametrize("option", [APPLICATION, *PARAMETERS], ids=lambda option: option.name)
 def test_the_plugin_has_the_same_option(option: Option) -> None:
-    variable, default, limits = plugins_table()[option.name]
-    assert variable == option.variable
-    ours = option.default
-    assert default == (str(ours).lower() if isinstance(ours, bool) else None if ours is None else str(ours))
-    if isinstance(ours, int) and not isinstance(ours, bool):
-        least, most = int(limits[0]), int(limits[1])
-        assert (option.take(str(least)), option.take(str(most))) == (least, most)
-        for text in (str(least - 1), str(most + 1)):
-            with pytest.raises(ValueError, match=f"is not a number from [01] to {most}$"):
+    row = next(row for row in option_table.rows() if row.key == option.name)
+    assert row.variable == option.variable
+    assert row.value() == option.default
+    if row.kind == "number":
+        assert (option.take(str(row.least)), option.take(str(row.most))) == (row.least, row.most)
+        for text in (str(row.least - 1), str(row.most + 1)):
+            with pytest.raises(ValueError, match=f"is not a number from [01] to {row.most}$"):
                 option.take(text)
 
 
 def test_what_only_one_of_them_has() -> None:
-    table = plugins_table()
+    table = {row.key: row for row in option_table.rows()}
     only_here = {option.variable for option in EXTRAS}
-    assert not only_here & {row[0] for row in table.values()}
+    assert not only_here & {row.variable for row in table.values()}
     assert not {option.name for option in EXTRAS} & set(table)
     for key, variable in (
         ("python_path", _options.PYTHON_PATH),
         ("virtualenv", _options.VIRTUALENV),
         ("env_file", _options.ENV_FILE),
     ):
-        assert table[key][0] == variable
+        assert table[key].variable == variable
 
 
 def test_the_plugin_knows_the_same_truths_and_transports() -> None:
@@ -148,9 +134,19 @@ def test_the_plugin_knows_the_same_truths_and_transports() -> None:
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
     assert truths == _options._TRUTHS
-    choices = re.search(r"transports\[\] = \{(.*?), NULL\}", (PLUGIN / "options" / "rows.c").read_text())
-    assert choices is not None
-    assert re.findall(r'"(\w+)"', choices[1]) == [_options._transport(word) for word in ("tcp", "websockets")]
+    transport = next(row for row in option_table.rows() if row.key == "transport")
+    assert transport.words == tuple(_options._transport(word) for word in ("tcp", "websockets"))
+
+
+def test_what_can_change_while_the_broker_runs_is_on_its_page() -> None:
+    page = (PLUGIN.parent / "docs" / "reload.md").read_text()
+    listed = {
+        key
+        for line in page.splitlines()
+        if line.startswith("| `") and "at SIGHUP" in line
+        for key in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert listed == {row.key for row in option_table.rows() if "AT_ONCE" in row.flags}
 
 
 # ---- where values come from ----

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "options/options.h"
+#include "options/load.h"
 #include "scarce_memory.h"
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
@@ -23,11 +23,10 @@ static char *error;
 
 static int setup(void **state)
 {
-	static const char *const variables[] = {"MQTTASGI_APPLICATION", "MQTT_HOSTNAME", "MQTT_PORT",
-			"MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_CLEAN", "VERBOSITY", "MQTT_CLIENT_ID", "TLS_CERT",
-			"TLS_KEY", "TLS_CA", "MQTT_USE_SSL", "MQTT_TRANSPORT", "MQTT_RETRIES", "MQTTASGI_PYTHON_PATH",
-			"MQTTASGI_VIRTUALENV", "MQTTASGI_ENV_FILE", "MQTTASGI_QUEUE_SIZE", "MQTTASGI_QUEUE_BYTES",
-			"MQTTASGI_STARTUP_TIMEOUT", "MQTTASGI_SESSION", "MQTTASGI_LOOP", "MQTTASGI_SPIN"};
+	static const char *const variables[] = {
+#define OPTION(key, variable, ...) variable,
+#include "options/table.h"
+	};
 	size_t i;
 
 	(void)state;

@@ -12,7 +12,7 @@
 #include "broker/reload.h"
 #include "broker/sys_tree.h"
 #include "broker/versions.h"
-#include "options/options.h"
+#include "options/load.h"
 #include "scarce_memory.h"
 #include "shared/log.h"
 #include "shared/mosquitto_api.h"
