@@ -76,9 +76,9 @@ static struct message *make_message(struct deliveries *deliveries, const struct 
 				event->topic);
 		return NULL;
 	}
-	message->qos = event->qos;
-	message->retain = event->retain;
-	message->by_session = true;
+	message->as.publish.qos = event->qos;
+	message->as.publish.retain = event->retain;
+	message->as.publish.by_session = true;
 	return message;
 }
 
@@ -143,7 +143,7 @@ static void deliver_retained(
 	}
 	message = count ? make_message(deliveries, event, deliveries->recipients, count) : NULL;
 	if (message) {
-		message->is_kept = true;
+		message->as.publish.is_kept = true;
 	}
 	outlet_deliver(deliveries->outlet, message);
 }
@@ -169,8 +169,8 @@ static void add_to_backlog(struct deliveries *deliveries, const struct connectio
 	struct message *message = backlog_find(deliveries->backlog, hash, event->subscription);
 
 	if (message) {
-		if (message->qos < event->qos) {
-			message->qos = event->qos;
+		if (message->as.publish.qos < event->qos) {
+			message->as.publish.qos = event->qos;
 		}
 		return;
 	}
@@ -194,12 +194,12 @@ void deliveries_deliver_backlog(struct deliveries *deliveries)
 			.payload_length = message->payload_length,
 			.properties = message->properties,
 			.properties_length = message->properties_length,
-			.qos = message->qos,
-			.retain = message->retain,
+			.qos = message->as.publish.qos,
+			.retain = message->as.publish.retain,
 		};
 		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
 		const struct fingerprint_copies published =
-				fingerprint_copies(hash, message->qos, 2, message->retain, message->retain);
+				fingerprint_copies(hash, message->as.publish.qos, 2, message->as.publish.retain, message->as.publish.retain);
 
 		if (!copies_take(deliveries->copies, &published)) {
 			deliver_to_subscribers(deliveries, &event, &published);

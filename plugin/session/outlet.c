@@ -28,45 +28,37 @@ void outlet_log(struct outlet *outlet, int level, const char *format, ...)
 	va_start(arguments, format);
 	(void)vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	message = message_new(MESSAGE_LOG, line, strlen(line), NULL, 0, NULL, 0);
-	if (message) {
-		message->code = level;
-		if (!queue_push(outlet->outbound, message)) {
-			message_free(message);
-		}
+	message = message_log(level, line, strlen(line));
+	if (message && !queue_push(outlet->outbound, message)) {
+		message_free(message);
 	}
 }
 
-/* A word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
-static struct message *patient_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
+/* Of a word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
+static struct message *patient_copy(const struct message *word)
 {
 	static const struct timespec pause = {.tv_nsec = 10000000};
 	struct message *message;
 	int i;
 
-	for (i = 0; !(message = message_control(kind, consumer, sequence, code)) && i < 500; i++) {
+	for (i = 0; !(message = message_copy(word)) && i < 500; i++) {
 		(void)nanosleep(&pause, NULL);
 	}
 	return message;
 }
 
-static void tell_broker(struct outlet *outlet, enum message_kind kind, int code, uint64_t sequence)
-{
-	struct message *message = patient_control(kind, 0, sequence, code);
-
-	if (message) {
-		queue_push_control(outlet->outbound, message);
-	}
-}
-
 void outlet_ask_fence(struct outlet *outlet, uint64_t fence)
 {
-	tell_broker(outlet, MESSAGE_FENCE, 0, fence);
+	const struct message word = {.kind = MESSAGE_FENCE, .as.fence.number = fence};
+
+	(void)queue_tell(outlet->outbound, patient_copy(&word));
 }
 
 void outlet_tell_session(struct outlet *outlet, bool is_up)
 {
-	tell_broker(outlet, MESSAGE_SESSION, is_up, 0);
+	const struct message word = {.kind = MESSAGE_SESSION, .as.session.is_up = is_up};
+
+	(void)queue_tell(outlet->outbound, patient_copy(&word));
 }
 
 static bool push_inbound(struct outlet *outlet, struct message *message)
@@ -74,8 +66,7 @@ static bool push_inbound(struct outlet *outlet, struct message *message)
 	if (message->kind == MESSAGE_PUBLISH) {
 		return queue_push(outlet->inbound, message);
 	}
-	queue_push_control(outlet->inbound, message);
-	return true;
+	return queue_tell(outlet->inbound, message);
 }
 
 void outlet_deliver(struct outlet *outlet, struct message *message)
@@ -125,26 +116,17 @@ bool outlet_is_stuck(struct outlet *outlet, uint64_t now)
 
 bool outlet_release_at_once(struct outlet *outlet, uint64_t consumer)
 {
-	struct message *message = message_control(MESSAGE_RELEASE, consumer, 0, 0);
-
-	if (message) {
-		queue_push_control(outlet->inbound, message);
-	}
-	return message != NULL;
+	return queue_tell(outlet->inbound, message_release_consumer(consumer));
 }
 
 void outlet_release_all_at_once(struct outlet *outlet)
 {
-	struct message *message = message_control(MESSAGE_RELEASE, 0, 0, INT_MAX);
-
-	if (message) {
-		queue_push_control(outlet->inbound, message);
-	}
+	(void)queue_tell(outlet->inbound, message_release(INT_MAX));
 }
 
-static void tell_loop(struct outlet *outlet, enum message_kind kind, uint64_t consumer, int code, uint64_t sequence)
+static void tell_loop(struct outlet *outlet, const struct message *word)
 {
-	struct message *message = patient_control(kind, consumer, sequence, code);
+	struct message *message = patient_copy(word);
 
 	if (!message) {
 		outlet_log(outlet, MOSQ_LOG_ERR, "No memory: a consumer may wait for its subscription in vain.");
@@ -155,22 +137,31 @@ static void tell_loop(struct outlet *outlet, enum message_kind kind, uint64_t co
 
 void outlet_hold(struct outlet *outlet, uint64_t consumer, bool subscribed_before)
 {
-	tell_loop(outlet, MESSAGE_HOLD, consumer, subscribed_before, 0);
+	const struct message word = {
+			.kind = MESSAGE_HOLD_CONSUMER, .as.hold_consumer = {.consumer = consumer, .again = subscribed_before}};
+
+	tell_loop(outlet, &word);
 }
 
 void outlet_release(struct outlet *outlet, uint64_t consumer)
 {
-	tell_loop(outlet, MESSAGE_RELEASE, consumer, 0, 0);
+	const struct message word = {.kind = MESSAGE_RELEASE_CONSUMER, .as.hold_consumer.consumer = consumer};
+
+	tell_loop(outlet, &word);
 }
 
 void outlet_release_all(struct outlet *outlet, int hold)
 {
-	tell_loop(outlet, MESSAGE_RELEASE, 0, hold, 0);
+	const struct message word = {.kind = MESSAGE_RELEASE, .as.hold.number = hold};
+
+	tell_loop(outlet, &word);
 }
 
 void outlet_answer(struct outlet *outlet, uint64_t sequence)
 {
+	const struct message word = {.kind = MESSAGE_ANSWER, .as.answer = {.sequence = sequence, .rc = MOSQ_ERR_SUCCESS}};
+
 	if (sequence) {
-		tell_loop(outlet, MESSAGE_ANSWER, 0, MOSQ_ERR_SUCCESS, sequence);
+		tell_loop(outlet, &word);
 	}
 }

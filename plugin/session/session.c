@@ -431,7 +431,7 @@ static void suspend(struct session *session)
  * somebody who was not let in, a fence comes. */
 static void on_claim(struct session *session, const struct message *command)
 {
-	session->is_taken |= command->code != 0;
+	session->is_taken |= command->as.gone.was_taken != 0;
 	if (session->state == PROVING || session->state == RUNNING) {
 		session->claim_fence = fences_request(&session->fences);
 	}
@@ -446,8 +446,8 @@ static void carry_out(struct session *session, const struct message *command)
 	case MESSAGE_UNSUBSCRIBE:
 		subscriptions_unsubscribe(&session->subscriptions, command);
 		break;
-	case MESSAGE_AUTHOR:
-		deliveries_announce(&session->deliveries, command->sequence, client_hold(command->client));
+	case MESSAGE_PUBLISHER:
+		deliveries_announce(&session->deliveries, command->as.publisher.fingerprint, client_hold(command->client));
 		break;
 	case MESSAGE_SETTLED:
 		session->settled = true;
@@ -463,7 +463,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_SUSPEND:
 		session->suspends = true;
-		session->application_ends = command->code != 0;
+		session->application_ends = command->as.suspend.application_ends != 0;
 		session->suspends_at = now_ms() + SUSPEND_MS;
 		break;
 	default:
@@ -487,7 +487,7 @@ static void take_commands(struct session *session)
 
 	while ((command = queue_take(session->commands))) {
 		if (is_void(session, command)) {
-			outlet_answer(&session->outlet, command->sequence);
+			outlet_answer(&session->outlet, command->as.request.sequence);
 		} else if (command->kind == MESSAGE_UNSUBSCRIBE &&
 				subscriptions_unsubscribe_later(&session->subscriptions, command)) {
 			needs_fence = true;
@@ -792,13 +792,8 @@ int session_start(struct session *session)
 
 bool session_stop(struct session *session, unsigned int milliseconds)
 {
-	struct message *stop;
-
 	if (session->runs) {
-		stop = message_control(MESSAGE_STOP, 0, 0, 0);
-		if (stop) {
-			session_command(session, stop);
-		}
+		(void)queue_tell(session->commands, message_end());
 		session->runs = !thread_join(session->thread, milliseconds);
 	}
 	return !session->runs;
@@ -806,7 +801,7 @@ bool session_stop(struct session *session, unsigned int milliseconds)
 
 void session_command(struct session *session, struct message *command)
 {
-	queue_push_control(session->commands, command);
+	(void)queue_tell(session->commands, command);
 }
 
 struct marks *session_marks(struct session *session, bool late)

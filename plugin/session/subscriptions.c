@@ -430,17 +430,18 @@ static int subscribed_qos(struct subscriptions *subscriptions, struct filter *fi
 
 static void remove_subscriber(struct subscriptions *subscriptions, const struct message *command)
 {
+	uint64_t consumer = command->as.request.consumer;
 	struct filter *filter = filters_find(&subscriptions->filters, command->topic);
-	int before = filter ? subscribed_qos(subscriptions, filter, command->consumer) : -1;
+	int before = filter ? subscribed_qos(subscriptions, filter, consumer) : -1;
 	struct waiter *fetching;
 
 	if (before < 0) {
 		return;
 	}
-	(void)topics_remove(subscriptions->topics, command->consumer, command->topic);
+	(void)topics_remove(subscriptions->topics, consumer, command->topic);
 	filter->consumers[before]--;
-	forget_waiter(subscriptions, &filter->waiting, command->consumer);
-	while ((fetching = waiters_find(&filter->fetching, command->consumer))) {
+	forget_waiter(subscriptions, &filter->waiting, consumer);
+	while ((fetching = waiters_find(&filter->fetching, consumer))) {
 		fetching->gone = true;
 	}
 	if (filter_is_served(filter)) {
@@ -456,14 +457,14 @@ static void remove_subscriber(struct subscriptions *subscriptions, const struct 
 void subscriptions_unsubscribe(struct subscriptions *subscriptions, const struct message *command)
 {
 	remove_subscriber(subscriptions, command);
-	outlet_answer(subscriptions->outlet, command->sequence);
+	outlet_answer(subscriptions->outlet, command->as.request.sequence);
 }
 
 void subscriptions_unsubscribe_until(struct subscriptions *subscriptions, uint64_t fence)
 {
 	struct message *command;
 
-	while ((command = subscriptions->leaving.first) && command->fence <= fence) {
+	while ((command = subscriptions->leaving.first) && command->as.request.fence <= fence) {
 		(void)message_list_take(&subscriptions->leaving);
 		subscriptions_unsubscribe(subscriptions, command);
 		message_free(command);
@@ -478,10 +479,10 @@ bool subscriptions_unsubscribe_later(struct subscriptions *subscriptions, struct
 		return false;
 	}
 	filter = filters_find(&subscriptions->filters, command->topic);
-	if (!filter || subscribed_qos(subscriptions, filter, command->consumer) != 2) {
+	if (!filter || subscribed_qos(subscriptions, filter, command->as.request.consumer) != 2) {
 		return false;
 	}
-	command->fence = subscriptions->fences->asked + 1;
+	command->as.request.fence = subscriptions->fences->asked + 1;
 	message_list_append(&subscriptions->leaving, command);
 	return true;
 }
@@ -492,8 +493,8 @@ static void unsubscribe_before(struct subscriptions *subscriptions, const struct
 	const struct message *leaving;
 
 	for (leaving = subscriptions->leaving.first; leaving; leaving = leaving->next) {
-		if (leaving->consumer == command->consumer && strcmp(leaving->topic, command->topic) == 0) {
-			subscriptions_unsubscribe_until(subscriptions, leaving->fence);
+		if (leaving->as.request.consumer == command->as.request.consumer && strcmp(leaving->topic, command->topic) == 0) {
+			subscriptions_unsubscribe_until(subscriptions, leaving->as.request.fence);
 			break;
 		}
 	}
@@ -512,20 +513,20 @@ static void raise_wants(struct subscriptions *subscriptions, const struct recipi
 	}
 }
 
-static struct waiter make_waiter(const struct message *command, bool again)
+static struct waiter make_waiter(const struct message_request *request, bool is_shared, bool again)
 {
-	uint8_t qos = command->options & TOPICS_QOS;
-	int handling = command->options & TOPICS_RETAIN_HANDLING;
+	uint8_t qos = request->options & TOPICS_QOS;
+	int handling = request->options & TOPICS_RETAIN_HANDLING;
 
 	return (struct waiter){
-			.who = {command->consumer, command->subscription, qos, (int8_t)qos,
-					(command->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
-			.options = command->options,
-			.sequence = command->sequence,
+			.who = {request->consumer, request->identifier, qos, (int8_t)qos,
+					(request->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
+			.options = request->options,
+			.sequence = request->sequence,
 			.again = again,
-			.holds = command->code != 0,
-			.fetches = !topics_is_shared(command->topic) &&
-					(handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS || (handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !again))};
+			.holds = request->is_held != 0,
+			.fetches = !is_shared && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+					(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !again))};
 }
 
 void subscriptions_subscribe(struct subscriptions *subscriptions, const struct message *command)
@@ -537,11 +538,11 @@ void subscriptions_subscribe(struct subscriptions *subscriptions, const struct m
 	unsubscribe_before(subscriptions, command);
 	filter = filters_find(&subscriptions->filters, command->topic);
 	if (filter) {
-		before = subscribed_qos(subscriptions, filter, command->consumer);
+		before = subscribed_qos(subscriptions, filter, command->as.request.consumer);
 	} else {
 		filter = filters_add(&subscriptions->filters, command->topic);
 	}
-	waiter = make_waiter(command, before >= 0);
+	waiter = make_waiter(&command->as.request, topics_is_shared(command->topic), before >= 0);
 	if (!filter || !waiters_add(&filter->waiting, &waiter)) {
 		outlet_log(subscriptions->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.",
 				command->topic);

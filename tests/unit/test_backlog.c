@@ -30,7 +30,9 @@ static int tear_down(void **state)
 
 static struct message *make(const char *payload)
 {
-	struct message *message = message_new(MESSAGE_PUBLISH, "t", 1, payload, strlen(payload), NULL, 0);
+	const struct message_content content = {
+			.topic = "t", .topic_length = 1, .payload = payload, .payload_length = strlen(payload)};
+	struct message *message = message_publish(&content, NULL, 0);
 
 	assert_non_null(message);
 	return message;

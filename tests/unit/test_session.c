@@ -193,15 +193,26 @@ static void use(bool cleansession, unsigned int retries, size_t queue_size)
 static struct message *new_command(
 		enum message_kind kind, uint64_t consumer, const char *filter, uint8_t options_asked, uint64_t sequence)
 {
-	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
-
-	message->consumer = consumer;
-	message->options = options_asked;
-	message->sequence = sequence;
 	/* Who waits for an answer was told to hold, see lanes.c. */
-	message->code = kind == MESSAGE_SUBSCRIBE && sequence &&
-			(options_asked & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS;
-	return message;
+	const struct message_request request = {.consumer = consumer,
+			.options = options_asked,
+			.sequence = sequence,
+			.is_held = kind == MESSAGE_SUBSCRIBE && sequence &&
+					(options_asked & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS};
+
+	switch (kind) {
+	case MESSAGE_SUBSCRIBE:
+		return message_subscribe(&request, filter, strlen(filter));
+	case MESSAGE_UNSUBSCRIBE:
+		return message_unsubscribe(&request, filter, strlen(filter));
+	case MESSAGE_SETTLED:
+		return message_settled("", 0);
+	case MESSAGE_SUSPEND:
+		return message_suspend(false);
+	default:
+		assert_int_equal(kind, MESSAGE_LISTENING);
+		return message_listening();
+	}
 }
 
 static void give(struct message *message)
@@ -247,10 +258,10 @@ static uint64_t listen_to(void)
 	while ((message = queue_take(outbound))) {
 		switch (message->kind) {
 		case MESSAGE_FENCE:
-			fence = message->sequence;
+			fence = message->as.fence.number;
 			break;
 		case MESSAGE_SESSION:
-			up = message->code;
+			up = message->as.session.is_up;
 			break;
 		default:
 			assert_int_equal(message->kind, MESSAGE_LOG);
@@ -303,7 +314,7 @@ static void broker_acknowledges(void)
 
 static void connect_session(bool session_present)
 {
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	step();
 	assert_int_equal(session->state, CONNECTING);
 	on_connected(session, NULL, session_present);
@@ -327,13 +338,17 @@ static void finish_round(void)
 	step();
 }
 
-static void receive(enum message_kind kind, uint64_t consumer)
+/* which: the consumer's number, the answer's or the hold's. */
+static void receive(enum message_kind kind, uint64_t which)
 {
 	struct message *message = queue_take(inbound);
 
 	assert_non_null(message);
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER ? message->sequence : message->consumer, consumer);
+	assert_int_equal(kind == MESSAGE_ANSWER    ? message->as.answer.sequence
+					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
+											  : message->as.hold_consumer.consumer,
+			which);
 	message_free(message);
 }
 
@@ -346,9 +361,9 @@ static void receive_message(const char *topic, const char *payload, uint8_t qos,
 	assert_string_equal(message->topic, topic);
 	assert_int_equal(message->payload_length, strlen(payload));
 	assert_memory_equal(message->payload, payload, strlen(payload));
-	assert_int_equal(message->qos, qos);
-	assert_int_equal(message->retain, retain);
-	assert_true(message->by_session);
+	assert_int_equal(message->as.publish.qos, qos);
+	assert_int_equal(message->as.publish.retain, retain);
+	assert_true(message->as.publish.by_session);
 	assert_int_equal(message->recipient_count, 1);
 	assert_int_equal(message->recipients[0].consumer, consumer);
 	queue_release(inbound, message_size(message));
@@ -376,7 +391,7 @@ static void start(void)
 	prove();
 	assert_int_equal(listen_to(), 0);
 	assert_int_equal(up, 1);
-	receive(MESSAGE_RELEASE, 0);
+	receive(MESSAGE_RELEASE, SESSION_FIRST_HOLD);
 	receive_nothing();
 }
 
@@ -396,7 +411,7 @@ static void test_queued_messages_wait_for_their_consumers(void **state)
 {
 	(void)state;
 	use(false, 3, 1000);
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	step();
 	assert_int_equal(client.connects, 0);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
@@ -405,7 +420,7 @@ static void test_queued_messages_wait_for_their_consumers(void **state)
 	assert_int_equal(client.expiry, UINT32_MAX);
 
 	use(false, 3, 1000);
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	clock_ms += SETTLE_MS;
 	step();
 	assert_int_equal(client.connects, 1);
@@ -414,7 +429,7 @@ static void test_queued_messages_wait_for_their_consumers(void **state)
 static void test_a_session_of_another_time_is_ended_first(void **state)
 {
 	(void)state;
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	step();
 	on_connected(session, NULL, true);
 	use_connection(session);
@@ -436,7 +451,7 @@ static void test_a_listener_of_another_broker(void **state)
 	assert_int_equal(session->state, WAITING);
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "belongs to another broker"));
-	receive(MESSAGE_RELEASE, 0); /* the first hold ends whatever comes of it */
+	receive(MESSAGE_RELEASE, SESSION_FIRST_HOLD); /* the first hold ends whatever comes of it */
 }
 
 static void test_the_first_hold_is_bounded(void **state)
@@ -445,7 +460,7 @@ static void test_the_first_hold_is_bounded(void **state)
 	connect_session(false);
 	clock_ms += FIRST_HOLD_MS;
 	step();
-	receive(MESSAGE_RELEASE, 0);
+	receive(MESSAGE_RELEASE, SESSION_FIRST_HOLD);
 	prove();
 	receive_nothing();
 }
@@ -454,7 +469,7 @@ static void test_tries_again_and_gives_up(void **state)
 {
 	(void)state;
 	client.refuses = true;
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	step();
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "No session with the listener at localhost:1883: no reason."));
@@ -475,14 +490,14 @@ static void test_tries_again_and_gives_up(void **state)
 	step();
 	assert_int_equal(client.connects, 3);
 	subscribe(1, "a", 0, 5);
-	receive(MESSAGE_RELEASE, 0);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE, SESSION_FIRST_HOLD);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 }
 
 static void lose_to_another_client(void)
 {
-	struct message *word = message_control(MESSAGE_SESSION, 0, 0, 1);
+	struct message *word = message_connection_gone(true);
 
 	session_command(session, word);
 	client.reason = "the connection was closed";
@@ -540,7 +555,7 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	(void)state;
 	start();
 	up = -1;
-	give(message_control(MESSAGE_SESSION, 0, 0, 1)); /* of somebody who was not let in */
+	give(message_connection_gone(true)); /* of somebody who was not let in */
 	broker_sends_fence(listen_to());
 	(void)listen_to();
 	assert_int_equal(up, 1);
@@ -551,7 +566,7 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	(void)listen_to();
 	clock_ms += RETRY_MS;
 	/* So has one after what was said of others before it was made. */
-	give(message_control(MESSAGE_SESSION, 0, 0, 1));
+	give(message_connection_gone(true));
 	client.reason = NULL;
 	step();
 	on_connected(session, NULL, true);
@@ -571,8 +586,8 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	clock_ms += TAKEN_MAX_MS;
 	step();
 	assert_int_equal(session->state, CONNECTING);
-	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
-	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 0)); /* that of the other, which has left already */
+	session_command(session, message_connection_gone(true));
+	session_command(session, message_connection_gone(false)); /* that of the other, which has left already */
 	on_connected(session, NULL, true);
 	client.reason = "the connection was closed";
 	use_connection(session);
@@ -582,7 +597,7 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	client.reason = NULL;
 	clock_ms += TAKEN_MAX_MS;
 	step();
-	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
+	session_command(session, message_connection_gone(true));
 	on_connected(session, NULL, true);
 	prove();
 	client.reason = "the connection was closed";
@@ -597,10 +612,10 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 static void test_a_connection_that_is_refused_is_not_taken_over(void **state)
 {
 	(void)state;
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	step();
 	assert_int_equal(session->state, CONNECTING);
-	session_command(session, message_control(MESSAGE_SESSION, 0, 0, 1));
+	session_command(session, message_connection_gone(true));
 	on_connected(session, "not authorised", false);
 	client.reason = "not authorised";
 	use_connection(session);
@@ -622,7 +637,7 @@ static void test_a_subscribe_that_does_not_go_out(void **state)
 	broker_sends_fence(listen_to());
 	assert_non_null(strstr(log_text, "The session's subscription to 'a' is not in force: no reason."));
 	assert_int_equal(session_refused(session), 1);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5); /* it does not wait */
 	step();
 	step();
@@ -643,13 +658,13 @@ static void test_a_subscribe_that_does_not_go_out(void **state)
 	step();
 	assert_int_equal(client.count, 1);
 	assert_true(client.packets[0].retained);
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	broker_acknowledges();
 	broker_sends("a", "a", "1", 0, true);
 	broker_sends_fence(listen_to());
 	assert_non_null(strstr(log_text, "The session's subscription to 'a' is in force now."));
 	receive_message("a", "1", 0, true, 1);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive_nothing();
 	clock_ms += RETRY_MAX_MS;
 	step();
@@ -698,7 +713,7 @@ static void test_a_fence_that_the_broker_leaves_out(void **state)
 	second = listen_to();
 	assert_int_equal(second, first + 1);
 	broker_sends_fence(second);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "The broker has left out some of what it had for the session"));
@@ -807,7 +822,7 @@ static void test_an_acknowledgement_that_never_comes(void **state)
 	}
 	assert_int_equal(client.count, SUBSCRIPTIONS_SEND_MAX);
 	broker_sends_fence(listen_to());
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 	assert_int_equal(session_refused(session), 1);
 	clock_ms += FENCES_ASK_MS;
@@ -827,34 +842,34 @@ static void test_what_is_retained_comes_once(void **state)
 	step();
 	broker_acknowledges();
 	broker_sends("a/#", "a/1", "1", 0, true);
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	receive_message("a/1", "1", 0, true, 1);
 	/* The connection is lost before all has come; somebody else subscribes. */
 	break_off(session, "it is lost");
 	(void)listen_to();
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	subscribe(2, "a/#", 1, 0);
 	clock_ms += RETRY_MS;
 	step();
 	on_connected(session, NULL, true);
 	prove();
 	broker_acknowledges();
-	receive(MESSAGE_HOLD, 1);
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	broker_sends("a/#", "a/1", "1", 0, true);
 	receive_message("a/1", "1", 0, true, 2);
 	/* Not all of it again: */
 	break_off(session, "it is lost");
 	(void)listen_to();
-	receive(MESSAGE_RELEASE, 1);
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	clock_ms += RETRY_MAX_MS;
 	step();
 	on_connected(session, NULL, true);
 	prove();
 	broker_acknowledges();
-	receive(MESSAGE_HOLD, 1);
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	broker_sends("a/#", "a/1", "1", 0, true);
 	broker_sends("a/#", "a/2", "2", 0, true);
 	{
@@ -871,7 +886,7 @@ static void test_what_is_retained_comes_once(void **state)
 	subscribe(1, "a/#", 1, 0);
 	step();
 	broker_acknowledges();
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	broker_sends("a/#", "a/1", "1", 0, true);
 	receive_message("a/1", "1", 0, true, 1);
 	receive_the_rest();
@@ -884,7 +899,7 @@ static void test_tries_for_ever_where_retries_is_0(void **state)
 	(void)state;
 	use(true, 0, 1000);
 	client.refuses = true;
-	command(MESSAGE_STARTED, 0, "", 0, 0);
+	command(MESSAGE_LISTENING, 0, "", 0, 0);
 	for (i = 0; i < 20; i++) {
 		step();
 		(void)listen_to();
@@ -916,18 +931,18 @@ static void test_retained_messages_go_to_who_subscribed(void **state)
 	receive_message("a/b", "kept", 1, true, 1);
 	receive_nothing();
 	broker_sends_fence(listen_to());
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 10);
 
 	/* Where it did not, the session tells. */
 	subscribe(2, "a/+", 0, 0);
 	step();
 	assert_int_equal(client.count, 2);
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	broker_sends("a/+", "a/b", "kept", 1, true);
 	receive_message("a/b", "kept", 1, true, 2);
 	finish_round();
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	broker_sends("a/+", "a/b", "kept", 1, true);
 	receive_nothing();
 }
@@ -963,14 +978,14 @@ static void test_a_subscription_that_was_not_new(void **state)
 	subscribe(1, "a", 0, 0);
 	step();
 	finish_round();
-	receive(MESSAGE_HOLD, 1);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	subscribe(1, "a", 2, 0);
 	step();
 	assert_int_equal(client.packets[1].qos, 2);
 	message = queue_take(inbound);
-	assert_int_equal(message->kind, MESSAGE_HOLD);
-	assert_int_equal(message->code, 1);
+	assert_int_equal(message->kind, MESSAGE_HOLD_CONSUMER);
+	assert_int_equal(message->as.hold_consumer.again, 1);
 	message_free(message);
 	finish_round();
 	/* The highest that a consumer wants, and no higher. */
@@ -1015,7 +1030,7 @@ static void test_unsubscribing_while_the_round_goes_on(void **state)
 	unsubscribe(1, "a");
 	step();
 	finish_round();
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 	assert_int_equal(client.packets[1].id, 0);
 	finish_round();
@@ -1027,7 +1042,7 @@ static void test_unsubscribing_while_the_round_goes_on(void **state)
 	step();
 	assert_int_equal(client.count, 2);
 	assert_null(filters_find(&session->subscriptions.filters, "b"));
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 6);
 }
 
@@ -1040,7 +1055,7 @@ static void test_a_refused_subscription_is_reported(void **state)
 	on_acknowledged(session, client.packets[client.acknowledged++].number, 135);
 	broker_sends_fence(listen_to());
 	assert_non_null(strstr(log_text, "secret/#"));
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 }
 
@@ -1056,9 +1071,9 @@ static void test_a_connection_lost_in_a_round(void **state)
 	(void)listen_to();
 	assert_int_equal(up, 0);
 	assert_string_equal(log_text, ""); /* a broker that stops closes its connections */
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
-	receive(MESSAGE_RELEASE, 2); /* which waited for the next round */
+	receive(MESSAGE_RELEASE_CONSUMER, 2); /* which waited for the next round */
 	receive(MESSAGE_ANSWER, 6);
 	unsubscribe(2, "b");
 	client.reason = NULL;
@@ -1071,11 +1086,11 @@ static void test_a_connection_lost_in_a_round(void **state)
 	assert_int_equal(client.connects, 2);
 	on_connected(session, NULL, false);
 	prove();
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	broker_sends("a", "a", "kept", 0, true);
 	finish_round();
 	receive_message("a", "kept", 0, true, 1);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive_nothing();
 	(void)listen_to();
 	assert_int_equal(up, 1);
@@ -1522,7 +1537,7 @@ static void test_what_the_broker_queued(void **state)
 		struct message *message = queue_take(inbound);
 
 		assert_string_equal(message->topic, "a/b");
-		assert_int_equal(message->qos, 2);
+		assert_int_equal(message->as.publish.qos, 2);
 		assert_int_equal(message->recipient_count, 2);
 		message_free(message);
 	}
@@ -1593,7 +1608,7 @@ static void test_a_full_inbound_queue_loses_nothing(void **state)
 		step();
 	}
 	/* Not before what it tells the end of. */
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	receive(MESSAGE_ANSWER, 7);
 	assert_null(session->outlet.stalled.first);
 }
@@ -1624,8 +1639,7 @@ static void test_fences_of_the_broker_thread_end_its_holds(void **state)
 	broker_sends_fence(SESSION_HOLD_FENCE | 42);
 	message = queue_take(inbound);
 	assert_int_equal(message->kind, MESSAGE_RELEASE);
-	assert_int_equal(message->consumer, 0);
-	assert_int_equal(message->code, 42);
+	assert_int_equal(message->as.hold.number, 42);
 	message_free(message);
 	broker_sends_fence(1); /* of an earlier one */
 	broker_sends(NULL, SESSION_FENCE_TOPIC, "123456789012345678901234567890", 2, false);
@@ -1718,8 +1732,8 @@ static void receive_retained(const char *payload, uint64_t consumer)
 {
 	struct message *message = take_message(payload);
 
-	assert_true(message->is_kept);
-	assert_true(message->retain);
+	assert_true(message->as.publish.is_kept);
+	assert_true(message->as.publish.retain);
 	assert_int_equal(message->recipient_count, 1);
 	assert_int_equal(message->recipients[0].consumer, consumer);
 	message_free(message);
@@ -1729,8 +1743,8 @@ static void receive_live(const char *payload, bool retain, size_t recipients)
 {
 	struct message *message = take_message(payload);
 
-	assert_false(message->is_kept);
-	assert_int_equal(message->retain, retain);
+	assert_false(message->as.publish.is_kept);
+	assert_int_equal(message->as.publish.retain, retain);
 	assert_int_equal(message->recipient_count, recipients);
 	message_free(message);
 }
@@ -1762,7 +1776,7 @@ static void test_who_wants_no_retained_messages(void **state)
 	receive_retained("kept", 2);
 	broker_sends_fence(listen_to());
 	receive(MESSAGE_ANSWER, 11);
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	receive(MESSAGE_ANSWER, 12);
 	receive_nothing();
 }
@@ -1774,14 +1788,14 @@ static void test_who_wants_retained_messages_once(void **state)
 	subscribe(1, "a", IF_NEW, 0);
 	step();
 	assert_packet(0, "a", true);
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	/* Again, while the first is under way. */
 	subscribe(1, "a", IF_NEW, 5);
 	broker_acknowledges();
 	broker_sends("a", "a", "kept", 0, true);
 	receive_retained("kept", 1);
 	broker_sends_fence(listen_to());
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	step();
 	assert_packet(1, "a", false);
 	receive_nothing();
@@ -1799,15 +1813,15 @@ static void test_who_wants_retained_messages_once(void **state)
 	step();
 	assert_packet(3, "a", true);
 	finish_round();
-	receive(MESSAGE_HOLD, 2);
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	unsubscribe(1, "a");
 	subscribe(1, "a", IF_NEW, 0);
 	step();
 	assert_packet(4, "a", true);
 	finish_round();
-	receive(MESSAGE_HOLD, 1);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	/* Who always wants them gets them again. */
 	subscribe(1, "a", 0, 0);
 	step();
@@ -1832,11 +1846,11 @@ static void test_retain_handling_outlives_a_connection(void **state)
 	subscribe(1, "a", NEVER, 0);
 	subscribe(2, "b", IF_NEW, 0);
 	step();
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	client.reason = "gone";
 	use_connection(session);
 	client.reason = NULL;
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	clock_ms += RETRY_MS;
 	step();
 	on_connected(session, NULL, false);
@@ -1844,7 +1858,7 @@ static void test_retain_handling_outlives_a_connection(void **state)
 	assert_int_equal(client.count, 4);
 	assert_packet(2, client.packets[2].filter, strcmp(client.packets[2].filter, "b") == 0);
 	assert_packet(3, client.packets[3].filter, strcmp(client.packets[3].filter, "b") == 0);
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	receive_nothing();
 }
 
@@ -1859,8 +1873,8 @@ static void test_live_messages_keep_their_flag(void **state)
 	assert_int_equal(client.count, 3); /* all filters: the one that counts must show it */
 	broker_sends_flagged("a/#", "a/b", "live", 1);
 	message = take_message("live");
-	assert_false(message->is_kept);
-	assert_true(message->retain);
+	assert_false(message->as.publish.is_kept);
+	assert_true(message->as.publish.retain);
 	assert_int_equal(message->recipient_count, 2);
 	assert_int_equal(message->recipients[0].retain_as_published, message->recipients[0].consumer == 2);
 	assert_int_equal(message->recipients[1].retain_as_published, message->recipients[1].consumer == 2);
@@ -1883,7 +1897,7 @@ static void test_live_messages_are_no_retained_ones(void **state)
 	/* While another one fetches. */
 	subscribe(2, "a", 1, 0);
 	step();
-	receive(MESSAGE_HOLD, 2);
+	receive(MESSAGE_HOLD_CONSUMER, 2);
 	broker_sends_flagged("a", "a", "before", 1);
 	receive_live("before", true, 1);
 	broker_sends("a", "a", "kept", 1, true);
@@ -1892,7 +1906,7 @@ static void test_live_messages_are_no_retained_ones(void **state)
 	broker_sends_flagged("a", "a", "live", 1);
 	receive_live("live", true, 2);
 	broker_sends_fence(listen_to());
-	receive(MESSAGE_RELEASE, 2);
+	receive(MESSAGE_RELEASE_CONSUMER, 2);
 	/* One that was fetched for somebody who is done. */
 	broker_sends("a", "a", "late", 1, true);
 	receive_nothing();
@@ -1945,11 +1959,11 @@ static void test_copies_and_the_retain_flag(void **state)
 static void publisher_of(const char *id, uint64_t fingerprint_of_message)
 {
 	const struct client_description description = {.id = id};
-	struct message *message = message_control(MESSAGE_AUTHOR, 0, fingerprint_of_message, 0);
+	struct client *client_who = client_new(&description, NULL);
 
-	message->client = client_new(&description, NULL);
-	assert_non_null(message->client);
-	give(message);
+	assert_non_null(client_who);
+	give(message_publisher(client_who, fingerprint_of_message));
+	client_release(client_who);
 }
 
 static void publisher_is(const char *id, const char *topic, const char *payload)
@@ -2014,7 +2028,7 @@ static void test_retained_messages_have_no_publisher(void **state)
 	start();
 	subscribe(1, "a", 2, 0);
 	step();
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	broker_acknowledges();
 	publisher_is("x", "a", "1");
 	broker_sends("a", "a", "1", 2, true);
@@ -2034,7 +2048,7 @@ static void test_retained_messages_have_no_publisher(void **state)
 	unsubscribe(1, "a");
 	broker_sends_fence(listen_to());
 	broker_sends("a", "a", "3", 2, false);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive_nothing();
 }
 
@@ -2047,7 +2061,7 @@ static void test_properties_come_with_a_message(void **state)
 	subscribe(1, "a", 2, 0);
 	subscribe(2, "$share/g/a", 1, 0);
 	step();
-	receive(MESSAGE_HOLD, 1);
+	receive(MESSAGE_HOLD_CONSUMER, 1);
 	broker_acknowledges();
 	broker_sends_with("\x01\x00", 2, "a", "a", "kept", 1, true);
 	broker_sends_with("\x01\x01", 2, "a", "a", "live", 1, false);
@@ -2124,9 +2138,8 @@ static void test_no_memory(void **state)
 	start();
 	failed = true;
 	for (n = 1; failed; n++) {
-		struct message *message = message_new(MESSAGE_SUBSCRIBE, "x/y", 3, NULL, 0, NULL, 0);
+		struct message *message = new_command(MESSAGE_SUBSCRIBE, n, "x/y", 0, 0);
 
-		message->consumer = n;
 		scarce_memory(n, false);
 		carry_out(session, message);
 		failed = scarce_memory_end();
@@ -2182,11 +2195,11 @@ static void test_a_life_with_little_memory(void **state)
 	for (n = 1; failed; n++) {
 		use(true, 0, 1000);
 		for (turn = 0; turn < 3; turn++) {
-			commands[turn][0] = new_command(MESSAGE_STARTED, 0, "", 0, 0);
+			commands[turn][0] = new_command(MESSAGE_LISTENING, 0, "", 0, 0);
 			commands[turn][1] = new_command(MESSAGE_SUBSCRIBE, turn, "a/#", 1, 10);
 			commands[turn][2] = new_command(MESSAGE_SUBSCRIBE, 1 + turn, "a/+", 2, 11);
 			commands[turn][3] = new_command(MESSAGE_SUBSCRIBE, 3, "$share/g/a", 1, 12);
-			commands[turn][2]->options |= AS_PUBLISHED;
+			commands[turn][2]->as.request.options |= AS_PUBLISHED;
 			commands[turn][4] = new_command(MESSAGE_UNSUBSCRIBE, turn, "a/#", 0, 0);
 		}
 		scarce_memory(n, false);

@@ -299,11 +299,12 @@ static int tear_down(void **state)
 
 static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint64_t sequence)
 {
-	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
+	const struct message_request request = {
+			.consumer = consumer, .sequence = sequence, .is_held = kind == MESSAGE_SUBSCRIBE && sequence};
+	struct message *message = kind == MESSAGE_SUBSCRIBE ? message_subscribe(&request, filter, strlen(filter))
+			: kind == MESSAGE_UNSUBSCRIBE ? message_unsubscribe(&request, filter, strlen(filter))
+										  : message_listening();
 
-	message->consumer = consumer;
-	message->sequence = sequence;
-	message->code = kind == MESSAGE_SUBSCRIBE && sequence; /* it was told to hold */
 	session_command(session, message);
 }
 
@@ -324,36 +325,40 @@ static void broker_publishes(uint32_t subscription, bool retain, unsigned int nu
 	broker_sends(event);
 }
 
-/* Does what the session asks the broker thread for, up to a word of this kind. Returns its code. */
+/* Does what the session asks the broker thread for, up to a word of this kind. Returns whether the session is up, if that is it. */
 static int serve_until(enum message_kind kind)
 {
 	struct message *message;
 	enum message_kind was;
-	int code;
+	int is_up;
 
 	do {
 		message = take(outbound, &has_outbound);
 		was = message->kind;
-		code = message->code;
+		is_up = was == MESSAGE_SESSION ? message->as.session.is_up : -1;
 		if (was == MESSAGE_FENCE) {
 			struct event event = {.kind = PUBLISHED};
 
-			(void)snprintf(event.text, sizeof(event.text), "%" PRIu64, message->sequence);
+			(void)snprintf(event.text, sizeof(event.text), "%" PRIu64, message->as.fence.number);
 			broker_sends(event);
 		} else if (was == MESSAGE_LOG) {
 			queue_release(outbound, message_size(message));
 		}
 		message_free(message);
 	} while (was != kind);
-	return code;
+	return is_up;
 }
 
-static void receive(enum message_kind kind, uint64_t consumer)
+/* which: the consumer's number, the answer's or the hold's. */
+static void receive(enum message_kind kind, uint64_t which)
 {
 	struct message *message = take(inbound, &has_inbound);
 
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER ? message->sequence : message->consumer, consumer);
+	assert_int_equal(kind == MESSAGE_ANSWER    ? message->as.answer.sequence
+					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
+											  : message->as.hold_consumer.consumer,
+			which);
 	message_free(message);
 }
 
@@ -372,11 +377,11 @@ static void receive_number(unsigned int number)
 
 static void bring_up(void)
 {
-	command(MESSAGE_STARTED, 0, "", 0);
+	command(MESSAGE_LISTENING, 0, "", 0);
 	wait_for(&wire.connects);
 	broker_sends((struct event){.kind = CONNACK});
 	assert_int_equal(serve_until(MESSAGE_SESSION), 1);
-	receive(MESSAGE_RELEASE, 0);
+	receive(MESSAGE_RELEASE, SESSION_FIRST_HOLD);
 }
 
 /* Returns the subscription's identifier. */
@@ -401,7 +406,7 @@ static void test_a_whole_life(void **state)
 	broker_publishes(subscription, true, 1);
 	receive_number(1);
 	(void)serve_until(MESSAGE_FENCE);
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 	broker_publishes(subscription, false, 2);
 	receive_number(2);
@@ -425,12 +430,12 @@ static void test_ends_in_every_state(void **state)
 	tear_down(NULL); /* it waits for the start */
 
 	begin(1000);
-	command(MESSAGE_STARTED, 0, "", 0);
+	command(MESSAGE_LISTENING, 0, "", 0);
 	wait_for(&wire.connects); /* for CONNACK */
 	tear_down(NULL);
 
 	begin(1000);
-	command(MESSAGE_STARTED, 0, "", 0);
+	command(MESSAGE_LISTENING, 0, "", 0);
 	wait_for(&wire.connects);
 	broker_sends((struct event){.kind = CONNACK}); /* for the first fence */
 	message_free(take(outbound, &has_outbound));
@@ -451,7 +456,7 @@ static void test_does_not_end_while_it_connects(void **state)
 	(void)state;
 	while (sem_trywait(&wire.may_connect) == 0) {
 	}
-	command(MESSAGE_STARTED, 0, "", 0);
+	command(MESSAGE_LISTENING, 0, "", 0);
 	wait_for(&wire.connects);
 	assert_false(session_stop(session, 10));
 	assert_false(session_stop(session, 0));
@@ -482,7 +487,7 @@ static void test_nothing_is_lost_and_order_is_kept(void **state)
 	for (i = 0; i < COUNT; i++) {
 		receive_number(i);
 	}
-	receive(MESSAGE_RELEASE, 1);
+	receive(MESSAGE_RELEASE_CONSUMER, 1);
 	receive(MESSAGE_ANSWER, 5);
 }
 
@@ -507,7 +512,7 @@ static void *count_answers(void *argument)
 			continue;
 		}
 		found += message->kind == MESSAGE_ANSWER;
-		answers->releases += message->kind == MESSAGE_RELEASE;
+		answers->releases += message->kind == MESSAGE_RELEASE_CONSUMER;
 		if (message->kind == MESSAGE_PUBLISH) {
 			queue_release(inbound, message_size(message));
 		}
@@ -550,7 +555,7 @@ static void test_many_subscribe_at_once(void **state)
 			if (message->kind == MESSAGE_FENCE) {
 				struct event event = {.kind = PUBLISHED};
 
-				(void)snprintf(event.text, sizeof(event.text), "%" PRIu64, message->sequence);
+				(void)snprintf(event.text, sizeof(event.text), "%" PRIu64, message->as.fence.number);
 				broker_sends(event);
 			}
 			message_free(message);
