@@ -106,7 +106,7 @@ def test_a_folder_where_others_may_rename_is_not_used(place: Place) -> None:
 DRIVER = """
 import os, sys
 uid, victim, victims = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-from mqttasgi.command import launch as _launch
+from mqttasgi.command import launch
 from mqttasgi.command import cli
 
 def swap(folder):
@@ -130,7 +130,7 @@ def followed(function, folder_of):
         return result
     return call
 
-_launch.PrivateFolder._write = followed(_launch.PrivateFolder._write, lambda folder, *rest: folder.path)
+launch.PrivateFolder._write = followed(launch.PrivateFolder._write, lambda folder, *rest: folder.path)
 os.chown = followed(os.chown, lambda path, *rest: path if os.path.isdir(path) else os.path.dirname(path))
 if "--persistence" in sys.argv:
     os.mkdir = followed(os.mkdir, lambda *rest: sys.argv[4])

@@ -13,7 +13,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from conftest import BrokerFactory
 from mqttasgi.command.configuration import is_elsewhere
-from mqttasgi.command.options import Settings, UsageError
+from mqttasgi.command.option_table import Settings
+from mqttasgi.command.values import UsageError
 from support.broker import Broker, finish_all, passwords
 from support.certificates import Authority, TlsListener
 from support.client import Client

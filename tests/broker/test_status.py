@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BrokerFactory
-from mqttasgi.command import status as _status
+from mqttasgi.command import status
 from support.broker import Broker, passwords
 from support.certificates import Authority
 from support.client import Client
@@ -22,7 +22,7 @@ from support.command import command_environment, run_command
 from support.processes import free_port
 from support.statistics import PREFIX
 
-NAMES = {name for _, rows in _status.TABLE for _, name, _ in rows}
+NAMES = {name for _, rows in status.TABLE for _, name, _ in rows}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(broker: BrokerFactory, *lines: str, **arguments: object) -> Broker:
     return broker("apps.echo:application", lines=["sys_interval 1", *lines], **arguments)
 
 
-def status(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return run_command("status", *words, folder=folder, **variables)
 
 
@@ -64,11 +64,11 @@ def test_table_and_json(broker: BrokerFactory, tmp_path: Path) -> None:
         client.subscribe(f"{PREFIX}messages/#")
         while client.wait_for(f"{PREFIX}messages/received").payload != b"1234":
             pass
-    values = json.loads(status(tmp_path, *at(started), "--json").stdout)
+    values = json.loads(ask(tmp_path, *at(started), "--json").stdout)
     # The names of the plugin and those of the table are the same.
     assert set(values) == NAMES
     assert (values["messages/received"], values["session/state"]) == (1234, "up")
-    table = assert_table(status(tmp_path, *at(started)))
+    table = assert_table(ask(tmp_path, *at(started)))
     assert re.match(rf"broker at 127\.0\.0\.1:{started.port} \(Mosquitto 2\.[\d.]+\)\n\nmessages\n", table)
     assert re.search(r"^  to consumers +1,234$", table, re.MULTILINE)
     assert re.search(r"^  session +up$", table, re.MULTILINE)
@@ -78,20 +78,20 @@ def test_table_and_json(broker: BrokerFactory, tmp_path: Path) -> None:
 
 
 def test_values_are_readable() -> None:
-    assert [_status._bytes(n) for n in (0, 999, 1000, 48_000_000, 999_600, 12_345_678_901)] == [
+    assert [status._bytes(n) for n in (0, 999, 1000, 48_000_000, 999_600, 12_345_678_901)] == [
         *("0 B", "999 B", "1 kB", "48 MB", "1 MB", "12.3 GB")
     ]
-    assert [_status._microseconds(n) for n in (0, 7, 1200, 99_960, 1_500_000)] == [
+    assert [status._microseconds(n) for n in (0, 7, 1200, 99_960, 1_500_000)] == [
         *("0 ms", "0.007 ms", "1.2 ms", "100 ms", "1.5 s")
     ]
-    assert [_status._milliseconds(n) for n in (5, 120_000)] == ["5 ms", "120 s"]
-    assert [_status._duration(n) for n in (0, 61, 3600, 90_061)] == [
+    assert [status._milliseconds(n) for n in (5, 120_000)] == ["5 ms", "120 s"]
+    assert [status._duration(n) for n in (0, 61, 3600, 90_061)] == [
         "0 s",
         "1 min 1 s",
         "1 h 0 min",
         "1 d 1 h",
     ]
-    table = _status.table({"messages/sent": 5, "new": 12345, "memory": 0})
+    table = status.table({"messages/sent": 5, "new": 12345, "memory": 0})
     assert re.search(r"from consumers +5\n", table)
     assert re.search(r"to consumers +-\n", table)
     assert re.search(r"memory of the broker's process +unknown\n", table)
@@ -100,9 +100,9 @@ def test_values_are_readable() -> None:
 
 def test_when_the_values_were_published() -> None:
     now = int(time.time())
-    assert re.fullmatch(r"\d\d:\d\d:\d\d, 7[0-9] s ago|.*1 min 1[0-9] s ago", _status._as_of(now - 70))
-    assert re.fullmatch(r"\d\d:\d\d:\d\d", _status._as_of(now + 3600))  # a clock that goes another way
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d, 2 d 0 h ago", _status._as_of(now - 2 * 86400))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d, 7[0-9] s ago|.*1 min 1[0-9] s ago", status._as_of(now - 70))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", status._as_of(now + 3600))  # a clock that goes another way
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d, 2 d 0 h ago", status._as_of(now - 2 * 86400))
 
 
 def test_the_first_seconds(broker: BrokerFactory, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_first_seconds(broker: BrokerFactory, tmp_path: Path) -> None:
         client.subscribe(f"{PREFIX}consumers/running")
         while client.wait_for(f"{PREFIX}consumers/running", 20).payload != b"1":
             pass
-    table = assert_table(status(tmp_path, *at(started)))
+    table = assert_table(ask(tmp_path, *at(started)))
     assert re.search(r"^  session +up$", table, re.MULTILINE)
     assert re.search(r"^  as of +\d\d:\d\d:\d\d, ", table, re.MULTILINE)
 
@@ -164,18 +164,18 @@ def test_from_the_environment_and_the_env_file(broker: BrokerFactory, tmp_path: 
         "VERBOSITY": "9",
         "MQTTASGI_USER": "x",
     }
-    assert_table(status(tmp_path, "-U", "ann", **variables))
+    assert_table(ask(tmp_path, "-U", "ann", **variables))
     assert_says(
-        status(tmp_path, **variables),
+        ask(tmp_path, **variables),
         f'the broker at 0.0.0.0:{started.port} refuses the login as "bob"; give another with -U and -P',
     )
     assert_says(
-        status(tmp_path, "-p", str(started.port), "-H", "127.0.0.1", MQTT_USERNAME="", MQTT_PASSWORD="x"),
+        ask(tmp_path, "-p", str(started.port), "-H", "127.0.0.1", MQTT_USERNAME="", MQTT_PASSWORD="x"),
         f'the broker at 127.0.0.1:{started.port} refuses the login as "bob"; give another with -U and -P',
     )
     (tmp_path / ".env").unlink()
     assert_says(
-        status(tmp_path, *at(started)),
+        ask(tmp_path, *at(started)),
         f"the broker at 127.0.0.1:{started.port} refuses a login without a user name; give another with -U and -P",
     )
 
@@ -183,9 +183,9 @@ def test_from_the_environment_and_the_env_file(broker: BrokerFactory, tmp_path: 
 def test_a_unix_socket(broker: BrokerFactory, tmp_path: Path) -> None:
     path = tmp_path / "s"
     start(broker, f"listener 0 {path}")
-    assert_table(status(tmp_path, "-H", str(path)))
+    assert_table(ask(tmp_path, "-H", str(path)))
     assert_says(
-        status(tmp_path, "-H", f"{path}s"),
+        ask(tmp_path, "-H", f"{path}s"),
         f"no broker listens at {path}s; start it, or say with -H and -p where it listens",
     )
 
@@ -193,9 +193,9 @@ def test_a_unix_socket(broker: BrokerFactory, tmp_path: Path) -> None:
 def test_websockets(broker: BrokerFactory, tmp_path: Path) -> None:
     port = free_port()
     started = start(broker, f"listener {port} 127.0.0.1", "protocol websockets")
-    assert_table(status(tmp_path, "-H", "127.0.0.1", "-p", str(port), "-T", "websockets"))
+    assert_table(ask(tmp_path, "-H", "127.0.0.1", "-p", str(port), "-T", "websockets"))
     assert_says(
-        status(tmp_path, *at(started), "-T", "websockets"),
+        ask(tmp_path, *at(started), "-T", "websockets"),
         f"127.0.0.1:{started.port} does not speak websockets; leave out -T websockets",
     )
 
@@ -211,9 +211,9 @@ def test_tls(broker: BrokerFactory, tmp_path: Path, authority: Authority) -> Non
         *(f"cafile {authority.cert}", "require_certificate true"),
     )
     place = ["-H", "127.0.0.1", "-p", str(plain)]
-    assert_table(status(tmp_path, *place, "-C", str(server.cert), "-K", str(server.key)))
-    assert_table(status(tmp_path, *place, "-S", str(authority.cert)))
-    done = status(tmp_path, *place, "-SSL", "true")
+    assert_table(ask(tmp_path, *place, "-C", str(server.cert), "-K", str(server.key)))
+    assert_table(ask(tmp_path, *place, "-S", str(authority.cert)))
+    done = ask(tmp_path, *place, "-SSL", "true")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
         f"mqttasgi: the certificate of the broker at 127.0.0.1:{plain} is not trusted ("
@@ -221,16 +221,16 @@ def test_tls(broker: BrokerFactory, tmp_path: Path, authority: Authority) -> Non
     assert done.stderr.endswith("; -S names the file with the CA that signed it.\n")
     place[-1] = str(strict)
     words = ["-S", str(authority.cert)]
-    assert_table(status(tmp_path, *place, *words, "-C", str(client.cert), "-K", str(client.key)))
-    done = status(tmp_path, *place, *words)
+    assert_table(ask(tmp_path, *place, *words, "-C", str(client.cert), "-K", str(client.key)))
+    done = ask(tmp_path, *place, *words)
     assert done.returncode == 1
     assert "a client's certificate (-C and -K)" in done.stderr
-    done = status(tmp_path, *at(started), *words)
+    done = ask(tmp_path, *at(started), *words)
     assert done.returncode == 1
     assert f"no TLS with 127.0.0.1:{started.port} (" in done.stderr
     assert "does that listener speak TLS" in done.stderr
     # Plain to a listener with TLS.
-    done = status(tmp_path, *place)
+    done = ask(tmp_path, *place)
     assert done.returncode == 1
     assert "its listener may want TLS (-S, -SSL true)" in done.stderr
 
@@ -253,14 +253,14 @@ def test_the_management_command(broker: BrokerFactory, tmp_path: Path) -> None:
 def test_no_broker(tmp_path: Path) -> None:
     port = free_port()
     assert_says(
-        status(tmp_path, "-p", str(port)),
+        ask(tmp_path, "-p", str(port)),
         f"no broker listens at localhost:{port}; start it, or say with -H and -p where it listens",
     )
 
 
 def test_no_plugin(broker: BrokerFactory, tmp_path: Path) -> None:
     started = broker(plugin=None)
-    done = status(tmp_path, *at(started))
+    done = ask(tmp_path, *at(started))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         rf"mqttasgi: the broker at 127\.0\.0\.1:{started.port} \(Mosquitto 2\.[\d.]+\) has no statistics of mqttasgi: "
@@ -276,7 +276,7 @@ def test_nothing_below_sys(broker: BrokerFactory, tmp_path: Path, cause: str) ->
     line = "sys_interval 0" if cause == "sys_interval" else f"acl_file {tmp_path / 'acl'}"
     started = broker("apps.echo:application", lines=[line])
     assert_says(
-        status(tmp_path, *at(started)),
+        ask(tmp_path, *at(started)),
         f"the broker at 127.0.0.1:{started.port} shows nothing below $SYS: its sys_interval is 0, or its acl_file "
         'lacks the line "topic read $SYS/broker/#" for anonymous clients',
     )
@@ -288,7 +288,7 @@ def test_nothing_below_sys(broker: BrokerFactory, tmp_path: Path, cause: str) ->
         with Client(started.port) as client:
             client.subscribe(f"{PREFIX}#")
             client.wait_for(f"{PREFIX}uptime")
-        assert_table(status(tmp_path, *at(started)))
+        assert_table(ask(tmp_path, *at(started)))
 
 
 def test_another_service(tmp_path: Path) -> None:

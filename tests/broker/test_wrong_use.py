@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mqttasgi.command import cli
-from mqttasgi.command import launch as _launch
+from mqttasgi.command import cli, launch
 from support.broker import clean_environment, mosquitto_program, plugin_path
 from support.certificates import Authority
 from support.command import PYTHON_PATH, as_root, run_command
@@ -253,7 +252,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"the broker would have been started: {arguments}")
 
     monkeypatch.setattr(os, "execv", start)
-    monkeypatch.setattr(_launch.PrivateFolder, "remove_at_end", lambda folder: None)
+    monkeypatch.setattr(launch.PrivateFolder, "remove_at_end", lambda folder: None)
 
 
 @pytest.mark.usefixtures("nothing_starts")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.command import options as _options
-from mqttasgi.command.options import UsageError, find_dotenv
+from mqttasgi.command import options
+from mqttasgi.command.command_line import parser
+from mqttasgi.command.options import find_dotenv, resolve
+from mqttasgi.command.values import UsageError
 
 
 def parsed(line: str) -> dict[str, object]:
-    found = _options.parser("mqttasgi").parse_args(line.split())
+    found = parser("mqttasgi").parse_args(line.split())
     return {name: value for name, value in vars(found).items() if value not in (None, [])}
 
 
@@ -52,14 +54,14 @@ def test_mqttasgis_abbreviation_of_the_user_name_is_pointed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There, --user is --username."""
-    found = _options.parser("mqttasgi").parse_args(["--user", "ann", "--pass", "secret", "a:b"])
+    found = parser("mqttasgi").parse_args(["--user", "ann", "--pass", "secret", "a:b"])
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(UsageError, match="-U.*--user is who the broker becomes, not who logs in"):
-        _options.resolve(found, {}, tmp_path)
-    found = _options.parser("mqttasgi").parse_args(["--user", "ann", "a:b"])
+        resolve(found, {}, tmp_path)
+    found = parser("mqttasgi").parse_args(["--user", "ann", "a:b"])
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="The name that clients log in with is --username"):
-        _options.resolve(found, {}, tmp_path)
+        resolve(found, {}, tmp_path)
 
 
 def test_dotenv_is_found_in_the_folders_above(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_dotenv_above_must_not_be_anybodys(tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "shared" / ".env"
     file.touch()
     owners = {folder: 1000, file: 1001}
-    monkeypatch.setattr(_options, "_owner", owners.get)
+    monkeypatch.setattr(options, "_owner", owners.get)
     monkeypatch.setattr(os, "geteuid", lambda: 1002)
     assert find_dotenv([folder]) is None
     for trusted in (0, 1000, 1002):

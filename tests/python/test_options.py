@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from mqttasgi.command import options as _options
+from mqttasgi.command import option_table as rows
+from mqttasgi.command import options, values
+from mqttasgi.command.command_line import parser
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
-from mqttasgi.command.options import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings, UsageError
+from mqttasgi.command.option_table import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings
+from mqttasgi.command.values import UsageError
 from support import option_table
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
@@ -40,8 +43,8 @@ def resolve(
     folder: Path, *words: str, environment: dict[str, str] | None = None, dotenv: str = "", **more: Any
 ) -> Settings:
     (folder / ".env").write_text(dotenv)
-    return _options.resolve(
-        _options.parser("mqttasgi").parse_args(words), environment or {}, folder, more.get("application", APP)
+    return options.resolve(
+        parser("mqttasgi").parse_args(words), environment or {}, folder, more.get("application", APP)
     )
 
 
@@ -73,7 +76,7 @@ def examples(folder: Path) -> dict[str, tuple[str, Any]]:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each option alone; what they need beside them has tests with the command itself."""
-    monkeypatch.setattr(_options, "check_together", lambda settings: None)
+    monkeypatch.setattr(options, "check_together", lambda settings: None)
 
 
 # ---- the tables ----
@@ -121,9 +124,9 @@ def test_what_only_one_of_them_has() -> None:
     assert not only_here & {row.variable for row in table.values()}
     assert not {option.name for option in EXTRAS} & set(table)
     for key, variable in (
-        ("python_path", _options.PYTHON_PATH),
-        ("virtualenv", _options.VIRTUALENV),
-        ("env_file", _options.ENV_FILE),
+        ("python_path", rows.PYTHON_PATH),
+        ("virtualenv", rows.VIRTUALENV),
+        ("env_file", rows.ENV_FILE),
     ):
         assert table[key].variable == variable
 
@@ -133,9 +136,9 @@ def test_the_plugin_knows_the_same_truths_and_transports() -> None:
     assert words is not None
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
-    assert truths == _options._TRUTHS
+    assert truths == values._TRUTHS
     transport = next(row for row in option_table.rows() if row.key == "transport")
-    assert transport.words == tuple(_options._transport(word) for word in ("tcp", "websockets"))
+    assert transport.words == tuple(values._transport(word) for word in ("tcp", "websockets"))
 
 
 def test_what_can_change_while_the_broker_runs_is_on_its_page() -> None:
@@ -236,10 +239,9 @@ def test_which_dotenv(tmp_path: Path) -> None:
         places[name] = tmp_path / name / ".env"
         places[name].write_text(f"MQTT_CLIENT_ID={name}\n")
     environment = {"MQTTASGI_PYTHON_PATH": f"{tmp_path}/nowhere:{tmp_path}/code"}
-    parser = _options.parser("mqttasgi")
 
     def found(*words: str) -> tuple[str | None, str | None]:
-        settings = _options.resolve(parser.parse_args(words), environment, tmp_path, APP)
+        settings = options.resolve(parser("mqttasgi").parse_args(words), environment, tmp_path, APP)
         return settings.client_id, settings.env_file
 
     assert found() == ("code", str(places["code"]))
@@ -251,7 +253,7 @@ def test_which_dotenv(tmp_path: Path) -> None:
 
 
 def test_without_a_dotenv(tmp_path: Path) -> None:
-    settings = _options.resolve(_options.parser("mqttasgi").parse_args([]), {}, tmp_path, APP)
+    settings = options.resolve(parser("mqttasgi").parse_args([]), {}, tmp_path, APP)
     assert (settings.env_file, settings.variables) == (None, {})
 
 
@@ -322,7 +324,7 @@ def test_included_lines_come_last_and_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_help_has_every_option_with_its_variable() -> None:
-    text = " ".join(_options.parser("mqttasgi").format_help().split())
+    text = " ".join(parser("mqttasgi").format_help().split())
     for option in OPTIONS:
         assert f"[{option.variable}" in text
         for flag in option.flags:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttasgi.command import cli
-from mqttasgi.command import startproject as _startproject
+from mqttasgi.command import cli, startproject
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_what_the_broker_writes_is_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Root's broker becomes another user."""
-    monkeypatch.setattr(_startproject, "_BROKER_USER", "nobody")
+    monkeypatch.setattr(startproject, "_BROKER_USER", "nobody")
     assert cli.main(["startproject", "house"], project=str(tmp_path)) == 0
     owner = (tmp_path / "house" / "data").stat().st_uid
     assert owner == 65534
@@ -85,7 +84,7 @@ def test_root_gives_nothing_away_where_others_can_move_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whose: str
 ) -> None:
     """The broker's user could put a link in the place of what it is given."""
-    monkeypatch.setattr(_startproject, "_BROKER_USER", "nobody")
+    monkeypatch.setattr(startproject, "_BROKER_USER", "nobody")
     monkeypatch.delenv("SUDO_UID", raising=False)
     (tmp_path / "theirs").mkdir()
     folder, name = tmp_path / "theirs", "house"

@@ -14,13 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import launch as _launch
-from . import options as _options
-from . import reload as _reload
-from . import startproject as _startproject
-from . import status as _status
+from . import command_line, launch, options, reload, startproject, status
 from .configuration import is_elsewhere, python_path
-from .options import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, UsageError, check_text
+from .option_table import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH
+from .values import UsageError, check_text
 
 #: The command once more. Python looks for modules in the working directory first; a project's are not its.
 _AGAIN = """
@@ -52,10 +49,10 @@ def main(
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(words, prog, application, _folder(project))
-    except (UsageError, _launch.LaunchError) as error:
+    except (UsageError, launch.LaunchError) as error:
         print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
         return 2
-    except _status.StatusError as error:
+    except status.StatusError as error:
         print(f"{prog}: {error}.", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -86,27 +83,27 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
     if _is_status(words):
         return _run_status(words, prog, project)
     if words[:1] == ["startproject"]:
-        _startproject.run(words[1:], prog, project)
+        startproject.run(words[1:], prog, project)
         return 0
-    parser = _options.parser(prog)
+    parser = command_line.parser(prog)
     _complete(parser)
     found = parser.parse_args(words)
     if found.action == "help":
         parser.print_help()
         return 0
     if found.action == "version":
-        for name, version in _launch.versions():
+        for name, version in launch.versions():
             print(f"{name:<12}{version}")
         return 0
-    settings = _options.resolve(found, os.environ, project, application)
+    settings = options.resolve(found, os.environ, project, application)
     # Before anything else is said of a host that does not exist; and once, for a name server may be slow, or
     # say something else the next time.
     settings.bridge = is_elsewhere(settings)
     if found.action == "print-config":
-        sys.stdout.write(_launch.printed(settings, project))
+        sys.stdout.write(launch.printed(settings, project))
         return 0
     if found.action == "check":
-        return 0 if _launch.check(settings, project) else 1
+        return 0 if launch.check(settings, project) else 1
     if found.action == "reload":
         again = [word for word in words if word != "--reload"]
         command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[2]), prog, *again]
@@ -117,8 +114,8 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
             os.environ[PYTHON_PATH] = ":".join(folders)
         if settings.env_file and not settings.plugin_options.get("env_file"):
             os.environ[ENV_FILE] = settings.env_file
-        return _reload.run(command, folders, settings.env_file)
-    _launch.start(settings, project)
+        return reload.run(command, folders, settings.env_file)
+    launch.start(settings, project)
 
 
 def _is_status(words: list[str]) -> bool:
@@ -130,15 +127,15 @@ def _is_status(words: list[str]) -> bool:
 
 
 def _run_status(words: list[str], prog: str, project: Path) -> int:
-    parser = _options.status_parser(prog)
+    parser = command_line.status_parser(prog)
     _complete(parser)
     found = parser.parse_args(words)
     if found.help:
         parser.print_help()
         return 0
-    settings = _options.resolve_status(found, os.environ, project)
+    settings = options.resolve_status(found, os.environ, project)
     settings.bridge = is_elsewhere(settings)
-    _status.run(settings, as_json=found.json, watch=found.watch)
+    status.run(settings, as_json=found.json, watch=found.watch)
     return 0
 
 

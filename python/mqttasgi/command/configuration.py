@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Optional
 
 from .holder import holder_of
-from .options import PYTHON_PATH, VIRTUALENV, Settings, UsageError, check_text
+from .option_table import PYTHON_PATH, VIRTUALENV, Settings
+from .values import UsageError, check_text
 
 #: The heading of `--include`'s lines.
 INCLUDED_FROM = "from {}"

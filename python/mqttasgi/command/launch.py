@@ -22,8 +22,9 @@ from typing import NoReturn, Optional
 
 from .. import __version__, _versions
 from .configuration import INCLUDED_FROM, Places, check_port, has_login, lines, text_of
-from .options import Settings, UsageError
+from .option_table import Settings
 from .user import become, check_persistence, check_user, make_persistence
+from .values import UsageError
 
 _PLUGIN = "mqttasgi_plugin.so"
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from .options import UsageError
 from .user import is_roots
+from .values import UsageError
 
 _TEMPLATE = Path(__file__).absolute().parent / "project_template"
 #: Names of the project's own files and folders, which its package would hide.

@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Union
 
 from .configuration import check_certificate, loopback
-from .options import Settings
+from .option_table import Settings
 
 PREFIX = "$SYS/broker/mqttasgi/"
 VERSION = "$SYS/broker/version"

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Optional
 
-from .options import Settings
+from .option_table import Settings
 
 
 def user_of(settings: Settings) -> Optional[pwd.struct_passwd]:

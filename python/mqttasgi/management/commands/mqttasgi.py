@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, handle_default_options
 
 from ...command import cli
-from ...command.options import PYTHON_PATH
+from ...command.option_table import PYTHON_PATH
 
 
 class Command(BaseCommand):

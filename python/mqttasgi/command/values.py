@@ -1,0 +1,146 @@
+"""What a value of an option may look like, whichever place it comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Callable
+
+#: Spellings of a truth value, as the plugin takes them, in any case.
+_TRUTHS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+class UsageError(Exception):
+    """Something that was asked for makes no sense; the text is a sentence for who asked."""
+
+
+# ---- values: each takes the text and returns the value, or raises ValueError with the end of a sentence ----
+
+
+def check_text(value: str) -> str:
+    """Return the value, if a line of `mosquitto.conf` can hold it; else raise ValueError."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("has a control character in it, which mosquitto.conf cannot hold")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text in UTF-8, which mosquitto.conf must be") from None
+    return value
+
+
+def _login(value: str) -> str:
+    if check_text(value) != value.strip():
+        raise ValueError("begins or ends with a blank, which mosquitto.conf cannot hold")
+    if len(value.encode()) > 65535:
+        raise ValueError("is longer than the 65535 bytes that MQTT can carry")
+    return value
+
+
+def _user_name(value: str) -> str:
+    # A line of the password file is name:hash, and a comment where it begins with #.
+    if ":" in _login(value) or value.startswith("#"):
+        raise ValueError("has a colon or begins with #, which a password file cannot hold")
+    return value
+
+
+def _number(minimum: int, maximum: int) -> Callable[[str], int]:
+    def take(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value.strip()) or not minimum <= int(value) <= maximum:
+            raise ValueError(f"is not a number from {minimum} to {maximum}")
+        return int(value)
+
+    return take
+
+
+def _port(value: str) -> int:
+    try:
+        return _number(0, 65535)(value)  # 0 goes with a unix socket, as in the plugin's options
+    except ValueError:
+        raise ValueError("is not a number from 1 to 65535") from None
+
+
+def _truth(value: str) -> bool:
+    try:
+        return _TRUTHS[value.strip().lower()]
+    except KeyError:
+        raise ValueError("is neither true nor false") from None
+
+
+def _transport(value: str) -> str:
+    if value.strip().lower() not in ("tcp", "websockets"):
+        raise ValueError("is neither tcp nor websockets")
+    return value.strip().lower()
+
+
+def _path(value: str) -> Path:
+    return Path(os.path.expanduser(check_text(value))).absolute()
+
+
+def _file(value: str) -> str:
+    path = _path(value)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("is not a file")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return str(path)
+
+
+def _folder(value: str) -> str:
+    path = _path(value)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ValueError("is not a folder")
+    return str(path)
+
+
+def _application(value: str) -> str:
+    value = value.strip()
+    if value == "status":
+        raise ValueError("is no application; it comes first, as in: mqttasgi status --watch")
+    if value == "startproject":
+        raise ValueError("is no application; it comes first, as in: mqttasgi startproject mysite")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+        hint = ""
+        module = re.sub(r"\.py$", "", value).strip("/").replace("/", ".")
+        if ":" not in value and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+            *package, name = module.split(".")
+            hint = (
+                f", such as {module}:application"
+                if value != module or not package or name == "asgi"
+                else (f", such as {'.'.join(package)}:{name}")
+            )
+        raise ValueError(f"must look like package.module:name{hint}")
+    return value
+
+
+def _filter(value: str) -> str:
+    # MQTT 5, 4.7.1: wildcards stand for whole levels, and # for the last.
+    levels = check_text(value).split("/")
+    for number, level in enumerate(levels):
+        if ("+" in level and level != "+") or ("#" in level and (level != "#" or number != len(levels) - 1)):
+            raise ValueError("is not a topic filter: + and # stand for whole levels, and # comes last")
+    if not value or " " in value:
+        raise ValueError("cannot stand in a topic line of mosquitto.conf")
+    return value
+
+
+def quote(text: str) -> str:
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    return (
+        '"' + shown.encode("unicode_escape").decode().replace("\\\\", "\\") + '"'
+        if not shown.isprintable()
+        else f'"{shown}"'
+    )
