@@ -26,6 +26,7 @@
 #include "session/outlet.h"
 #include "session/backlog.h"
 #include "session/publishers.h"
+#include "session/retry.h"
 #include "session/subscriptions.h"
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -43,13 +44,6 @@
 #define PROVE_MS 60000U
 /* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
 #define LEFT_OUT_MS 60000U
-/* First try after a connection was lost, and the longest pause between two. */
-#define RETRY_MS 100U
-#define RETRY_MAX_MS 30000U
-/* The same after another client has taken the session's place. The pause is short again once it has had it for so long, and
- * so often, at most, the log says so. */
-#define TAKEN_MAX_MS 5000U
-#define TAKEN_QUIET_MS 60000U
 /* How long the first connection waits for consumers that are still subscribing, and live messages for what the
  * broker had queued. */
 #define SETTLE_MS 5000U
@@ -95,20 +89,16 @@ struct session {
 	enum state state;
 	uint64_t deadline;  /* of CONNECTING */
 	uint64_t suspends_at;
-	uint64_t retry_at;
 	uint64_t started_at; /* 0: the listeners are not open yet */
-	unsigned int failures;
-	unsigned int taken;      /* how often another client has taken the session's place, in a row */
-	uint64_t taken_said_at;  /* 0: the log does not know of it */
 	uint64_t up_since;
 	bool is_taken;           /* another connection may have taken the place of this one, says the broker thread */
 	uint64_t claim_fence;    /* and would be wrong if this fence came; 0: it does not wait for one */
-	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, complained, ends;
+	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, ends;
 	bool keeps;         /* what comes, until it is known which filters are in force */
 	bool refused;       /* CONNACK said no */
-	char lost[512];     /* why the connection was lost, as long as it is not in the log */
 	bool starts_over;   /* the broker had a session that must not be there */
 
+	struct retry retry;
 	struct fences fences;
 	struct copies copies;
 	struct subscriptions subscriptions;
@@ -117,16 +107,130 @@ struct session {
 	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
 };
 
-/* The listener, for a sentence. */
-static const char *listener(const struct session *session, char *text, size_t size)
+void retry_init(struct retry *retry, const struct options *options, struct outlet *outlet)
 {
-	if (session->options->port) {
-		(void)snprintf(text, size, "%s:%u", session->options->host, session->options->port);
+	*retry = (struct retry){.options = options, .outlet = outlet};
+}
+
+/* The listener, for a sentence. */
+static const char *listener(const struct retry *retry, char *text, size_t size)
+{
+	if (retry->options->port) {
+		(void)snprintf(text, size, "%s:%u", retry->options->host, retry->options->port);
 	} else {
-		(void)snprintf(text, size, "%s", session->options->host);
+		(void)snprintf(text, size, "%s", retry->options->host);
 	}
 	return text;
 }
+
+static void give_up(const struct retry *retry, const char *reason)
+{
+	char where[300];
+
+	outlet_log(retry->outlet, MOSQ_LOG_WARNING,
+			"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
+			"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
+			"plugin_opt_retries 0 tries for ever; plugin_opt_session off goes without.",
+			listener(retry, where, sizeof(where)), retry->failures, reason);
+}
+
+static void tell_failure(struct retry *retry, const char *reason, unsigned int pause)
+{
+	char where[300];
+
+	(void)listener(retry, where, sizeof(where));
+	if (retry->failures == 1) {
+		retry->is_told = true;
+		outlet_log(retry->outlet, MOSQ_LOG_WARNING,
+				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
+				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
+				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
+				where, reason, retry->options->advice ? retry->options->advice : "", pause / 1000);
+		outlet_tell_session(retry->outlet, false); /* which may never have been up */
+	} else if (retry->failures > 1) {
+		outlet_log(retry->outlet, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.",
+				where, retry->failures, reason, pause / 1000);
+	}
+}
+
+bool retry_failed(struct retry *retry, bool was_up, const char *reason)
+{
+	unsigned int pause = RETRY_MS;
+
+	if (was_up) {
+		retry->failures = 0;
+		(void)snprintf(retry->lost, sizeof(retry->lost), "%s", reason);
+	} else {
+		retry->failures++;
+		pause = retry->failures > 5 ? RETRY_MAX_MS : 1000U << (retry->failures - 1);
+	}
+	if (retry->options->retries && retry->failures >= retry->options->retries) {
+		give_up(retry, reason);
+		return false;
+	}
+	retry->at = now_ms() + pause;
+	tell_failure(retry, reason, pause);
+	return true;
+}
+
+void retry_taken_over(struct retry *retry, uint64_t up_since, uint64_t now)
+{
+	const char *client_id = options_session_id(retry->options);
+	char where[300];
+
+	if (up_since != UINT64_MAX && now >= up_since + RETRY_TAKEN_QUIET_MS) {
+		retry->taken = 0;
+	}
+	retry->taken++;
+	retry->at = now + (retry->taken > 6 ? RETRY_TAKEN_MAX_MS : RETRY_MS << (retry->taken - 1));
+	retry->is_told = true;
+	if (retry->taken_said_at && now < retry->taken_said_at + RETRY_TAKEN_QUIET_MS) {
+		return;
+	}
+	retry->taken_said_at = now;
+	outlet_log(retry->outlet, MOSQ_LOG_WARNING,
+			"The session with the listener at %s is lost: another client has connected with its client id, '%.200s', and the broker "
+			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
+			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
+			"Connecting again, as often as it happens.",
+			listener(retry, where, sizeof(where)), client_id, client_id);
+}
+
+void retry_at_once(struct retry *retry)
+{
+	retry->is_told = true; /* the log is to say that it is back */
+	retry->at = 0;
+}
+
+void retry_begins(struct retry *retry)
+{
+	char where[300];
+
+	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
+	if (retry->lost[0]) {
+		retry->is_told = true;
+		outlet_log(retry->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
+				listener(retry, where, sizeof(where)), retry->lost);
+		retry->lost[0] = '\0';
+	}
+}
+
+void retry_succeeded(struct retry *retry, bool is_back)
+{
+	char where[300];
+
+	(void)listener(retry, where, sizeof(where));
+	retry->failures = 0;
+	if (retry->is_told) {
+		outlet_log(retry->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", where,
+				is_back ? "back" : "there");
+	} else {
+		outlet_log(retry->outlet, MOSQ_LOG_INFO, "Session with the listener at %s.", where);
+	}
+	retry->is_told = false;
+}
+
+/* ---- the session ---- */
 
 static void pass_on_stalled(struct session *session)
 {
@@ -154,85 +258,37 @@ static void tell_is_up(struct session *session, bool is_up)
 }
 
 /* The connection is gone, and nobody shall wait for the next. */
-static void break_round(struct session *session)
+static void lose_connection(struct session *session)
 {
 	subscriptions_lose(&session->subscriptions);
 	deliveries_deliver_backlog(&session->deliveries); /* it is acknowledged: the broker will not send it again */
 	copies_lose(&session->copies);
 	fences_lose(&session->fences);
+	tell_is_up(session, false);
 }
 
 /* ---- the connection's ups and downs ---- */
 
 static void try_later(struct session *session, const char *reason)
 {
-	char where[300];
-	unsigned int pause = RETRY_MS;
+	bool was_up = session->is_up;
 
-	(void)listener(session, where, sizeof(where));
-	if (session->is_up) {
-		session->failures = 0;
-		(void)snprintf(session->lost, sizeof(session->lost), "%s", reason);
+	lose_connection(session);
+	if (retry_failed(&session->retry, was_up, reason)) {
+		session->state = WAITING;
 	} else {
-		session->failures++;
-		pause = session->failures > 5 ? RETRY_MAX_MS : 1000U << (session->failures - 1);
-	}
-	break_round(session);
-	tell_is_up(session, false);
-	if (session->options->retries && session->failures >= session->options->retries) {
 		session->state = GIVEN_UP;
 		copies_give_up(&session->copies);
-		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-				"Gave up on the session with the listener at %s after %u tries: %s. Consumers hear what clients publish, but no "
-				"retained messages, last wills, $SYS topics and shared subscriptions until the broker is started again. "
-				"plugin_opt_retries 0 tries for ever; plugin_opt_session off goes without.",
-				where, session->failures, reason);
-		return;
-	}
-	session->state = WAITING;
-	session->retry_at = now_ms() + pause;
-	if (session->failures == 1) {
-		session->complained = true;
-		outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-				"No session with the listener at %s: %s. Consumers hear what clients publish; retained messages, last wills, "
-				"$SYS topics and shared subscriptions have to wait. The options host, port, username, password, cacert, cert, "
-				"key, use_ssl and transport name a listener of this broker and the way in.%s Trying again in %u s.",
-				where, reason, session->options->advice ? session->options->advice : "", pause / 1000);
-		outlet_tell_session(&session->outlet, false);
-	} else if (session->failures > 1) {
-		outlet_log(&session->outlet, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
-				session->failures, reason, pause / 1000);
 	}
 }
 
-/* Another client has connected with the session's client id, to which MQTT gives it. That is not a try that failed: whoever
- * does it often would end the session for good. */
-static void give_way(struct session *session)
+static void on_taken_over(struct session *session)
 {
-	uint64_t now = now_ms();
-	char where[300];
-	unsigned int pause;
+	uint64_t up_since = session->is_up ? session->up_since : UINT64_MAX;
 
-	if (session->is_up && now >= session->up_since + TAKEN_QUIET_MS) {
-		session->taken = 0;
-	}
-	session->taken++;
-	pause = session->taken > 6 ? TAKEN_MAX_MS : RETRY_MS << (session->taken - 1);
-	break_round(session);
-	tell_is_up(session, false);
+	lose_connection(session);
 	session->state = WAITING;
-	session->retry_at = now + pause;
-	session->complained = true;
-	if (session->taken_said_at && now < session->taken_said_at + TAKEN_QUIET_MS) {
-		return;
-	}
-	session->taken_said_at = now;
-	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-			"The session with the listener at %s is lost: another client has connected with its client id, '%.200s', and the broker "
-			"allows one of a name. Give that client, or the session (plugin_opt_client_id), another one; a line from here names it "
-			"as far as the broker tells, else the broker's own 'New client connected from ADDRESS as %.200s' (log_type notice). "
-			"Connecting again, as often as it happens.",
-			listener(session, where, sizeof(where)), options_session_id(session->options), options_session_id(session->options));
+	retry_taken_over(&session->retry, up_since, now_ms());
 }
 
 static void take_commands(struct session *session);
@@ -248,7 +304,7 @@ static void break_off(struct session *session, const char *reason)
 	take_commands(session); /* the broker thread's word came before the end of the connection */
 	/* Of one that it refused, too, the broker says what it says of one that was taken over. */
 	if (!session->refused && (session->is_taken || connection_was_taken_over(session->connection))) {
-		give_way(session);
+		on_taken_over(session);
 	} else {
 		try_later(session, copy);
 	}
@@ -256,15 +312,7 @@ static void break_off(struct session *session, const char *reason)
 
 static void connect_now(struct session *session)
 {
-	char where[300];
-
-	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
-	if (session->lost[0]) {
-		session->complained = true;
-		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
-				listener(session, where, sizeof(where)), session->lost);
-		session->lost[0] = '\0';
-	}
+	retry_begins(&session->retry);
 	take_commands(session); /* what ended before this one has begun */
 	session->is_taken = false;
 	session->claim_fence = 0;
@@ -320,18 +368,9 @@ static void on_proved(struct session *session)
 /* The subscriptions are in force. */
 static void on_first_round(struct session *session)
 {
-	char where[300];
-
-	session->failures = 0;
 	session->keeps = false;
 	tell_is_up(session, true);
-	if (session->complained) {
-		outlet_log(&session->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is %s.", listener(session, where, sizeof(where)),
-				session->was_up ? "back" : "there");
-	} else {
-		outlet_log(&session->outlet, MOSQ_LOG_INFO, "Session with the listener at %s.", listener(session, where, sizeof(where)));
-	}
-	session->complained = false;
+	retry_succeeded(&session->retry, session->was_up);
 	session->was_up = true;
 }
 
@@ -419,8 +458,7 @@ static void suspend(struct session *session)
 		return;
 	}
 	connection_disconnect(session->connection, false);
-	break_round(session);
-	tell_is_up(session, false);
+	lose_connection(session);
 	session->state = SUSPENDED;
 	outlet_log(&session->outlet, MOSQ_LOG_NOTICE,
 			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
@@ -531,7 +569,7 @@ static const struct connection_events events = {
 /* Once the listeners are open and, where the broker has queued messages, the consumers have subscribed to them. */
 static bool may_connect(const struct session *session, uint64_t now)
 {
-	return session->started_at && now >= session->retry_at &&
+	return session->started_at && now >= session->retry.at &&
 			(session->options->cleansession || session->settled || now >= session->started_at + SETTLE_MS);
 }
 
@@ -546,12 +584,10 @@ static bool may_suspend(const struct session *session, uint64_t now)
 static void resume(struct session *session)
 {
 	session->resumes = false;
-	session->complained = true; /* the log is to say that it is back */
 	connection_disconnect(session->connection, false);
-	break_round(session);
-	tell_is_up(session, false);
+	lose_connection(session);
 	session->state = WAITING;
-	session->retry_at = 0;
+	retry_at_once(&session->retry);
 }
 
 static void watch_clock(struct session *session, uint64_t now)
@@ -624,7 +660,7 @@ static void use_connection(struct session *session)
 	} else if (session->starts_over) {
 		connection_disconnect(session->connection, true);
 		session->state = WAITING;
-		session->retry_at = 0;
+		session->retry.at = 0;
 	}
 }
 
@@ -645,8 +681,8 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == CONNECTING) {
 		return CONNECTING_MS;
 	}
-	if (session->state == WAITING && session->started_at && session->retry_at > now) {
-		return session->retry_at - now < 1000 ? (int)(session->retry_at - now) : 1000;
+	if (session->state == WAITING && session->started_at && session->retry.at > now) {
+		return session->retry.at - now < 1000 ? (int)(session->retry.at - now) : 1000;
 	}
 	if (session->suspends) {
 		return (int)SUSPEND_MS;
@@ -736,6 +772,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	}
 	session->options = options;
 	outlet_init(&session->outlet, inbound, outbound);
+	retry_init(&session->retry, options, &session->outlet);
 	session->inbound_fd = inbound_fd;
 	session->command_fd = -1;
 	session->notify_fd = -1;

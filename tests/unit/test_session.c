@@ -515,10 +515,10 @@ static void test_another_client_that_takes_its_place_does_not_end_it(void **stat
 	start();
 	lose_to_another_client();
 	assert_int_equal(up, 0);
-	assert_int_equal(session->taken, 1);
+	assert_int_equal(session->retry.taken, 1);
 	assert_non_null(strstr(log_text, "another client has connected with its client id, 'me'"));
 	for (i = 2; i <= 100; i++) {
-		clock_ms += TAKEN_MAX_MS;
+		clock_ms += RETRY_TAKEN_MAX_MS;
 		step();
 		assert_int_equal(client.connects, i);
 		if (i % 2) {
@@ -527,12 +527,12 @@ static void test_another_client_that_takes_its_place_does_not_end_it(void **stat
 		}
 		clock_ms++;
 		lose_to_another_client();
-		assert_int_equal(session->taken, i);
+		assert_int_equal(session->retry.taken, i);
 	}
 	/* Not each time; no try of these has failed. */
 	assert_string_equal(log_text, "");
-	assert_int_equal(session->failures, 0);
-	clock_ms += TAKEN_MAX_MS;
+	assert_int_equal(session->retry.failures, 0);
+	clock_ms += RETRY_TAKEN_MAX_MS;
 	step();
 	on_connected(session, NULL, true);
 	prove();
@@ -540,9 +540,9 @@ static void test_another_client_that_takes_its_place_does_not_end_it(void **stat
 	assert_int_equal(up, 1);
 	assert_non_null(strstr(log_text, "is back"));
 	/* The pause is short again after a while. */
-	clock_ms += TAKEN_QUIET_MS;
+	clock_ms += RETRY_TAKEN_QUIET_MS;
 	lose_to_another_client();
-	assert_int_equal(session->taken, 1);
+	assert_int_equal(session->retry.taken, 1);
 	assert_non_null(strstr(log_text, "another client has connected"));
 	clock_ms += RETRY_MS;
 	step();
@@ -562,7 +562,7 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	/* A loss after that has another reason. */
 	client.reason = "the connection was closed";
 	use_connection(session);
-	assert_int_equal(session->taken, 0);
+	assert_int_equal(session->retry.taken, 0);
 	(void)listen_to();
 	clock_ms += RETRY_MS;
 	/* So has one after what was said of others before it was made. */
@@ -572,8 +572,8 @@ static void test_says_whether_it_is_up_when_asked(void **state)
 	on_connected(session, NULL, true);
 	client.reason = "the connection was closed";
 	use_connection(session);
-	assert_int_equal(session->taken, 0);
-	assert_int_equal(session->failures, 1);
+	assert_int_equal(session->retry.taken, 0);
+	assert_int_equal(session->retry.failures, 1);
 	receive_the_rest();
 }
 
@@ -583,7 +583,7 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	(void)state;
 	start();
 	lose_to_another_client();
-	clock_ms += TAKEN_MAX_MS;
+	clock_ms += RETRY_TAKEN_MAX_MS;
 	step();
 	assert_int_equal(session->state, CONNECTING);
 	session_command(session, message_connection_gone(true));
@@ -591,18 +591,18 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	on_connected(session, NULL, true);
 	client.reason = "the connection was closed";
 	use_connection(session);
-	assert_int_equal(session->taken, 2);
-	assert_int_equal(session->failures, 0);
+	assert_int_equal(session->retry.taken, 2);
+	assert_int_equal(session->retry.failures, 0);
 	/* What was meant for others counts until a fence has come. */
 	client.reason = NULL;
-	clock_ms += TAKEN_MAX_MS;
+	clock_ms += RETRY_TAKEN_MAX_MS;
 	step();
 	session_command(session, message_connection_gone(true));
 	on_connected(session, NULL, true);
 	prove();
 	client.reason = "the connection was closed";
 	use_connection(session);
-	assert_int_equal(session->taken, 2);
+	assert_int_equal(session->retry.taken, 2);
 	(void)listen_to();
 	assert_null(strstr(log_text, "another client"));
 	receive_the_rest();
@@ -619,8 +619,8 @@ static void test_a_connection_that_is_refused_is_not_taken_over(void **state)
 	on_connected(session, "not authorised", false);
 	client.reason = "not authorised";
 	use_connection(session);
-	assert_int_equal(session->taken, 0);
-	assert_int_equal(session->failures, 1);
+	assert_int_equal(session->retry.taken, 0);
+	assert_int_equal(session->retry.failures, 1);
 	client.reason = NULL;
 	receive_the_rest();
 }
@@ -1301,7 +1301,7 @@ static void mark_late(const char *topic, const char *payload)
 	marks_add(session->copies.late_marks, published(topic, payload, 2));
 }
 
-static void lose_connection(void)
+static void lose_and_reconnect(void)
 {
 	client.reason = "gone";
 	use_connection(session);
@@ -1325,7 +1325,7 @@ static void test_too_many_late_marks(void **state)
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a", 2);
-	lose_connection();
+	lose_and_reconnect();
 	fill(session->copies.late_marks);
 	mark_late("a", "without room");
 	on_connected(session, NULL, true);
@@ -1365,7 +1365,7 @@ static void test_missing_marks_are_told(void **state)
 	(void)listen_to();
 	assert_non_null(strstr(log_text, "1 messages may come to consumers twice"));
 	clock_ms += COPIES_MISSING_MS;
-	lose_connection();
+	lose_and_reconnect();
 	mark("a", "4");
 	on_connected(session, NULL, false);
 	prove();
@@ -1380,7 +1380,7 @@ static void test_late_marks_end(void **state)
 	(void)state;
 	start();
 	subscribe_and_settle(1, "a", 2);
-	lose_connection();
+	lose_and_reconnect();
 	mark_late("a", "in time");
 	mark_late("a", "never");
 	clock_ms += 10 * COPIES_LATE_MS; /* no copy can come meanwhile */
@@ -1394,7 +1394,7 @@ static void test_late_marks_end(void **state)
 	broker_sends("a", "a", "never", 2, false);
 	receive_message("a", "never", 2, false, 1);
 	/* Also without any message. */
-	lose_connection();
+	lose_and_reconnect();
 	mark_late("a", "never");
 	on_connected(session, NULL, true);
 	prove();
