@@ -447,11 +447,7 @@ static int start_session(struct plugin *plugin)
 
 static void ask_application_to_stop(struct plugin *plugin)
 {
-	struct message *stop = message_control(MESSAGE_STOP, 0, 0, 0);
-
-	if (stop) {
-		queue_push_control(plugin->inbound, stop);
-	}
+	(void)queue_tell(plugin->inbound, message_stop());
 }
 
 static void say_that_it_did_not_end(const struct plugin *plugin)

@@ -115,13 +115,10 @@ void broker_free(struct broker *broker)
 
 bool broker_adopt(struct broker *broker, const struct options *options)
 {
-	struct message *verbosity = message_control(MESSAGE_VERBOSITY, 0, 0, options->verbosity);
-
-	if (!verbosity) {
+	/* Behind the messages that wait: what they log is logged as it was. */
+	if (!queue_tell(broker->inbound, message_verbosity(options->verbosity))) {
 		return false;
 	}
-	/* Behind the messages that wait: what they log is logged as it was. */
-	queue_push_control(broker->inbound, verbosity);
 	queue_set_limits(broker->inbound, options->queue_size, options->queue_bytes);
 	queue_set_limits(broker->outbound, options->queue_size, options->queue_bytes);
 	set_numbers(broker, options);
@@ -247,8 +244,8 @@ static struct message *make_direct(struct broker *broker, const struct mosquitto
 		return NULL;
 	}
 	message->client = client;
-	message->qos = event->qos;
-	message->retain = event->retain;
+	message->as.publish.qos = event->qos;
+	message->as.publish.retain = event->retain;
 	return message;
 }
 
@@ -301,8 +298,8 @@ static void route_own(struct broker *broker, const struct message *publish)
 	const struct lanes_message published = {
 			.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
 					publish->properties, publish->properties_length},
-			.qos = publish->qos,
-			.retain = publish->retain};
+			.qos = publish->as.publish.qos,
+			.retain = publish->as.publish.retain};
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -314,9 +311,9 @@ static void route_own(struct broker *broker, const struct message *publish)
 	lanes_publishes(broker->lanes, &published);
 	message = message_publish(&published.content, recipients, count);
 	if (message) {
-		message->qos = publish->qos;
-		message->retain = publish->retain;
-		message_leave_out(message, publish->consumer);
+		message->as.publish.qos = publish->as.publish.qos;
+		message->as.publish.retain = publish->as.publish.retain;
+		message_leave_out(message, publish->as.publish.publisher);
 		if (message->recipient_count == 0) {
 			message_free(message);
 			return;
@@ -325,32 +322,26 @@ static void route_own(struct broker *broker, const struct message *publish)
 	(void)hand_over(broker, message, publish->topic);
 }
 
-static void answer(struct broker *broker, const struct message *command, int code)
+static void answer(struct broker *broker, const struct message *command, int rc)
 {
-	struct message *message;
+	uint64_t sequence = command->as.request.sequence;
 
-	if (command->sequence == 0) {
-		return;
-	}
-	message = message_control(MESSAGE_ANSWER, 0, command->sequence, code);
-	if (!message) {
+	if (sequence && !queue_tell(broker->inbound, message_answer(sequence, rc))) {
 		log_line(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" TOPIC "' in vain.",
 				command->topic);
-		return;
 	}
-	queue_push_control(broker->inbound, message);
 }
 
 static void carry_out_publish(struct broker *broker, const struct message *message)
 {
 	const struct message_content content = {message->topic, message->topic_length, message->payload, message->payload_length,
 			message->properties, message->properties_length};
-	int rc = publish_message(NULL, &content, message->qos, message->retain);
+	int rc = publish_message(NULL, &content, message->as.publish.qos, message->as.publish.retain);
 	uint64_t times;
 
 	if (rc == MOSQ_ERR_SUCCESS) {
 		statistics_add(broker->statistics, STATISTICS_SENT, 1);
-		mirror_note(broker->mirror, message->topic, message->retain, message->payload_length == 0);
+		mirror_note(broker->mirror, message->topic, message->as.publish.retain, message->payload_length == 0);
 		route_own(broker, message);
 		return;
 	}
@@ -368,7 +359,7 @@ static void unsubscribe(struct broker *broker, const struct message *message)
 	bool answers;
 
 	if (!topics_is_shared(message->topic)) {
-		rc = topics_remove(broker->topics, message->consumer, message->topic);
+		rc = topics_remove(broker->topics, message->as.request.consumer, message->topic);
 	}
 	of_session = lanes_command(broker->lanes, message, false, &answers);
 	if (!answers) {
@@ -378,18 +369,18 @@ static void unsubscribe(struct broker *broker, const struct message *message)
 
 static void subscribe(struct broker *broker, const struct message *message)
 {
-	bool is_new = topics_qos(broker->topics, message->consumer, message->topic) < 0;
+	bool is_new = topics_qos(broker->topics, message->as.request.consumer, message->topic) < 0;
 	int rc = MOSQ_ERR_SUCCESS;
 	bool answers = false;
 
 	/* Those that share come through the session alone: the broker decides who gets which message. */
 	if (!topics_is_shared(message->topic)) {
-		rc = topics_add(broker->topics, message->consumer, message->topic, message->options);
+		rc = topics_add(broker->topics, message->as.request.consumer, message->topic, message->as.request.options);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = lanes_command(broker->lanes, message, is_new, &answers);
 		if (rc != MOSQ_ERR_SUCCESS && is_new && !topics_is_shared(message->topic)) {
-			(void)topics_remove(broker->topics, message->consumer, message->topic);
+			(void)topics_remove(broker->topics, message->as.request.consumer, message->topic);
 		}
 	}
 	if (!answers) {
@@ -407,19 +398,13 @@ static void put_aside(struct broker *broker, const struct message *message)
 	}
 }
 
-/* What nobody waits for an answer to. Returns whether the session will hear of it. */
-static bool tell_session(struct broker *broker, const struct message *word)
-{
-	bool answers;
-
-	return lanes_command(broker->lanes, word, false, &answers) == MOSQ_ERR_SUCCESS;
-}
-
 static void hear_of_session(struct broker *broker, const struct message *word)
 {
-	lanes_set_session(broker->lanes, word->code != 0);
-	broker->is_suspended = broker->suspends && word->code == 0;
-	if (word->code) {
+	bool is_up = word->as.session.is_up;
+
+	lanes_set_session(broker->lanes, is_up);
+	broker->is_suspended = broker->suspends && !is_up;
+	if (is_up) {
 		taker_session_up(&broker->taker);
 	}
 }
@@ -428,7 +413,7 @@ static void hear_of_session(struct broker *broker, const struct message *word)
  * who was not let in. The session's thread knows, and says so. */
 static void session_connection_gone(struct broker *broker, const struct mosquitto *connection)
 {
-	struct message *question = message_control(MESSAGE_SESSION, 0, 0, taker_took(connection));
+	struct message *gone = message_connection_gone(taker_took(connection));
 	const char *taker = taker_connection_gone(&broker->taker, connection, lanes_has_session(broker->lanes));
 
 	if (taker) {
@@ -438,10 +423,7 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	lanes_set_session(broker->lanes, false); /* earlier than the session's own word */
 	broker->is_suspended = broker->suspends;
 	/* Without memory for it, what the session's next connection says of itself has to do. */
-	if (question) {
-		(void)tell_session(broker, question);
-		message_free(question);
-	}
+	(void)lanes_tell_session(broker->lanes, gone);
 }
 
 static void carry_out(struct broker *broker, const struct message *message)
@@ -461,29 +443,29 @@ static void carry_out(struct broker *broker, const struct message *message)
 		unsubscribe(broker, message);
 		break;
 	case MESSAGE_WATCH:
-		answer(broker, message, clients_watch(broker->clients, message->consumer));
+		answer(broker, message, clients_watch(broker->clients, message->as.request.consumer));
 		tell_of_clients(broker);
 		break;
 	case MESSAGE_UNWATCH:
-		clients_unwatch(broker->clients, message->consumer);
+		clients_unwatch(broker->clients, message->as.request.consumer);
 		break;
 	case MESSAGE_SETTLED:
 		free(broker->summary);
 		broker->summary = text_copy(message->topic, message->topic_length);
-		(void)tell_session(broker, message);
+		(void)lanes_tell_session(broker->lanes, message_copy(message));
 		break;
 	case MESSAGE_SUSPEND:
-		(void)tell_session(broker, message);
+		(void)lanes_tell_session(broker->lanes, message_copy(message));
 		break;
 	case MESSAGE_SESSION:
 		broker->knows_session = true;
 		hear_of_session(broker, message);
 		break;
 	case MESSAGE_FENCE:
-		lanes_fence(broker->lanes, message->sequence);
+		lanes_fence(broker->lanes, message->as.fence.number);
 		break;
 	case MESSAGE_LOG:
-		log_text(message->code, message->topic, message->topic_length);
+		log_text(message->as.log.level, message->topic, message->topic_length);
 		break;
 	case MESSAGE_STARTED:
 		broker->started = true;
@@ -526,11 +508,7 @@ static size_t drain(struct broker *broker, size_t most)
 		broker->owes_writable = true;
 	}
 	if (broker->owes_writable) {
-		message = message_control(MESSAGE_WRITABLE, 0, 0, 0);
-		if (message) {
-			queue_push_control(broker->inbound, message);
-			broker->owes_writable = false;
-		}
+		broker->owes_writable = !queue_tell(broker->inbound, message_writable());
 	}
 	return done;
 }
@@ -702,14 +680,9 @@ int broker_on_access(int event, void *event_data, void *userdata)
 
 void broker_suspend(struct broker *broker)
 {
-	struct message *suspend;
-
-	if (broker->options->cleansession || !lanes_has_session(broker->lanes) ||
-			!(suspend = message_control(MESSAGE_SUSPEND, 0, 0, 1))) {
-		return;
+	if (!broker->options->cleansession && lanes_has_session(broker->lanes)) {
+		broker->suspends = lanes_tell_session(broker->lanes, message_suspend(true));
 	}
-	broker->suspends = tell_session(broker, suspend);
-	message_free(suspend);
 }
 
 bool broker_is_suspending(const struct broker *broker)

@@ -180,18 +180,12 @@ static struct client *describe(struct clients *clients, struct connection *conne
 
 /* ---- events ---- */
 
-static void put_event(struct clients *clients, enum message_kind kind, struct connection *connection,
-		const struct recipient *recipients, size_t count, int reason, enum message_fate fate)
+/* Takes NULL. */
+static void put_event(struct clients *clients, struct message *event)
 {
-	struct client *client = count ? describe(clients, connection) : NULL;
-	struct message *event = client ? message_new(kind, NULL, 0, NULL, 0, recipients, count) : NULL;
-
 	if (!event) {
 		return;
 	}
-	event->client = client_hold(client);
-	event->code = reason;
-	event->fate = fate;
 	if (clients->first_event) {
 		clients->last_event->next = event;
 	} else {
@@ -200,13 +194,29 @@ static void put_event(struct clients *clients, enum message_kind kind, struct co
 	clients->last_event = event;
 }
 
+static void put_connect(
+		struct clients *clients, struct connection *connection, const struct recipient *recipients, size_t count)
+{
+	struct client *client = count ? describe(clients, connection) : NULL;
+
+	put_event(clients, client ? message_connect(client, recipients, count) : NULL);
+}
+
+static void put_disconnect(
+		struct clients *clients, struct connection *connection, int reason, enum message_fate fate)
+{
+	struct client *client = clients->watcher_count ? describe(clients, connection) : NULL;
+
+	put_event(clients,
+			client ? message_disconnect(client, clients->watchers, clients->watcher_count, reason, fate) : NULL);
+}
+
 static void announce(struct clients *clients, struct connection *connection)
 {
 	stop_asking(clients, connection);
 	if (!connection->is_announced) {
 		connection->is_announced = true;
-		put_event(clients, MESSAGE_CONNECT, connection, clients->watchers, clients->watcher_count, 0,
-				MESSAGE_FATE_UNKNOWN);
+		put_connect(clients, connection, clients->watchers, clients->watcher_count);
 	}
 }
 
@@ -366,7 +376,7 @@ static void end_unannounced(struct clients *clients, struct connection *connecti
 	if (!connection) {
 		return;
 	}
-	put_event(clients, MESSAGE_DISCONNECT, connection, clients->watchers, clients->watcher_count, reason, fate);
+	put_disconnect(clients, connection, reason, fate);
 	if (mosquitto_client_clean_session(mosquitto)) {
 		forget(clients, connection);
 	} else {
@@ -404,7 +414,7 @@ void clients_disconnected(
 			announce(clients, connection);
 		}
 		if (connection && connection->is_announced) {
-			put_event(clients, MESSAGE_DISCONNECT, connection, clients->watchers, clients->watcher_count, reason, fate);
+			put_disconnect(clients, connection, reason, fate);
 		}
 	}
 	if (connection) {
@@ -443,8 +453,7 @@ int clients_watch(struct clients *clients, uint64_t consumer)
 			struct connection *connection = (struct connection *)entry;
 
 			if (connection->is_announced) {
-				put_event(clients, MESSAGE_CONNECT, connection, &watchers[clients->watcher_count], 1, 0,
-						MESSAGE_FATE_UNKNOWN);
+				put_connect(clients, connection, &watchers[clients->watcher_count], 1);
 			}
 		}
 	}

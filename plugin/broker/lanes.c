@@ -100,17 +100,6 @@ void lanes_free(struct lanes *lanes)
 	free(lanes);
 }
 
-/* Without memory for a hold a message may be overtaken. */
-static bool tell_loop(struct lanes *lanes, enum message_kind kind, uint64_t consumer, int code)
-{
-	struct message *message = message_control(kind, consumer, 0, code);
-
-	if (message) {
-		queue_push_control(lanes->inbound, message);
-	}
-	return message != NULL;
-}
-
 static void send_number(struct lanes *lanes, uint64_t number)
 {
 	char digits[24];
@@ -175,7 +164,8 @@ static void hold(struct lanes *lanes, bool is_late)
 		return;
 	}
 	lanes->hold = lanes->hold % INT_MAX + 1;
-	(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
+	/* Without memory for it a message may be overtaken. */
+	(void)queue_tell(lanes->inbound, message_hold(lanes->hold));
 	if (!lanes->has_fenced) {
 		send_fence(lanes);
 	}
@@ -183,18 +173,18 @@ static void hold(struct lanes *lanes, bool is_late)
 
 void lanes_open(struct lanes *lanes)
 {
-	struct message *started;
+	struct message *listening;
 
 	if (lanes->is_open || !lanes->session) {
 		return;
 	}
 	lanes->is_open = true;
-	started = message_control(MESSAGE_STARTED, 0, 0, 0);
-	if (started) {
+	listening = message_listening();
+	if (listening) {
 		lanes->hold = lanes->fenced = lanes->written_off = SESSION_FIRST_HOLD;
 		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
-		(void)tell_loop(lanes, MESSAGE_HOLD, 0, lanes->hold);
-		session_command(lanes->session, started);
+		(void)queue_tell(lanes->inbound, message_hold(lanes->hold));
+		session_command(lanes->session, listening);
 	}
 }
 
@@ -228,15 +218,11 @@ static uint64_t fingerprint_of_clients(const struct lanes *lanes, const struct l
 	return fingerprint(lanes, message, message->retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
 }
 
-static void tell_author(struct lanes *lanes, struct client *client, const struct lanes_message *message)
+static void tell_publisher(struct lanes *lanes, struct client *client, const struct lanes_message *message)
 {
-	struct message *author =
-			client ? message_control(MESSAGE_AUTHOR, 0, fingerprint_of_clients(lanes, message), 0) : NULL;
-
 	/* Without it, consumers do not learn who published. */
-	if (author) {
-		author->client = client_hold(client);
-		session_command(lanes->session, author);
+	if (client) {
+		(void)lanes_tell_session(lanes, message_publisher(client, fingerprint_of_clients(lanes, message)));
 	}
 }
 
@@ -254,7 +240,7 @@ bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct 
 	of_topic = slot_of(lanes, hash_text(message->content.topic));
 	if (leaves) {
 		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
-		tell_author(lanes, client, message);
+		tell_publisher(lanes, client, message);
 		return true;
 	}
 	if (now >= lanes->qos_2_until) {
@@ -386,7 +372,7 @@ bool lanes_tick(struct lanes *lanes)
 	}
 	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
 	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until &&
-			tell_loop(lanes, MESSAGE_RELEASE, 0, SESSION_FIRST_HOLD)) {
+			queue_tell(lanes->inbound, message_release(SESSION_FIRST_HOLD))) {
 		lanes->first_hold_until = 0;
 	}
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
@@ -413,7 +399,7 @@ void lanes_client_gone(struct lanes *lanes, bool is_late)
 void lanes_set_session(struct lanes *lanes, bool is_up)
 {
 	if (lanes->is_up && !is_up) {
-		(void)tell_loop(lanes, MESSAGE_RELEASE, 0, lanes->hold);
+		(void)queue_tell(lanes->inbound, message_release(lanes->hold));
 		lanes->fenced = lanes->written_off = lanes->hold;
 	}
 	lanes->is_up = is_up;
@@ -458,11 +444,21 @@ void lanes_fence(struct lanes *lanes, uint64_t fence)
 	send_number(lanes, fence);
 }
 
+bool lanes_tell_session(struct lanes *lanes, struct message *word)
+{
+	if (word && lanes->session) {
+		session_command(lanes->session, word); /* the session's now */
+	} else {
+		message_free(word);
+	}
+	return word != NULL;
+}
+
 /* Counts $share/group/filter as a subscription to its filter, apart from another group's. */
 static void count_share(struct lanes *lanes, const struct message *command)
 {
 	const char *filter = strchr(command->topic + strlen("$share/"), '/');
-	uint64_t who = command->consumer ^ hash_text(command->topic);
+	uint64_t who = command->as.request.consumer ^ hash_text(command->topic);
 
 	if (!filter) {
 		return;
@@ -478,7 +474,7 @@ static void count_share(struct lanes *lanes, const struct message *command)
 /* Whether the broker sends what it has retained (MQTT 5, 3.8.3.1, Retain Handling). */
 static bool brings_retained(const struct message *command, bool is_new)
 {
-	int handling = command->options & TOPICS_RETAIN_HANDLING;
+	int handling = command->as.request.options & TOPICS_RETAIN_HANDLING;
 
 	return command->kind == MESSAGE_SUBSCRIBE && !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
 			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
@@ -486,31 +482,29 @@ static bool brings_retained(const struct message *command, bool is_new)
 
 int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
 {
+	struct message_request *request;
 	struct message *copy;
 
 	*ret_answers = false;
 	if (!lanes->session) {
 		return MOSQ_ERR_SUCCESS;
 	}
-	copy = message_new(command->kind, command->topic, command->topic_length, NULL, 0, NULL, 0);
+	copy = message_copy(command);
 	if (!copy) {
 		return MOSQ_ERR_NOMEM;
 	}
 	if (topics_is_shared(command->topic)) {
 		count_share(lanes, command);
 	}
-	copy->consumer = command->consumer;
-	copy->options = command->options;
-	copy->code = command->kind == MESSAGE_SUSPEND || command->kind == MESSAGE_SESSION ? command->code : 0;
-	copy->subscription = command->subscription;
+	request = &copy->as.request;
 	/* While there is no session the direct lane is all there is to wait for. */
-	if (lanes->is_up) {
-		copy->sequence = command->sequence;
+	if (!lanes->is_up) {
+		request->sequence = 0;
 	}
-	*ret_answers = copy->sequence != 0;
+	*ret_answers = request->sequence != 0;
 	if (*ret_answers && brings_retained(command, is_new)) {
-		(void)tell_loop(lanes, MESSAGE_HOLD, command->consumer, !is_new);
-		copy->code = 1;
+		(void)queue_tell(lanes->inbound, message_hold_consumer(request->consumer, !is_new));
+		request->is_held = true;
 	}
 	session_command(lanes->session, copy); /* copy is the session's now */
 	return MOSQ_ERR_SUCCESS;

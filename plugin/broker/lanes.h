@@ -91,11 +91,15 @@ uint64_t lanes_refused(const struct lanes *lanes);
 /* The fence is about to be sent. */
 void lanes_fence(struct lanes *lanes, uint64_t fence);
 
-/* Hands a command on to the session, if there is one; it is copied. *ret_answers: whether the session will answer its
- * sequence; then the consumer keeps back what comes the direct lane until the retained messages, if it gets any, have come.
- * is_new: of a SUBSCRIBE, whether the consumer had not subscribed to the filter. MOSQ_ERR_SUCCESS, or MOSQ_ERR_NOMEM: the
- * session does not know of it. */
+/* Hands a SUBSCRIBE or UNSUBSCRIBE on to the session, if there is one; it is copied. *ret_answers: whether the session will
+ * answer its sequence; then the consumer keeps back what comes the direct lane until the retained messages, if it gets any,
+ * have come. is_new: of a SUBSCRIBE, whether the consumer had not subscribed to the filter. MOSQ_ERR_SUCCESS, or
+ * MOSQ_ERR_NOMEM: the session does not know of it. */
 int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
 		__attribute__((warn_unused_result));
+
+/* Hands on what nobody waits for an answer to; owns it from here on. Without a session it goes to nobody. Takes NULL, for
+ * which there was no memory: then returns false. */
+bool lanes_tell_session(struct lanes *lanes, struct message *word);
 
 #endif

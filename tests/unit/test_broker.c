@@ -215,21 +215,16 @@ static void read_properties(void)
 
 static void application_subscribes(uint64_t consumer, const char *filter, uint8_t options, uint64_t sequence)
 {
-	struct message *message = message_new(MESSAGE_SUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
+	const struct message_request request = {.consumer = consumer, .options = options, .sequence = sequence};
 
-	message->consumer = consumer;
-	message->options = options;
-	message->sequence = sequence;
-	queue_push_control(f.outbound, message);
+	assert_true(queue_tell(f.outbound, message_subscribe(&request, filter, strlen(filter))));
 }
 
 static void application_unsubscribes(uint64_t consumer, const char *filter, uint64_t sequence)
 {
-	struct message *message = message_new(MESSAGE_UNSUBSCRIBE, filter, strlen(filter), NULL, 0, NULL, 0);
+	const struct message_request request = {.consumer = consumer, .sequence = sequence};
 
-	message->consumer = consumer;
-	message->sequence = sequence;
-	queue_push_control(f.outbound, message);
+	assert_true(queue_tell(f.outbound, message_unsubscribe(&request, filter, strlen(filter))));
 }
 
 /* At any QoS. */
@@ -249,9 +244,9 @@ static bool application_publishes_as(uint64_t consumer, const char *topic, const
 			topic, strlen(topic), payload, strlen(payload), properties, properties_length};
 	struct message *message = message_publish(&content, NULL, 0);
 
-	message->consumer = consumer;
-	message->qos = 1;
-	message->retain = true;
+	message->as.publish.publisher = consumer;
+	message->as.publish.qos = 1;
+	message->as.publish.retain = true;
 	if (queue_push(f.outbound, message)) {
 		return true;
 	}
@@ -264,14 +259,14 @@ static bool application_publishes(const char *topic, const char *payload)
 	return application_publishes_as(0, topic, payload, NULL, 0);
 }
 
-static void application_says_of(enum message_kind kind, uint64_t consumer, uint64_t sequence)
+static void application_watches(uint64_t consumer, uint64_t sequence)
 {
-	queue_push_control(f.outbound, message_control(kind, consumer, sequence, 0));
+	assert_true(queue_tell(f.outbound, message_watch(consumer, sequence)));
 }
 
 static void application_says(enum message_kind kind)
 {
-	queue_push_control(f.outbound, message_new(kind, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(f.outbound, message_copy(&(const struct message){.kind = kind})));
 }
 
 static void subscribe(uint64_t consumer, const char *filter, uint8_t qos)
@@ -314,8 +309,8 @@ static void receive_answer(uint64_t sequence, int code)
 {
 	struct message *message = receive(MESSAGE_ANSWER);
 
-	assert_int_equal(message->sequence, sequence);
-	assert_int_equal(message->code, code);
+	assert_int_equal(message->as.answer.sequence, sequence);
+	assert_int_equal(message->as.answer.rc, code);
 	done(message);
 }
 
@@ -342,8 +337,8 @@ static void test_message_goes_to_its_recipients_in_one_message(void **state)
 	assert_string_equal(message->topic, "a/b");
 	assert_int_equal(message->payload_length, 7);
 	assert_memory_equal(message->payload, "payload", 7);
-	assert_int_equal(message->qos, 1);
-	assert_false(message->retain);
+	assert_int_equal(message->as.publish.qos, 1);
+	assert_false(message->as.publish.retain);
 	assert_int_equal(message->recipient_count, 2);
 	for (i = 0; i < 2; i++) {
 		assert_in_range(message->recipients[i].consumer, 1, 3);
@@ -547,7 +542,7 @@ static void test_options_that_change(void **state)
 	receive_message("a", "1");
 	receive_message("a", "2");
 	verbosity = receive(MESSAGE_VERBOSITY);
-	assert_int_equal(verbosity->code, 2);
+	assert_int_equal(verbosity->as.verbosity.level, 2);
 	done(verbosity);
 	receive_message("a", "3");
 	for (i = 0; i < 3; i++) {
@@ -626,9 +621,9 @@ static void test_own_publish_goes_to_the_broker_and_comes_in_again(void **state)
 	message = receive(MESSAGE_PUBLISH);
 	assert_string_equal(message->topic, "a/b");
 	assert_memory_equal(message->payload, "hello", 5);
-	assert_int_equal(message->qos, 1);
-	assert_true(message->retain); /* as it was published */
-	assert_false(message->is_kept);
+	assert_int_equal(message->as.publish.qos, 1);
+	assert_true(message->as.publish.retain); /* as it was published */
+	assert_false(message->as.publish.is_kept);
 	assert_int_equal(message->recipient_count, 1);
 	done(message);
 	receive_nothing();
@@ -706,8 +701,8 @@ static void test_no_memory_for_a_subscription_or_its_answer(void **state)
 		failed = scarce_memory_end();
 		message = queue_take(f.inbound);
 		if (message) {
-			assert_int_equal(message->sequence, n);
-			assert_int_equal(message->code, failed ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
+			assert_int_equal(message->as.answer.sequence, n);
+			assert_int_equal(message->as.answer.rc, failed ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
 			done(message);
 		} else {
 			assert_true(failed);
@@ -793,10 +788,7 @@ static void test_writable_comes_when_there_is_memory_again(void **state)
 
 static void write_line(int level, const char *line, size_t length)
 {
-	struct message *message = message_new(MESSAGE_LOG, line, length, NULL, 0, NULL, 0);
-
-	message->code = level;
-	assert_true(queue_push(f.outbound, message));
+	assert_true(queue_push(f.outbound, message_log(level, line, length)));
 	tick();
 	assert_int_equal(queue_count(f.outbound), 0);
 }
@@ -1317,10 +1309,7 @@ static void client_is_gone(const char *client_id)
 
 static void session_is(bool up)
 {
-	struct message *message = message_new(MESSAGE_SESSION, NULL, 0, NULL, 0, NULL, 0);
-
-	message->code = up;
-	queue_push_control(f.outbound, message);
+	assert_true(queue_tell(f.outbound, message_session(up)));
 	tick();
 }
 
@@ -1351,9 +1340,9 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	receive_message("a", "3");
 	application_subscribes(1, "c", 0, 6);
 	tick();
-	message = receive(MESSAGE_HOLD); /* and the session answers */
-	assert_int_equal(message->consumer, 1);
-	assert_int_equal(message->code, 0);
+	message = receive(MESSAGE_HOLD_CONSUMER); /* and the session answers */
+	assert_int_equal(message->as.hold_consumer.consumer, 1);
+	assert_false(message->as.hold_consumer.again);
 	done(message);
 	receive_nothing();
 	/* So long after "2" that nobody shares its delay, as one in a thousand does by its hash. */
@@ -1373,7 +1362,7 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	application_unsubscribes(1, "$share/g/b", 7);
 	tick();
 	receive_answer(7, MOSQ_ERR_SUCCESS);
-	assert_int_equal(stub_session.command_count, 7); /* with the author of "2", and the question whether it is gone */
+	assert_int_equal(stub_session.command_count, 7); /* with the publisher of "2", and the question whether it is gone */
 }
 
 /* Of somebody who was not let in, too, it is told under the client id that was claimed. */
@@ -1386,7 +1375,7 @@ static void test_the_session_is_asked_whether_it_is_gone(void **state)
 	session_is(true);
 	client_is_gone("the-session");
 	done(receive(MESSAGE_RELEASE));
-	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->kind, MESSAGE_SESSION);
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->kind, MESSAGE_CONNECTION_GONE);
 	assert_false(lanes_has_session(f.lanes));
 	session_is(true); /* its answer */
 	assert_true(lanes_has_session(f.lanes));
@@ -1410,7 +1399,7 @@ static void test_who_took_the_sessions_place(void **state)
 	tick();
 	session_is(true);
 	client_is_gone_from("127.0.0.1", NULL, true); /* its own */
-	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 1);
+	assert_true(stub_session.commands[stub_session.command_count - 1]->as.gone.was_taken);
 	assert_int_equal(stub_broker_logged("Who connected"), 0);
 	client_is_gone_from("10.0.0.5", "somebody", true);
 	assert_int_equal(stub_broker_logged("'the-session': 10.0.0.5, user 'somebody', MQTT 3.1.1."), 1);
@@ -1424,7 +1413,7 @@ static void test_who_took_the_sessions_place(void **state)
 	/* A connection that was lost for another reason. */
 	fake.now_ns += 61000000000;
 	client_is_gone_from("127.0.0.1", NULL, false);
-	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+	assert_false(stub_session.commands[stub_session.command_count - 1]->as.gone.was_taken);
 	client_is_gone_from("127.0.0.1", NULL, true);
 	session_is(true);
 	/* Somebody who was not let in, as the session says. */
@@ -1497,9 +1486,9 @@ static void test_a_message_has_its_properties_and_its_client(void **state)
 	message = receive(MESSAGE_PUBLISH);
 	assert_int_equal(message->properties_length, sizeof(properties));
 	assert_memory_equal(message->properties, properties, sizeof(properties));
-	assert_true(message->retain);
-	assert_false(message->is_kept);
-	assert_false(message->by_session);
+	assert_true(message->as.publish.retain);
+	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.by_session);
 	assert_string_equal(client_description(message->client)->id, "a");
 	assert_int_equal(client_description(message->client)->protocol_version, 5);
 	done(message);
@@ -1508,7 +1497,7 @@ static void test_a_message_has_its_properties_and_its_client(void **state)
 	message = receive(MESSAGE_PUBLISH);
 	assert_null(message->properties);
 	assert_int_equal(message->properties_length, 0);
-	assert_false(message->retain);
+	assert_false(message->as.publish.retain);
 	assert_string_equal(client_description(message->client)->id, "b");
 	done(message);
 	receive_nothing();
@@ -1749,7 +1738,7 @@ static void told(enum message_kind kind, const char *id)
 
 static void watch_clients(void)
 {
-	application_says_of(MESSAGE_WATCH, 1, 33);
+	application_watches(1, 33);
 	tick();
 	receive_answer(33, MOSQ_ERR_SUCCESS);
 }
@@ -1767,7 +1756,7 @@ static void test_consumers_are_told_of_clients(void **state)
 	told(MESSAGE_CONNECT, "b");
 	client_goes(&a, MOSQ_EVT_DISCONNECT, 0);
 	told(MESSAGE_DISCONNECT, "a");
-	application_says_of(MESSAGE_UNWATCH, 1, 0);
+	assert_true(queue_tell(f.outbound, message_unwatch(1)));
 	tick();
 	client_goes(&b, MOSQ_EVT_DISCONNECT, 0);
 	receive_nothing();
@@ -1806,8 +1795,8 @@ static void assert_goes_with(struct stub_client *client, int event, int reason, 
 	told(MESSAGE_CONNECT, client->id);
 	client_goes(client, event, reason);
 	message = receive(MESSAGE_DISCONNECT);
-	assert_int_equal(message->code, code);
-	assert_int_equal(message->fate, fate);
+	assert_int_equal(message->as.disconnect.reason, code);
+	assert_int_equal(message->as.disconnect.fate, fate);
 	done(message);
 }
 
@@ -1854,7 +1843,7 @@ static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
 	client.clean_session = true;
 	client_goes(&client, MOSQ_EVT_DISCONNECT, TICK_BEFORE_POLL ? MQTT_RC_SESSION_TAKEN_OVER : -1);
 	message = receive(MESSAGE_DISCONNECT);
-	assert_int_equal(message->fate, MESSAGE_FATE_UNKNOWN);
+	assert_int_equal(message->as.disconnect.fate, MESSAGE_FATE_UNKNOWN);
 	done(message);
 	if (TICK_BEFORE_POLL) {
 		return;
@@ -1870,17 +1859,17 @@ static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
 	receive_message("a", "payload");
 	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
 	message = receive(MESSAGE_DISCONNECT);
-	assert_int_equal(message->fate, MESSAGE_FATE_ENDS);
+	assert_int_equal(message->as.disconnect.fate, MESSAGE_FATE_ENDS);
 	done(message);
 	/* or that still has its subscriptions, which go with its session. */
 	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
 	message = receive(MESSAGE_DISCONNECT);
-	assert_int_equal(message->fate, MESSAGE_FATE_UNKNOWN);
+	assert_int_equal(message->as.disconnect.fate, MESSAGE_FATE_UNKNOWN);
 	done(message);
 	client.sub_count = 1;
 	client_goes(&client, MOSQ_EVT_DISCONNECT, -1);
 	message = receive(MESSAGE_DISCONNECT);
-	assert_int_equal(message->fate, MESSAGE_FATE_ENDS);
+	assert_int_equal(message->as.disconnect.fate, MESSAGE_FATE_ENDS);
 	done(message);
 }
 
@@ -1951,15 +1940,15 @@ static void test_no_memory_to_watch(void **state)
 
 	(void)state;
 	for (n = 1; failed; n++) {
-		application_says_of(MESSAGE_WATCH, n, 100 + n);
+		application_watches(n, 100 + n);
 		scarce_memory(n, false);
 		tick();
 		failed = scarce_memory_end();
 		message = queue_take(f.inbound);
 		if (message) {
 			assert_int_equal(message->kind, MESSAGE_ANSWER);
-			assert_int_equal(message->sequence, 100 + n);
-			assert_int_equal(message->code, n == 1 ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
+			assert_int_equal(message->as.answer.sequence, 100 + n);
+			assert_int_equal(message->as.answer.rc, n == 1 ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
 			done(message);
 		} else {
 			assert_int_equal(n, 2);
@@ -2020,7 +2009,6 @@ static void test_after_the_end_only_log_lines_are_carried_out(void **state)
 {
 	struct mosquitto_evt_basic_auth login = {0};
 	struct stub_client *client;
-	struct message *log_line;
 
 	(void)state;
 	use_with_session();
@@ -2035,13 +2023,11 @@ static void test_after_the_end_only_log_lines_are_carried_out(void **state)
 	broker_end(f.broker);
 	memset(client, 0x5a, sizeof(*client));
 	free(client);
-	application_says_of(MESSAGE_WATCH, 1, 3);
+	application_watches(1, 3);
 	application_subscribes(1, "a", 0, 4);
 	application_unsubscribes(1, "a", 5);
 	assert_true(application_publishes("a", "1") && application_publishes("a", "2"));
-	log_line = message_new(MESSAGE_LOG, "the last word", 13, NULL, 0, NULL, 0);
-	log_line->code = MOSQ_LOG_WARNING;
-	assert_true(queue_push(f.outbound, log_line));
+	assert_true(queue_push(f.outbound, message_log(MOSQ_LOG_WARNING, "the last word", 13)));
 	application_says(MESSAGE_STOPPED);
 	assert_true(broker_wait(f.broker, MESSAGE_STOPPED, 1000));
 	receive_answer(3, MOSQ_ERR_SUCCESS);
@@ -2050,7 +2036,7 @@ static void test_after_the_end_only_log_lines_are_carried_out(void **state)
 	receive_nothing();
 	assert_int_equal(stub_broker_logged("the last word"), 1);
 	assert_int_equal(stub.publish_count, 0);
-	assert_int_equal(stub_session.command_count, 1); /* MESSAGE_STARTED */
+	assert_int_equal(stub_session.command_count, 1); /* MESSAGE_LISTENING */
 	assert_true(broker_unsent(f.broker) == 2);
 }
 

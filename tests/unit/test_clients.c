@@ -182,8 +182,8 @@ static void test_a_client_comes_and_goes(void **state)
 	told_nothing();
 	clients_disconnected(clients, of(&a), 0x8e, MESSAGE_FATE_KEPT);
 	event = take(MESSAGE_DISCONNECT, "a");
-	assert_int_equal(event->code, 0x8e);
-	assert_int_equal(event->fate, MESSAGE_FATE_KEPT);
+	assert_int_equal(event->as.disconnect.reason, 0x8e);
+	assert_int_equal(event->as.disconnect.fate, MESSAGE_FATE_KEPT);
 	assert_int_equal(client_description(event->client)->number, number);
 	message_free(event);
 	told_nothing();
@@ -425,8 +425,8 @@ static void test_without_connects_there_are_disconnects(void **state)
 	told_nothing();
 	clients_disconnected(clients, of(&a), -1, MESSAGE_FATE_UNKNOWN);
 	event = take(MESSAGE_DISCONNECT, "a");
-	assert_int_equal(event->code, -1);
-	assert_int_equal(event->fate, MESSAGE_FATE_UNKNOWN);
+	assert_int_equal(event->as.disconnect.reason, -1);
+	assert_int_equal(event->as.disconnect.fate, MESSAGE_FATE_UNKNOWN);
 	message_free(event);
 	is_gone(&b); /* of whom nothing had been heard */
 	(void)told(MESSAGE_DISCONNECT, "b");

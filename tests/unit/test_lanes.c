@@ -64,14 +64,13 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void receive(enum message_kind kind, int code)
+static void receive(enum message_kind kind, int number)
 {
 	struct message *message = queue_take(inbound);
 
 	assert_non_null(message);
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(message->consumer, 0);
-	assert_int_equal(message->code, code);
+	assert_int_equal(message->as.hold.number, number);
 	message_free(message);
 }
 
@@ -145,14 +144,13 @@ static bool is_marked(const char *topic, const char *payload)
 static bool command_with(
 		enum message_kind kind, const char *filter, uint64_t sequence, uint8_t options, bool is_new)
 {
-	struct message *message = message_new(kind, filter, strlen(filter), NULL, 0, NULL, 0);
+	const struct message command = {.kind = kind,
+			.topic = filter,
+			.topic_length = strlen(filter),
+			.as.request = {.consumer = 7, .options = options, .sequence = sequence}};
 	bool answers;
 
-	message->consumer = 7;
-	message->options = options;
-	message->sequence = sequence;
-	assert_int_equal(lanes_command(lanes, message, is_new, &answers), MOSQ_ERR_SUCCESS);
-	message_free(message);
+	assert_int_equal(lanes_command(lanes, &command, is_new, &answers), MOSQ_ERR_SUCCESS);
 	return answers;
 }
 
@@ -185,7 +183,7 @@ static void test_opening_holds_back_and_tells_the_session_once(void **state)
 	receive(MESSAGE_HOLD, SESSION_FIRST_HOLD);
 	receive_nothing();
 	assert_int_equal(stub_session.command_count, 1);
-	assert_int_equal(stub_session.commands[0]->kind, MESSAGE_STARTED);
+	assert_int_equal(stub_session.commands[0]->kind, MESSAGE_LISTENING);
 	assert_int_equal(stub.publish_count, 0); /* the session ends the first hold itself */
 }
 
@@ -585,18 +583,18 @@ static void test_commands_are_answered_by_the_session_only_while_it_is_up(void *
 {
 	(void)state;
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 5));
-	assert_int_equal(stub_session.commands[0]->sequence, 0);
-	assert_int_equal(stub_session.commands[0]->consumer, 7);
-	assert_int_equal(stub_session.commands[0]->options, 1);
+	assert_int_equal(stub_session.commands[0]->as.request.sequence, 0);
+	assert_int_equal(stub_session.commands[0]->as.request.consumer, 7);
+	assert_int_equal(stub_session.commands[0]->as.request.options, 1);
 	assert_string_equal(stub_session.commands[0]->topic, "a");
 	lanes_set_session(lanes, true);
 	assert_true(command(MESSAGE_SUBSCRIBE, "a", 6));
-	assert_int_equal(stub_session.commands[1]->sequence, 6);
+	assert_int_equal(stub_session.commands[1]->as.request.sequence, 6);
 	message_free(queue_take(inbound)); /* the first one's hold */
 	assert_true(command(MESSAGE_UNSUBSCRIBE, "a", 7));
-	assert_int_equal(stub_session.commands[2]->sequence, 7);
+	assert_int_equal(stub_session.commands[2]->as.request.sequence, 7);
 	assert_true(queue_is_empty(inbound));
-	assert_false(command(MESSAGE_SETTLED, "", 0));
+	assert_true(lanes_tell_session(lanes, message_settled("", 0)));
 	assert_int_equal(stub_session.command_count, 4);
 }
 
@@ -625,26 +623,26 @@ static void test_only_who_gets_retained_messages_keeps_back(void **state)
 
 		assert_true(command_with(MESSAGE_SUBSCRIBE, "a", 5, options, cases[i].is_new));
 		copy = stub_session.commands[stub_session.command_count - 1];
-		assert_int_equal(copy->options, options);
-		assert_int_equal(copy->sequence, 5);
-		assert_int_equal(copy->code, cases[i].holds);
+		assert_int_equal(copy->as.request.options, options);
+		assert_int_equal(copy->as.request.sequence, 5);
+		assert_int_equal(copy->as.request.is_held, cases[i].holds);
 		hold = queue_take(inbound);
 		assert_int_equal(hold != NULL, cases[i].holds);
 		if (hold) {
-			assert_int_equal(hold->kind, MESSAGE_HOLD);
-			assert_int_equal(hold->consumer, 7);
-			assert_int_equal(hold->code, !cases[i].is_new);
+			assert_int_equal(hold->kind, MESSAGE_HOLD_CONSUMER);
+			assert_int_equal(hold->as.hold_consumer.consumer, 7);
+			assert_int_equal(hold->as.hold_consumer.again, !cases[i].is_new);
 			message_free(hold);
 		}
 		receive_nothing();
 		/* Nobody waits for an answer, so the session says it. */
 		assert_false(command_with(MESSAGE_SUBSCRIBE, "a", 0, options, cases[i].is_new));
-		assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+		assert_int_equal(stub_session.commands[stub_session.command_count - 1]->as.request.is_held, 0);
 		receive_nothing();
 	}
 	/* A group gets none (MQTT 5, 4.8.2). */
 	assert_true(command_with(MESSAGE_SUBSCRIBE, "$share/g/a", 5, MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true));
-	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->code, 0);
+	assert_int_equal(stub_session.commands[stub_session.command_count - 1]->as.request.is_held, 0);
 	receive_nothing();
 }
 
@@ -679,7 +677,7 @@ static void test_the_session_is_told_who_published(void **state)
 {
 	const struct lanes_message message = published("a", "payload", 2);
 	struct client *publisher = connect_with(4);
-	const struct message *author;
+	const struct message *told;
 	uint64_t value;
 
 	(void)state;
@@ -688,14 +686,14 @@ static void test_the_session_is_told_who_published(void **state)
 	lanes_set_session(lanes, true);
 	assert_true(leave_of(publisher, "a", "payload", 2));
 	assert_int_equal(stub_session.command_count, 1);
-	author = stub_session.commands[0];
-	assert_int_equal(author->kind, MESSAGE_AUTHOR);
+	told = stub_session.commands[0];
+	assert_int_equal(told->kind, MESSAGE_PUBLISHER);
 	value = fingerprint_published(fingerprint_of(&message.content, true), 2, FINGERPRINT_LIVE);
-	assert_true(author->sequence == value);
-	assert_ptr_equal(author->client, publisher);
+	assert_true(told->as.publisher.fingerprint == value);
+	assert_ptr_equal(told->client, publisher);
 	client_release(publisher);
-	assert_string_equal(client_description(author->client)->id, "somebody"); /* a reference of its own */
-	assert_false(leave_of(author->client, "a", "payload", 1));
+	assert_string_equal(client_description(told->client)->id, "somebody"); /* a reference of its own */
+	assert_false(leave_of(told->client, "a", "payload", 1));
 	assert_int_equal(stub_session.command_count, 1);
 	receive(MESSAGE_HOLD, 1);
 	/* Unknown. */
@@ -703,7 +701,7 @@ static void test_the_session_is_told_who_published(void **state)
 	assert_int_equal(stub_session.command_count, 1);
 }
 
-static void test_no_memory_for_an_author(void **state)
+static void test_no_memory_for_a_publisher(void **state)
 {
 	struct client *publisher = connect_with(4);
 
@@ -718,7 +716,8 @@ static void test_no_memory_for_an_author(void **state)
 
 static void test_no_memory(void **state)
 {
-	struct message *message = message_new(MESSAGE_SUBSCRIBE, "$share/g/a", 10, NULL, 0, NULL, 0);
+	const struct message command_of_group = {
+			.kind = MESSAGE_SUBSCRIBE, .topic = "$share/g/a", .topic_length = 10, .as.request = {.sequence = 1}};
 	unsigned long n;
 	bool failed = true, answers;
 	int rc;
@@ -726,10 +725,9 @@ static void test_no_memory(void **state)
 	(void)state;
 	lanes_set_session(lanes, true);
 	lanes_refuse_copies(lanes);
-	message->sequence = 1;
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
-		rc = lanes_command(lanes, message, true, &answers);
+		rc = lanes_command(lanes, &command_of_group, true, &answers);
 		assert_true(rc == MOSQ_ERR_SUCCESS || (rc == MOSQ_ERR_NOMEM && !answers));
 		publishes("b", "1");
 		lanes_client_gone(lanes, false);
@@ -737,7 +735,6 @@ static void test_no_memory(void **state)
 		failed = scarce_memory_end();
 	}
 	assert_true(n > 3);
-	message_free(message);
 	scarce_memory(1, false);
 	assert_null(lanes_new(NULL, inbound, false));
 	(void)scarce_memory_end();
@@ -772,7 +769,7 @@ int main(void)
 			lanes_test(test_only_who_gets_retained_messages_keeps_back),
 			lanes_test(test_what_mqtt_5_clients_publish_may_be_left),
 			lanes_test(test_the_session_is_told_who_published),
-			lanes_test(test_no_memory_for_an_author),
+			lanes_test(test_no_memory_for_a_publisher),
 			lanes_test(test_no_memory),
 	};
 

@@ -33,7 +33,7 @@ int interpreter_start(const struct pymodule_context *context)
 	interpreter.starts++;
 	interpreter.context = context;
 	if (interpreter.rc == MOSQ_ERR_SUCCESS && interpreter.says) {
-		queue_push_control(context->outbound, message_new(interpreter.kind, NULL, 0, NULL, 0, NULL, 0));
+		assert_true(queue_tell(context->outbound, message_copy(&(const struct message){.kind = interpreter.kind})));
 	}
 	return interpreter.rc;
 }
@@ -145,7 +145,7 @@ static void test_start_and_stop(void **state)
 	assert_true(stub.callback_count >= 2);
 	assert_int_equal(interpreter.joins, 0);
 
-	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(interpreter.context->outbound, message_stopped()));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 	assert_int_equal(stub.callback_count, 0);
 	assert_int_equal(interpreter.joins, 1);
@@ -175,7 +175,7 @@ static void test_session_on_and_off(void **state)
 	assert_int_equal(listens_to(MOSQ_EVT_ACL_CHECK), IS_2_1);
 	assert_int_equal(listens_to(EVT_CLIENT_OFFLINE), IS_2_1);
 	assert_int_equal(stub_session.command_count, 0); /* the listeners are not open yet */
-	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(interpreter.context->outbound, message_stopped()));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 	assert_true(stub_session.stopped);
 
@@ -186,7 +186,7 @@ static void test_session_on_and_off(void **state)
 	assert_false(stub_session.started);
 	assert_true(listens_to(MOSQ_EVT_DISCONNECT)); /* consumers may want to know */
 	assert_false(listens_to(MOSQ_EVT_ACL_CHECK));
-	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(interpreter.context->outbound, message_stopped()));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 }
 
@@ -200,7 +200,7 @@ static void start(const char *key, const char *value, void **ret_userdata)
 
 static void end_plugin(void *userdata)
 {
-	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(interpreter.context->outbound, message_stopped()));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 	assert_int_equal(stub.callback_count, 0);
 }
@@ -281,20 +281,12 @@ static void tick(void)
 	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_TICK, NULL, stub.callbacks[i].userdata), MOSQ_ERR_SUCCESS);
 }
 
-static void application_says(enum message_kind kind, const char *text, int code)
-{
-	struct message *message = message_new(kind, text, strlen(text), NULL, 0, NULL, 0);
-
-	message->code = code;
-	queue_push_control(interpreter.context->outbound, message);
-}
-
 /* One line, when there is all that it says. */
 static void test_what_runs_is_said_once(void **state)
 {
 	static const struct {
 		const char *option;
-		int session_codes[3]; /* -1: the end */
+		int session_is_up[3]; /* -1: the end */
 		const char *said;
 	} cases[] = {
 		{"full", {1, 0, -1}, ", session up: 1 consumer."},
@@ -309,11 +301,11 @@ static void test_what_runs_is_said_once(void **state)
 		start("session", cases[i].option, &userdata);
 		tick();
 		assert_int_equal(stub_broker_logged("runs in Mosquitto"), 0);
-		application_says(MESSAGE_SETTLED, "1 consumer.", 0);
+		assert_true(queue_tell(interpreter.context->outbound, message_settled("1 consumer.", 11)));
 		tick();
-		assert_int_equal(stub_broker_logged("runs in Mosquitto"), cases[i].session_codes[0] < 0);
-		for (j = 0; cases[i].session_codes[j] >= 0; j++) {
-			application_says(MESSAGE_SESSION, "", cases[i].session_codes[j]);
+		assert_int_equal(stub_broker_logged("runs in Mosquitto"), cases[i].session_is_up[0] < 0);
+		for (j = 0; cases[i].session_is_up[j] >= 0; j++) {
+			assert_true(queue_tell(interpreter.context->outbound, message_session(cases[i].session_is_up[j])));
 			tick();
 		}
 		assert_int_equal(stub_broker_logged("package.module:name runs in Mosquitto 2."), 1);
@@ -411,7 +403,7 @@ static void test_session_that_does_not_end(void **state)
 	interpreter.kind = MESSAGE_STARTED;
 	assert_int_equal(init("startup_timeout", "60", &userdata), MOSQ_ERR_SUCCESS);
 	stub_session.hangs = true;
-	queue_push_control(interpreter.context->outbound, message_new(MESSAGE_STOPPED, NULL, 0, NULL, 0, NULL, 0));
+	assert_true(queue_tell(interpreter.context->outbound, message_stopped()));
 	assert_int_equal(mosquitto_plugin_cleanup(userdata, NULL, 0), MOSQ_ERR_SUCCESS);
 	assert_true(stub_session.stopped);
 	assert_false(stub_session.freed);

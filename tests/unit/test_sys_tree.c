@@ -172,8 +172,8 @@ static void test_all_at_first_then_changes(void **state)
 
 static void test_states(void **state)
 {
-	struct message *in = message_new(MESSAGE_PUBLISH, "t", 1, "12345", 5, NULL, 0);
-	struct message *out = message_new(MESSAGE_PUBLISH, "t", 1, NULL, 0, NULL, 0);
+	const struct message_content content = {"t", 1, "12345", 5, NULL, 0};
+	struct message *in = message_publish(&content, NULL, 0), *out = message_publish(&content, NULL, 0);
 	char expected[32];
 
 	(void)state;
