@@ -12,8 +12,7 @@
 
 /* Keys and values of the events, made once. */
 #define NAMES(N)                                                                                                       \
-	N(TYPE, "type") N(MQTT, "mqtt") N(MQTT_MSG, "mqtt.msg") N(CLIENT_CONNECT, "mqtt.client.connect")                     \
-	N(CLIENT_DISCONNECT, "mqtt.client.disconnect") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos")                 \
+	N(TYPE, "type") N(MQTT, "mqtt") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos")                                \
 	N(RETAIN, "retain") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code")              \
 	N(SESSION_ENDS, "session_ends") N(PAYLOAD_FORMAT_INDICATOR, "payload_format_indicator")                              \
 	N(MESSAGE_EXPIRY_INTERVAL, "message_expiry_interval") N(CONTENT_TYPE, "content_type")                                \
@@ -231,21 +230,15 @@ static bool make_strings(struct message_object *object)
 	return object->topic && object->payload;
 }
 
-static bool fill_publish(
-		struct pymessage_state *state, PyObject *mqtt, struct message_object *object, unsigned int options)
+static bool put_publish(
+		const struct pymessage_state *state, PyObject *mqtt, const struct message_of_publish *publish, unsigned int options)
 {
-	const struct message *message = object->message;
-	const struct message_of_publish *publish = &message->as.publish;
 	unsigned int qos = options & TOPICS_QOS;
 	bool retain = publish->is_kept || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
 
 	/* MQTT 5, 3.8.4: the lower of what was published and what was subscribed. */
-	return make_strings(object) && PyDict_SetItem(mqtt, state->names[NAME_TOPIC], object->topic) == 0 &&
-			PyDict_SetItem(mqtt, state->names[NAME_PAYLOAD], object->payload) == 0 &&
-			put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < publish->qos ? qos : publish->qos)) &&
-			PyDict_SetItem(mqtt, state->names[NAME_RETAIN], retain ? Py_True : Py_False) == 0 &&
-			put(state, mqtt, NAME_PROPERTIES, make_properties(state, message)) &&
-			put(state, mqtt, NAME_CLIENT, copy_client(state, message->client));
+	return put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < publish->qos ? qos : publish->qos)) &&
+			PyDict_SetItem(mqtt, state->names[NAME_RETAIN], retain ? Py_True : Py_False) == 0;
 }
 
 /* Py_NewRef() is there from Python 3.10 on. */
@@ -268,38 +261,37 @@ static PyObject *make_reason(const struct pymessage_state *state, const struct m
 	return reason;
 }
 
-static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_object *object, unsigned int options,
-		enum name *ret_type)
+/* What the event's row in MESSAGE_EVENTS says it shows. */
+static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_object *object, unsigned int options)
 {
-	switch (object->message->kind) {
-	case MESSAGE_CONNECT:
-		*ret_type = NAME_CLIENT_CONNECT;
-		return put(state, mqtt, NAME_CLIENT, copy_client(state, object->message->client));
-	case MESSAGE_DISCONNECT:
-		*ret_type = NAME_CLIENT_DISCONNECT;
-		return put(state, mqtt, NAME_CLIENT, copy_client(state, object->message->client)) &&
-				put(state, mqtt, NAME_REASON, make_reason(state, &object->message->as.disconnect));
-	default:
-		*ret_type = NAME_MQTT_MSG;
-		return fill_publish(state, mqtt, object, options);
-	}
+	const struct message *message = object->message;
+	unsigned int shows = message_event(message->kind)->shows;
+
+	return (!(shows & (MESSAGE_SHOWS_TOPIC | MESSAGE_SHOWS_PAYLOAD)) || make_strings(object)) &&
+			(!(shows & MESSAGE_SHOWS_TOPIC) || PyDict_SetItem(mqtt, state->names[NAME_TOPIC], object->topic) == 0) &&
+			(!(shows & MESSAGE_SHOWS_PAYLOAD) || PyDict_SetItem(mqtt, state->names[NAME_PAYLOAD], object->payload) == 0) &&
+			(!(shows & MESSAGE_SHOWS_PUBLISH) || put_publish(state, mqtt, &message->as.publish, options)) &&
+			(!(shows & MESSAGE_SHOWS_PROPERTIES) || put(state, mqtt, NAME_PROPERTIES, make_properties(state, message))) &&
+			(!(shows & MESSAGE_SHOWS_CLIENT) || put(state, mqtt, NAME_CLIENT, copy_client(state, message->client))) &&
+			(!(shows & MESSAGE_SHOWS_DISCONNECT) ||
+					put(state, mqtt, NAME_REASON, make_reason(state, &message->as.disconnect)));
 }
 
 /* Message.event(options): a new ASGI event for a consumer that subscribed with these. New reference. */
-static PyObject *message_event(PyObject *self, PyObject *subscribed)
+static PyObject *make_event(PyObject *self, PyObject *subscribed)
 {
 	struct pymessage_state *state = PyType_GetModuleState(Py_TYPE(self));
 	unsigned long long options = PyLong_AsUnsignedLongLong(subscribed);
+	enum message_kind kind = ((struct message_object *)self)->message->kind;
 	PyObject *event, *mqtt;
-	enum name type;
 
 	if (PyErr_Occurred()) {
 		return NULL;
 	}
 	event = PyDict_New();
 	mqtt = PyDict_New();
-	if (!event || !mqtt || !fill(state, mqtt, (struct message_object *)self, (unsigned int)(options & 0xff), &type) ||
-			PyDict_SetItem(event, state->names[NAME_TYPE], state->names[type]) ||
+	if (!event || !mqtt || !fill(state, mqtt, (struct message_object *)self, (unsigned int)(options & 0xff)) ||
+			PyDict_SetItem(event, state->names[NAME_TYPE], state->types[kind]) ||
 			PyDict_SetItem(event, state->names[NAME_MQTT], mqtt)) {
 		Py_CLEAR(event);
 	}
@@ -378,7 +370,7 @@ static PyObject *message_get_size(PyObject *self, void *closure)
 }
 
 static PyMethodDef message_methods[] = {
-	{"event", message_event, METH_O, "The ASGI event for a consumer that subscribed with these options."},
+	{"event", make_event, METH_O, "The ASGI event for a consumer that subscribed with these options."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -445,6 +437,12 @@ int pymessage_prepare(PyObject *module, struct queue *inbound)
 			return -1;
 		}
 	}
+	for (i = 0; i < MESSAGE_EVENTS_END; i++) {
+		state->types[i] = PyUnicode_InternFromString(message_event((enum message_kind)i)->type);
+		if (!state->types[i]) {
+			return -1;
+		}
+	}
 	state->clients = PyDict_New();
 	state->type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &message_spec, NULL);
 	return state->clients && state->type ? 0 : -1;
@@ -468,6 +466,9 @@ int pymessage_clear(PyObject *module)
 	Py_CLEAR(state->clients);
 	for (i = 0; i < NAME_COUNT; i++) {
 		Py_CLEAR(state->names[i]);
+	}
+	for (i = 0; i < MESSAGE_EVENTS_END; i++) {
+		Py_CLEAR(state->types[i]);
 	}
 	return 0;
 }

@@ -6,11 +6,12 @@
 
 #include "python/python_api.h"
 
-struct message;
+#include "shared/message.h"
+
 struct queue;
 
-/* Interned strings, in the order of their table in pymessage.c. */
-#define PYMESSAGE_NAMES 35
+/* Room for the interned strings of the table in pymessage.c. */
+#define PYMESSAGE_NAMES 48
 
 /* The state of the module `_mqttasgi`. */
 struct pymessage_state {
@@ -18,6 +19,7 @@ struct pymessage_state {
 	PyTypeObject *type;
 	PyObject *clients; /* dict: number of a connection -> its `client` */
 	PyObject *names[PYMESSAGE_NAMES];
+	PyObject *types[MESSAGE_EVENTS_END]; /* of the events, by kind */
 };
 
 /* Fills the module's state. Borrows inbound for good. 0, or -1 with an exception. */

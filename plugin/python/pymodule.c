@@ -103,16 +103,11 @@ static PyObject *end_batch(PyObject *batches, PyObject *deliveries, struct messa
 	return rc ? NULL : PyList_New(0);
 }
 
-static bool is_event(const struct message *message)
-{
-	return message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT || message->kind == MESSAGE_DISCONNECT;
-}
-
 /* Puts a message where it belongs, and owns it. Returns where the next delivery goes; NULL: with an exception. */
 static PyObject *put_message(
 		PyObject *batches, PyObject *deliveries, struct pymessage_state *state, struct message *message)
 {
-	if (!is_event(message)) {
+	if (!message_event(message->kind)) {
 		return end_batch(batches, deliveries, message);
 	}
 	if (message->kind == MESSAGE_PUBLISH && message->as.publish.by_session) {

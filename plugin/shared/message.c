@@ -5,6 +5,10 @@
 
 #include "shared/client.h"
 
+#define ROW(kind, type, is_droppable, shows) [MESSAGE_##kind] = {type, is_droppable, shows},
+
+static const struct message_event events[] = {MESSAGE_EVENTS(ROW)};
+
 static struct message *make(enum message_kind kind, const struct message_content *content,
 		const struct recipient *recipients, size_t recipient_count)
 {
@@ -120,32 +124,17 @@ static struct message *make_request(
 	return message;
 }
 
-static struct message *make_client_event(
-		enum message_kind kind, struct client *client, const struct recipient *recipients, size_t recipient_count)
-{
-	struct message *message = make(kind, &(const struct message_content){0}, recipients, recipient_count);
-
-	if (message && client) {
-		message->client = client_hold(client);
-	}
-	return message;
-}
-
 struct message *message_connect(struct client *client, const struct recipient *recipients, size_t recipient_count)
 {
-	return make_client_event(MESSAGE_CONNECT, client, recipients, recipient_count);
+	return message_copy_for(&(const struct message){.kind = MESSAGE_CONNECT}, client, recipients, recipient_count);
 }
 
 struct message *message_disconnect(struct client *client, const struct recipient *recipients, size_t recipient_count,
 		int reason, enum message_fate fate)
 {
-	struct message *message = make_client_event(MESSAGE_DISCONNECT, client, recipients, recipient_count);
+	const struct message draft = {.kind = MESSAGE_DISCONNECT, .as.disconnect = {.reason = reason, .fate = fate}};
 
-	if (message) {
-		message->as.disconnect.reason = reason;
-		message->as.disconnect.fate = fate;
-	}
-	return message;
+	return message_copy_for(&draft, client, recipients, recipient_count);
 }
 
 struct message *message_answer(uint64_t sequence, int rc)
@@ -256,12 +245,9 @@ struct message *message_listening(void)
 
 struct message *message_publisher(struct client *client, uint64_t fingerprint)
 {
-	struct message *message = make_client_event(MESSAGE_PUBLISHER, client, NULL, 0);
+	const struct message draft = {.kind = MESSAGE_PUBLISHER, .as.publisher = {.fingerprint = fingerprint}};
 
-	if (message) {
-		message->as.publisher.fingerprint = fingerprint;
-	}
-	return message;
+	return message_copy_for(&draft, client, NULL, 0);
 }
 
 struct message *message_connection_gone(bool was_taken)
@@ -276,15 +262,35 @@ struct message *message_end(void)
 
 struct message *message_copy(const struct message *message)
 {
-	struct message *copy = make_text(message->kind, message->topic, message->topic_length);
+	return message_copy_for(message, NULL, NULL, 0);
+}
+
+struct message *message_copy_for(const struct message *message, struct client *client, const struct recipient *recipients,
+		size_t recipient_count)
+{
+	const struct message_content content = {.topic = message->topic, .topic_length = message->topic_length};
+	struct message *copy = make(message->kind, &content, recipients, recipient_count);
 
 	if (copy) {
 		copy->as = message->as;
+		copy->client = client ? client_hold(client) : NULL;
 	}
 	return copy;
 }
 
 /* ---- whatever its kind ---- */
+
+const struct message_event *message_event(enum message_kind kind)
+{
+	return kind < MESSAGE_EVENTS_END ? &events[kind] : NULL;
+}
+
+bool message_is_droppable(const struct message *message)
+{
+	const struct message_event *event = message_event(message->kind);
+
+	return event && event->is_droppable && !(message->kind == MESSAGE_PUBLISH && message->as.publish.by_session);
+}
 
 void message_leave_out(struct message *message, uint64_t publisher)
 {

@@ -14,18 +14,37 @@
 
 struct client;
 
-/* For each kind, who sends it and what it carries: which of the common fields, and which part of the union. A kind has one
- * meaning, whoever reads it. */
-enum message_kind {
-	/* both ways */
-	MESSAGE_PUBLISH,          /* topic, payload, properties, as.publish; to the loop thread: recipients, client */
+/* What consumers receive, one row for each event: its kind, its type in Python, whether it may be lost where there is no room,
+ * and what of the message it shows. */
+#define MESSAGE_EVENTS(EVENT) \
+	EVENT(PUBLISH, "mqtt.msg", true, \
+			MESSAGE_SHOWS_TOPIC | MESSAGE_SHOWS_PAYLOAD | MESSAGE_SHOWS_PUBLISH | MESSAGE_SHOWS_PROPERTIES | MESSAGE_SHOWS_CLIENT) \
+	EVENT(CONNECT, "mqtt.client.connect", false, MESSAGE_SHOWS_CLIENT) \
+	EVENT(DISCONNECT, "mqtt.client.disconnect", false, MESSAGE_SHOWS_CLIENT | MESSAGE_SHOWS_DISCONNECT)
 
-	/* to the loop thread: events for consumers */
-	MESSAGE_CONNECT,          /* recipients, client: it has connected */
-	MESSAGE_DISCONNECT,       /* recipients, client: it is gone; as.disconnect */
+/* Parts of an event, for which python/pymessage.c has an encoder each. */
+enum message_shows {
+	MESSAGE_SHOWS_TOPIC = 1,
+	MESSAGE_SHOWS_PAYLOAD = 2,
+	MESSAGE_SHOWS_PUBLISH = 4,     /* as.publish */
+	MESSAGE_SHOWS_PROPERTIES = 8,
+	MESSAGE_SHOWS_CLIENT = 16,
+	MESSAGE_SHOWS_DISCONNECT = 32, /* as.disconnect */
+};
+
+#define MESSAGE_KIND(kind, type, is_droppable, shows) MESSAGE_##kind,
+
+/* For each kind, what it carries: which of the common fields, and which part of the union. A kind has one meaning, whoever
+ * reads it. */
+enum message_kind {
+	/* Events for consumers: recipients; client, as far as it is known.
+	 * MESSAGE_PUBLISH, both ways: topic, payload, properties, as.publish.
+	 * MESSAGE_CONNECT: the client has connected. MESSAGE_DISCONNECT: it is gone; as.disconnect. */
+	MESSAGE_EVENTS(MESSAGE_KIND)
+	MESSAGE_EVENTS_END,
 
 	/* to the loop thread: controls */
-	MESSAGE_ANSWER,           /* as.answer: what became of a SUBSCRIBE, UNSUBSCRIBE or WATCH */
+	MESSAGE_ANSWER = MESSAGE_EVENTS_END, /* as.answer: what became of a SUBSCRIBE, UNSUBSCRIBE or WATCH */
 	MESSAGE_WRITABLE,         /* the outbound queue was full and has room again */
 	MESSAGE_HOLD,             /* as.hold: every consumer keeps back what comes the direct lane; see session.h */
 	MESSAGE_RELEASE,          /* as.hold: they go on, with what came until that hold */
@@ -232,12 +251,23 @@ MESSAGE_MADE struct message *message_end(void);
  * (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries again. */
 MESSAGE_MADE struct message *message_copy(const struct message *message);
 
-/* Whether it may be lost where there is no room: a publish that came the direct lane. What came through the session waits
- * for room there, and nobody would say again that a client came or went. */
-static inline bool message_is_droppable(const struct message *message)
-{
-	return message->kind == MESSAGE_PUBLISH && !message->as.publish.by_session;
-}
+/* The same, as an event about a client, which may be NULL: not known. */
+MESSAGE_MADE struct message *message_copy_for(const struct message *message, struct client *client,
+		const struct recipient *recipients, size_t recipient_count);
+
+/* A row of MESSAGE_EVENTS. */
+struct message_event {
+	const char *type;
+	bool is_droppable;
+	unsigned int shows; /* enum message_shows */
+};
+
+/* NULL: a message of this kind is no event. */
+const struct message_event *message_event(enum message_kind kind);
+
+/* Whether it may be lost where there is no room: an event that may, unless it came through the session, which waits with it
+ * until there is room. Nobody would say again that a client came or went. */
+bool message_is_droppable(const struct message *message);
 
 /* Of no kind in particular, until nobody uses them any more. Everything is copied. NULL when memory ran out. */
 struct message *message_new(enum message_kind kind, const char *topic, size_t topic_length, const void *payload,

@@ -142,3 +142,9 @@ def disconnect_reason(code: Optional[int], session_ends: Optional[bool]) -> Disc
     """A `DisconnectReason` with the code's name: "unknown" for None and for one that MQTT 5 does not know."""
     name = "unknown" if code is None else DISCONNECT_REASONS.get(code, "unknown")
     return {"code": code, "name": name, "session_ends": session_ends}
+
+
+def complete_client_event(mqtt: dict[str, Any]) -> None:
+    """Add what the plugin leaves out of an event about a client: the name of its reason."""
+    if "reason" in mqtt:
+        mqtt["reason"] = disconnect_reason(**mqtt["reason"])

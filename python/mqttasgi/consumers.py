@@ -39,6 +39,10 @@ _Self = TypeVar("_Self", bound="MqttConsumer")
 #: Seconds that the disconnect() of a consumer which has failed may take.
 LEAVE_TIMEOUT = 5.0
 
+#: Methods to be overridden, which are awaited; so are those for events of the channel layer, of which nobody
+#: knows the names.
+AWAITED = ("connect", "receive", "disconnect", "client_connected", "client_disconnected")
+
 #: What subscribe() takes besides filter and QoS, where it is not given.
 _SUBSCRIPTION_DEFAULTS = {
     "no_local": False,
@@ -89,7 +93,7 @@ class MqttConsumer(AsyncConsumer):
         if mistakes.is_called_as_application(wrong):
             name = f"{cls.__name__}.as_asgi"
             raise mistakes.ConsumerError(f"{name} is to be called; write {name}()")
-        mistakes.check_methods(cls)
+        mistakes.check_methods(cls, AWAITED)
         application: Application = super().as_asgi(*wrong, **initkwargs)
         return application
 

@@ -376,6 +376,22 @@ static void test_a_copy_says_the_same(void **state)
 	ASSERT_PART(message_copy(&draft), MESSAGE_ANSWER, answer, .sequence = 7, .rc = 1);
 }
 
+static void test_events_and_controls_are_told_apart(void **state)
+{
+	int kind;
+
+	(void)state;
+	assert_string_equal(message_event(MESSAGE_PUBLISH)->type, "mqtt.msg");
+	assert_string_equal(message_event(MESSAGE_CONNECT)->type, "mqtt.client.connect");
+	assert_string_equal(message_event(MESSAGE_DISCONNECT)->type, "mqtt.client.disconnect");
+	for (kind = MESSAGE_PUBLISH; kind < MESSAGE_EVENTS_END; kind++) {
+		assert_non_null(message_event((enum message_kind)kind)->type);
+	}
+	for (kind = MESSAGE_EVENTS_END; kind <= MESSAGE_END; kind++) {
+		assert_null(message_event((enum message_kind)kind));
+	}
+}
+
 static void test_what_may_be_dropped(void **state)
 {
 	struct message message = {.kind = MESSAGE_PUBLISH};
@@ -407,6 +423,7 @@ int main(void)
 			cmocka_unit_test(test_those_with_text_say_it),
 			cmocka_unit_test(test_those_about_a_client_hold_it),
 			cmocka_unit_test(test_a_copy_says_the_same),
+			cmocka_unit_test(test_events_and_controls_are_told_apart),
 			cmocka_unit_test(test_what_may_be_dropped),
 	};
 

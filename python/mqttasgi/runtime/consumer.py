@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from .._events import (
     add_identifiers,
     check_event,
-    disconnect_reason,
+    complete_client_event,
     keep_identifier,
     matching_identifiers,
     subscription_options,
@@ -264,19 +264,19 @@ class Consumer:
                 self.queue_bytes -= item[1].size
             event = item[1].event(item[2])
             mqtt = event["mqtt"]
-            self.topic = mqtt.get("topic")
+            if event["type"] == "mqtt.msg":
+                self.topic = mqtt["topic"]
+                if self.identifiers:
+                    add_identifiers(mqtt, self._identifiers_of(item))
+            else:
+                complete_client_event(mqtt)
             if self.source.reads_log:
                 self._note_whether_of_log()
-            if self.topic is None:
-                if "reason" in mqtt:
-                    mqtt["reason"] = disconnect_reason(**mqtt["reason"])
-            elif self.identifiers:
-                add_identifiers(mqtt, self._identifiers_of(item))
             if not self._began:
                 self._began = self._handled(0)
             return event
-        # A message that was given back has a topic, too.
-        self.topic = item["mqtt"].get("topic")
+        if item["type"] == "mqtt.msg":
+            self.topic = item["mqtt"]["topic"]  # it was given back
         if self.source.reads_log:
             self._note_whether_of_log()
         self._began = 0

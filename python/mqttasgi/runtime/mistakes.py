@@ -7,15 +7,12 @@ import dis
 import inspect
 import logging
 import types
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from .application import ApplicationError
 
 logger = logging.getLogger("mqttasgi.consumers")
-
-#: Consumers' methods that are awaited; so are those for events of the channel layer, of which nobody knows
-#: the names.
-AWAITED = ("connect", "receive", "disconnect", "client_connected", "client_disconnected")
 
 #: Classes without receive() of which the log has said so.
 _said: set[type] = set()
@@ -28,9 +25,9 @@ class ConsumerError(ApplicationError, TypeError):
 # ---- methods ----
 
 
-def check_methods(consumer: type) -> None:
-    """Refuses a consumer with a method that cannot be awaited. Raises `ConsumerError`."""
-    for name in AWAITED:
+def check_methods(consumer: type, awaited: Iterable[str]) -> None:
+    """Refuse a consumer with a method among these names that cannot be awaited. Raises `ConsumerError`."""
+    for name in awaited:
         wrong = what_is_wrong_with(inspect.getattr_static(consumer, name, None))
         if wrong is not None:
             raise ConsumerError(wrong)
