@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mqttasgi.command import option_table as rows
 from mqttasgi.command import options, values
 from mqttasgi.command.command_line import parser
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
@@ -93,12 +92,11 @@ def test_the_thirteen_are_mqttasgis() -> None:
     assert ours == documented
 
 
-def test_each_option_has_its_field_with_the_same_default() -> None:
-    settings = Settings()
-    for option in (*PARAMETERS, *EXTRAS):
-        assert getattr(settings, option.name) == option.default
+def test_no_two_options_have_the_same_name() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names) == len({option.variable for option in OPTIONS})
+    assert names[0] == APPLICATION.name
+    assert {option.name for option in PARAMETERS} | {option.name for option in EXTRAS} == set(names[1:])
 
 
 @pytest.mark.parametrize("path", sorted(option_table.written()), ids=lambda path: path.name)
@@ -116,6 +114,10 @@ def test_the_plugin_has_the_same_option(option: Option) -> None:
         for text in (str(row.least - 1), str(row.most + 1)):
             with pytest.raises(ValueError, match=f"is not a number from [01] to {row.most}$"):
                 option.take(text)
+    if row.words:
+        assert tuple(option.take(f" {word.upper()} ") for word in row.words) == row.words
+        with pytest.raises(ValueError, match=f"is neither {' nor '.join(row.words)}$"):
+            option.take("".join(row.words))
 
 
 def test_what_only_one_of_them_has() -> None:
@@ -123,22 +125,14 @@ def test_what_only_one_of_them_has() -> None:
     only_here = {option.variable for option in EXTRAS}
     assert not only_here & {row.variable for row in table.values()}
     assert not {option.name for option in EXTRAS} & set(table)
-    for key, variable in (
-        ("python_path", rows.PYTHON_PATH),
-        ("virtualenv", rows.VIRTUALENV),
-        ("env_file", rows.ENV_FILE),
-    ):
-        assert table[key].variable == variable
 
 
-def test_the_plugin_knows_the_same_truths_and_transports() -> None:
+def test_the_plugin_knows_the_same_truths() -> None:
     words = re.search(r"words\[\] = \{(.*?)\};", (PLUGIN / "options" / "option_types.c").read_text())
     assert words is not None
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
-    assert truths == values._TRUTHS
-    transport = next(row for row in option_table.rows() if row.key == "transport")
-    assert transport.words == tuple(values._transport(word) for word in ("tcp", "websockets"))
+    assert truths == values.TRUTHS
 
 
 def test_what_can_change_while_the_broker_runs_is_on_its_page() -> None:

@@ -197,10 +197,36 @@ def plugin_table(of_session: bool) -> str:
     )
 
 
+def command_table() -> str:
+    """Return the page's table of the command's arguments."""
+    from mqttasgi.command.option_table import OPTIONS, Option
+
+    unset = {row.key: row.unset for row in rows()}
+
+    def default(option: Option) -> str:
+        if option.default is None:
+            return unset.get(option.name, "")
+        return str(option.default).lower() if not isinstance(option.default, str) else f"`{option.default}`"
+
+    return _table(
+        ("argument", "environment, `.env`", "default", "meaning"),
+        (
+            (
+                ", ".join(f"`{flag}`" for flag in option.flags) or "the last word",
+                f"`{option.variable}`",
+                default(option),
+                option.help + (f". {option.more}" if option.more else ""),
+            )
+            for option in OPTIONS
+        ),
+    )
+
+
 def page() -> str:
     """Return docs/options.md with its tables as they should be."""
     text = (ROOT / "docs" / "options.md").read_text()
     for name, table in (
+        ("command", command_table()),
         ("plugin", plugin_table(False)),
         ("session", plugin_table(True)),
     ):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
-from .option_table import APPLICATION, EXTRAS, PARAMETERS, STATUS, STATUS_HELP, Option
+from .option_table import APPLICATION, EXTRAS, PARAMETERS, STATUS, Option
 from .values import UsageError
 
 
@@ -123,7 +123,7 @@ def status_parser(prog: str) -> Parser:
     made.add_argument("command", choices=["status"], metavar="status", help=argparse.SUPPRESS)
     group = made.add_argument_group("the broker")
     for option in STATUS:
-        text = _help(option, STATUS_HELP[option.name])
+        text = _help(option, option.status)
         group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=text)
     group = made.add_argument_group("what is printed")
     group.add_argument("--json", action="store_true", help="one JSON object, by the names of the topics")
@@ -138,4 +138,5 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def _help(option: Option, text: str = "") -> str:
     default = "" if option.default in (None, False, "") else f", default {str(option.default).lower()}"
-    return f"{text or option.help} [{option.variable}{default}]".replace("%", "%%")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text or option.help).replace("`", "")
+    return f"{plain} [{option.variable}{default}]".replace("%", "%%")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Optional
 
 from .holder import holder_of
-from .option_table import PYTHON_PATH, VIRTUALENV, Settings
+from .option_table import Settings
+from .plugin_options import PLUGIN_OPTIONS
 from .values import UsageError, check_text
 
 #: The heading of `--include`'s lines.
@@ -443,12 +444,12 @@ def _plugin(
 
 def python_path(settings: Settings, project: str) -> list[str]:
     """Return the folders of the application's code."""
-    return (_given(settings, "python_path", PYTHON_PATH) or project).split(":")
+    return (_given(settings, "python_path") or project).split(":")
 
 
 def _python(settings: Settings, places: Places) -> list[tuple[str, object, str]]:
     """What mqttasgi has from the shell that starts it, unless -o or the environment says otherwise."""
-    virtualenv = _given(settings, "virtualenv", VIRTUALENV)
+    virtualenv = _given(settings, "virtualenv")
     if not virtualenv and sys.prefix != sys.base_prefix:
         virtualenv = sys.prefix
     # As absolute paths: the broker of a system service is started elsewhere. An empty name is for the plugin
@@ -465,8 +466,9 @@ def _python(settings: Settings, places: Places) -> list[tuple[str, object, str]]
     ]
 
 
-def _given(settings: Settings, key: str, variable: str) -> Optional[str]:
-    """What -o, the environment or the `.env` file says of an option that only the plugin has."""
+def _given(settings: Settings, key: str) -> Optional[str]:
+    """Return what -o, the environment or the `.env` file says of an option that only the plugin has."""
+    variable = PLUGIN_OPTIONS[key].variable
     return settings.plugin_options.get(key) or os.environ.get(variable) or settings.variables.get(variable)
 
 

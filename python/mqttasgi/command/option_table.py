@@ -1,34 +1,50 @@
-"""The options of the command, and what they come to.
+"""The options of the command, each said once: a field of `Settings` with its row.
 
-A new option is a row of the tables and a field of `Settings`; what it does to the broker is in
-`configuration.py`.
+What an option does to the broker is in `configuration.py`. What the plugin has too is said in its table
+(plugin/options/table.h), from which `plugin_options.py` is made. `tests/write_options` makes the table of
+docs/options.md from this one.
 """
+
+# Each call below returns a field().
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Optional
 
+from .plugin_options import PLUGIN_OPTIONS
 from .values import (
     UsageError,
-    _application,
-    _file,
-    _filter,
-    _folder,
-    _login,
-    _number,
-    _port,
-    _transport,
-    _truth,
-    _user_name,
     check_text,
+    take_application,
+    take_choice,
+    take_file,
+    take_filter,
+    take_folder,
+    take_login,
+    take_number,
+    take_port,
+    take_truth,
+    take_user_name,
 )
+
+#: Options of the plugin alone that the command gives it where nobody else does.
+PYTHON_PATH = PLUGIN_OPTIONS["python_path"].variable
+ENV_FILE = PLUGIN_OPTIONS["env_file"].variable
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the command."""
+    """One option of the command.
+
+    Attributes:
+        take: Makes the value of a text, or raises ValueError with the end of a sentence.
+        help: What it does, in Markdown.
+        more: What the page says besides.
+        status: What it means to `mqttasgi status`, which connects to the listener that it describes; empty
+            where that has no use for it.
+    """
 
     name: str
     flags: tuple[str, ...]
@@ -37,219 +53,195 @@ class Option:
     take: Callable[[str], Any]
     metavar: str
     help: str
+    more: str = ""
+    status: str = ""
     secret: bool = False
 
 
-#: mqttasgi's thirteen parameters, in its order.
-PARAMETERS = (
-    Option(
+def _own(
+    name: str,
+    variable: str,
+    default: object,
+    take: Callable[[str], object],
+    metavar: str,
+    help: str,
+    more: str = "",
+) -> Any:
+    """Return the field of an option that only the command has."""
+    option = Option(name, (f"--{name}",), variable, default, take, metavar, help, more)
+    return field(default=default, metadata={"option": option})
+
+
+def _shared(
+    name: str,
+    flags: tuple[str, ...],
+    metavar: str,
+    help: str,
+    take: Optional[Callable[[str], object]] = None,
+    **more: Any,
+) -> Any:
+    """Return the field of an option that the plugin has too."""
+    row = PLUGIN_OPTIONS[name]
+    if take is None:
+        take = take_choice(row.words) if row.words else take_number(row.least, row.most)
+    option = Option(name, flags, row.variable, row.default, take, metavar, help, **more)
+    return field(default=row.default, metadata={"option": option})
+
+
+_PASSWORD = "that user's password; the environment or the `.env` file keeps it out of the list of processes"
+
+
+@dataclass
+class Settings:
+    """What is to be run. Options have their Python types; files and folders are absolute."""
+
+    application: str = _shared(
+        "application", (), "APPLICATION", "the ASGI application, `package.module:name`", take_application
+    )
+    # mqttasgi's thirteen parameters, in its order.
+    host: str = _shared(
         "host",
         ("-H", "--host"),
-        "MQTT_HOSTNAME",
-        "localhost",
-        check_text,
         "HOST",
-        "where the broker listens: localhost, an address of this machine, 0.0.0.0 for all of them, or a unix "
-        "socket's path. The name of another machine: that machine's broker is mirrored here",
-    ),
-    Option("port", ("-p", "--port"), "MQTT_PORT", 1883, _port, "PORT", "the port there"),
-    Option(
+        "where the broker listens: `localhost`, an address of this machine, `0.0.0.0` for all of them, or a "
+        "unix socket's path. The name of another machine: [that machine's broker is mirrored "
+        "here](command.md#a-broker-on-another-machine)",
+        check_text,
+        status="where the broker listens; `0.0.0.0` stands for this machine, a path for a unix socket",
+    )
+    port: int = _shared(
+        "port", ("-p", "--port"), "PORT", "the port there", take_port, status="the port there"
+    )
+    username: Optional[str] = _shared(
         "username",
         ("-U", "--username"),
-        "MQTT_USERNAME",
-        None,
-        _user_name,
         "NAME",
         "clients must log in as this user (with another machine: we do)",
-    ),
-    Option(
+        take_user_name,
+        more="Needs a password",
+        status="log in as this user",
+    )
+    password: Optional[str] = _shared(
         "password",
         ("-P", "--password"),
-        "MQTT_PASSWORD",
-        None,
-        _login,
         "PASSWORD",
-        "that user's password; the environment or the .env file keeps it out of the list of processes",
+        _PASSWORD,
+        take_login,
+        status=_PASSWORD,
         secret=True,
-    ),
-    Option(
+    )
+    cleansession: bool = _shared(
         "cleansession",
         ("-c", "--cleansession"),
-        "MQTT_CLEAN",
-        True,
-        _truth,
         "BOOL",
         "false: what arrives at QoS 1 and 2 while the application is down waits for it",
-    ),
-    Option(
+        take_truth,
+        more="With `--persistence` over a restart of the broker, too",
+    )
+    verbosity: int = _shared(
         "verbosity",
         ("-v", "--verbosity"),
-        "VERBOSITY",
-        0,
-        _number(0, 2),
         "0-2",
         "what is logged: 0 warnings, 1 information, 2 everything",
-    ),
-    Option(
+        more="From 1 on also who connects; what the broker notes about itself in any case",
+    )
+    client_id: Optional[str] = _shared(
         "client_id",
         ("-i", "--id"),
-        "MQTT_CLIENT_ID",
-        None,
-        check_text,
         "ID",
         "the application's client id, towards another machine's broker too",
-    ),
-    Option(
+        check_text,
+        more="Where none is given and `cleansession` is false, `mqttasgi-<host name>`",
+    )
+    cert: Optional[str] = _shared(
         "cert",
         ("-C", "--cert"),
-        "TLS_CERT",
-        None,
-        _file,
         "FILE",
         "the listener speaks TLS with this certificate",
-    ),
-    Option("key", ("-K", "--key"), "TLS_KEY", None, _file, "FILE", "the certificate's key"),
-    Option(
+        take_file,
+        status="on this machine the listener's certificate, which is trusted; shown where one is wanted",
+    )
+    key: Optional[str] = _shared(
+        "key",
+        ("-K", "--key"),
+        "FILE",
+        "the certificate's key",
+        take_file,
+        status="the certificate's key",
+    )
+    cacert: Optional[str] = _shared(
         "cacert",
         ("-S", "--cacert"),
-        "TLS_CA",
-        None,
-        _file,
         "FILE",
         "clients must show a certificate that this CA signed (with another machine: its broker must)",
-    ),
-    Option(
+        take_file,
+        status="connect with TLS; the CA that signed the listener's certificate",
+    )
+    use_ssl: bool = _shared(
         "use_ssl",
         ("-SSL", "--use-ssl"),
-        "MQTT_USE_SSL",
-        False,
-        _truth,
         "BOOL",
         "true: TLS without client certificates, with cert and key (with another machine: trust the system's "
         "CAs)",
-    ),
-    Option(
+        take_truth,
+        status="true: connect with TLS, and trust the system's CAs where there is no cacert",
+    )
+    transport: str = _shared(
         "transport",
         ("-T", "--transport"),
-        "MQTT_TRANSPORT",
-        "tcp",
-        _transport,
         "TRANSPORT",
-        "what the listener speaks: tcp or websockets",
-    ),
-    Option(
+        "what the listener speaks: `tcp` or `websockets`",
+        status="what the listener speaks: `tcp` or `websockets`",
+    )
+    retries: int = _shared(
         "retries",
         ("-r", "--retries"),
-        "MQTT_RETRIES",
-        3,
-        _number(0, 1000000),
         "N",
-        "failed tries in a row before the application's session is given up; 0 never",
-    ),
-)
-
-#: What mqttasgi had no need of.
-EXTRAS = (
-    Option(
+        "failed tries in a row before the application's [session](session.md) is given up; 0 never",
+        more="The same for a [consumer that fails](consumers.md#when-a-consumer-fails)",
+    )
+    # What mqttasgi had no need of.
+    bridge: bool = _own(
         "bridge",
-        ("--bridge",),
         "MQTTASGI_BRIDGE",
         False,
-        _truth,
+        take_truth,
         "BOOL",
         "true: host is a broker to mirror, though it is on this machine",
-    ),
-    Option(
-        "topic",
-        ("--topic",),
-        "MQTTASGI_TOPIC",
-        "#",
-        _filter,
-        "FILTER",
-        "what to mirror from another machine's broker",
-    ),
-    Option(
+    )
+    topic: str = _own(
+        "topic", "MQTTASGI_TOPIC", "#", take_filter, "FILTER", "what to mirror from another machine's broker"
+    )
+    persistence: Optional[str] = _own(
         "persistence",
-        ("--persistence",),
         "MQTTASGI_PERSISTENCE",
         None,
-        _folder,
+        take_folder,
         "FOLDER",
         "keep retained messages and sessions there over a restart",
-    ),
-    Option(
+        "The folder is made if it is not there; one that is keeps its owner, and the broker's user must be "
+        "able to write to it",
+    )
+    include: Optional[str] = _own(
         "include",
-        ("--include",),
         "MQTTASGI_INCLUDE",
         None,
-        _file,
+        take_file,
         "FILE",
         "further lines of mosquitto.conf, put at the end",
-    ),
-    Option(
+        "A second listener, an `acl_file`, limits",
+    )
+    user: Optional[str] = _own(
         "user",
-        ("--user",),
         "MQTTASGI_USER",
         None,
         check_text,
         "NAME",
         "who the broker becomes when root starts it (default: mosquitto)",
-    ),
-)
+        "That comes before it writes or reads anything more, so that user must be able to read the project, "
+        "certificates and `--include`, and to write the database",
+    )
 
-APPLICATION = Option(
-    "application",
-    (),
-    "MQTTASGI_APPLICATION",
-    None,
-    _application,
-    "APPLICATION",
-    "the ASGI application, package.module:name",
-)
-
-OPTIONS = (APPLICATION, *PARAMETERS, *EXTRAS)
-
-#: What `status` takes of them, with what they mean to it: it connects to the listener that they describe.
-STATUS_HELP = {
-    "host": "where the broker listens; 0.0.0.0 stands for this machine, a path for a unix socket",
-    "port": "the port there",
-    "username": "log in as this user",
-    "password": PARAMETERS[3].help,
-    "cert": "on this machine the listener's certificate, which is trusted; shown where one is wanted",
-    "key": "the certificate's key",
-    "cacert": "connect with TLS; the CA that signed the listener's certificate",
-    "use_ssl": "true: connect with TLS, and trust the system's CAs where there is no cacert",
-    "transport": "what the listener speaks: tcp or websockets",
-}
-STATUS = tuple(option for option in PARAMETERS if option.name in STATUS_HELP)
-
-#: Options of the plugin alone that the command gives it where nobody else does.
-PYTHON_PATH, VIRTUALENV, ENV_FILE = "MQTTASGI_PYTHON_PATH", "MQTTASGI_VIRTUALENV", "MQTTASGI_ENV_FILE"
-
-
-@dataclass
-class Settings:
-    """What is to be run. Values of `OPTIONS` have their Python types; files and folders are absolute."""
-
-    application: str = ""
-    host: str = "localhost"
-    port: int = 1883
-    username: Optional[str] = None
-    password: Optional[str] = None
-    cleansession: bool = True
-    verbosity: int = 0
-    client_id: Optional[str] = None
-    cert: Optional[str] = None
-    key: Optional[str] = None
-    cacert: Optional[str] = None
-    use_ssl: bool = False
-    transport: str = "tcp"
-    retries: int = 3
-    bridge: bool = False
-    topic: str = "#"
-    persistence: Optional[str] = None
-    include: Optional[str] = None
-    user: Optional[str] = None
     #: Lines `plugin_opt_<key> <value>` for the plugin alone.
     plugin_options: dict[str, str] = field(default_factory=dict)
     #: The `.env` file that was read; None where there is none.
@@ -262,3 +254,13 @@ class Settings:
     def complain(self, name: str, text: str) -> UsageError:
         """Return the error for option `name`, whose value is wrong as `text` says."""
         return UsageError(f"{self.sources.get(name) or name}: {text}")
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    each.metadata["option"] for each in fields(Settings) if "option" in each.metadata
+)
+APPLICATION = OPTIONS[0]
+PARAMETERS = tuple(option for option in OPTIONS[1:] if option.name in PLUGIN_OPTIONS)
+EXTRAS = tuple(option for option in OPTIONS if option.name not in PLUGIN_OPTIONS)
+#: What `status` takes of them.
+STATUS = tuple(option for option in PARAMETERS if option.status)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 #: Spellings of a truth value, as the plugin takes them, in any case.
-_TRUTHS = {
+TRUTHS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -39,7 +39,8 @@ def check_text(value: str) -> str:
     return value
 
 
-def _login(value: str) -> str:
+def take_login(value: str) -> str:
+    """Return the value, if a line can hold it and MQTT carry it; else raise ValueError."""
     if check_text(value) != value.strip():
         raise ValueError("begins or ends with a blank, which mosquitto.conf cannot hold")
     if len(value.encode()) > 65535:
@@ -47,14 +48,17 @@ def _login(value: str) -> str:
     return value
 
 
-def _user_name(value: str) -> str:
+def take_user_name(value: str) -> str:
+    """Return the value, if a password file can hold it as well; else raise ValueError."""
     # A line of the password file is name:hash, and a comment where it begins with #.
-    if ":" in _login(value) or value.startswith("#"):
+    if ":" in take_login(value) or value.startswith("#"):
         raise ValueError("has a colon or begins with #, which a password file cannot hold")
     return value
 
 
-def _number(minimum: int, maximum: int) -> Callable[[str], int]:
+def take_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return what takes a number between the two."""
+
     def take(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value.strip()) or not minimum <= int(value) <= maximum:
             raise ValueError(f"is not a number from {minimum} to {maximum}")
@@ -63,31 +67,39 @@ def _number(minimum: int, maximum: int) -> Callable[[str], int]:
     return take
 
 
-def _port(value: str) -> int:
+def take_port(value: str) -> int:
+    """Return the number of a port; 0 goes with a unix socket, as in the plugin's options."""
     try:
-        return _number(0, 65535)(value)  # 0 goes with a unix socket, as in the plugin's options
+        return take_number(0, 65535)(value)
     except ValueError:
         raise ValueError("is not a number from 1 to 65535") from None
 
 
-def _truth(value: str) -> bool:
+def take_truth(value: str) -> bool:
+    """Return what the word stands for; else raise ValueError."""
     try:
-        return _TRUTHS[value.strip().lower()]
+        return TRUTHS[value.strip().lower()]
     except KeyError:
         raise ValueError("is neither true nor false") from None
 
 
-def _transport(value: str) -> str:
-    if value.strip().lower() not in ("tcp", "websockets"):
-        raise ValueError("is neither tcp nor websockets")
-    return value.strip().lower()
+def take_choice(words: tuple[str, ...]) -> Callable[[str], str]:
+    """Return what takes one of the words, in any case."""
+
+    def take(value: str) -> str:
+        if value.strip().lower() not in words:
+            raise ValueError(f"is neither {' nor '.join(words)}")
+        return value.strip().lower()
+
+    return take
 
 
 def _path(value: str) -> Path:
     return Path(os.path.expanduser(check_text(value))).absolute()
 
 
-def _file(value: str) -> str:
+def take_file(value: str) -> str:
+    """Return the absolute path of a file that can be read; else raise ValueError."""
     path = _path(value)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -99,14 +111,16 @@ def _file(value: str) -> str:
     return str(path)
 
 
-def _folder(value: str) -> str:
+def take_folder(value: str) -> str:
+    """Return the absolute path of what is a folder, or nothing yet; else raise ValueError."""
     path = _path(value)
     if os.path.lexists(path) and not os.path.isdir(path):
         raise ValueError("is not a folder")
     return str(path)
 
 
-def _application(value: str) -> str:
+def take_application(value: str) -> str:
+    """Return the value, if it looks like package.module:name; else raise ValueError."""
     value = value.strip()
     if value == "status":
         raise ValueError("is no application; it comes first, as in: mqttasgi status --watch")
@@ -126,7 +140,8 @@ def _application(value: str) -> str:
     return value
 
 
-def _filter(value: str) -> str:
+def take_filter(value: str) -> str:
+    """Return the value, if it is a topic filter; else raise ValueError."""
     # MQTT 5, 4.7.1: wildcards stand for whole levels, and # for the last.
     levels = check_text(value).split("/")
     for number, level in enumerate(levels):
@@ -138,6 +153,7 @@ def _filter(value: str) -> str:
 
 
 def quote(text: str) -> str:
+    """Return the text for a sentence, in quotes and not too long."""
     shown = text if len(text) <= 80 else text[:77] + "..."
     return (
         '"' + shown.encode("unicode_escape").decode().replace("\\\\", "\\") + '"'
