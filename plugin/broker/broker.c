@@ -215,38 +215,30 @@ static void end_properties(struct broker *broker)
 	}
 }
 
-/* The client's message for those who hear it by the direct lane; NULL: no memory, or it is left to the session, which is
- * told who has published it. */
-static struct message *make_direct(struct broker *broker, const struct mosquitto_evt_message *event,
-		const struct recipient *recipients, size_t count, bool *ret_is_left)
+/* Hands a client's message to those who hear it, unless it is left to the session. Returns whether they get it so. */
+static bool hand_over_direct(struct broker *broker, const struct mosquitto_evt_message *event,
+		const struct recipient *recipients, size_t count)
 {
-	struct client *client = clients_publisher(broker->clients, event->client);
 	struct lanes_message published = {
 			.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
 			.qos = event->qos,
 			.retain = event->retain,
-			.list = event->properties};
-	struct message *message = NULL;
-	/* What there is no memory for is not marked, so the session brings it. */
-	bool is_whole = read_properties(broker, event->properties, &published.content);
+			.list = event->properties,
+			.connection = event->client,
+			.client = clients_publisher(broker->clients, event->client)};
+	struct message *message;
+	enum lane lane;
 
+	published.is_incomplete = !read_properties(broker, event->properties, &published.content);
 	tell_of_clients(broker);
-	*ret_is_left = lanes_leave_to_session(broker->lanes, event->client, client, &published);
-	if (!*ret_is_left && is_whole) {
-		message = message_publish(&published.content, recipients, count);
-	}
-	if (message) {
-		lanes_went_direct(broker->lanes, &published);
-	}
+	lane = lanes_choose(broker->lanes, &published, recipients, count, &message);
 	end_properties(broker);
-	if (!message) {
-		client_release(client);
-		return NULL;
+	if (message) {
+		message->client = published.client;
+	} else {
+		client_release(published.client);
 	}
-	message->client = client;
-	message->as.publish.qos = event->qos;
-	message->as.publish.retain = event->retain;
-	return message;
+	return lane == LANE_DIRECT && hand_over(broker, message, event->topic);
 }
 
 /* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two topics (MQTT 5,
@@ -275,9 +267,7 @@ static void hint_about_slash(struct broker *broker, const char *topic)
 static bool route(struct broker *broker, const struct mosquitto_evt_message *event)
 {
 	const struct recipient *recipients;
-	struct message *message;
 	size_t count;
-	bool is_left;
 
 	topics_match(broker->topics, event->topic, &recipients, &count);
 	if (broker->may_hint && count > 0 && *event->topic == '/') {
@@ -285,11 +275,7 @@ static bool route(struct broker *broker, const struct mosquitto_evt_message *eve
 	} else if (broker->may_hint && count == 0) {
 		hint_about_slash(broker, event->topic);
 	}
-	if (count == 0 || broker->suspends) {
-		return false;
-	}
-	message = make_direct(broker, event, recipients, count, &is_left);
-	return !is_left && hand_over(broker, message, event->topic);
+	return count > 0 && !broker->suspends && hand_over_direct(broker, event, recipients, count);
 }
 
 /* Hands what a consumer publishes to all, itself included. */

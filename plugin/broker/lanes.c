@@ -218,37 +218,38 @@ static uint64_t fingerprint_of_clients(const struct lanes *lanes, const struct l
 	return fingerprint(lanes, message, message->retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
 }
 
-static void tell_publisher(struct lanes *lanes, struct client *client, const struct lanes_message *message)
+static void tell_publisher(struct lanes *lanes, const struct lanes_message *published)
 {
 	/* Without it, consumers do not learn who published. */
-	if (client) {
-		(void)lanes_tell_session(lanes, message_publisher(client, fingerprint_of_clients(lanes, message)));
+	if (published->client) {
+		(void)lanes_tell_session(
+				lanes, message_publisher(published->client, fingerprint_of_clients(lanes, published)));
 	}
 }
 
-bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
-		const struct lanes_message *message)
+/* Whether a client's message is left to the session. */
+static bool leaves(const struct lanes *lanes, const struct lanes_message *published)
 {
-	bool leaves = message->qos == 2 || (lanes->leaves_v5 && client && client_description(client)->protocol_version == 5);
-	time_t now, *of_client, *of_topic;
+	return published->qos == 2 || (lanes->leaves_v5 && published->client &&
+										  client_description(published->client)->protocol_version == 5);
+}
 
-	if (!lanes->is_up || (!leaves && !lanes->qos_2_until)) {
-		return false;
-	}
-	now = now_s();
-	of_client = slot_of_client(lanes, connection);
-	of_topic = slot_of(lanes, hash_text(message->content.topic));
-	if (leaves) {
+/* Whether it is, while the session is up and something is left to it now, or was lately. What goes the direct lane does not
+ * overtake that. */
+static bool leave_or_hold(struct lanes *lanes, const struct lanes_message *published, bool leaves_now)
+{
+	time_t now = now_s(), *of_client = slot_of_client(lanes, published->connection);
+	time_t *of_topic = slot_of(lanes, hash_text(published->content.topic));
+
+	if (leaves_now) {
 		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
-		tell_publisher(lanes, client, message);
-		return true;
-	}
-	if (now >= lanes->qos_2_until) {
+		tell_publisher(lanes, published);
+	} else if (now >= lanes->qos_2_until) {
 		lanes->qos_2_until = 0;
 	} else if (now < *of_client || now < *of_topic) {
 		hold(lanes, false);
 	}
-	return false;
+	return leaves_now;
 }
 
 static bool is_shared(struct lanes *lanes, const char *topic)
@@ -263,7 +264,8 @@ static bool is_shared(struct lanes *lanes, const char *topic)
 	return count > 0;
 }
 
-void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message)
+/* So that the copy which the broker sends to the session is known for one. */
+static void mark_copy(struct lanes *lanes, const struct lanes_message *message)
 {
 	struct marks *marks = lanes->session ? session_marks(lanes->session, message->qos == 2) : NULL;
 
@@ -277,6 +279,26 @@ void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message)
 	} else {
 		marks_add(marks, fingerprint_of_clients(lanes, message));
 	}
+}
+
+enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *published, const struct recipient *recipients,
+		size_t recipient_count, struct message **ret_message)
+{
+	bool leaves_now = leaves(lanes, published);
+	struct message *message;
+
+	*ret_message = NULL;
+	if (lanes->is_up && (leaves_now || lanes->qos_2_until) && leave_or_hold(lanes, published, leaves_now)) {
+		return LANE_SESSION;
+	}
+	message = published->is_incomplete ? NULL : message_publish(&published->content, recipients, recipient_count);
+	if (message) {
+		message->as.publish.qos = published->qos;
+		message->as.publish.retain = published->retain;
+		mark_copy(lanes, published);
+	}
+	*ret_message = message;
+	return LANE_DIRECT;
 }
 
 /* False: no memory. */

@@ -23,8 +23,13 @@ struct lanes_message {
 	struct message_content content;
 	uint8_t qos;
 	bool retain;
-	const void *list; /* the broker's of its properties; compared only */
+	const void *list;       /* the broker's of its properties; compared only */
+	const void *connection; /* a client's; compared only */
+	struct client *client;  /* borrowed; NULL: not known */
+	bool is_incomplete;     /* there was no memory for its properties */
 };
+
+enum lane { LANE_DIRECT, LANE_SESSION };
 
 /* Borrows session and inbound. leaves_v5: to the session, all that MQTT 5 clients publish. NULL when memory ran out. */
 struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5);
@@ -39,13 +44,13 @@ void lanes_ignore_properties(struct lanes *lanes);
 /* The listeners are open: the session may connect. To be called again does nothing. */
 void lanes_open(struct lanes *lanes);
 
-/* Whether a client's message, which consumers have subscribed to, is to be left to the session, which is then told who
- * published it. connection is compared only; client may be NULL. */
-bool lanes_leave_to_session(struct lanes *lanes, const void *connection, struct client *client,
-		const struct lanes_message *message);
+/* Which lane a client's message takes, which these consumers have subscribed to. LANE_SESSION: the session is told who
+ * published it. LANE_DIRECT: *ret_message is for them, still without its client, and its copy will be known for one; NULL: no
+ * memory, and so it is not, and the session brings it. */
+enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *published, const struct recipient *recipients,
+		size_t recipient_count, struct message **ret_message);
 
-/* A client's message, or one that the application publishes, goes the direct lane. */
-void lanes_went_direct(struct lanes *lanes, const struct lanes_message *message);
+/* The application publishes this, which consumers have subscribed to, and it goes the direct lane. */
 void lanes_publishes(struct lanes *lanes, const struct lanes_message *message);
 
 /* The broker has asked whether the session may do something: from now on it asks about everything before it sends it to the

@@ -79,13 +79,6 @@ static void receive_nothing(void)
 	assert_null(queue_take(inbound));
 }
 
-static bool leave(const void *connection, const char *topic, uint8_t qos)
-{
-	const struct lanes_message message = {.content = {.topic = topic, .topic_length = strlen(topic)}, .qos = qos};
-
-	return lanes_leave_to_session(lanes, connection, NULL, &message);
-}
-
 static struct lanes_message published(const char *topic, const char *payload, uint8_t qos)
 {
 	return (struct lanes_message){
@@ -96,11 +89,39 @@ static struct lanes_message published(const char *topic, const char *payload, ui
 			.qos = qos};
 }
 
+/* Whether it is left to the session; if not, a message is made of it. */
+static bool choose(const struct lanes_message *message)
+{
+	const struct recipient recipient = {.consumer = 7, .qos = 2};
+	struct message *made;
+	enum lane lane = lanes_choose(lanes, message, &recipient, 1, &made);
+
+	assert_int_equal(made != NULL, lane == LANE_DIRECT);
+	if (made) {
+		assert_int_equal(made->kind, MESSAGE_PUBLISH);
+		assert_string_equal(made->topic, message->content.topic);
+		assert_int_equal(made->as.publish.qos, message->qos);
+		assert_int_equal(made->as.publish.retain, message->retain);
+		assert_int_equal(made->recipient_count, 1);
+		assert_null(made->client);
+		message_free(made);
+	}
+	return lane == LANE_SESSION;
+}
+
+static bool leave(const void *connection, const char *topic, uint8_t qos)
+{
+	struct lanes_message message = published(topic, "", qos);
+
+	message.connection = connection;
+	return choose(&message);
+}
+
 static void went_direct(const char *topic, const char *payload, uint8_t qos)
 {
 	const struct lanes_message message = published(topic, payload, qos);
 
-	lanes_went_direct(lanes, &message);
+	assert_false(choose(&message));
 }
 
 static void publishes(const char *topic, const char *payload)
@@ -170,9 +191,11 @@ static struct client *connect_with(int protocol_version)
 
 static bool leave_of(struct client *publisher, const char *topic, const char *payload, uint8_t qos)
 {
-	const struct lanes_message message = published(topic, payload, qos);
+	struct lanes_message message = published(topic, payload, qos);
 
-	return lanes_leave_to_session(lanes, &client, publisher, &message);
+	message.connection = &client;
+	message.client = publisher;
+	return choose(&message);
 }
 
 static void test_opening_holds_back_and_tells_the_session_once(void **state)
@@ -446,11 +469,11 @@ static void test_what_is_compared(void **state)
 	message.content.properties_length = sizeof(properties);
 	message.list = properties;
 	/* Marked, */
-	lanes_went_direct(lanes, &message);
+	assert_false(choose(&message));
 	assert_false(is_marked("a", "1"));
 	assert_true(is_marked_as(&message, FINGERPRINT_LIVE));
 	message.retain = true;
-	lanes_went_direct(lanes, &message);
+	assert_false(choose(&message));
 	assert_false(is_marked_as(&message, FINGERPRINT_LIVE));
 	assert_true(is_marked_as(&message, FINGERPRINT_RETAIN));
 	lanes_publishes(lanes, &message);
@@ -458,7 +481,7 @@ static void test_what_is_compared(void **state)
 	assert_true(is_marked_as(&message, FINGERPRINT_OWN_RETAIN));
 	/* and refused. */
 	lanes_refuse_copies(lanes);
-	lanes_went_direct(lanes, &message);
+	assert_false(choose(&message));
 	lanes_publishes(lanes, &message);
 	assert_true(lanes_is_copy(lanes, &message));
 	assert_true(lanes_is_own_copy(lanes, &message));
