@@ -1,0 +1,260 @@
+#include "broker/router.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/clients.h"
+#include "broker/deliver.h"
+#include "broker/lanes.h"
+#include "options/options.h"
+#include "shared/client.h"
+#include "shared/log.h"
+#include "shared/message.h"
+#include "shared/mosquitto_api.h"
+#include "shared/properties.h"
+#include "shared/text.h"
+#include "shared/topics.h"
+
+struct router {
+	struct topics *topics;
+	struct lanes *lanes;
+	struct clients *clients;
+	struct delivery delivery;
+	struct {
+		struct properties_reader reader;
+		bool is_readable; /* there is that */
+		struct text text; /* of the message that is being dealt with */
+	} properties;
+	bool may_hint;        /* see hint_about_slash() */
+	bool is_closed;       /* see router_close() */
+};
+
+struct router *router_new(const struct options *options, struct queue *inbound, struct lanes *lanes,
+		struct clients *clients, struct statistics *statistics)
+{
+	struct router *router = calloc(1, sizeof(*router));
+
+	if (!router) {
+		return NULL;
+	}
+	router->topics = topics_new();
+	if (!router->topics) {
+		free(router);
+		return NULL;
+	}
+	router->lanes = lanes;
+	router->clients = clients;
+	deliver_init(&router->delivery, options, inbound, statistics);
+	router->may_hint = options->verbosity > 0;
+	return router;
+}
+
+void router_free(struct router *router)
+{
+	if (!router) {
+		return;
+	}
+	topics_free(router->topics);
+	text_free(&router->properties.text);
+	free(router);
+}
+
+void router_adopt(struct router *router, const struct options *options)
+{
+	deliver_adopt(&router->delivery, options);
+	router->may_hint = options->verbosity > 0;
+}
+
+void router_read_properties(struct router *router, const struct properties_reader *reader)
+{
+	router->properties.reader = *reader;
+	router->properties.is_readable = true;
+}
+
+void router_close(struct router *router)
+{
+	router->is_closed = true;
+}
+
+void router_tell_of_clients(struct router *router)
+{
+	struct message *message;
+
+	while ((message = clients_take(router->clients))) {
+		(void)deliver(&router->delivery, message, NULL);
+	}
+}
+
+/* Reads the broker's list for a content, which is valid until end_properties(). False: no memory. */
+static bool read_properties(
+		struct router *router, const mosquitto_property *list, struct message_content *content)
+{
+	if (list && router->properties.is_readable) {
+		properties_read(&router->properties.reader, list, &router->properties.text);
+		content->properties = router->properties.text.data;
+		content->properties_length = router->properties.text.length;
+	}
+	return !router->properties.text.failed;
+}
+
+static void end_properties(struct router *router)
+{
+	router->properties.text.length = 0;
+	if (router->properties.text.failed || router->properties.text.capacity > PROPERTIES_ROOM) {
+		text_free(&router->properties.text);
+	}
+}
+
+/* Hands a client's message to those who hear it, unless it is left to the session. Returns whether they get it so. */
+static bool hand_over_direct(struct router *router, const struct mosquitto_evt_message *event,
+		const struct recipient *recipients, size_t count)
+{
+	struct lanes_message published = {
+			.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
+			.qos = event->qos,
+			.retain = event->retain,
+			.list = event->properties,
+			.connection = event->client,
+			.client = clients_publisher(router->clients, event->client)};
+	struct message *message;
+	enum lane lane;
+
+	published.is_incomplete = !read_properties(router, event->properties, &published.content);
+	router_tell_of_clients(router);
+	lane = lanes_choose(router->lanes, &published, recipients, count, &message);
+	end_properties(router);
+	if (message) {
+		message->client = published.client;
+	} else {
+		client_release(published.client);
+	}
+	return lane == LANE_DIRECT && deliver(&router->delivery, message, event->topic);
+}
+
+/* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two topics (MQTT 5,
+ * 4.7.3). Said once, at verbosity 1, and only as long as no topic with such a slash has been heard: then it is meant. */
+static void hint_about_slash(struct router *router, const char *topic)
+{
+	const struct recipient *recipients;
+	size_t count = 0;
+
+	if (*topic == '/' && topic[1]) {
+		topics_match(router->topics, topic + 1, &recipients, &count);
+	}
+	if (count > 0) {
+		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" DELIVER_TOPIC "', but one would without the slash at its beginning: "
+				"with it, it is another topic. Publish without it, or subscribe with it.", topic);
+	} else if (*topic != '/' && *topic != '$' && topics_would_hear_with_slash(router->topics, topic)) {
+		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" DELIVER_TOPIC "', but one has a filter that begins with a slash and would "
+				"hear '/" DELIVER_TOPIC "', which is another topic. Subscribe without the slash.", topic, topic);
+	} else {
+		return;
+	}
+	router->may_hint = false;
+}
+
+bool router_route(struct router *router, const struct mosquitto_evt_message *event)
+{
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(router->topics, event->topic, &recipients, &count);
+	if (router->may_hint && count > 0 && *event->topic == '/') {
+		router->may_hint = false;
+	} else if (router->may_hint && count == 0) {
+		hint_about_slash(router, event->topic);
+	}
+	return count > 0 && !router->is_closed && hand_over_direct(router, event, recipients, count);
+}
+
+void router_route_own(struct router *router, const struct message *publish)
+{
+	const struct lanes_message published = {
+			.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
+					publish->properties, publish->properties_length},
+			.qos = publish->as.publish.qos,
+			.retain = publish->as.publish.retain};
+	const struct recipient *recipients;
+	struct message *message;
+	size_t count;
+
+	topics_match(router->topics, publish->topic, &recipients, &count);
+	if (count == 0 || router->is_closed) {
+		return;
+	}
+	lanes_publishes(router->lanes, &published);
+	message = message_publish(&published.content, recipients, count);
+	if (message) {
+		message->as.publish.qos = publish->as.publish.qos;
+		message->as.publish.retain = publish->as.publish.retain;
+		message_leave_out(message, publish->as.publish.publisher);
+		if (message->recipient_count == 0) {
+			message_free(message);
+			return;
+		}
+	}
+	(void)deliver(&router->delivery, message, publish->topic);
+}
+
+int router_unsubscribe(struct router *router, const struct message *message, bool *ret_answers)
+{
+	int rc = MOSQ_ERR_SUCCESS, of_session;
+
+	if (!topics_is_shared(message->topic)) {
+		rc = topics_remove(router->topics, message->as.request.consumer, message->topic);
+	}
+	of_session = lanes_command(router->lanes, message, false, ret_answers);
+	return rc != MOSQ_ERR_SUCCESS ? rc : of_session;
+}
+
+int router_subscribe(struct router *router, const struct message *message, bool *ret_answers)
+{
+	bool is_new = topics_qos(router->topics, message->as.request.consumer, message->topic) < 0;
+	int rc = MOSQ_ERR_SUCCESS;
+
+	*ret_answers = false;
+	/* Those that share come through the session alone: the broker decides who gets which message. */
+	if (!topics_is_shared(message->topic)) {
+		rc = topics_add(router->topics, message->as.request.consumer, message->topic, message->as.request.options);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = lanes_command(router->lanes, message, is_new, ret_answers);
+		if (rc != MOSQ_ERR_SUCCESS && is_new && !topics_is_shared(message->topic)) {
+			(void)topics_remove(router->topics, message->as.request.consumer, message->topic);
+		}
+	}
+	return rc;
+}
+
+bool router_is_copy(struct router *router, const struct mosquitto_evt_acl_check *access)
+{
+	struct lanes_message message = {
+			.content = {access->topic, strlen(access->topic), access->payload, access->payloadlen, NULL, 0},
+			.qos = access->qos,
+			.retain = access->retain,
+			.list = access->properties};
+	bool is_own;
+
+	if (lanes_is_copy(router->lanes, &message)) {
+		return true;
+	}
+	if (!lanes_has_published(router->lanes)) {
+		return false;
+	}
+	is_own = read_properties(router, access->properties, &message.content) &&
+			lanes_is_own_copy(router->lanes, &message);
+	end_properties(router);
+	return is_own;
+}
+
+void router_hide(struct router *router, const char *topic)
+{
+	const struct lanes_message published = {.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
+	const struct recipient *recipients;
+	size_t count;
+
+	topics_match(router->topics, topic, &recipients, &count);
+	if (count) {
+		lanes_publishes(router->lanes, &published);
+	}
+}
