@@ -104,6 +104,15 @@ bool copies_want_fence(const struct copies *copies)
 	return marks_are_waiting(copies->marks) || missing(copies) != copies->missing_told;
 }
 
+bool copies_want_fence_now(struct copies *copies, uint64_t now)
+{
+	if (now < copies->fence_at || !copies_want_fence(copies)) {
+		return false;
+	}
+	copies->fence_at = now + COPIES_FENCE_MS;
+	return true;
+}
+
 bool copies_are_under_way(const struct copies *copies)
 {
 	return marks_are_waiting(copies->marks);

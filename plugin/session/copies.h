@@ -72,6 +72,9 @@ void copies_end_late(struct copies *copies, uint64_t now);
 /* Whether marks may have to be cleared, or their lack be told. */
 bool copies_want_fence(const struct copies *copies);
 
+/* The same, once each COPIES_FENCE_MS. */
+bool copies_want_fence_now(struct copies *copies, uint64_t now);
+
 /* Whether there are marks of a QoS below 2: what went the direct lane has not come yet. */
 bool copies_are_under_way(const struct copies *copies);
 

@@ -1,5 +1,8 @@
 #include "session/fences.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "session/outlet.h"
 #include "shared/clock.h"
 
@@ -19,6 +22,16 @@ void fences_hear(struct fences *fences, uint64_t now)
 void fences_set_limit(struct fences *fences, uint64_t at)
 {
 	fences->deadline_max = at;
+}
+
+uint64_t fences_read(const void *payload, size_t length)
+{
+	char digits[24] = "";
+
+	if (length > 0 && length < sizeof(digits)) {
+		memcpy(digits, payload, length);
+	}
+	return strtoull(digits, NULL, 10);
 }
 
 uint64_t fences_request(struct fences *fences)

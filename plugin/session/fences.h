@@ -7,6 +7,7 @@
 #define MQTTASGI_FENCES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct outlet;
@@ -33,6 +34,9 @@ void fences_init(struct fences *fences, struct outlet *outlet, uint64_t last);
 
 /* Asks for one. Returns its number. */
 uint64_t fences_request(struct fences *fences);
+
+/* The number that one has for its payload, in decimal; what is none is 0 or the largest. */
+uint64_t fences_read(const void *payload, size_t length);
 
 /* Whether one is on its way. */
 static inline bool fences_are_under_way(const struct fences *fences)

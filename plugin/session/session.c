@@ -1,8 +1,8 @@
 /* DESIGN
- * One loop: commands from the broker thread, the connection, timers. The state says how far the connection is;
- * subscriptions are brought up to date in rounds. A round sends SUBSCRIBE for every filter that is due, waits for the
- * acknowledgements, then for a fence, behind the retained messages: then all of these have come. What becomes due
- * meanwhile waits for the next round, so a thousand consumers that subscribe at once take two or three. */
+ * The life of the connection, and one loop: commands from the broker thread, the connection, timers. The state says how far
+ * the connection is. What it subscribes to (subscriptions.c), who gets what it brings (deliveries.c), which of that are copies
+ * (copies.c), how far the broker has got (fences.c), when to connect again (retry.c), and what goes to the other threads
+ * (outlet.c) are pieces of their own, which know nothing of the session. */
 #include "session/session.h"
 
 #include <fcntl.h>
@@ -21,24 +21,15 @@
 #include "session/copies.h"
 #include "session/deliveries.h"
 #include "session/fences.h"
-#include "session/fetched.h"
-#include "session/message_list.h"
 #include "session/outlet.h"
-#include "session/backlog.h"
-#include "session/publishers.h"
 #include "session/retry.h"
 #include "session/subscriptions.h"
 #include "shared/client.h"
 #include "shared/clock.h"
-#include "shared/fingerprint.h"
-#include "shared/hash.h"
-#include "shared/marks.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
-#include "shared/table.h"
 #include "shared/thread.h"
-#include "shared/topics.h"
 
 /* A listener that is another broker's may have something to say all the time. */
 #define PROVE_MS 60000U
@@ -64,48 +55,81 @@
 #define READ_BATCH_MAX 1024
 
 enum state {
-	WAITING,    /* for the start, or for the next try */
-	CONNECTING, /* for CONNACK */
-	PROVING,    /* for the first fence: is this our broker, and has all come that it had queued? */
-	RUNNING,
-	SUSPENDED, /* the application has failed */
+	WAITING,       /* for the start, or for the next try */
+	CONNECTING,    /* for CONNACK */
+	REFUSED,       /* CONNACK said no; until the connection has returned */
+	STARTING_OVER, /* the broker had a session that must not be there, and is to end it; until the connection has returned */
+	PROVING,       /* for the first fence: is this our broker, and has all come that it had queued? */
+	SUBSCRIBING,   /* for the end of the first round */
+	UP,            /* the subscriptions are in force */
+	SUSPENDED,     /* the application has failed, or ends: the broker queues for it */
 	GIVEN_UP,
+};
+
+/* Why the session is about to be suspended. */
+enum suspension { SUSPENSION_NONE, SUSPENSION_FAILED, SUSPENSION_ENDS };
+
+/* What has to come before the first connection is made, and how long live messages wait for that. */
+struct start {
+	uint64_t at;          /* 0: the listeners are not open yet */
+	bool is_settled;      /* the consumers of the start have subscribed */
+	uint64_t holds_until; /* the first hold; 0: it has ended, or not begun */
+};
+
+/* Whether another connection has taken this one's place. */
+struct takeover {
+	bool is_suspected;    /* the broker thread says that a connection with the session's client id is gone */
+	uint64_t fence;       /* if this comes, it was not this one; 0: it does not wait for one */
+};
+
+/* What the broker had no room for. */
+struct left_out {
+	atomic_ullong count;  /* see session.h */
+	uint64_t told_at;     /* 0: the log has not said it */
+	bool resumes;         /* the connection is to be made anew, so that the broker sends it again */
 };
 
 struct session {
 	const struct options *options;
-	struct outlet outlet;
 	struct queue *commands;
 	int inbound_fd;
-	int command_fd;  /* readable when there are commands */
-	int notify_fd;   /* its other end */
+	int command_fd;      /* readable when there are commands */
+	int notify_fd;       /* its other end */
 	atomic_int released; /* the last hold whose fence has come */
-	atomic_ullong left_out_count; /* see session.h */
 	pthread_t thread;
 	bool runs;
 
 	/* the rest is the thread's */
 	struct connection *connection;
 	enum state state;
-	uint64_t deadline;  /* of CONNECTING */
-	uint64_t suspends_at;
-	uint64_t started_at; /* 0: the listeners are not open yet */
+	bool is_ours;        /* what session the broker has is of this process, or may be taken over from an earlier one */
+	bool was_up;
+	bool ends;
 	uint64_t up_since;
-	bool is_taken;           /* another connection may have taken the place of this one, says the broker thread */
-	uint64_t claim_fence;    /* and would be wrong if this fence came; 0: it does not wait for one */
-	bool settled, suspends, application_ends, holds_back, cleaned, was_up, is_up, ends;
-	bool keeps;         /* what comes, until it is known which filters are in force */
-	bool refused;       /* CONNACK said no */
-	bool starts_over;   /* the broker had a session that must not be there */
-
+	uint64_t deadline;   /* of CONNECTING */
+	enum suspension suspension;
+	uint64_t suspends_at;
+	struct start start;
+	struct takeover takeover;
+	struct left_out left_out;
 	struct retry retry;
+	struct outlet outlet;
 	struct fences fences;
 	struct copies copies;
 	struct subscriptions subscriptions;
 	struct deliveries deliveries;
-	uint64_t left_out_told_at; /* 0: the log has not said that the broker has left out some of it */
-	bool resumes;              /* the connection is to be made anew, so that the broker sends it again */
 };
+
+static bool is_running(const struct session *session)
+{
+	return session->state == SUBSCRIBING || session->state == UP;
+}
+
+/* The broker has taken the connection on. */
+static bool is_connected(const struct session *session)
+{
+	return session->state == PROVING || is_running(session);
+}
 
 static void pass_on_stalled(struct session *session)
 {
@@ -116,42 +140,36 @@ static void pass_on_stalled(struct session *session)
 
 static void end_first_hold(struct session *session)
 {
-	if (session->holds_back) {
-		session->holds_back = false;
+	if (session->start.holds_until) {
+		session->start.holds_until = 0;
 		outlet_release_all(&session->outlet, SESSION_FIRST_HOLD);
 	}
 }
 
-static void tell_is_up(struct session *session, bool is_up)
-{
-	if (session->is_up != is_up) {
-		session->is_up = is_up;
-		session->up_since = now_ms();
-		outlet_tell_session(&session->outlet, is_up);
-	}
-	end_first_hold(session);
-}
-
 /* The connection is gone, and nobody shall wait for the next. */
-static void lose_connection(struct session *session)
+static void lose_connection(struct session *session, enum state next)
 {
+	bool was_up = session->state == UP;
+
 	subscriptions_lose(&session->subscriptions);
 	deliveries_deliver_backlog(&session->deliveries); /* it is acknowledged: the broker will not send it again */
 	copies_lose(&session->copies);
 	fences_lose(&session->fences);
-	tell_is_up(session, false);
+	session->state = next;
+	if (was_up) {
+		outlet_tell_session(&session->outlet, false);
+	}
+	end_first_hold(session);
 }
 
 /* ---- the connection's ups and downs ---- */
 
 static void try_later(struct session *session, const char *reason)
 {
-	bool was_up = session->is_up;
+	bool was_up = session->state == UP;
 
-	lose_connection(session);
-	if (retry_failed(&session->retry, was_up, reason)) {
-		session->state = WAITING;
-	} else {
+	lose_connection(session, WAITING);
+	if (!retry_failed(&session->retry, was_up, reason)) {
 		session->state = GIVEN_UP;
 		copies_give_up(&session->copies);
 	}
@@ -159,10 +177,9 @@ static void try_later(struct session *session, const char *reason)
 
 static void on_taken_over(struct session *session)
 {
-	uint64_t up_since = session->is_up ? session->up_since : UINT64_MAX;
+	uint64_t up_since = session->state == UP ? session->up_since : UINT64_MAX;
 
-	lose_connection(session);
-	session->state = WAITING;
+	lose_connection(session, WAITING);
 	retry_taken_over(&session->retry, up_since, now_ms());
 }
 
@@ -178,7 +195,8 @@ static void break_off(struct session *session, const char *reason)
 	connection_disconnect(session->connection, false);
 	take_commands(session); /* the broker thread's word came before the end of the connection */
 	/* Of one that it refused, too, the broker says what it says of one that was taken over. */
-	if (!session->refused && (session->is_taken || connection_was_taken_over(session->connection))) {
+	if (session->state != REFUSED &&
+			(session->takeover.is_suspected || connection_was_taken_over(session->connection))) {
 		on_taken_over(session);
 	} else {
 		try_later(session, copy);
@@ -189,10 +207,7 @@ static void connect_now(struct session *session)
 {
 	retry_begins(&session->retry);
 	take_commands(session); /* what ended before this one has begun */
-	session->is_taken = false;
-	session->claim_fence = 0;
-	session->refused = false;
-	session->starts_over = false;
+	session->takeover = (struct takeover){0};
 	if (!connection_connect(session->connection, session->options->cleansession ? EXPIRY_S : UINT32_MAX)) {
 		try_later(session, connection_reason(session->connection));
 		return;
@@ -207,18 +222,17 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 
 	take_commands(session); /* the fence comes after these */
 	if (reason) {
-		session->refused = true;
+		session->state = REFUSED;
 		return;
 	}
-	if (session->options->cleansession && !session->cleaned && session_present) {
-		session->starts_over = true;
-		session->cleaned = true;
+	if (session->options->cleansession && !session->is_ours && session_present) {
+		session->state = STARTING_OVER;
+		session->is_ours = true;
 		return;
 	}
-	session->cleaned = true;
+	session->is_ours = true;
 	session->state = PROVING;
 	fences_set_limit(&session->fences, now_ms() + PROVE_MS);
-	session->keeps = true;
 	copies_connected(&session->copies, session_present);
 	if (!session_present) {
 		subscriptions_forget(&session->subscriptions);
@@ -228,12 +242,12 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 		subscriptions_assume(&session->subscriptions);
 	}
 	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
-	session->claim_fence = fences_request(&session->fences);
+	session->takeover.fence = fences_request(&session->fences);
 }
 
 static void on_proved(struct session *session)
 {
-	session->state = RUNNING;
+	session->state = SUBSCRIBING;
 	fences_set_limit(&session->fences, 0);
 	connection_caught_up(session->connection);
 	copies_caught_up(&session->copies, now_ms());
@@ -243,8 +257,10 @@ static void on_proved(struct session *session)
 /* The subscriptions are in force. */
 static void on_first_round(struct session *session)
 {
-	session->keeps = false;
-	tell_is_up(session, true);
+	session->state = UP;
+	session->up_since = now_ms();
+	outlet_tell_session(&session->outlet, true);
+	end_first_hold(session);
 	retry_succeeded(&session->retry, session->was_up);
 	session->was_up = true;
 }
@@ -254,16 +270,6 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	struct session *session = userdata;
 
 	subscriptions_acknowledge(&session->subscriptions, packet, code);
-}
-
-static uint64_t number_in(const struct connection_message *event)
-{
-	char digits[24] = "";
-
-	if (event->payload_length < sizeof(digits)) {
-		memcpy(digits, event->payload, event->payload_length);
-	}
-	return strtoull(digits, NULL, 10);
 }
 
 /* Fences come in the order in which the broker thread sends them, all of them, unless the broker has had no room for one. What
@@ -276,12 +282,12 @@ static void note_left_out(struct session *session, uint64_t fences)
 	if (!fences) {
 		return;
 	}
-	atomic_fetch_add(&session->left_out_count, fences);
-	if (session->left_out_told_at && now < session->left_out_told_at + LEFT_OUT_MS) {
+	atomic_fetch_add(&session->left_out.count, fences);
+	if (session->left_out.told_at && now < session->left_out.told_at + LEFT_OUT_MS) {
 		return;
 	}
-	session->left_out_told_at = now;
-	session->resumes = true;
+	session->left_out.told_at = now;
+	session->left_out.resumes = true;
 	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
 			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
 			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
@@ -290,36 +296,42 @@ static void note_left_out(struct session *session, uint64_t fences)
 			name ? " (to '" : "", name ? name : "", name ? "', or others)" : "");
 }
 
+/* Of the broker thread's own: all that the broker sent before the hold began has come. */
+static void on_hold_fence(struct session *session, int hold)
+{
+	if (!session->was_up) {
+		return; /* of an earlier process, for which the broker had queued it: the number means nothing here */
+	}
+	atomic_store(&session->released, hold);
+	outlet_release_all(&session->outlet, hold);
+}
+
+/* This connection was there when the broker thread said that one was gone. */
+static void end_suspicion(struct session *session)
+{
+	session->takeover = (struct takeover){0};
+	if (session->state == UP) {
+		outlet_tell_session(&session->outlet, true);
+	}
+}
+
 static void on_fence(struct session *session, uint64_t fence)
 {
 	uint64_t left_out;
 
-	if (fence & SESSION_HOLD_FENCE) {
-		if (!session->was_up) {
-			return; /* of an earlier process, for which the broker had queued it: the number means nothing here */
-		}
-		atomic_store(&session->released, (int)(fence & INT_MAX));
-		outlet_release_all(&session->outlet, (int)(fence & INT_MAX));
-		return;
-	}
 	if (!fences_come(&session->fences, fence, now_ms(), &left_out)) {
 		return; /* of an earlier connection */
 	}
 	note_left_out(session, left_out);
-	if (session->claim_fence && fence >= session->claim_fence) {
-		session->is_taken = false;
-		session->claim_fence = 0;
-		if (session->is_up) {
-			outlet_tell_session(&session->outlet, true);
-		}
+	if (session->takeover.fence && fence >= session->takeover.fence) {
+		end_suspicion(session);
 	}
 	deliveries_deliver_backlog(&session->deliveries); /* before its marks go */
 	copies_pass(&session->copies, fence, subscriptions_are_behind(&session->subscriptions, fence), now_ms());
 	subscriptions_unsubscribe_until(&session->subscriptions, fence);
 	if (session->state == PROVING) {
-		session->keeps = !session->was_up;
 		on_proved(session);
-	} else if (subscriptions_pass(&session->subscriptions, fence) && !session->is_up) {
+	} else if (subscriptions_pass(&session->subscriptions, fence) && session->state == SUBSCRIBING) {
 		on_first_round(session);
 	}
 }
@@ -328,26 +340,34 @@ static void on_fence(struct session *session, uint64_t fence)
 
 static void suspend(struct session *session)
 {
-	session->suspends = false;
+	bool ends = session->suspension == SUSPENSION_ENDS;
+
+	session->suspension = SUSPENSION_NONE;
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
 	connection_disconnect(session->connection, false);
-	lose_connection(session);
-	session->state = SUSPENDED;
+	lose_connection(session, SUSPENDED);
 	outlet_log(&session->outlet, MOSQ_LOG_NOTICE,
 			"The application %s: the broker keeps its QoS 1 and 2 messages (session %s) until it is started again.",
-			session->application_ends ? "ends" : "has failed", options_session_id(session->options));
+			ends ? "ends" : "has failed", options_session_id(session->options));
 }
 
 /* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was it that of
  * somebody who was not let in, a fence comes. */
-static void on_claim(struct session *session, const struct message *command)
+static void on_connection_gone(struct session *session, bool was_taken)
 {
-	session->is_taken |= command->as.gone.was_taken != 0;
-	if (session->state == PROVING || session->state == RUNNING) {
-		session->claim_fence = fences_request(&session->fences);
+	session->takeover.is_suspected |= was_taken;
+	if (is_connected(session)) {
+		session->takeover.fence = fences_request(&session->fences);
 	}
+}
+
+/* The listeners are open. The broker thread has begun the first hold. */
+static void on_listening(struct session *session, uint64_t now)
+{
+	session->start.at = now;
+	session->start.holds_until = now + (session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + FENCES_ANSWER_MS);
 }
 
 static void carry_out(struct session *session, const struct message *command)
@@ -363,20 +383,18 @@ static void carry_out(struct session *session, const struct message *command)
 		deliveries_announce(&session->deliveries, command->as.publisher.fingerprint, client_hold(command->client));
 		break;
 	case MESSAGE_SETTLED:
-		session->settled = true;
+		session->start.is_settled = true;
 		break;
 	case MESSAGE_SESSION:
 	case MESSAGE_CONNECTION_GONE:
-		on_claim(session, command);
+		on_connection_gone(session, command->as.gone.was_taken != 0);
 		break;
 	case MESSAGE_STARTED:
 	case MESSAGE_LISTENING:
-		session->started_at = now_ms();
-		session->holds_back = true;
+		on_listening(session, now_ms());
 		break;
 	case MESSAGE_SUSPEND:
-		session->suspends = true;
-		session->application_ends = command->as.suspend.application_ends != 0;
+		session->suspension = command->as.suspend.application_ends ? SUSPENSION_ENDS : SUSPENSION_FAILED;
 		session->suspends_at = now_ms() + SUSPEND_MS;
 		break;
 	default:
@@ -390,7 +408,7 @@ static void carry_out(struct session *session, const struct message *command)
 static bool is_void(const struct session *session, const struct message *command)
 {
 	return command->kind == MESSAGE_UNSUBSCRIBE &&
-			(session->state == SUSPENDED || (session->suspends && !session->options->cleansession));
+			(session->state == SUSPENDED || (session->suspension && !session->options->cleansession));
 }
 
 static void take_commands(struct session *session)
@@ -417,20 +435,32 @@ static void take_commands(struct session *session)
 
 /* ---- what comes ---- */
 
+/* Whether what comes may be of an earlier time, and it is not known yet which filters are in force. */
+static bool collects(const struct session *session)
+{
+	return session->state == PROVING || (session->state == SUBSCRIBING && !session->was_up);
+}
+
 static void on_message(void *userdata, const struct connection_message *event)
 {
 	struct session *session = userdata;
+	uint64_t number;
 
 	/* Who unsubscribed before the broker sent this does not get it. */
 	take_commands(session);
-	if (session->state != PROVING && session->state != RUNNING) {
+	if (!is_connected(session)) {
 		return; /* of a session that is about to be ended */
 	}
-	if (!event->subscription && strcmp(event->topic, SESSION_FENCE_TOPIC) == 0) {
-		on_fence(session, number_in(event));
+	if (event->subscription || strcmp(event->topic, SESSION_FENCE_TOPIC) != 0) {
+		deliveries_receive(&session->deliveries, event, collects(session));
 		return;
 	}
-	deliveries_receive(&session->deliveries, event, session->keeps);
+	number = fences_read(event->payload, event->payload_length);
+	if (number & SESSION_HOLD_FENCE) {
+		on_hold_fence(session, (int)(number & INT_MAX));
+	} else {
+		on_fence(session, number);
+	}
 }
 
 static const struct connection_events events = {
@@ -444,77 +474,76 @@ static const struct connection_events events = {
 /* Once the listeners are open and, where the broker has queued messages, the consumers have subscribed to them. */
 static bool may_connect(const struct session *session, uint64_t now)
 {
-	return session->started_at && now >= session->retry.at &&
-			(session->options->cleansession || session->settled || now >= session->started_at + SETTLE_MS);
+	return session->start.at && now >= session->retry.at &&
+			(session->options->cleansession || session->start.is_settled || now >= session->start.at + SETTLE_MS);
 }
 
 /* Once the copies of what the application had before it failed have come: what is not acknowledged it gets again, the
  * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
 static bool may_suspend(const struct session *session, uint64_t now)
 {
-	return session->state != RUNNING || !copies_are_under_way(&session->copies) || now >= session->suspends_at;
+	return !is_running(session) || !copies_are_under_way(&session->copies) || now >= session->suspends_at;
 }
 
 /* Makes the connection anew, for what the broker has left out on this one. */
 static void resume(struct session *session)
 {
-	session->resumes = false;
+	session->left_out.resumes = false;
 	connection_disconnect(session->connection, false);
-	lose_connection(session);
-	session->state = WAITING;
+	lose_connection(session, WAITING);
 	retry_at_once(&session->retry);
+}
+
+/* Whether nothing goes on that would have to be done again on another connection. */
+static bool may_resume(const struct session *session)
+{
+	return is_running(session) && !subscriptions_have_work(&session->subscriptions) &&
+			!fences_are_under_way(&session->fences) && !session->suspension;
+}
+
+static void watch_fences(struct session *session, uint64_t now)
+{
+	bool reads = !outlet_is_stalled(&session->outlet);
+
+	if (reads && fences_are_overdue(&session->fences, now)) {
+		break_off(session, session->state == PROVING
+						? "what the broker sends to the session does not arrive there; the listener belongs to another "
+						  "broker, or has a mount_point"
+						: "it does not answer any more");
+	} else if (!(reads && fences_ask_again(&session->fences, now)) && !subscriptions_probe(&session->subscriptions, now) &&
+			!fences_are_under_way(&session->fences) && copies_want_fence_now(&session->copies, now)) {
+		(void)fences_request(&session->fences);
+	}
+}
+
+static void watch_subscriptions(struct session *session, uint64_t now)
+{
+	if (is_running(session)) {
+		subscriptions_try_again(&session->subscriptions, now);
+	}
+	if (session->left_out.resumes && may_resume(session)) {
+		resume(session);
+	}
+	if (is_running(session) && subscriptions_begin_round(&session->subscriptions) && session->state == SUBSCRIBING) {
+		on_first_round(session);
+	}
 }
 
 static void watch_clock(struct session *session, uint64_t now)
 {
-	unsigned int patience = session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + FENCES_ANSWER_MS;
-
-	if (session->holds_back && now >= session->started_at + patience) {
+	if (session->start.holds_until && now >= session->start.holds_until) {
 		end_first_hold(session);
 	}
 	copies_end_late(&session->copies, now);
 	deliveries_tell_unnamed(&session->deliveries, now);
-	switch (session->state) {
-	case WAITING:
-		if (may_connect(session, now)) {
-			connect_now(session);
-		}
-		break;
-	case CONNECTING:
-		if (now >= session->deadline) {
-			break_off(session, "it does not answer");
-		}
-		break;
-	case PROVING:
-	case RUNNING:
-		if (fences_are_overdue(&session->fences, now) && !outlet_is_stalled(&session->outlet)) {
-			break_off(session, session->state == PROVING
-							? "what the broker sends to the session does not arrive there; the listener belongs to another "
-							  "broker, or has a mount_point"
-							: "it does not answer any more");
-		} else if (!outlet_is_stalled(&session->outlet) && fences_ask_again(&session->fences, now)) {
-			break;
-		} else if (subscriptions_probe(&session->subscriptions, now)) {
-			break;
-		} else if (!fences_are_under_way(&session->fences) && now >= session->copies.fence_at && copies_want_fence(&session->copies)) {
-			session->copies.fence_at = now + COPIES_FENCE_MS;
-			(void)fences_request(&session->fences);
-		}
-		break;
-	case SUSPENDED:
-	case GIVEN_UP:
-		break;
+	if (session->state == WAITING && may_connect(session, now)) {
+		connect_now(session);
+	} else if (session->state == CONNECTING && now >= session->deadline) {
+		break_off(session, "it does not answer");
+	} else if (is_connected(session)) {
+		watch_fences(session, now);
 	}
-	if (session->state == RUNNING) {
-		subscriptions_try_again(&session->subscriptions, now);
-	}
-	if (session->state == RUNNING && session->resumes && !subscriptions_have_work(&session->subscriptions) &&
-			!fences_are_under_way(&session->fences) && !session->suspends) {
-		resume(session);
-	}
-	if (session->state == RUNNING && subscriptions_begin_round(&session->subscriptions) && !session->is_up) {
-		on_first_round(session);
-	}
+	watch_subscriptions(session, now);
 }
 
 /* While there is no room for what came, nothing more is read; but the connection is kept alive. */
@@ -523,16 +552,16 @@ static unsigned int packets_to_read(const struct session *session)
 	if (outlet_is_stalled(&session->outlet)) {
 		return 0;
 	}
-	return session->suspends ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
+	return session->suspension ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
 }
 
 static void use_connection(struct session *session)
 {
 	bool ok = connection_handle(session->connection, packets_to_read(session));
 
-	if (session->refused || !ok) {
+	if (session->state == REFUSED || !ok) {
 		break_off(session, connection_reason(session->connection));
-	} else if (session->starts_over) {
+	} else if (session->state == STARTING_OVER) {
 		connection_disconnect(session->connection, true);
 		session->state = WAITING;
 		session->retry.at = 0;
@@ -541,8 +570,7 @@ static void use_connection(struct session *session)
 
 static bool uses_connection(const struct session *session)
 {
-	return (session->state == CONNECTING || session->state == PROVING || session->state == RUNNING) &&
-			connection_socket(session->connection) >= 0;
+	return (session->state == CONNECTING || is_connected(session)) && connection_socket(session->connection) >= 0;
 }
 
 static int poll_timeout(const struct session *session, uint64_t now)
@@ -556,13 +584,13 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == CONNECTING) {
 		return CONNECTING_MS;
 	}
-	if (session->state == WAITING && session->started_at && session->retry.at > now) {
+	if (session->state == WAITING && session->start.at && session->retry.at > now) {
 		return session->retry.at - now < 1000 ? (int)(session->retry.at - now) : 1000;
 	}
-	if (session->suspends) {
+	if (session->suspension) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->holds_back || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) ||
+	if (session->start.holds_until || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) ||
 			subscriptions_watch_clock(&session->subscriptions)) {
 		return (int)COPIES_FENCE_MS;
 	}
@@ -574,8 +602,9 @@ static int poll_timeout(const struct session *session, uint64_t now)
 static bool naps(const struct session *session)
 {
 	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
-	return session->deliveries.brought_copies && !session->outlet.is_used && session->state == RUNNING &&
-			session->options->cleansession && !subscriptions_in_round(&session->subscriptions) && !fences_are_under_way(&session->fences);
+	return session->deliveries.brought_copies && !session->outlet.is_used && is_running(session) &&
+			session->options->cleansession && !subscriptions_in_round(&session->subscriptions) &&
+			!fences_are_under_way(&session->fences);
 }
 
 static void *session_thread(void *argument)
@@ -594,7 +623,7 @@ static void *session_thread(void *argument)
 		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
 		}
 		take_commands(session);
-		if (session->suspends && may_suspend(session, now_ms())) {
+		if (session->suspension && may_suspend(session, now_ms())) {
 			suspend(session);
 		}
 		pass_on_stalled(session);
@@ -652,7 +681,7 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->command_fd = -1;
 	session->notify_fd = -1;
 	atomic_init(&session->released, 0);
-	atomic_init(&session->left_out_count, 0);
+	atomic_init(&session->left_out.count, 0);
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		goto fail;
 	}
@@ -738,7 +767,7 @@ uint64_t session_forgotten(const struct session *session)
 
 uint64_t session_left_out(const struct session *session)
 {
-	return atomic_load(&session->left_out_count);
+	return atomic_load(&session->left_out.count);
 }
 
 uint64_t session_refused(const struct session *session)

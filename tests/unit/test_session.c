@@ -7,6 +7,9 @@
 #include "session/session.c" /* NOLINT: its functions are the thread's steps */
 
 #include "scarce_memory.h"
+#include "shared/fingerprint.h"
+#include "shared/marks.h"
+#include "shared/topics.h"
 
 /* ---- the connection's place ---- */
 
@@ -219,7 +222,7 @@ static void give(struct message *message)
 {
 	session_command(session, message);
 	take_commands(session);
-	if (session->suspends && may_suspend(session, now_ms())) {
+	if (session->suspension && may_suspend(session, now_ms())) {
 		suspend(session);
 	}
 }
@@ -326,7 +329,7 @@ static void prove(void)
 	unsigned int before = client.caught_up;
 
 	broker_sends_fence(listen_to());
-	assert_int_equal(session->state, RUNNING);
+	assert_int_equal(session->state, SUBSCRIBING);
 	assert_int_equal(client.caught_up, before + 1);
 	step();
 }
@@ -439,7 +442,7 @@ static void test_a_session_of_another_time_is_ended_first(void **state)
 	assert_int_equal(client.connects, 2);
 	on_connected(session, NULL, false);
 	prove();
-	assert_int_equal(session->state, RUNNING);
+	assert_int_equal(session->state, UP);
 }
 
 static void test_a_listener_of_another_broker(void **state)
@@ -755,7 +758,7 @@ static void test_it_is_not_dead_while_bytes_come(void **state)
 		clock_ms += FENCES_ANSWER_MS - 1;
 		fences_hear(&session->fences, clock_ms);
 		step();
-		assert_int_equal(session->state, RUNNING);
+		assert_int_equal(session->state, UP);
 	}
 	clock_ms += FENCES_ANSWER_MS;
 	step();
@@ -1656,7 +1659,7 @@ static void test_suspending_waits_for_copies(void **state)
 	subscribe_and_settle(1, "a", 1);
 	mark("a", "poison");
 	command(MESSAGE_SUSPEND, 0, "", 0, 0);
-	assert_int_equal(session->state, RUNNING);
+	assert_int_equal(session->state, UP);
 	broker_sends("a", "a", "poison", 1, false);
 	assert_true(may_suspend(session, now_ms()));
 	mark("a", "never comes");
@@ -1670,7 +1673,7 @@ static void test_suspending(void **state)
 	(void)state;
 	start();
 	command(MESSAGE_SUSPEND, 0, "", 0, 0); /* there is nothing to keep */
-	assert_int_equal(session->state, RUNNING);
+	assert_int_equal(session->state, UP);
 
 	use(false, 3, 1000);
 	command(MESSAGE_SETTLED, 0, "", 0, 0);
