@@ -385,11 +385,9 @@ static void carry_out(struct session *session, const struct message *command)
 	case MESSAGE_SETTLED:
 		session->start.is_settled = true;
 		break;
-	case MESSAGE_SESSION:
 	case MESSAGE_CONNECTION_GONE:
 		on_connection_gone(session, command->as.gone.was_taken != 0);
 		break;
-	case MESSAGE_STARTED:
 	case MESSAGE_LISTENING:
 		on_listening(session, now_ms());
 		break;
@@ -397,7 +395,7 @@ static void carry_out(struct session *session, const struct message *command)
 		session->suspension = command->as.suspend.application_ends ? SUSPENSION_ENDS : SUSPENSION_FAILED;
 		session->suspends_at = now_ms() + SUSPEND_MS;
 		break;
-	default:
+	default: /* MESSAGE_END */
 		session->ends = true;
 		break;
 	}

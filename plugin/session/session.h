@@ -8,10 +8,10 @@
  * - marks (marks.h) tell the copies of what went the direct lane from what comes only here;
  * - a fence is a message that the broker thread sends to the session's client id: when it has come, everything that the broker
  *   sent before has;
- * - between MESSAGE_HOLD and MESSAGE_RELEASE the consumer (0: all of them) keeps back what comes the direct lane, because
- *   something older is on its way through the session. Code of a consumer's hold: 1 when it had subscribed to the filter
- *   before. Code of everybody's: the number of the hold; its release lets go what was kept back since that hold or an
- *   earlier one. */
+ * - between a hold and its release consumers keep back what comes the direct lane, because something older is on its way
+ *   through the session: all of them (MESSAGE_HOLD, MESSAGE_RELEASE), whose holds have numbers that rise, a release ending those
+ *   up to its own; or one that has subscribed and waits for what the broker has retained (MESSAGE_HOLD_CONSUMER,
+ *   MESSAGE_RELEASE_CONSUMER). */
 #ifndef MQTTASGI_SESSION_H
 #define MQTTASGI_SESSION_H
 
@@ -29,7 +29,7 @@ struct session;
 #define SESSION_FENCE_TOPIC "$mqttasgi/fence"
 /* Added to a hold's number it is the number of the fence that ends the hold. */
 #define SESSION_HOLD_FENCE ((uint64_t)1 << 63)
-/* The hold that the broker thread begins before session_command() with MESSAGE_STARTED. */
+/* The hold that the broker thread begins before session_command() with MESSAGE_LISTENING. */
 #define SESSION_FIRST_HOLD 1
 
 /* Prepares a session; the broker thread calls this at start. Borrows all, which must outlive it; inbound_fd is what the
@@ -41,15 +41,15 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 /* Takes NULL. The thread must have ended, or never begun. */
 void session_free(struct session *session);
 
-/* Starts the thread, which connects after MESSAGE_STARTED. Returns 0 or an errno. */
+/* Starts the thread, which connects after MESSAGE_LISTENING. Returns 0 or an errno. */
 int session_start(struct session *session) __attribute__((warn_unused_result));
 
 /* Ends the thread, without a word to the broker. False: it still runs after that time. Broker thread. */
 bool session_stop(struct session *session, unsigned int milliseconds);
 
-/* Broker thread: MESSAGE_SUBSCRIBE and MESSAGE_UNSUBSCRIBE, which it has carried out for the direct lane,
- * MESSAGE_SETTLED, MESSAGE_SUSPEND, MESSAGE_AUTHOR, MESSAGE_SESSION, and MESSAGE_STARTED when the listeners are open. Owns the message
- * from here on. A sequence is answered by MESSAGE_ANSWER. */
+/* Broker thread: MESSAGE_SUBSCRIBE and MESSAGE_UNSUBSCRIBE, which it has carried out for the direct lane, MESSAGE_LISTENING when
+ * the listeners are open, MESSAGE_SETTLED, MESSAGE_SUSPEND, MESSAGE_PUBLISHER, MESSAGE_CONNECTION_GONE. Owns the message from
+ * here on. A sequence is answered by MESSAGE_ANSWER. */
 void session_command(struct session *session, struct message *command);
 
 /* Broker thread: where to mark what went the direct lane; late: with QoS 2, of which the broker makes the copies when it
