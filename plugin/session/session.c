@@ -21,6 +21,7 @@
 #include "session/copies.h"
 #include "session/deliveries.h"
 #include "session/fences.h"
+#include "session/inbox.h"
 #include "session/outlet.h"
 #include "session/retry.h"
 #include "session/subscriptions.h"
@@ -91,10 +92,8 @@ struct left_out {
 
 struct session {
 	const struct options *options;
-	struct queue *commands;
+	struct inbox inbox;
 	int inbound_fd;
-	int command_fd;      /* readable when there are commands */
-	int notify_fd;       /* its other end */
 	atomic_int released; /* the last hold whose fence has come */
 	pthread_t thread;
 	bool runs;
@@ -119,6 +118,58 @@ struct session {
 	struct subscriptions subscriptions;
 	struct deliveries deliveries;
 };
+
+static void notify(void *userdata)
+{
+	const struct inbox *inbox = userdata;
+
+	/* Fails only when it is full, and so readable already. */
+	if (write(inbox->write_fd, "", 1) < 0) {
+		return;
+	}
+}
+
+bool inbox_init(struct inbox *inbox)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
+		return false;
+	}
+	inbox->read_fd = ends[0];
+	inbox->write_fd = ends[1];
+	inbox->commands = queue_new(SIZE_MAX, SIZE_MAX, notify, inbox);
+	return inbox->commands != NULL;
+}
+
+void inbox_free(struct inbox *inbox)
+{
+	queue_free(inbox->commands);
+	if (inbox->read_fd >= 0) {
+		(void)close(inbox->read_fd);
+		(void)close(inbox->write_fd);
+	}
+}
+
+void inbox_put(struct inbox *inbox, struct message *command)
+{
+	(void)queue_tell(inbox->commands, command);
+}
+
+struct message *inbox_take(struct inbox *inbox)
+{
+	return queue_take(inbox->commands);
+}
+
+void inbox_clear_signal(const struct inbox *inbox)
+{
+	char ignored[64];
+
+	while (read(inbox->read_fd, ignored, sizeof(ignored)) > 0) {
+	}
+}
+
+/* ---- the session ---- */
 
 static bool is_running(const struct session *session)
 {
@@ -414,7 +465,7 @@ static void take_commands(struct session *session)
 	struct message *command;
 	bool needs_fence = false;
 
-	while ((command = queue_take(session->commands))) {
+	while ((command = inbox_take(&session->inbox))) {
 		if (is_void(session, command)) {
 			outlet_answer(&session->outlet, command->as.request.sequence);
 		} else if (command->kind == MESSAGE_UNSUBSCRIBE &&
@@ -608,18 +659,16 @@ static bool naps(const struct session *session)
 static void *session_thread(void *argument)
 {
 	struct session *session = argument;
-	int keep[2] = {session->inbound_fd, session->command_fd};
-	struct pollfd polled[2] = {{.fd = session->command_fd, .events = POLLIN}, {.fd = -1}};
-	char ignored[64];
+	int keep[2] = {session->inbound_fd, session->inbox.read_fd};
+	struct pollfd polled[2] = {{.fd = session->inbox.read_fd, .events = POLLIN}, {.fd = -1}};
 
 	if (keep[0] > keep[1]) {
-		keep[0] = session->command_fd;
+		keep[0] = session->inbox.read_fd;
 		keep[1] = session->inbound_fd;
 	}
 	thread_take_own_descriptors(keep, 2);
 	while (!session->ends) {
-		while (read(session->command_fd, ignored, sizeof(ignored)) > 0) {
-		}
+		inbox_clear_signal(&session->inbox);
 		take_commands(session);
 		if (session->suspension && may_suspend(session, now_ms())) {
 			suspend(session);
@@ -651,56 +700,35 @@ static void *session_thread(void *argument)
 	return NULL;
 }
 
-static void notify_session(void *userdata)
-{
-	const struct session *session = userdata;
-
-	/* Fails only when it is full, and so readable already. */
-	if (write(session->notify_fd, "", 1) < 0) {
-		return;
-	}
-}
-
 /* ---- for the broker thread ---- */
 
 int session_new(const struct options *options, struct queue *inbound, struct queue *outbound, int inbound_fd,
 		struct session **ret_session)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	int ends[2];
 
 	if (!session) {
 		return MOSQ_ERR_NOMEM;
 	}
 	session->options = options;
-	outlet_init(&session->outlet, inbound, outbound);
-	retry_init(&session->retry, options, &session->outlet);
+	session->inbox = (struct inbox){.read_fd = -1, .write_fd = -1};
 	session->inbound_fd = inbound_fd;
-	session->command_fd = -1;
-	session->notify_fd = -1;
 	atomic_init(&session->released, 0);
 	atomic_init(&session->left_out.count, 0);
-	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
-		goto fail;
-	}
-	session->command_fd = ends[0];
-	session->notify_fd = ends[1];
-	/* Commands come from consumers' subscriptions and wait only for this thread, so they need no bound. */
-	session->commands = queue_new(SIZE_MAX, SIZE_MAX, notify_session, session);
+	outlet_init(&session->outlet, inbound, outbound);
+	retry_init(&session->retry, options, &session->outlet);
+	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
+	fences_init(&session->fences, &session->outlet, (uint64_t)time(NULL) << 20);
 	session->connection = connection_new(options, &events, session);
-	if (!copies_init(&session->copies, &session->outlet) || !session->commands || !session->connection ||
+	if (!session->connection || !inbox_init(&session->inbox) || !copies_init(&session->copies, &session->outlet) ||
 			!subscriptions_init(&session->subscriptions, &session->outlet, &session->fences, session->connection,
 					options->cleansession) ||
 			!deliveries_init(&session->deliveries, &session->outlet, &session->copies, &session->subscriptions)) {
-		goto fail;
+		session_free(session);
+		return MOSQ_ERR_NOMEM;
 	}
-	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
-	fences_init(&session->fences, &session->outlet, (uint64_t)time(NULL) << 20);
 	*ret_session = session;
 	return MOSQ_ERR_SUCCESS;
-fail:
-	session_free(session);
-	return MOSQ_ERR_NOMEM;
 }
 
 void session_free(struct session *session)
@@ -713,11 +741,7 @@ void session_free(struct session *session)
 	deliveries_free(&session->deliveries);
 	outlet_clear(&session->outlet);
 	copies_free(&session->copies);
-	queue_free(session->commands);
-	if (session->command_fd >= 0) {
-		(void)close(session->command_fd);
-		(void)close(session->notify_fd);
-	}
+	inbox_free(&session->inbox);
 	free(session);
 }
 
@@ -732,7 +756,7 @@ int session_start(struct session *session)
 bool session_stop(struct session *session, unsigned int milliseconds)
 {
 	if (session->runs) {
-		(void)queue_tell(session->commands, message_end());
+		inbox_put(&session->inbox, message_end());
 		session->runs = !thread_join(session->thread, milliseconds);
 	}
 	return !session->runs;
@@ -740,7 +764,7 @@ bool session_stop(struct session *session, unsigned int milliseconds)
 
 void session_command(struct session *session, struct message *command)
 {
-	(void)queue_tell(session->commands, command);
+	inbox_put(&session->inbox, command);
 }
 
 struct marks *session_marks(struct session *session, bool late)
