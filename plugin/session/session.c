@@ -5,7 +5,6 @@
  * (outlet.c) are pieces of their own, which know nothing of the session. */
 #include "session/session.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "options/options.h"
 #include "session/connection.h"
@@ -29,7 +27,6 @@
 #include "shared/clock.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
-#include "shared/queue.h"
 #include "shared/thread.h"
 
 /* A listener that is another broker's may have something to say all the time. */
@@ -118,58 +115,6 @@ struct session {
 	struct subscriptions subscriptions;
 	struct deliveries deliveries;
 };
-
-static void notify(void *userdata)
-{
-	const struct inbox *inbox = userdata;
-
-	/* Fails only when it is full, and so readable already. */
-	if (write(inbox->write_fd, "", 1) < 0) {
-		return;
-	}
-}
-
-bool inbox_init(struct inbox *inbox)
-{
-	int ends[2];
-
-	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
-		return false;
-	}
-	inbox->read_fd = ends[0];
-	inbox->write_fd = ends[1];
-	inbox->commands = queue_new(SIZE_MAX, SIZE_MAX, notify, inbox);
-	return inbox->commands != NULL;
-}
-
-void inbox_free(struct inbox *inbox)
-{
-	queue_free(inbox->commands);
-	if (inbox->read_fd >= 0) {
-		(void)close(inbox->read_fd);
-		(void)close(inbox->write_fd);
-	}
-}
-
-void inbox_put(struct inbox *inbox, struct message *command)
-{
-	(void)queue_tell(inbox->commands, command);
-}
-
-struct message *inbox_take(struct inbox *inbox)
-{
-	return queue_take(inbox->commands);
-}
-
-void inbox_clear_signal(const struct inbox *inbox)
-{
-	char ignored[64];
-
-	while (read(inbox->read_fd, ignored, sizeof(ignored)) > 0) {
-	}
-}
-
-/* ---- the session ---- */
 
 static bool is_running(const struct session *session)
 {

@@ -9,6 +9,7 @@
 #include "scarce_memory.h"
 #include "shared/fingerprint.h"
 #include "shared/marks.h"
+#include "shared/queue.h"
 #include "shared/topics.h"
 
 /* ---- the connection's place ---- */
