@@ -5,10 +5,12 @@
 
 #include "session/outlet.h"
 #include "shared/clock.h"
+#include "shared/mosquitto_api.h"
 
 void fences_init(struct fences *fences, struct outlet *outlet, uint64_t last)
 {
 	*fences = (struct fences){.outlet = outlet, .asked = last, .passed = last};
+	atomic_init(&fences->left_out_count, 0);
 }
 
 void fences_hear(struct fences *fences, uint64_t now)
@@ -89,4 +91,20 @@ void fences_read_again(struct fences *fences, uint64_t now)
 bool fences_are_overdue(const struct fences *fences, uint64_t now)
 {
 	return fences_are_under_way(fences) && now >= fences->deadline;
+}
+
+bool fences_tell_left_out(struct fences *fences, uint64_t count, const char *filter, uint64_t now)
+{
+	atomic_fetch_add(&fences->left_out_count, count);
+	if (fences->left_out_told_at && now < fences->left_out_told_at + FENCES_LEFT_OUT_MS) {
+		return false;
+	}
+	fences->left_out_told_at = now;
+	outlet_log(fences->outlet, MOSQ_LOG_WARNING,
+			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
+			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
+			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
+			"anew, for what was left out with QoS 1 and 2.",
+			filter ? " (to '" : "", filter ? filter : "", filter ? "', or others)" : "");
+	return true;
 }

@@ -6,6 +6,7 @@
 #ifndef MQTTASGI_FENCES_H
 #define MQTTASGI_FENCES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,8 @@ struct outlet;
  * what it has no room for in the session's queue, fences included. */
 #define FENCES_ASK_MS 1000U
 #define FENCES_ASK_MAX_MS 30000U
+/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
+#define FENCES_LEFT_OUT_MS 60000U
 
 struct fences {
 	struct outlet *outlet;
@@ -27,6 +30,8 @@ struct fences {
 	uint64_t deadline_max; /* whatever it sends; 0: none */
 	uint64_t ask_at;       /* when it is asked for again */
 	unsigned int ask_pause;
+	atomic_ullong left_out_count; /* any thread's: how many have not come, as far as that was noticed */
+	uint64_t left_out_told_at;    /* 0: the log has not said it */
 };
 
 /* Borrows outlet. The first number is behind last. */
@@ -50,6 +55,11 @@ bool fences_ask_again(struct fences *fences, uint64_t now);
 /* This one has come. False: it is of an earlier connection. ret_left_out: how many before it have not come. */
 bool fences_come(struct fences *fences, uint64_t number, uint64_t now, uint64_t *ret_left_out)
 		__attribute__((warn_unused_result));
+
+/* So many have not come, and with them whatever else the broker had no room for. filter: one whose retained messages are under
+ * way; NULL: none are. What the broker drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only.
+ * True: the log says so, and it is time for that. */
+bool fences_tell_left_out(struct fences *fences, uint64_t count, const char *filter, uint64_t now);
 
 /* Those on their way are lost with the connection. */
 void fences_lose(struct fences *fences);

@@ -31,8 +31,6 @@
 
 /* A listener that is another broker's may have something to say all the time. */
 #define PROVE_MS 60000U
-/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
-#define LEFT_OUT_MS 60000U
 /* How long the first connection waits for consumers that are still subscribing, and live messages for what the
  * broker had queued. */
 #define SETTLE_MS 5000U
@@ -80,13 +78,6 @@ struct takeover {
 	uint64_t fence;       /* if this comes, it was not this one; 0: it does not wait for one */
 };
 
-/* What the broker had no room for. */
-struct left_out {
-	atomic_ullong count;  /* see session.h */
-	uint64_t told_at;     /* 0: the log has not said it */
-	bool resumes;         /* the connection is to be made anew, so that the broker sends it again */
-};
-
 struct session {
 	const struct options *options;
 	struct inbox inbox;
@@ -107,7 +98,7 @@ struct session {
 	uint64_t suspends_at;
 	struct start start;
 	struct takeover takeover;
-	struct left_out left_out;
+	bool resumes;        /* the connection is to be made anew, so that the broker sends what it has left out */
 	struct retry retry;
 	struct outlet outlet;
 	struct fences fences;
@@ -268,30 +259,6 @@ static void on_acknowledged(void *userdata, int packet, int code)
 	subscriptions_acknowledge(&session->subscriptions, packet, code);
 }
 
-/* Fences come in the order in which the broker thread sends them, all of them, unless the broker has had no room for one. What
- * it drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only. */
-static void note_left_out(struct session *session, uint64_t fences)
-{
-	const char *name = subscriptions_in_round(&session->subscriptions);
-	uint64_t now = now_ms();
-
-	if (!fences) {
-		return;
-	}
-	atomic_fetch_add(&session->left_out.count, fences);
-	if (session->left_out.told_at && now < session->left_out.told_at + LEFT_OUT_MS) {
-		return;
-	}
-	session->left_out.told_at = now;
-	session->left_out.resumes = true;
-	outlet_log(&session->outlet, MOSQ_LOG_WARNING,
-			"The broker has left out some of what it had for the session, because more than max_queued_messages waited for it at "
-			"once: retained messages may be missing for consumers that have subscribed just now%s%.200s%s. Raise "
-			"max_queued_messages in mosquitto.conf above the number of retained messages that a filter matches. The session connects "
-			"anew, for what was left out with QoS 1 and 2.",
-			name ? " (to '" : "", name ? name : "", name ? "', or others)" : "");
-}
-
 /* Of the broker thread's own: all that the broker sent before the hold began has come. */
 static void on_hold_fence(struct session *session, int hold)
 {
@@ -318,7 +285,10 @@ static void on_fence(struct session *session, uint64_t fence)
 	if (!fences_come(&session->fences, fence, now_ms(), &left_out)) {
 		return; /* of an earlier connection */
 	}
-	note_left_out(session, left_out);
+	if (left_out > 0 &&
+			fences_tell_left_out(&session->fences, left_out, subscriptions_in_round(&session->subscriptions), now_ms())) {
+		session->resumes = true;
+	}
 	if (session->takeover.fence && fence >= session->takeover.fence) {
 		end_suspicion(session);
 	}
@@ -482,7 +452,7 @@ static bool may_suspend(const struct session *session, uint64_t now)
 /* Makes the connection anew, for what the broker has left out on this one. */
 static void resume(struct session *session)
 {
-	session->left_out.resumes = false;
+	session->resumes = false;
 	connection_disconnect(session->connection, false);
 	lose_connection(session, WAITING);
 	retry_at_once(&session->retry);
@@ -515,7 +485,7 @@ static void watch_subscriptions(struct session *session, uint64_t now)
 	if (is_running(session)) {
 		subscriptions_try_again(&session->subscriptions, now);
 	}
-	if (session->left_out.resumes && may_resume(session)) {
+	if (session->resumes && may_resume(session)) {
 		resume(session);
 	}
 	if (is_running(session) && subscriptions_begin_round(&session->subscriptions) && session->state == SUBSCRIBING) {
@@ -659,7 +629,6 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	session->inbox = (struct inbox){.read_fd = -1, .write_fd = -1};
 	session->inbound_fd = inbound_fd;
 	atomic_init(&session->released, 0);
-	atomic_init(&session->left_out.count, 0);
 	outlet_init(&session->outlet, inbound, outbound);
 	retry_init(&session->retry, options, &session->outlet);
 	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
@@ -734,7 +703,7 @@ uint64_t session_forgotten(const struct session *session)
 
 uint64_t session_left_out(const struct session *session)
 {
-	return atomic_load(&session->left_out.count);
+	return atomic_load(&session->fences.left_out_count);
 }
 
 uint64_t session_refused(const struct session *session)
