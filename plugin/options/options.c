@@ -32,6 +32,63 @@ size_t option_row(const char *key)
 	return row;
 }
 
+/* ---- values ---- */
+
+/* Of a field of any width but a string's. */
+static uint64_t number_of(size_t row, const struct options *options)
+{
+	const char *field = (const char *)options + option_table[row].offset;
+
+	switch (option_table[row].size) {
+	case sizeof(uint8_t):
+		return *(const uint8_t *)field;
+	case sizeof(uint16_t):
+		return *(const uint16_t *)field;
+	case sizeof(uint32_t):
+		return *(const uint32_t *)field;
+	default:
+		return *(const uint64_t *)field;
+	}
+}
+
+static struct options_value value_of(size_t row, const struct options *options)
+{
+	const struct option *option = &option_table[row];
+	struct options_value value = {.key = option->key};
+	const char *string;
+
+	if (option->is_string) {
+		string = *(char *const *)((const char *)options + option->offset);
+		value.kind = OPTIONS_TEXT;
+		value.text = string ? string : "";
+		return value;
+	}
+	value.number = number_of(row, options);
+	if (option->choices) {
+		value.kind = OPTIONS_TEXT;
+		value.text = option->choices[value.number];
+	} else if (option->take == option_take_boolean) {
+		value.kind = OPTIONS_TRUTH;
+	} else if (option->take == option_take_seconds) {
+		value.kind = OPTIONS_MILLISECONDS;
+	} else {
+		value.kind = OPTIONS_NUMBER;
+	}
+	return value;
+}
+
+bool options_next_for_python(const struct options *options, size_t *row, struct options_value *ret_value)
+{
+	while (*row < OPTION_COUNT && !(option_table[*row].flags & FOR_PYTHON)) {
+		(*row)++;
+	}
+	if (*row == OPTION_COUNT) {
+		return false;
+	}
+	*ret_value = value_of((*row)++, options);
+	return true;
+}
+
 /* ---- what has changed ---- */
 
 static bool differs(size_t row, const struct options *before, const struct options *now)
@@ -43,20 +100,6 @@ static bool differs(size_t row, const struct options *before, const struct optio
 	}
 	return option_table[row].is_string ? !text_equal(*(char *const *)field, *(char *const *)other)
 								: memcmp(field, other, option_table[row].size) != 0;
-}
-
-static uint64_t number_of(size_t row, const struct options *options)
-{
-	const char *field = (const char *)options + option_table[row].offset;
-	uint32_t narrow;
-	uint64_t number;
-
-	if (option_table[row].size == sizeof narrow) {
-		memcpy(&narrow, field, sizeof narrow);
-		return narrow;
-	}
-	memcpy(&number, field, sizeof number);
-	return number;
 }
 
 size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text)

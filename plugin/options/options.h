@@ -43,6 +43,17 @@ struct options {
 	size_t environment_count;
 };
 
+/* An option's value for whoever hands it on. */
+struct options_value {
+	const char *key;
+	enum { OPTIONS_TEXT, OPTIONS_NUMBER, OPTIONS_MILLISECONDS, OPTIONS_TRUTH } kind;
+	const char *text; /* the options'; empty where there is none */
+	uint64_t number;  /* of the other kinds */
+};
+
+/* The next of the options that are FOR_PYTHON, from row on, which is 0 at first. False: there are no more. */
+bool options_next_for_python(const struct options *options, size_t *row, struct options_value *ret_value);
+
 /* Adds what differs among the options that can change while the broker runs, `spin is 0 now, verbosity is 1 now`, or
  * among the others, `application, host and port`. Returns how many those are. */
 size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text);

@@ -12,6 +12,7 @@
 #define AT_ONCE 4u
 #define OF_SESSION 8u
 #define IN_COMMAND 16u
+#define FOR_PYTHON 32u
 
 /* Where a row is in the table: ROW_host and so on. */
 enum {

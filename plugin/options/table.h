@@ -17,6 +17,7 @@
  *          AT_ONCE        a number that can change while the broker runs: see broker_adopt(), docs/reload.md
  *          OF_SESSION     about the session: where pages list it
  *          IN_COMMAND     the command `mqttasgi` reads it, too
+ *          FOR_PYTHON     the runtime gets it: declared in `Options` of python/mqttasgi/runtime/bridge.py
  * since    the first version that has it
  * sample   the value that config/mosquitto.conf shows; NULL: that does not show it
  * meaning  the page's and the sample's words, in the page's Markdown; links are relative to docs/
@@ -24,7 +25,8 @@
  * No include guard: it is included once for each use. */
 /* clang-format off */
 
-OPTION(application, "MQTTASGI_APPLICATION", application, char *, application, UNSET("required"), NONE, IN_COMMAND, "0.1.0",
+OPTION(application, "MQTTASGI_APPLICATION", application, char *, application, UNSET("required"), NONE, IN_COMMAND | FOR_PYTHON,
+	"0.1.0",
 	"mysite.asgi:application",
 	"the ASGI application, `package.module:name`. The only option that must be there")
 
@@ -49,7 +51,7 @@ OPTION(cleansession, "MQTT_CLEAN", boolean, bool, cleansession, "true", NONE, OF
 	"false: QoS 1 and 2 messages wait in the broker while the application is down; over a restart of the broker too where that "
 	"has `persistence true`")
 
-OPTION(verbosity, "VERBOSITY", number, int, verbosity, "0", RANGE(0, 2), AT_ONCE | IN_COMMAND, "0.1.0",
+OPTION(verbosity, "VERBOSITY", number, int, verbosity, "0", RANGE(0, 2), AT_ONCE | IN_COMMAND | FOR_PYTHON, "0.1.0",
 	"1",
 	"what Python logs to the broker's log: 0 warnings, 1 information, 2 everything")
 
@@ -79,13 +81,14 @@ OPTION(transport, "MQTT_TRANSPORT", choice, enum options_transport, transport, "
 	"tcp",
 	"`websockets` for such a listener")
 
-OPTION(retries, "MQTT_RETRIES", number, unsigned int, retries, "3", RANGE(0, 1000000), OF_SESSION | IN_COMMAND, "0.1.0",
+OPTION(retries, "MQTT_RETRIES", number, unsigned int, retries, "3", RANGE(0, 1000000), OF_SESSION | IN_COMMAND | FOR_PYTHON,
+	"0.1.0",
 	"3",
 	"failed tries in a row before the session is given up, or a [consumer that fails](consumers.md#when-a-consumer-fails); 0 "
 	"never")
 
 OPTION(python_path, "MQTTASGI_PYTHON_PATH", folders, char *, python_path, UNSET("where the broker was started"), NONE,
-	IN_COMMAND, "0.1.0",
+	IN_COMMAND | FOR_PYTHON, "0.1.0",
 	"/srv/mysite",
 	"folders with your code, `:` between them")
 
@@ -107,47 +110,51 @@ OPTION(queue_bytes, "MQTTASGI_QUEUE_BYTES", bytes, size_t, queue_bytes, "64M", R
 	"64M",
 	"the bytes of these messages, each way")
 
-OPTION(consumer_queue_size, "MQTTASGI_CONSUMER_QUEUE_SIZE", number, size_t, consumer_queue_size, "0", RANGE(0, 10000000), 0,
+OPTION(consumer_queue_size, "MQTTASGI_CONSUMER_QUEUE_SIZE", number, size_t, consumer_queue_size, "0", RANGE(0, 10000000),
+	FOR_PYTHON,
 	"0.1.0",
 	"0",
 	"messages that may wait for each single consumer, so that one which does not keep up takes no room from others; 0: as many "
 	"as for all")
 
 OPTION(consumer_queue_bytes, "MQTTASGI_CONSUMER_QUEUE_BYTES", bytes, size_t, consumer_queue_bytes, "0",
-	RANGE(0, QUEUE_BYTES_MAX), 0, "0.1.0",
+	RANGE(0, QUEUE_BYTES_MAX), FOR_PYTHON, "0.1.0",
 	"0",
 	"the bytes of these messages")
 
 OPTION(overload, "MQTTASGI_OVERLOAD", choice, enum options_overload, overload, "drop_newest", WORDS("drop_newest", "drop_oldest"),
-	0, "0.1.0",
+	FOR_PYTHON, "0.1.0",
 	"drop_newest",
 	"which messages are lost beyond those bounds: those that come (`drop_newest`) or those that have waited longest "
 	"(`drop_oldest`)")
 
-OPTION(startup_timeout, "MQTTASGI_STARTUP_TIMEOUT", seconds, unsigned int, startup_timeout_ms, "30", RANGE(100, 3600000), 0, "0.1.0",
+OPTION(startup_timeout, "MQTTASGI_STARTUP_TIMEOUT", seconds, unsigned int, startup_timeout_ms, "30", RANGE(100, 3600000), 0,
+	"0.1.0",
 	"30",
 	"seconds that import and `connect()` may take")
 
-OPTION(shutdown_timeout, "MQTTASGI_SHUTDOWN_TIMEOUT", seconds, unsigned int, shutdown_timeout_ms, "5", RANGE(100, 3600000), 0,
+OPTION(shutdown_timeout, "MQTTASGI_SHUTDOWN_TIMEOUT", seconds, unsigned int, shutdown_timeout_ms, "5", RANGE(100, 3600000),
+	FOR_PYTHON,
 	"0.1.0",
 	"5",
 	"seconds that consumers have to [disconnect](consumers.md#when-the-broker-stops) when the broker stops")
 
-OPTION(log_lines, "MQTTASGI_LOG_LINES", number, unsigned int, log_lines, "100", RANGE(0, 1000000), 0, "0.1.0",
+OPTION(log_lines, "MQTTASGI_LOG_LINES", number, unsigned int, log_lines, "100", RANGE(0, 1000000), FOR_PYTHON, "0.1.0",
 	"100",
 	"lines a second that each consumer may write [to the broker's log](consumers.md#the-log), all together five times as many; "
 	"0: any number")
 
-OPTION(watchdog, "MQTTASGI_WATCHDOG", seconds, unsigned int, watchdog_ms, "2", RANGE(0, 3600000), 0, "0.1.0",
+OPTION(watchdog, "MQTTASGI_WATCHDOG", seconds, unsigned int, watchdog_ms, "2", RANGE(0, 3600000), FOR_PYTHON, "0.1.0",
 	"2",
 	"seconds for which a consumer may [block the others](consumers.md#when-a-consumer-blocks) before the log names it; 0: any "
 	"time")
 
-OPTION(session, "MQTTASGI_SESSION", choice, enum options_session, session, "full", WORDS("full", "off"), OF_SESSION, "0.1.0",
+OPTION(session, "MQTTASGI_SESSION", choice, enum options_session, session, "full", WORDS("full", "off"),
+	OF_SESSION | FOR_PYTHON, "0.1.0",
 	"full",
 	"`off`: no session, and none of what it brings")
 
-OPTION(loop, "MQTTASGI_LOOP", choice, enum options_loop, loop, "auto", WORDS("auto", "asyncio", "uvloop"), 0, "0.1.0",
+OPTION(loop, "MQTTASGI_LOOP", choice, enum options_loop, loop, "auto", WORDS("auto", "asyncio", "uvloop"), FOR_PYTHON, "0.1.0",
 	"auto",
 	"event loop; `auto` is `uvloop` where that is installed, else `asyncio`")
 
@@ -170,7 +177,7 @@ OPTION(mirror, "MQTTASGI_MIRROR", string, char *, mirror, UNSET(""), NONE, 0, "0
 	"where a bridge mirrors another broker: its client id here (`local_clientid`). What is retained here is forgotten when the "
 	"link is lost, and comes again from there; else Mosquitto would send older values back")
 
-OPTION(check, "MQTTASGI_CHECK", boolean, bool, check, "false", NONE, 0, "0.1.0",
+OPTION(check, "MQTTASGI_CHECK", boolean, bool, check, "false", NONE, FOR_PYTHON, "0.1.0",
 	"false",
 	"true: import the application, say in the log whether that went well, and end the broker before it opens a listener")
 

@@ -414,19 +414,14 @@ static PyObject *module_rest(PyObject *module, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
-static PyObject *module_options(PyObject *module, PyObject *unused)
+/* ---- options ---- */
+
+/* As a list of (name, value); NULL with an exception. */
+static PyObject *variables_of(const struct options *options)
 {
-	static const char *const loops[] = {
-		[OPTIONS_LOOP_AUTO] = "auto", [OPTIONS_LOOP_ASYNCIO] = "asyncio", [OPTIONS_LOOP_UVLOOP] = "uvloop"};
-	static const char *const overloads[] = {
-		[OPTIONS_DROP_NEWEST] = "drop_newest", [OPTIONS_DROP_OLDEST] = "drop_oldest"};
-	const struct options *options = context->options;
-	PyObject *variables, *entry, *result;
+	PyObject *variables = PyList_New(0), *entry;
 	size_t i;
 
-	(void)module;
-	(void)unused;
-	variables = PyList_New(0);
 	for (i = 0; variables && i < options->variable_count; i++) {
 		/* Bytes, decoded as os.environ decodes its own. */
 		entry = Py_BuildValue("(NN)", PyUnicode_DecodeFSDefault(options->variables[i].name),
@@ -436,17 +431,51 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 		}
 		Py_XDECREF(entry);
 	}
-	if (!variables) {
+	return variables;
+}
+
+static PyObject *value_of_option(const struct options_value *value)
+{
+	switch (value->kind) {
+	case OPTIONS_TEXT:
+		return PyUnicode_FromString(value->text);
+	case OPTIONS_MILLISECONDS:
+		return PyFloat_FromDouble((double)value->number / 1000.0);
+	case OPTIONS_TRUTH:
+		return PyBool_FromLong(value->number != 0);
+	default:
+		return PyLong_FromUnsignedLongLong(value->number);
+	}
+}
+
+/* Takes the reference to value, NULL: an exception is set. 0, or -1 with an exception. */
+static int set_item(PyObject *dictionary, const char *key, PyObject *value)
+{
+	int rc = value ? PyDict_SetItemString(dictionary, key, value) : -1;
+
+	Py_XDECREF(value);
+	return rc;
+}
+
+static PyObject *module_options(PyObject *module, PyObject *unused)
+{
+	const struct options *options = context->options;
+	struct options_value value;
+	PyObject *result = PyDict_New();
+	size_t row = 0;
+
+	(void)module;
+	(void)unused;
+	if (!result || set_item(result, "variables", variables_of(options))) {
+		Py_XDECREF(result);
 		return NULL;
 	}
-	result = Py_BuildValue("{s:s,s:s,s:s,s:i,s:I,s:d,s:d,s:I,s:K,s:K,s:s,s:O,s:O,s:N}", "application", options->application,
-			"python_path", options->python_path ? options->python_path : "", "loop", loops[options->loop], "verbosity",
-			options->verbosity, "retries", options->retries, "shutdown_timeout", options->shutdown_timeout_ms / 1000.0,
-			"watchdog", options->watchdog_ms / 1000.0, "log_lines", options->log_lines, "consumer_queue_size",
-			(unsigned long long)options->consumer_queue_size, "consumer_queue_bytes",
-			(unsigned long long)options->consumer_queue_bytes, "overload", overloads[options->overload], "session",
-			options->session == OPTIONS_SESSION_FULL ? Py_True : Py_False, "check", options->check ? Py_True : Py_False,
-			"variables", variables);
+	while (options_next_for_python(options, &row, &value)) {
+		if (set_item(result, value.key, value_of_option(&value))) {
+			Py_DECREF(result);
+			return NULL;
+		}
+	}
 	return result;
 }
 

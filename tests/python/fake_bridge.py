@@ -9,6 +9,9 @@ from typing import Any, Callable, Optional
 
 from mqttasgi import __version__
 from mqttasgi.runtime.bridge import Batch, Options
+from support import option_table
+
+DEFAULTS = option_table.for_python()
 
 
 class FakeMessage:
@@ -241,19 +244,4 @@ class FakeBridge:
         return self.now
 
     def options(self) -> Options:
-        return {
-            "application": "unused:unused",
-            "python_path": "",
-            "loop": "asyncio",
-            "verbosity": 0,
-            "session": True,
-            "retries": 3,
-            "shutdown_timeout": 5.0,
-            "watchdog": 0.0,
-            "consumer_queue_size": 0,
-            "consumer_queue_bytes": 0,
-            "overload": "drop_newest",
-            "log_lines": 100,
-            "check": False,
-            "variables": [],
-        }
+        return {**DEFAULTS, "application": "unused:unused", "loop": "asyncio", "watchdog": 0.0}  # type: ignore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -13,6 +13,7 @@ from mqttasgi.command.command_line import parser
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
 from mqttasgi.command.option_table import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings
 from mqttasgi.command.values import UsageError
+from mqttasgi.runtime.bridge import Options as BridgeOptions
 from support import option_table
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
@@ -133,6 +134,12 @@ def test_the_plugin_knows_the_same_truths() -> None:
     spelled = re.findall(r'"(\w+)"', words[1])
     truths = {word: number % 2 == 1 for number, word in enumerate(spelled)}
     assert truths == values.TRUTHS
+
+
+def test_the_runtime_declares_what_it_gets() -> None:
+    types = {key: type(value) for key, value in option_table.for_python().items()}
+    declared = get_type_hints(BridgeOptions)
+    assert {key: getattr(hint, "__origin__", hint) for key, hint in declared.items()} == types
 
 
 def test_what_can_change_while_the_broker_runs_is_on_its_page() -> None:

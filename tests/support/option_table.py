@@ -55,6 +55,17 @@ class Row:
             return self.default == "true"
         return int(self.default) if self.default is not None and self.kind == "number" else self.default
 
+    def for_python(self) -> Union[str, int, float, bool]:
+        """Return the default as the runtime gets it."""
+        text = self.default or ""
+        if self.kind == "bytes":
+            return int(text.rstrip("kMG")) << {"k": 10, "M": 20, "G": 30}.get(text[-1], 0)
+        if self.kind == "seconds":
+            return float(text)
+        if self.kind == "boolean":
+            return text == "true"
+        return int(text) if self.kind == "number" else text
+
 
 # ---- reading ----
 
@@ -71,6 +82,11 @@ def rows() -> list[Row]:
     if len({row.key for row in found}) != len(found) or len({row.variable for row in found}) != len(found):
         raise ValueError("two options have the same name")
     return found
+
+
+def for_python() -> dict[str, object]:
+    """Return what `_mqttasgi.options()` returns where nobody says anything."""
+    return {**{row.key: row.for_python() for row in rows() if "FOR_PYTHON" in row.flags}, "variables": []}
 
 
 def _calls(text: str) -> Iterator[list[str]]:

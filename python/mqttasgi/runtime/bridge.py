@@ -12,15 +12,15 @@ from .._types import Event
 
 
 class Options(TypedDict):
-    """The options that concern Python; plugin/options/options.h describes them."""
+    """The options that concern Python: those that plugin/options/table.h describes and says FOR_PYTHON of."""
 
     application: str
     #: Folders, `:` between them; empty where none was given.
     python_path: str
     loop: str
     verbosity: int
-    #: Whether there is to be a session.
-    session: bool
+    #: `full` or `off`.
+    session: str
     #: How often in a row a consumer that fails is started again; 0: for ever.
     retries: int
     #: Seconds that consumers have for their disconnect() when the broker stops.

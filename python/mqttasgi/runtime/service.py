@@ -471,7 +471,13 @@ def run() -> None:
         bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
     )
     runtime = Runtime(
-        bridge, loop, options["session"], options["retries"], options["shutdown_timeout"], overload, lines
+        bridge,
+        loop,
+        options["session"] != "off",
+        options["retries"],
+        options["shutdown_timeout"],
+        overload,
+        lines,
     )
     # Before the loop runs: Django refuses database access from inside a running one.
     application = _load(runtime, options["application"])
