@@ -14,9 +14,7 @@
 #define NAMES(N)                                                                                                       \
 	N(TYPE, "type") N(MQTT, "mqtt") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos")                                \
 	N(RETAIN, "retain") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code")              \
-	N(SESSION_ENDS, "session_ends") N(PAYLOAD_FORMAT_INDICATOR, "payload_format_indicator")                              \
-	N(MESSAGE_EXPIRY_INTERVAL, "message_expiry_interval") N(CONTENT_TYPE, "content_type")                                \
-	N(RESPONSE_TOPIC, "response_topic") N(CORRELATION_DATA, "correlation_data") N(USER_PROPERTY, "user_property")        \
+	N(SESSION_ENDS, "session_ends") N(USER_PROPERTY, "user_property")                                                    \
 	N(ID, "id") N(USERNAME, "username") N(ADDRESS, "address") N(PROTOCOL, "protocol")                                    \
 	N(PROTOCOL_VERSION, "protocol_version") N(CERTIFICATE, "certificate") N(SUBJECT, "subject") N(ISSUER, "issuer")      \
 	N(COMMON_NAME, "common_name") N(SERIAL_NUMBER, "serial_number")                                                      \
@@ -28,6 +26,11 @@
 
 enum name { NAMES(MEMBER) NAME_COUNT };
 static const char *const texts[] = {NAMES(TEXT)};
+
+#define PROPERTY_NAME(identifier, kind, name) [MQTT_PROP_##identifier] = name,
+
+static const char *const property_names[PROPERTIES_END] = {PROPERTIES(PROPERTY_NAME)};
+
 _Static_assert(NAME_COUNT <= PYMESSAGE_NAMES, "room for every name");
 
 /* What consumers have yet to handle. It counts towards the inbound queue until the last of them has taken it. */
@@ -40,12 +43,17 @@ struct message_object {
 };
 
 /* Sets a key to a value, whose reference it takes. A value that is NULL is an exception that is set. */
-static bool put(const struct pymessage_state *state, PyObject *dict, enum name name, PyObject *value)
+static bool put_value(PyObject *dict, PyObject *key, PyObject *value)
 {
-	int rc = value ? PyDict_SetItem(dict, state->names[name], value) : -1;
+	int rc = value ? PyDict_SetItem(dict, key, value) : -1;
 
 	Py_XDECREF(value);
 	return rc == 0;
+}
+
+static bool put(const struct pymessage_state *state, PyObject *dict, enum name name, PyObject *value)
+{
+	return put_value(dict, state->names[name], value);
 }
 
 /* A str of UTF-8, None for NULL. What is not UTF-8 (nothing that the broker lets through) becomes U+FFFD. New reference. */
@@ -181,21 +189,25 @@ static bool put_user_property(const struct pymessage_state *state, PyObject *dic
 
 static bool put_property(const struct pymessage_state *state, PyObject *dict, const struct property *property)
 {
-	switch (property->identifier) {
-	case MQTT_PROP_PAYLOAD_FORMAT_INDICATOR:
-		return put(state, dict, NAME_PAYLOAD_FORMAT_INDICATOR, PyLong_FromUnsignedLong(property->number));
-	case MQTT_PROP_MESSAGE_EXPIRY_INTERVAL:
-		return put(state, dict, NAME_MESSAGE_EXPIRY_INTERVAL, PyLong_FromUnsignedLong(property->number));
-	case MQTT_PROP_CONTENT_TYPE:
-		return put(state, dict, NAME_CONTENT_TYPE, make_string(property->value, property->value_length));
-	case MQTT_PROP_RESPONSE_TOPIC:
-		return put(state, dict, NAME_RESPONSE_TOPIC, make_string(property->value, property->value_length));
-	case MQTT_PROP_CORRELATION_DATA:
-		return put(state, dict, NAME_CORRELATION_DATA,
-				PyBytes_FromStringAndSize(property->value, (Py_ssize_t)property->value_length));
-	default:
+	PyObject *value = NULL;
+
+	switch (property->kind) {
+	case PROPERTY_BYTE:
+	case PROPERTY_FOUR:
+		value = PyLong_FromUnsignedLong(property->number);
+		break;
+	case PROPERTY_STRING:
+		value = make_string(property->value, property->value_length);
+		break;
+	case PROPERTY_BINARY:
+		value = PyBytes_FromStringAndSize(property->value, (Py_ssize_t)property->value_length);
+		break;
+	case PROPERTY_PAIR:
 		return put_user_property(state, dict, property);
+	case PROPERTY_NONE:
+		return true; /* properties_take() returns none such */
 	}
+	return put_value(dict, state->properties[property->identifier], value);
 }
 
 static PyObject *make_properties(const struct pymessage_state *state, const struct message *message)
@@ -443,6 +455,11 @@ int pymessage_prepare(PyObject *module, struct queue *inbound)
 			return -1;
 		}
 	}
+	for (i = 0; i < PROPERTIES_END; i++) {
+		if (property_names[i] && !(state->properties[i] = PyUnicode_InternFromString(property_names[i]))) {
+			return -1;
+		}
+	}
 	state->clients = PyDict_New();
 	state->type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &message_spec, NULL);
 	return state->clients && state->type ? 0 : -1;
@@ -469,6 +486,9 @@ int pymessage_clear(PyObject *module)
 	}
 	for (i = 0; i < MESSAGE_EVENTS_END; i++) {
 		Py_CLEAR(state->types[i]);
+	}
+	for (i = 0; i < PROPERTIES_END; i++) {
+		Py_CLEAR(state->properties[i]);
 	}
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include "python/python_api.h"
 
 #include "shared/message.h"
+#include "shared/properties.h"
 
 struct queue;
 
@@ -19,7 +20,8 @@ struct pymessage_state {
 	PyTypeObject *type;
 	PyObject *clients; /* dict: number of a connection -> its `client` */
 	PyObject *names[PYMESSAGE_NAMES];
-	PyObject *types[MESSAGE_EVENTS_END]; /* of the events, by kind */
+	PyObject *types[MESSAGE_EVENTS_END];  /* of the events, by kind */
+	PyObject *properties[PROPERTIES_END]; /* their names, by identifier; NULL where there is none */
 };
 
 /* Fills the module's state. Borrows inbound for good. 0, or -1 with an exception. */

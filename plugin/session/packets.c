@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "shared/mosquitto_api.h"
+#include "shared/properties.h"
 #include "shared/text.h"
 
 #define STRING_MAX 65535U
@@ -119,15 +120,13 @@ enum kind { NONE, BYTE, TWO, FOUR, VARIABLE, STRING, BINARY, PAIR };
 #define IN(type) (1U << PACKETS_##type)
 #define IN_ANSWERS (IN(PUBACK) | IN(PUBREC) | IN(PUBREL) | IN(PUBCOMP) | IN(SUBACK) | IN(UNSUBACK))
 
+#define OF_PUBLISH(identifier, kind, name) [MQTT_PROP_##identifier] = {kind, IN(PUBLISH)},
+
 static const struct {
 	enum kind kind;
 	unsigned int packets; /* that a broker sends with it */
 } property_kinds[] = {
-	[MQTT_PROP_PAYLOAD_FORMAT_INDICATOR] = {BYTE, IN(PUBLISH)},
-	[MQTT_PROP_MESSAGE_EXPIRY_INTERVAL] = {FOUR, IN(PUBLISH)},
-	[MQTT_PROP_CONTENT_TYPE] = {STRING, IN(PUBLISH)},
-	[MQTT_PROP_RESPONSE_TOPIC] = {STRING, IN(PUBLISH)},
-	[MQTT_PROP_CORRELATION_DATA] = {BINARY, IN(PUBLISH)},
+	PROPERTIES(OF_PUBLISH)
 	[MQTT_PROP_SUBSCRIPTION_IDENTIFIER] = {VARIABLE, IN(PUBLISH)},
 	[MQTT_PROP_SESSION_EXPIRY_INTERVAL] = {FOUR, IN(CONNACK) | IN(DISCONNECT)},
 	[MQTT_PROP_ASSIGNED_CLIENT_IDENTIFIER] = {STRING, IN(CONNACK)},

@@ -4,6 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define KIND(identifier, kind, name) [MQTT_PROP_##identifier] = PROPERTY_##kind,
+
+static const enum property_kind kinds[PROPERTIES_END] = {
+	PROPERTIES(KIND)
+	[MQTT_PROP_USER_PROPERTY] = PROPERTY_PAIR,
+};
+
+/* PROPERTY_NONE: it is none that a receiver gets. A topic alias or a subscription identifier is between the broker and one
+ * of its clients. */
+static enum property_kind kind_of(uint32_t identifier)
+{
+	return identifier < PROPERTIES_END ? kinds[identifier] : PROPERTY_NONE;
+}
+
 /* ---- bytes ---- */
 
 static void add_number(struct text *bytes, uint32_t number, unsigned int size)
@@ -55,30 +69,29 @@ bool properties_take(const unsigned char **at, const unsigned char *end, struct 
 {
 	struct property property = {0};
 	uint32_t identifier;
-	bool ok;
+	bool ok = false;
 
 	if (!take_number(at, end, 1, &identifier)) {
 		return false;
 	}
 	property.identifier = (uint8_t)identifier;
-	switch (identifier) {
-	case MQTT_PROP_PAYLOAD_FORMAT_INDICATOR:
+	property.kind = kind_of(identifier);
+	switch (property.kind) {
+	case PROPERTY_BYTE:
 		ok = take_number(at, end, 1, &property.number);
 		break;
-	case MQTT_PROP_MESSAGE_EXPIRY_INTERVAL:
+	case PROPERTY_FOUR:
 		ok = take_number(at, end, 4, &property.number);
 		break;
-	case MQTT_PROP_CONTENT_TYPE:
-	case MQTT_PROP_RESPONSE_TOPIC:
-	case MQTT_PROP_CORRELATION_DATA:
+	case PROPERTY_STRING:
+	case PROPERTY_BINARY:
 		ok = take_value(at, end, &property.value, &property.value_length);
 		break;
-	case MQTT_PROP_USER_PROPERTY:
+	case PROPERTY_PAIR:
 		ok = take_value(at, end, &property.name, &property.name_length) &&
 				take_value(at, end, &property.value, &property.value_length);
 		break;
-	default:
-		ok = false;
+	case PROPERTY_NONE:
 		break;
 	}
 	if (ok) {
@@ -158,29 +171,28 @@ void properties_read(const struct properties_reader *reader, const mosquitto_pro
 	/* Each is read as the first of its kind in the rest of the list. */
 	for (; list; list = reader->next(list)) {
 		identifier = reader->identifier(list);
-		switch (identifier) {
-		case MQTT_PROP_PAYLOAD_FORMAT_INDICATOR:
+		switch (kind_of((uint32_t)identifier)) {
+		case PROPERTY_BYTE:
 			if (reader->read_byte(list, identifier, &byte, false)) {
 				add_number(bytes, (uint32_t)identifier, 1);
 				add_number(bytes, byte, 1);
 			}
 			break;
-		case MQTT_PROP_MESSAGE_EXPIRY_INTERVAL:
+		case PROPERTY_FOUR:
 			if (reader->read_int32(list, identifier, &number, false)) {
 				add_number(bytes, (uint32_t)identifier, 1);
 				add_number(bytes, number, 4);
 			}
 			break;
-		case MQTT_PROP_CONTENT_TYPE:
-		case MQTT_PROP_RESPONSE_TOPIC:
-		case MQTT_PROP_USER_PROPERTY:
+		case PROPERTY_STRING:
+		case PROPERTY_PAIR:
 			read_strings(reader, list, identifier, bytes);
 			break;
-		case MQTT_PROP_CORRELATION_DATA:
+		case PROPERTY_BINARY:
 			read_binary(reader, list, identifier, bytes);
 			break;
-		default:
-			break; /* a topic alias or a subscription identifier is between the broker and one of its clients */
+		case PROPERTY_NONE:
+			break;
 		}
 	}
 }
@@ -204,12 +216,12 @@ static int make_strings(const struct property *property, mosquitto_property **li
 
 static int make_one(const struct property *property, mosquitto_property **list)
 {
-	switch (property->identifier) {
-	case MQTT_PROP_PAYLOAD_FORMAT_INDICATOR:
+	switch (property->kind) {
+	case PROPERTY_BYTE:
 		return mosquitto_property_add_byte(list, property->identifier, (uint8_t)property->number);
-	case MQTT_PROP_MESSAGE_EXPIRY_INTERVAL:
+	case PROPERTY_FOUR:
 		return mosquitto_property_add_int32(list, property->identifier, property->number);
-	case MQTT_PROP_CORRELATION_DATA:
+	case PROPERTY_BINARY:
 		return mosquitto_property_add_binary(
 				list, property->identifier, property->value, (uint16_t)property->value_length);
 	default:

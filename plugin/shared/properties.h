@@ -13,6 +13,21 @@
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
+/* What a PUBLISH brings its receiver (MQTT 5, 3.3.2.3), one row for each property: its identifier (MQTT_PROP_*), how its value
+ * is written (PROPERTY_*, MQTT 5, 1.5), its name in Python. python/mqttasgi/_properties.py has the same with the checks of
+ * what applications send; a test compares them. User properties, of which there may be several, are apart. */
+#define PROPERTIES(PROPERTY)                                                     \
+	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator")           \
+	PROPERTY(MESSAGE_EXPIRY_INTERVAL, FOUR, "message_expiry_interval")             \
+	PROPERTY(CONTENT_TYPE, STRING, "content_type")                                 \
+	PROPERTY(RESPONSE_TOPIC, STRING, "response_topic")                             \
+	PROPERTY(CORRELATION_DATA, BINARY, "correlation_data")
+
+enum property_kind { PROPERTY_NONE, PROPERTY_BYTE, PROPERTY_FOUR, PROPERTY_STRING, PROPERTY_BINARY, PROPERTY_PAIR };
+
+/* Identifiers are below. */
+#define PROPERTIES_END 64
+
 /* A buffer for the properties of one message is kept for the next up to so many bytes. */
 #define PROPERTIES_ROOM 65536U
 
@@ -31,7 +46,8 @@ struct properties_reader {
 
 /* One property. What it points to is part of the bytes it was found in. */
 struct property {
-	uint8_t identifier;
+	uint8_t identifier;      /* below PROPERTIES_END */
+	enum property_kind kind; /* which is not PROPERTY_NONE */
 	uint32_t number;         /* of a byte or a four byte integer */
 	const char *value;       /* of a string, a pair or binary data; not terminated */
 	size_t value_length;

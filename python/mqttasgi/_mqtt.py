@@ -7,8 +7,11 @@ what to send.
 from __future__ import annotations
 
 import re
+from typing import Union
 
-from ._types import Payload
+#: What publish() takes, as paho's does: text is sent as UTF-8, numbers as their decimal text, None as
+#: nothing.
+Payload = Union[bytes, bytearray, memoryview, str, int, float, None]
 
 #: MQTT 5, 1.5.4: a string's length in bytes is a two byte integer.
 MAX_BYTES = 65_535

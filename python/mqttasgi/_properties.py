@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Callable
+from typing import Any, Callable, TypedDict
 
 from ._mqtt import MAX_BYTES, MAX_PAYLOAD, check_int, check_text, check_topic
-from ._types import Properties
+
+
+class Properties(TypedDict, total=False):
+    """What accompanies a message (MQTT 5, 3.3.2.3). Only those that are there have a key."""
+
+    #: 1: the payload is UTF-8 text; 0: it is not said what it is (3.3.2.3.2).
+    payload_format_indicator: int
+    #: Seconds that the broker keeps the message for who is offline, 0 to 4,294,967,295; in a received message
+    #: those that are left (3.3.2.3.3).
+    message_expiry_interval: int
+    #: What the payload is, often a MIME type (3.3.2.3.9).
+    content_type: str
+    #: Where an answer is to be published (3.3.2.3.5).
+    response_topic: str
+    #: What tells the requester which request an answer is to (3.3.2.3.6).
+    correlation_data: bytes
+    #: (name, value); a name may occur several times, and the order is kept (3.3.2.3.7).
+    user_property: list[tuple[str, str]]
+    #: In received messages only: the identifiers of the subscriptions that match, in ascending order
+    #: (3.3.2.3.8).
+    subscription_identifier: list[int]
+
 
 # Values have the types of `Properties`, but are checked as if they had any: they come from applications.
 

@@ -17,14 +17,14 @@ from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 
 from . import database
+from ._mqtt import Payload
+from ._properties import Properties
 from ._types import (
     Application,
     Client,
     DisconnectReason,
     Event,
     MqttMessage,
-    Payload,
-    Properties,
     Receive,
     Scope,
     Send,

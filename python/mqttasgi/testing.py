@@ -17,16 +17,14 @@ from ._events import (
     keep_identifier,
     matching_identifiers,
 )
-from ._mqtt import encode_payload
-from ._properties import received_properties
+from ._mqtt import Payload, encode_payload
+from ._properties import Properties, received_properties
 from ._types import (
     SCOPE,
     Application,
     Client,
     DisconnectReason,
     Event,
-    Payload,
-    Properties,
     Receive,
     Scope,
     Send,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
 from mqttasgi._mqtt import MAX_PAYLOAD
-from mqttasgi._properties import encode_properties, received_properties
+from mqttasgi._properties import Properties, encode_properties, received_properties
 
 #: Names of what a sender may give, and paho's for them.
 PAHO_NAMES = {
@@ -21,6 +23,14 @@ PAHO_NAMES = {
     "correlation_data": "CorrelationData",
     "user_property": "UserProperty",
 }
+
+
+def test_the_plugin_has_the_same() -> None:
+    header = Path(__file__).parents[2] / "plugin" / "shared" / "properties.h"
+    rows = re.findall(r'PROPERTY\((\w+), (\w+), "(\w+)"\)', header.read_text())
+    assert [name for _, _, name in rows] == [name for name in PAHO_NAMES if name != "user_property"]
+    assert all(identifier.lower() == name for identifier, _, name in rows)
+    assert {*PAHO_NAMES, "subscription_identifier"} == set(Properties.__annotations__)
 
 
 def by_paho(properties: dict[str, Any]) -> bytes:
