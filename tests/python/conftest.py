@@ -1,4 +1,4 @@
-"""For the tests that need no broker: Django without a project, and a runtime with a bridge made of Python."""
+"""For the tests that need no broker: Django without a project, and a service with a bridge made of Python."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consumers that fail are restarted in the next turn of the loop."""
-    from mqttasgi.runtime import service as runtime_module
+    from mqttasgi.runtime import lifecycle
 
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 0)
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 0)
 
 
 @pytest.fixture
@@ -54,28 +54,27 @@ def bridge() -> Any:
 
 @pytest_asyncio.fixture
 async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
-    """Starts runtimes, and ends them with the test."""
+    """Start services, and end them with the test."""
     from running import LoopThatStays, until
 
-    from mqttasgi.runtime import service as runtime_module
+    from mqttasgi.runtime.service import Service
 
     loop = asyncio.get_running_loop()
-    runtimes = []
+    services: list[Service] = []
 
     async def start_it(application: Any, has_session: bool = True, retries: int = 3) -> Any:
-        runtime = runtime_module.Runtime(bridge, loop, has_session, retries)
-        runtimes.append(runtime)
-        runtime.loop = LoopThatStays(loop)  # type: ignore[assignment]
-        runtime.start("tests:application", application)
-        await until(lambda: bridge.has_started or runtime.stopped)
-        return runtime
+        service = Service(bridge, LoopThatStays(loop), has_session, retries)  # type: ignore[arg-type]
+        services.append(service)
+        service.start("tests:application", application)
+        await until(lambda: bridge.has_started or service.stopped)
+        return service
 
     yield start_it
     loop.remove_reader(bridge.fileno())
-    for runtime in runtimes:
-        runtime.stopped = True
+    for service in services:
+        service.stopped = True
         # Those that wait to be restarted have none yet.
-        tasks = [consumer.task for consumer in runtime._consumers.values() if consumer.restart is None]
+        tasks = [consumer.run.task for consumer in service.roster.by_handle.values() if consumer.run]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Callable
 
-from mqttasgi.runtime.service import Runtime
+from mqttasgi.runtime.service import Service
 
-#: Starts a runtime with an application and waits until its connect() has returned.
-Start = Callable[..., Awaitable[Runtime]]
+#: Starts a service with an application and waits until its connect() has returned.
+Start = Callable[..., Awaitable[Service]]
+
+
+def master_of(service: Service) -> Any:
+    """Return the master's run, which may spawn and kill."""
+    return service.roster.by_app_id[0].run
 
 
 async def until(condition: Callable[[], bool], timeout: float = 30) -> None:

@@ -18,7 +18,7 @@ from fake_bridge import FakeBridge
 from running import Start, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import service as runtime_module
+from mqttasgi.runtime import workers
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
 local = Local()
@@ -84,7 +84,7 @@ async def test_what_was_set_before_the_start_is_everybodys(bridge: FakeBridge, s
 async def test_what_a_workers_module_sets_is_not_its_masters(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = runtime_module.load_application
+    load = workers.load_application
 
     def imports(path: str) -> Any:
         tenant.set("the module's")
@@ -97,7 +97,7 @@ async def test_what_a_workers_module_sets_is_not_its_masters(
             await self.spawn_worker(7, f"{__name__}.Sees")
             masters.append(tenant.get())
 
-    monkeypatch.setattr(runtime_module, "load_application", imports)
+    monkeypatch.setattr(workers, "load_application", imports)
     await start(Master.as_asgi())
     await until(lambda: len(Sees.seen) == 1)
     assert masters == ["nobody's"]

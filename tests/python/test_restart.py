@@ -8,11 +8,12 @@ from typing import Any, Callable
 import pytest
 from channels.layers import get_channel_layer
 from fake_bridge import FakeBridge, FakeClientMessage
-from running import Start, settle, until
+from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import service as runtime_module
-from mqttasgi.runtime.service import Runtime, restart_delay
+from mqttasgi.runtime import lifecycle
+from mqttasgi.runtime.lifecycle import restart_delay
+from mqttasgi.runtime.service import Service
 
 
 class Fragile(MqttConsumer):
@@ -80,15 +81,15 @@ async def test_what_comes_meanwhile_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where disconnect() unsubscribes, as it is told to in every example."""
-    runtime = await start(Fragile.as_asgi())
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    service = await start(Fragile.as_asgi())
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
     feed(bridge, "raise")
     await until(fails(1, bridge))
     await settle()
     assert bridge.subscriptions == {(1, "in/#"): 1}
     feed(bridge, *map(str, range(100)))
     await until(lambda: not bridge.waiting)
-    waiting = runtime._consumers[1]
+    waiting = service.roster.by_handle[1]
     assert waiting.restart is not None
     waiting.restart.cancel()
     waiting.start()
@@ -98,13 +99,13 @@ async def test_what_comes_meanwhile_is_kept(
 
 async def test_subscriptions_that_are_not_made_again_end(bridge: FakeBridge, start: Start) -> None:
     Fragile.filters = ("in/#", "old")
-    runtime = await start(Fragile.as_asgi())
+    service = await start(Fragile.as_asgi())
     Fragile.filters = ("new", "in/#")
     feed(bridge, "raise")
     await until(lambda: "connected 2" in Fragile.says)
     await settle()
     assert set(bridge.subscriptions) == {(1, "in/#"), (1, "new")}
-    assert set(runtime._consumers[1].subscriptions) == {"in/#", "new"}
+    assert set(service.roster.by_handle[1].subscriptions) == {"in/#", "new"}
 
 
 async def test_connect_may_end_what_its_predecessor_left(bridge: FakeBridge, start: Start) -> None:
@@ -120,7 +121,7 @@ async def test_connect_may_end_what_its_predecessor_left(bridge: FakeBridge, sta
 
 
 async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Fragile.as_asgi(), retries=2)
+    service = await start(Fragile.as_asgi(), retries=2)
     feed(bridge, "raise", "raise", "1", "raise", "raise", "raise", "2")
     await until(lambda: "is given up" in bridge.text())
     await settle()
@@ -129,7 +130,7 @@ async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: 
     assert "2" not in Fragile.says
     assert bridge.subscriptions == {}
     assert bridge.suspend_calls == 1
-    assert not runtime.stopped
+    assert not service.stopped
 
 
 async def test_for_ever(bridge: FakeBridge, start: Start) -> None:
@@ -145,10 +146,10 @@ async def test_a_minute_of_health_forgives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await start(Fragile.as_asgi(), retries=1)
-    monkeypatch.setattr(runtime_module, "HEALTHY_AFTER", 0)
+    monkeypatch.setattr(lifecycle, "HEALTHY_AFTER", 0)
     feed(bridge, *["raise"] * 5, "alive")
     await until(lambda: "alive" in Fragile.says)
-    monkeypatch.setattr(runtime_module, "HEALTHY_AFTER", 3600)
+    monkeypatch.setattr(lifecycle, "HEALTHY_AFTER", 3600)
     feed(bridge, "raise", "raise")
     await until(lambda: "is given up" in bridge.text())
 
@@ -162,7 +163,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(failures)
         return 0
 
-    monkeypatch.setattr(runtime_module, "restart_delay", delay)
+    monkeypatch.setattr(lifecycle, "restart_delay", delay)
     return seen
 
 
@@ -242,7 +243,7 @@ async def test_a_client_of_which_the_consumer_cannot_be_told(
 
 
 def test_the_delay_doubles_to_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 1.0)
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 1.0)
     assert [restart_delay(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert restart_delay(10**6) == 30
 
@@ -255,8 +256,8 @@ async def test_a_cancelled_consumer_is_one_that_failed(bridge: FakeBridge, start
 
 
 async def test_a_worker_is_restarted_with_its_parameters(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Fragile.as_asgi())
-    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile", {"room": "hall"})
+    service = await start(Fragile.as_asgi())
+    service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile", {"room": "hall"})
     await until(lambda: len(Fragile.runs) == 2)
     feed(bridge, "raise", "worked", handle=2)
     await until(lambda: "worked" in Fragile.says)
@@ -269,14 +270,14 @@ async def waiting_worker(
     bridge: FakeBridge,
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
-) -> Runtime:
-    runtime: Runtime = await start(Fragile.as_asgi())
-    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
+) -> Service:
+    service: Service = await start(Fragile.as_asgi())
+    service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile")
     await until(lambda: len(Fragile.runs) == 2)
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
     feed(bridge, "raise", handle=2)
     await until(fails(1, bridge))
-    return runtime
+    return service
 
 
 async def test_a_worker_can_be_killed_while_it_waits(
@@ -284,12 +285,12 @@ async def test_a_worker_can_be_killed_while_it_waits(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    runtime = await waiting_worker(bridge, start, monkeypatch)
+    service = await waiting_worker(bridge, start, monkeypatch)
     with pytest.raises(ValueError, match="is taken"):
-        runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
-    runtime.kill(runtime._by_app_id[0], 7)
+        service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile")
+    service.workers.kill(master_of(service), 7)
     assert set(bridge.subscriptions) == {(1, "in/#")}
-    runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile")
+    service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile")
     await until(lambda: len(Fragile.runs) == 3)
     assert set(bridge.subscriptions) == {(1, "in/#"), (3, "in/#")}
 
@@ -299,9 +300,9 @@ async def test_the_end_does_not_wait_for_it(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    runtime = await waiting_worker(bridge, start, monkeypatch)
+    service = await waiting_worker(bridge, start, monkeypatch)
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     assert bridge.subscriptions == {}
     assert Fragile.says.count("disconnected") == 2
 
@@ -361,14 +362,14 @@ async def test_a_master_finds_its_workers_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its connect() spawns them as before: who is there goes on, with other parameters anew."""
-    runtime = await start(Spawns.as_asgi())
+    service = await start(Spawns.as_asgi())
     await until(lambda: len(Fragile.runs) == 2)
     feed(bridge, "raise")
     await until(lambda: len(Fragile.runs) == 3)
     feed(bridge, "still there", handle=2)
     await until(lambda: "still there" in Fragile.says)
     with pytest.raises(ValueError, match="is taken"):
-        runtime.spawn(runtime._by_app_id[0], 7, f"{__name__}.Fragile", {})
+        service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile", {})
     monkeypatch.setattr(Spawns, "parameters", {"room": "hall"})
     feed(bridge, "raise")
     await until(lambda: len(Fragile.runs) == 5)
@@ -447,3 +448,71 @@ async def test_a_message_that_waited_when_all_tasks_were_cancelled(bridge: FakeB
     await until(fails(1, bridge))
     assert "CancelledError: its task was cancelled" in bridge.text()
     await until(lambda: Layered.says == ["waits", "1", "2"])
+
+
+async def test_one_that_fails_before_it_receives_is_told_to_connect_once(
+    bridge: FakeBridge, start: Start
+) -> None:
+    received: list[str] = []
+    runs: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        runs.append(len(runs))
+        if len(runs) == 2:
+            raise LookupError("there is no lamp")
+        while True:
+            received.append((await receive())["type"])
+            if len(runs) == 1 and len(received) == 2:
+                raise LookupError("there is no lamp")
+
+    await start(application)
+    feed(bridge, "raise", "2")
+    await until(lambda: len(received) == 4)
+    assert received == ["mqtt.connect", "mqtt.msg", "mqtt.connect", "mqtt.msg"]
+
+
+async def test_what_a_run_leaves_behind_changes_nothing_of_the_next(bridge: FakeBridge, start: Start) -> None:
+    service = await start(Fragile.as_asgi())
+    left, run = Fragile.runs[0], master_of(service)
+    feed(bridge, "raise", "raise")
+    await until(lambda: "connected 3" in Fragile.says)
+    failures = service.roster.by_handle[1].failures
+    with pytest.raises(RuntimeError, match="has ended and cannot subscribe"):
+        await left.subscribe("more", 0)
+    await left.unsubscribe("in/#")
+    assert bridge.subscriptions == {(1, "in/#"): 1}
+    # A task of it that receives gets nothing, and does not count as an event that was handled.
+    again = asyncio.ensure_future(run.receive())
+    await settle()
+    assert service.roster.by_handle[1].failures == failures == 2
+    feed(bridge, "alive")
+    await until(lambda: "alive" in Fragile.says)
+    assert not again.done()
+    again.cancel()
+
+
+async def test_a_worker_killed_before_it_is_back_disconnects(bridge: FakeBridge, start: Start) -> None:
+    may = asyncio.Event()
+
+    class Slow(Fragile):
+        async def connect(self) -> None:
+            if self.runs:
+                await may.wait()
+            await super().connect()
+
+    service = await start(Slow.as_asgi())
+    may.set()
+    globals()["Slow"] = Slow
+    service.workers.spawn(master_of(service), 7, f"{__name__}.Slow")
+    await until(lambda: "connected 2" in Fragile.says)
+    may.clear()
+    feed(bridge, "raise", handle=2)
+    await until(lambda: service.roster.by_handle[2].runs == 2)
+    await settle()
+    service.workers.kill(master_of(service), 7)
+    may.set()
+    await until(lambda: Fragile.says.count("disconnected") == 2)
+    await settle()
+    assert bridge.text().count("ended with an error") == 1
+    assert list(service.roster.by_handle) == [1]
+    del globals()["Slow"]

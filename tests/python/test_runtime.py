@@ -1,4 +1,4 @@
-"""The runtime against a fake bridge: receiving, sending, workers, the end."""
+"""The service against a fake bridge: receiving, sending, workers, the end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Callable
 import pytest
 from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
-from running import Start, settle, until
+from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import service as runtime_module
+from mqttasgi.runtime import logs
 
 #: Everybody's handle in "hold" and "release".
 ALL = 0
@@ -62,7 +62,7 @@ async def test_verbosity_changes_between_two_messages(
     bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(runtime_module.logs, "set_verbosity", seen.append)
+    monkeypatch.setattr(logs, "set_verbosity", seen.append)
     await start(Echo.as_asgi())
     bridge.control("verbosity", 0, 2)
     bridge.give((1, FakeMessage("in/a", b"after", 0), 0))
@@ -115,14 +115,14 @@ async def test_workers_get_their_parameters_and_messages(bridge: FakeBridge, sta
 
 
 async def test_a_killed_worker_says_goodbye_and_frees_its_id(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi())
+    service = await start(Master.as_asgi())
     await until(lambda: len(bridge.published) == 2)
-    master = runtime._by_app_id[0]
+    master = master_of(service)
     bridge.deliver("device/1", b"last", handle=2)
     await until(lambda: len(bridge.published) == 3)
-    runtime.kill(master, 1)
+    service.workers.kill(master, 1)
     assert bridge.subscriptions == {(3, "device/2"): 1}
-    runtime.spawn(master, 1, f"{__name__}:Worker", {"device_id": 11})
+    service.workers.spawn(master, 1, f"{__name__}:Worker", {"device_id": 11})
     await until(
         lambda: ("bye", b"1", 1, False) in bridge.published and (4, "device/11") in bridge.subscriptions
     )
@@ -130,25 +130,25 @@ async def test_a_killed_worker_says_goodbye_and_frees_its_id(bridge: FakeBridge,
 
 
 async def test_who_may_spawn_and_kill_what(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi())
-    master, worker = runtime._by_app_id[0], runtime._by_app_id[1]
+    service = await start(Master.as_asgi())
+    master, worker = master_of(service), service.roster.by_app_id[1].run
     with pytest.raises(PermissionError, match="only the master"):
-        runtime.spawn(worker, 5, f"{__name__}:Worker", {})
+        service.workers.spawn(worker, 5, f"{__name__}:Worker", {})
     with pytest.raises(PermissionError, match="only the master"):
-        runtime.kill(worker, 2)
+        service.workers.kill(worker, 2)
     with pytest.raises(ValueError, match="app_id 2 is taken"):
-        runtime.spawn(master, 2, f"{__name__}:Worker", {})
+        service.workers.spawn(master, 2, f"{__name__}:Worker", {})
     for nobody in (7, 0, "1"):
         with pytest.raises(ValueError, match="no worker with app_id"):
-            runtime.kill(master, nobody)
+            service.workers.kill(master, nobody)
 
 
 async def test_a_worker_that_is_given_up_ends_alone(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi(), retries=1)
+    service = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
     for _ in range(2):
         bridge.deliver("device/1", b"raise", handle=2)
-    await until(lambda: 1 not in runtime._by_app_id)
+    await until(lambda: 1 not in service.roster.by_app_id)
     assert bridge.subscriptions == {(3, "device/2"): 1}
     text = bridge.text()
     assert "Worker (worker, app_id 1) has failed 2 times in a row and is given up." in text
@@ -239,12 +239,12 @@ async def test_an_application_that_never_imports_this_package(bridge: FakeBridge
                 await send({"type": "mqtt.usub", "mqtt": {"topic": "a"}})
                 return
 
-    runtime = await start(application)
+    service = await start(application)
     bridge.deliver("a", b"2")
     await until(lambda: bool(bridge.published))
     assert bridge.published == [("b", b"1", 1, False)]
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     assert [entry["type"] for entry in seen] == ["mqtt", "mqtt.connect", "mqtt.msg", "mqtt.disconnect"]
     assert seen[0]["app_id"] == 0
     assert seen[0]["instance_type"] == "master"
@@ -252,10 +252,10 @@ async def test_an_application_that_never_imports_this_package(bridge: FakeBridge
 
 
 async def test_stop_lets_every_consumer_disconnect(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi())
+    service = await start(Master.as_asgi())
     await until(lambda: len(bridge.published) == 2)
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     assert {payload for topic, payload, _, _ in bridge.published if topic == "bye"} == {b"1", b"2"}
     assert bridge.subscriptions == {}
 
@@ -266,10 +266,10 @@ async def test_stop_does_not_wait_for_a_consumer_that_hangs(bridge: FakeBridge, 
         async def disconnect(self) -> None:
             await asyncio.Event().wait()
 
-    runtime = await start(Hanging.as_asgi())
-    runtime.farewell = 0.05
+    service = await start(Hanging.as_asgi())
+    service.farewell.seconds = 0.05
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     assert "did not finish its disconnect()" in bridge.text()
 
 
@@ -282,8 +282,8 @@ async def test_a_master_that_ends_before_it_connected_ends_the_start(
         if ending == "raises":
             raise LookupError("no lamp")
 
-    runtime = await start(application)
-    assert runtime.stopped
+    service = await start(application)
+    assert service.stopped
     assert not bridge.has_started
     assert ("LookupError: no lamp" if ending == "raises" else "returned before") in bridge.text()
 
@@ -307,9 +307,9 @@ async def test_a_subscription_cannot_outlive_its_consumer(bridge: FakeBridge, st
             late.append(self)
             await super().mqtt_disconnect(event)
 
-    runtime = await start(Leaves.as_asgi())
+    service = await start(Leaves.as_asgi())
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     with pytest.raises(RuntimeError, match="has ended and cannot subscribe"):
         await late[0].subscribe("more", 0)
 
@@ -366,9 +366,9 @@ async def test_who_publishes_and_with_what_properties(
         await self.publish("a", "text", properties={"payload_format_indicator": 1, "content_type": "c"})
 
     do[b"connect"] = connect
-    runtime = await start(Receives.as_asgi())
+    service = await start(Receives.as_asgi())
     assert bridge.published_with == [(1, b""), (1, b""), (1, b"\x01\x01\x03\x00\x01c")]
-    runtime.spawn(runtime._by_app_id[0], 5, f"{__name__}.Receives")
+    service.workers.spawn(master_of(service), 5, f"{__name__}.Receives")
     await until(lambda: len(bridge.published) == 6)
     assert [handle for handle, _ in bridge.published_with[3:]] == [2, 2, 2]
 
@@ -395,12 +395,12 @@ async def test_wrong_properties_and_options_raise_in_the_consumer(
                 errors.append(type(error).__name__)
 
     do[b"connect"] = connect
-    runtime = await start(Receives.as_asgi())
+    service = await start(Receives.as_asgi())
     assert errors == ["TypeError", "TypeError", "ValueError", "ValueError", "TypeError"] + ["ValueError"] * 3
     assert bridge.published == []
     assert bridge.subscriptions == {}
-    assert runtime._by_app_id[0].subscriptions == {}
-    assert runtime._by_app_id[0].identifiers == {}
+    assert service.roster.by_app_id[0].subscriptions.options == {}
+    assert service.roster.by_app_id[0].subscriptions.identifiers == {}
 
 
 async def test_subscription_options_reach_the_broker_as_their_byte(
@@ -555,14 +555,14 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
         async def disconnect(self) -> None:
             raise RuntimeError("as told")
 
-    runtime = await start(Ends.as_asgi())
+    service = await start(Ends.as_asgi())
     bridge.deliver("a", b"1")
     if where == "client":
         bridge.give((1, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
     else:
         bridge.control("stop")
     await until(lambda: "RuntimeError: as told" in bridge.text())
-    assert runtime._started
+    assert service.beginning.has_started
     assert events[0]["topic"] == "a"
     assert "ended with an error:" in bridge.text()
     assert "topic" not in bridge.text().splitlines()[0]
@@ -572,18 +572,18 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
 async def test_a_worker_that_is_gone_watches_no_more(
     bridge: FakeBridge, start: Start, events: list[Any], do: dict[bytes, Any], how: str
 ) -> None:
-    runtime = await start(Receives.as_asgi(), retries=1)
+    service = await start(Receives.as_asgi(), retries=1)
     do[b"connect"] = watch
     for app_id in (1, 2):
-        runtime.spawn(runtime._by_app_id[0], app_id, f"{__name__}.Receives")
+        service.workers.spawn(master_of(service), app_id, f"{__name__}.Receives")
     await until(lambda: bridge.watchers == [2, 3])
     if how == "killed":
-        runtime.kill(runtime._by_app_id[0], 1)
+        service.workers.kill(master_of(service), 1)
         assert bridge.watchers == [3]
     else:
         for _ in range(2):
             bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
-    await until(lambda: 2 not in runtime._consumers)
+    await until(lambda: 2 not in service.roster.by_handle)
     assert bridge.watchers == [3]
     # What was on its way meanwhile is for nobody.
     bridge.give((2, FakeClientMessage(LAMP), 0))
@@ -601,9 +601,9 @@ async def test_watching_cannot_outlive_its_consumer(bridge: FakeBridge, start: S
             late.append(self)
             await super().mqtt_disconnect(event)
 
-    runtime = await start(Leaves.as_asgi())
+    service = await start(Leaves.as_asgi())
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     with pytest.raises(RuntimeError, match="has ended and cannot watch clients"):
         await late[0].watch_clients()
     assert bridge.watchers == []
@@ -760,14 +760,14 @@ async def test_everybodys_hold_keeps_back_the_direct_lane_alone(
 async def test_everybodys_hold_begins_and_ends_within_one_take(
     bridge: FakeBridge, start: Start, heard: list[str]
 ) -> None:
-    runtime = await start(Hears.as_asgi())
+    service = await start(Hears.as_asgi())
     bridge.control("hold", ALL, 1)
     say(bridge, "1", "S0")
     bridge.control("release", ALL, 1)
     say(bridge, "2")
     await settle()
     assert heard == ["0", "1", "2"]
-    assert runtime.general_hold is None
+    assert service.general_hold is None
 
 
 @pytest.mark.parametrize("first", [ALL, 1])
@@ -830,7 +830,7 @@ class Spawns(MqttConsumer):
 async def test_a_worker_killed_while_held_gets_everything_first(
     bridge: FakeBridge, start: Start, heard: list[str], holds: list[int]
 ) -> None:
-    runtime = await start(Spawns.as_asgi())
+    service = await start(Spawns.as_asgi())
     await settle()
     say(bridge, "1", handle=2)
     for handle in holds:
@@ -840,15 +840,15 @@ async def test_a_worker_killed_while_held_gets_everything_first(
         say(bridge, "R3", handle=2)
     await settle()
     assert heard == ["1"]
-    runtime.kill(runtime._by_app_id[0], 1)
+    service.workers.kill(master_of(service), 1)
     # What comes later does not.
     say(bridge, "5", "R5", handle=2)
     for handle in holds:
         bridge.control("release", handle, 1)
     await settle()
     assert heard == ["1", "2", "R3" if 2 in holds else "3", "4", "bye"]
-    assert list(runtime._consumers) == [1]
-    assert runtime.general_hold is None
+    assert list(service.roster.by_handle) == [1]
+    assert service.general_hold is None
     assert bridge.text() == ""
 
 
@@ -856,14 +856,14 @@ async def test_a_worker_killed_while_held_gets_everything_first(
 async def test_stop_delivers_what_waits_before_the_disconnect(
     bridge: FakeBridge, start: Start, heard: list[str], holds: list[int]
 ) -> None:
-    runtime = await start(Hears.as_asgi())
+    service = await start(Hears.as_asgi())
     for handle in holds:
         bridge.control("hold", handle, 1 if handle == ALL else 0)
     say(bridge, "1", "2")
     if 1 in holds:
         say(bridge, "R0")
     bridge.control("stop")
-    await until(lambda: runtime.stopped)
+    await until(lambda: service.stopped)
     assert heard == [*(["R0"] if 1 in holds else []), "1", "2", "bye"]
 
 
@@ -872,7 +872,7 @@ async def test_a_worker_that_fails_while_held_keeps_no_message(
     bridge: FakeBridge, start: Start, holds: list[int]
 ) -> None:
     """Messages count towards the queue's bound while they live, and a traceback is kept until a collection."""
-    runtime = await start(Master.as_asgi(), retries=1)
+    service = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
     gc.disable()
     try:
@@ -885,7 +885,7 @@ async def test_a_worker_that_fails_while_held_keeps_no_message(
         alive = [weakref.ref(message) for message in messages]
         while messages:
             bridge.give((2, messages.pop(), 0))
-        await until(lambda: 1 not in runtime._by_app_id)
+        await until(lambda: 1 not in service.roster.by_app_id)
         await settle()
         assert [reference() for reference in alive] == [None] * 4
     finally:
@@ -943,20 +943,20 @@ async def test_a_master_alone_is_settled_once_it_has_connected(bridge: FakeBridg
 async def test_settled_when_every_worker_has_connected_or_ended(
     bridge: FakeBridge, start: Start, may: dict[Any, asyncio.Future[str]], last: str
 ) -> None:
-    runtime = await start(SpawnsTwo.as_asgi())
+    service = await start(SpawnsTwo.as_asgi())
     await until(lambda: len(may) == 2)
     assert bridge.has_started
     may[2].set_result("returns")
     await settle()
     assert bridge.settled_calls == 0
     if last == "killed":
-        runtime.kill(runtime._by_app_id[0], 1)
+        service.workers.kill(master_of(service), 1)
         await settle()
         assert bridge.settled_calls == 0
     may[1].set_result("returns" if last == "killed" else last)
     await until(lambda: bridge.settled_calls == 1)
     # A worker of later days changes nothing.
-    runtime.spawn(runtime._by_app_id[0], 3, f"{__name__}.Connecting", {})
+    service.workers.spawn(master_of(service), 3, f"{__name__}.Connecting", {})
     await until(lambda: 3 in may)
     may[3].set_result("returns")
     await settle()
@@ -1017,13 +1017,13 @@ async def test_suspended_when_the_master_fails_before_its_subscriptions_end(
 async def test_not_suspended_when_the_master_ends_otherwise(
     bridge: FakeBridge, start: Start, how: str
 ) -> None:
-    runtime = await start(Fails.as_asgi())
+    service = await start(Fails.as_asgi())
     if how == "returns":
         bridge.deliver("a", b"end")
-        await until(lambda: not runtime._consumers)
+        await until(lambda: not service.roster.by_handle)
     else:
         bridge.control("stop")
-        await until(lambda: runtime.stopped)
+        await until(lambda: service.stopped)
         await until(lambda: "also at the end" in bridge.text())
     assert bridge.suspend_calls == 0
 
@@ -1033,15 +1033,15 @@ async def test_neither_when_the_master_fails_before_it_connected(bridge: FakeBri
         await receive()
         raise LookupError("no lamp")
 
-    runtime = await start(application)
-    assert runtime.stopped
+    service = await start(application)
+    assert service.stopped
     assert (bridge.settled_calls, bridge.suspend_calls) == (0, 0)
 
 
 async def test_a_worker_that_fails_suspends_nothing(bridge: FakeBridge, start: Start) -> None:
-    runtime = await start(Master.as_asgi(), retries=1)
+    service = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
     for _ in range(2):
         bridge.deliver("device/1", b"raise", handle=2)
-    await until(lambda: 1 not in runtime._by_app_id)
+    await until(lambda: 1 not in service.roster.by_app_id)
     assert bridge.suspend_calls == 0

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from fake_bridge import FakeBridge, FakeClientMessage
-from running import Start, settle, until
+from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import service as runtime_module
+from mqttasgi.runtime import lifecycle
 
 
 class Fragile(MqttConsumer):
@@ -32,7 +32,7 @@ class Fragile(MqttConsumer):
 @pytest.fixture(autouse=True)
 def forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     Fragile.says = []
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 0)
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 0)
 
 
 def numbers(bridge: FakeBridge) -> tuple[int, ...]:
@@ -49,10 +49,10 @@ def feed(bridge: FakeBridge, *payloads: str, handle: int = 1) -> None:
 async def test_consumers_are_counted(
     bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = await start(Fragile.as_asgi(), retries=1)
+    service = await start(Fragile.as_asgi(), retries=1)
     assert numbers(bridge) == (1, 0, 0, 0)
     for app_id in (7, 8):
-        runtime.spawn(runtime._by_app_id[0], app_id, f"{__name__}.Fragile")
+        service.workers.spawn(master_of(service), app_id, f"{__name__}.Fragile")
     await settle()
     assert numbers(bridge) == (3, 0, 0, 0)
     feed(bridge, "raise", "alive", handle=2)
@@ -62,17 +62,17 @@ async def test_consumers_are_counted(
     await until(lambda: "is given up" in bridge.text())
     await settle()
     assert numbers(bridge) == (2, 0, 1, 2)
-    monkeypatch.setattr(runtime_module, "RESTART_DELAY", 3600)
+    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
     feed(bridge, "raise", handle=3)
     await until(lambda: bridge.statistics["consumers/restarting"] == 1)
     assert numbers(bridge) == (1, 1, 1, 2)
-    runtime.kill(runtime._by_app_id[0], 8)
+    service.workers.kill(master_of(service), 8)
     assert numbers(bridge) == (1, 0, 1, 2)
 
 
 async def test_what_waited_for_one_that_is_given_up(bridge: FakeBridge, start: Start) -> None:
     """In its queue, behind retained messages, in everybody's hold, and on its way."""
-    runtime = await start(Fragile.as_asgi(), retries=1)
+    service = await start(Fragile.as_asgi(), retries=1)
     dropped = "messages/dropped/consumer_ended"
     feed(bridge, "raise", "raise", "2", "3")
     bridge.control("hold", 1, 0)
@@ -86,7 +86,7 @@ async def test_what_waited_for_one_that_is_given_up(bridge: FakeBridge, start: S
     feed(bridge, "8")
     await until(lambda: bridge.statistics[dropped] == 7)
     assert Fragile.says == ["raise", "raise"]
-    assert not runtime.stopped
+    assert not service.stopped
 
 
 async def test_what_was_given_back_by_one_that_is_given_up(bridge: FakeBridge, start: Start) -> None:
@@ -95,12 +95,12 @@ async def test_what_was_given_back_by_one_that_is_given_up(bridge: FakeBridge, s
         receive.__self__.give_back(await receive())
         raise LookupError("there is no lamp")
 
-    runtime = await start(application, retries=1)
+    service = await start(application, retries=1)
     feed(bridge, "1")
     await until(lambda: "is given up" in bridge.text())
     await settle()
     assert bridge.statistics["messages/dropped/consumer_ended"] == 1
-    assert not runtime.stopped
+    assert not service.stopped
 
 
 async def test_times_are_taken_from_receive_to_receive(bridge: FakeBridge, start: Start) -> None:

@@ -10,8 +10,7 @@ import pytest
 from fake_bridge import FakeBridge
 
 from mqttasgi.runtime import watchdog
-from mqttasgi.runtime.consumer import run_application
-from mqttasgi.runtime.service import Runtime
+from mqttasgi.runtime.service import Service
 from mqttasgi.runtime.watchdog import Watchdog
 
 #: A busy machine may keep the loop from its turn for a moment, which is nobody's fault.
@@ -27,8 +26,8 @@ def bridge() -> Any:
 
 async def watched(bridge: FakeBridge, block: Any, limit: float = LIMIT) -> None:
     """Let something run on the loop with a watchdog beside it, then the loop until it is seen to react."""
-    runtime = Runtime(bridge, asyncio.get_running_loop())
-    with Watchdog(runtime, limit, run_application.__code__):
+    service = Service(bridge, asyncio.get_running_loop())
+    with Watchdog(service, limit):
         block()
         end = time.monotonic() + 30
         while "react" not in bridge.text().replace("reacted", "") and limit and time.monotonic() < end:
@@ -75,9 +74,9 @@ async def test_off(bridge: FakeBridge) -> None:
 
 async def test_it_beats_and_says_that_it_ends(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "INTERVAL_MAX", 0.01)
-    runtime = Runtime(bridge, asyncio.get_running_loop())
+    service = Service(bridge, asyncio.get_running_loop())
     beats = 0
-    with Watchdog(runtime, 60, run_application.__code__):
+    with Watchdog(service, 60):
         end = time.monotonic() + 30
         while bridge.beats < 3 and time.monotonic() < end:
             await asyncio.sleep(0.01)

@@ -9,12 +9,13 @@ from typing import Any, Optional
 
 import pytest
 from fake_bridge import FakeBridge
-from running import Start, until
+from running import Start, master_of, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import watchdog
-from mqttasgi.runtime.consumer import run_application
-from mqttasgi.runtime.service import Runtime
+from mqttasgi.runtime.roster import Roster
+from mqttasgi.runtime.service import Service
+from mqttasgi.runtime.sight import STACK_MAX, Sight, look_at
 from mqttasgi.runtime.watchdog import Watchdog
 
 LIMIT = 2.0
@@ -41,8 +42,8 @@ class Watched:
 
     def __init__(self, bridge: FakeBridge, clock: Clock, limit: float = LIMIT) -> None:
         self.bridge, self.clock, self.loop = bridge, clock, Loop()
-        runtime = Runtime(bridge, self.loop)  # type: ignore[arg-type]
-        self.dog = Watchdog(runtime, limit, run_application.__code__)
+        service = Service(bridge, self.loop)  # type: ignore[arg-type]
+        self.dog = Watchdog(service, limit)
 
     def after(self, seconds: float, late: float = 0.0) -> Watched:
         self.clock.now += seconds
@@ -180,14 +181,16 @@ class Hostile(Guilty):
         Hostile.armed = False
 
 
-#: What the watchdog's thread saw, each time somebody called look().
-seen: list[Any] = []
-dog: list[Watchdog] = []
+#: What another thread saw, each time somebody called look().
+seen: list[Sight] = []
+#: Whose consumers it knows.
+rosters: list[Roster] = []
 
 
 def look() -> None:
     """Lets another thread see this one, as it would if this one slept here."""
-    thread = threading.Thread(target=lambda: seen.append(dog[0]._see()))
+    this = threading.get_ident()
+    thread = threading.Thread(target=lambda: seen.append(look_at(this, rosters[0])))
     thread.start()
     thread.join()
 
@@ -196,13 +199,13 @@ def look() -> None:
 def forgets() -> Iterator[None]:
     seen.clear()
     yield
-    dog.clear()
+    rosters.clear()
 
 
-async def accused(start: Start, application: Any) -> Runtime:
-    runtime = await start(application)
-    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
-    return runtime
+async def accused(start: Start, application: Any) -> Service:
+    service = await start(application)
+    rosters.append(service.roster)
+    return service
 
 
 @pytest.mark.parametrize("layer", ["none", "default"])
@@ -230,8 +233,8 @@ async def test_other_events_by_their_type(bridge: FakeBridge, start: Start) -> N
 
 
 async def test_a_worker_is_not_its_master(bridge: FakeBridge, start: Start) -> None:
-    runtime = await accused(start, Guilty.as_asgi())
-    runtime.spawn(runtime._by_app_id[0], "hall", f"{__name__}.Guilty")
+    service = await accused(start, Guilty.as_asgi())
+    service.workers.spawn(master_of(service), "hall", f"{__name__}.Guilty")
     bridge.deliver("a/b", handle=2)
     await until(lambda: bool(seen))
     assert "(worker, app_id 'hall') blocks" in seen[0].who
@@ -255,8 +258,8 @@ class Name:
 async def test_an_app_id_is_not_computed_with(bridge: FakeBridge, start: Start) -> None:
     """That would be the application's code, on the watchdog's thread."""
     name = Name()
-    runtime = await accused(start, Guilty.as_asgi())
-    runtime.spawn(runtime._by_app_id[0], name, f"{__name__}.Guilty")
+    service = await accused(start, Guilty.as_asgi())
+    service.workers.spawn(master_of(service), name, f"{__name__}.Guilty")
     bridge.deliver("a/b", handle=2)
     await until(lambda: bool(seen))
     assert "test_watchdog_sight.Guilty (worker" in seen[0].who
@@ -318,8 +321,8 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
 
         __instancecheck__ = __subclasscheck__
 
-    runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
+    service = Service(bridge, Loop())  # type: ignore[arg-type]
+    rosters.append(service.roster)
 
     class Body(metaclass=Meta):
         look()
@@ -337,8 +340,8 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
 
 
 def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
-    runtime = Runtime(bridge, Loop())  # type: ignore[arg-type]
-    dog.append(Watchdog(runtime, LIMIT, run_application.__code__))
+    service = Service(bridge, Loop())  # type: ignore[arg-type]
+    rosters.append(service.roster)
 
     def dig(depth: int) -> None:
         if depth:
@@ -347,9 +350,9 @@ def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
             look()
 
     dig(100)
-    assert len(seen[0].places) == watchdog.STACK_MAX
+    assert len(seen[0].places) == STACK_MAX
     assert seen[0].omitted >= 70
-    report = watchdog._report(seen[0], 2.0, False)
+    report = seen[0].report(2.0, False)
     assert "frames further out" in report[1]
     assert "in dig" in "\n".join(report)
 
@@ -362,7 +365,7 @@ async def test_no_thread_no_watchdog(bridge: FakeBridge, monkeypatch: pytest.Mon
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with Watchdog(Runtime(bridge, asyncio.get_running_loop()), 1.0, run_application.__code__):
+    with Watchdog(Service(bridge, asyncio.get_running_loop()), 1.0):
         pass
     assert "No watchdog: can't start new thread." in bridge.text()
 
@@ -372,6 +375,6 @@ def test_it_says_when_it_fails(bridge: FakeBridge, monkeypatch: pytest.MonkeyPat
         raise LookupError("there is no loop")
 
     monkeypatch.setattr(Watchdog, "look", fail)
-    dog = Watchdog(Runtime(bridge, Loop()), 0.05, run_application.__code__)  # type: ignore[arg-type]
+    dog = Watchdog(Service(bridge, Loop()), 0.05)  # type: ignore[arg-type]
     dog._watch()
     assert "LookupError: there is no loop" in bridge.text()

@@ -151,6 +151,37 @@ def report(
         _telling.now = False
 
 
+class BrokerLog:
+    """What the runtime itself has to say in the broker's log, whatever the application has done to `logging`.
+
+    Any thread.
+    """
+
+    def __init__(self, bridge: Bridge, lines: Lines) -> None:
+        self._bridge = bridge
+        self._lines = lines
+
+    def warning(self, text: str) -> None:
+        """Write a line."""
+        self._bridge.log(self._bridge.LOG_WARNING, text)
+
+    def error(self, text: str) -> None:
+        """Write an error, of one line or several."""
+        for line in text.splitlines():
+            self._bridge.log(self._bridge.LOG_ERR, line)
+
+    def exception(self, text: str, error: BaseException) -> None:
+        """Write an error with its traceback, and give it to `logging` as well."""
+        report(self._bridge, text, error, lines=self._lines)
+
+    def failure(self, consumer: Source, topic: Optional[str], error: BaseException) -> None:
+        """Do the same for what has ended a consumer, perhaps while it handled a message on a topic."""
+        where = f" handling a message on topic {topic!r}" if topic else ""
+        report(
+            self._bridge, f"Consumer {consumer} ended with an error{where}:", error, CONSUMER, consumer, topic
+        )
+
+
 def error_lines(error: BaseException) -> list[str]:
     """A traceback's lines, whatever the error's own methods do."""
     try:

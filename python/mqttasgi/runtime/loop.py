@@ -10,9 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from . import processes
+from .bridge import Bridge
+from .lines import Lines
+from .logs import BrokerLog, loop_exception_handler
+from .threads import LoopExecutor
 
 if TYPE_CHECKING:
-    from .service import Runtime
+    from .service import Service
 
 #: How often in a row the loop may fail before it has run anything.
 LOOP_FAILURES = 3
@@ -20,13 +24,24 @@ LOOP_FAILURES = 3
 CLOSE_TIMEOUT, CLOSE_FAILURES = 0.5, 10
 
 
-def new_event_loop(loop: str) -> asyncio.AbstractEventLoop:
-    """An event loop of the kind the option `loop` names: `auto` is uvloop where it is installed."""
-    if loop != "asyncio":
+def prepare(kind: str, bridge: Bridge, lines: Lines) -> asyncio.AbstractEventLoop:
+    """Return this thread's event loop, which says in the broker's log what nobody catches on it."""
+    loop = lines.loop = new_event_loop(kind)
+    asyncio.set_event_loop(loop)
+    loop.set_default_executor(LoopExecutor())
+    loop.set_exception_handler(loop_exception_handler(bridge, lines))
+    _keep_open(loop)
+    processes.stay_out_of(loop)
+    return loop
+
+
+def new_event_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """Return an event loop of the kind the option `loop` names: `auto` is uvloop where it is installed."""
+    if kind != "asyncio":
         try:
             import uvloop
         except ImportError:
-            if loop == "uvloop":
+            if kind == "uvloop":
                 raise
         else:
             made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -34,32 +49,8 @@ def new_event_loop(loop: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def run_for_ever(runtime: Runtime) -> None:
-    """Runs the loop until the runtime says so, whatever an application does to the loop."""
-    failures = 0
-    while not runtime.stopped:
-        ran: list[bool] = []
-        try:
-            runtime.loop.call_soon(ran.append, True)
-            runtime.loop.run_forever()
-        except BaseException as error:
-            # sys.exit() in a task comes out here (asyncio re-raises it); it is not the broker's end.
-            runtime.log_exception("The application raised through the event loop:", error)
-        else:
-            if not runtime.stopped:
-                runtime.log("The application stopped the event loop; it goes on.")
-        failures = 0 if ran else failures + 1
-        if failures == LOOP_FAILURES:
-            runtime.log(
-                "The event loop cannot run any more: the application may have closed a descriptor of it. The "
-                "broker goes on without the application; restart it."
-            )
-            runtime.bridge.suspend()
-            runtime.stopped = True
-
-
-def keep_open(loop: asyncio.AbstractEventLoop) -> None:
-    """Between two runs, after stop(), another thread could close it."""
+def _keep_open(loop: asyncio.AbstractEventLoop) -> None:
+    """Refuse to close it: between two runs, after stop(), another thread could."""
 
     def close() -> None:
         raise RuntimeError("the event loop is the broker's and cannot be closed")
@@ -67,9 +58,49 @@ def keep_open(loop: asyncio.AbstractEventLoop) -> None:
     setattr(loop, "close", close)  # noqa: B010
 
 
-def _finish_tasks(runtime: Runtime) -> None:
-    """Cancels the tasks that are left, and lets them end. One may raise SystemExit or cancel this wait."""
-    loop = runtime.loop
+def run_until_stopped(service: Service) -> None:
+    """Run the service's loop until the service says so, whatever an application does to the loop."""
+    failures = 0
+    while not service.stopped:
+        ran: list[bool] = []
+        try:
+            service.loop.call_soon(ran.append, True)
+            service.loop.run_forever()
+        except BaseException as error:
+            # sys.exit() in a task comes out here (asyncio re-raises it); it is not the broker's end.
+            service.log.exception("The application raised through the event loop:", error)
+        else:
+            if not service.stopped:
+                service.log.error("The application stopped the event loop; it goes on.")
+        failures = 0 if ran else failures + 1
+        if failures == LOOP_FAILURES:
+            service.log.error(
+                "The event loop cannot run any more: the application may have closed a descriptor of it. The "
+                "broker goes on without the application; restart it."
+            )
+            service.bridge.suspend()
+            service.stopped = True
+
+
+def close(loop: asyncio.AbstractEventLoop, log: BrokerLog) -> None:
+    """End what the application has left: tasks, generators, processes, and what it has output."""
+    with contextlib.suppress(BaseException):
+        _finish_tasks(loop, log)
+    with contextlib.suppress(BaseException):
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLOSE_TIMEOUT))
+    with contextlib.suppress(BaseException):
+        processes.end_all(log.error)
+    # What the application registered for the end of the process, which the broker's end does not run. The
+    # loop's own threads are not waited for: one that hangs would hold up the broker.
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _finish_tasks(loop: asyncio.AbstractEventLoop, log: BrokerLog) -> None:
+    """Cancel the tasks that are left, and let them end. One may raise SystemExit or cancel this wait."""
     loop.set_task_factory(None)
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
@@ -83,23 +114,6 @@ def _finish_tasks(runtime: Runtime) -> None:
         try:
             loop.run_until_complete(asyncio.wait(left, timeout=remaining))
         except (SystemExit, KeyboardInterrupt) as error:
-            runtime.log_exception("The application raised through the event loop at its end:", error)
+            log.exception("The application raised through the event loop at its end:", error)
         except BaseException:
             continue  # this wait was cancelled or, by a stop() from before, interrupted
-
-
-def close(runtime: Runtime) -> None:
-    loop = runtime.loop
-    with contextlib.suppress(BaseException):
-        _finish_tasks(runtime)
-    with contextlib.suppress(BaseException):
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLOSE_TIMEOUT))
-    with contextlib.suppress(BaseException):
-        processes.end_all(runtime.log)
-    # What the application registered for the end of the process, which the broker's end does not run. The
-    # loop's own threads are not waited for: one that hangs would hold up the broker.
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from .. import _versions
@@ -13,7 +13,7 @@ NAMES_MAX = 5
 
 
 class Running(Protocol):
-    """What is said of a consumer; `runtime.Consumer` is one."""
+    """What is said of a consumer; `HostedConsumer` is one."""
 
     @property
     def name(self) -> str: ...
@@ -22,7 +22,7 @@ class Running(Protocol):
     def instance_type(self) -> str: ...
 
     @property
-    def subscriptions(self) -> Collection[str]: ...
+    def subscriptions(self) -> Iterable[str]: ...
 
 
 def text(consumers: Iterable[Running]) -> str:

@@ -1,0 +1,64 @@
+"""The end: every consumer disconnects, for a bounded time."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from .consumer import HostedConsumer
+    from .service import Service
+
+
+class Farewell:
+    """Lets consumers disconnect and then ends the service. Loop thread only.
+
+    No task waits for that: an application that cancels all tasks would end it.
+    """
+
+    def __init__(self, service: Service, seconds: float) -> None:
+        """Take the `seconds` that consumers have."""
+        self._service = service
+        self.seconds = seconds
+        #: Those whose disconnect() is waited for; None: it has not begun.
+        self._waits_for: Optional[set[HostedConsumer]] = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the broker stops."""
+        return self._waits_for is not None
+
+    def begin(self) -> None:
+        """Tell every consumer to disconnect, after what waits for it."""
+        self._waits_for = set()
+        roster = self._service.roster
+        for consumer in list(roster.by_handle.values()):
+            if consumer.restart is not None:
+                self._service.lifecycle.forget(consumer)
+        consumers = list(roster.by_handle.values())
+        self._service.release(sys.maxsize)
+        for consumer in consumers:
+            if roster.has_app_id(consumer):  # the others have been told
+                consumer.disconnect()
+        self._waits_for.update(consumers)
+        if consumers:
+            self._service.loop.call_later(self.seconds, self._end_late, consumers)
+        else:
+            self._service.finish()
+
+    def _end_late(self, consumers: list[HostedConsumer]) -> None:
+        for consumer in consumers:
+            if consumer.run is not None and not consumer.run.task.done():
+                self._service.log.error(
+                    f"Consumer {consumer} did not finish its disconnect() within "
+                    f"{self.seconds:g} seconds and is cancelled."
+                )
+                consumer.run.task.cancel()
+        self._service.finish()
+
+    def ended(self, consumer: HostedConsumer) -> None:
+        """Wait for this one no more."""
+        if self._waits_for is not None:
+            self._waits_for.discard(consumer)
+            if not self._waits_for and not self._service.stopped:
+                self._service.finish()

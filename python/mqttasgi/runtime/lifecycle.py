@@ -1,0 +1,156 @@
+"""How consumers begin, are started again when they fail, and end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Optional
+
+from .._types import Application
+from .consumer import HostedConsumer
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .service import Service
+
+#: Seconds before a consumer that failed is restarted: at first, and at most after doubling with each failure.
+RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
+#: Seconds without a failure after which earlier ones do not count any more; nor do they after an event
+#: that was handled.
+HEALTHY_AFTER = 60.0
+
+
+def restart_delay(failures: int) -> float:
+    """Return the seconds before a consumer that has failed so often in a row is started again."""
+    return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
+
+
+class Lifecycle:
+    """Decides what a run's beginning and end mean for its consumer, and for all. Loop thread only."""
+
+    def __init__(self, service: Service, retries: int) -> None:
+        """Take how often in a row a consumer that fails is started again; 0: for ever."""
+        self._service = service
+        self._retries = retries
+
+    def add(
+        self,
+        app_id: Any,
+        instance_type: str,
+        name: str,
+        application: Application,
+        parameters: Optional[dict[str, Any]],
+    ) -> HostedConsumer:
+        """Add a consumer that is about to be started."""
+        roster = self._service.roster
+        consumer = HostedConsumer(
+            self._service, roster.new_handle(), app_id, instance_type, name, application, parameters
+        )
+        self._service.beginning.wait_for()
+        roster.add(consumer)
+        return consumer
+
+    def connected(self, consumer: HostedConsumer) -> None:
+        """Go on where a consumer's connect() has returned; told once in each run."""
+        service = self._service
+        if consumer.is_master:
+            service.beginning.start()
+        for topic_filter in consumer.subscriptions.take_stale():
+            service.bridge.unsubscribe(consumer.handle, topic_filter, 0)
+        if consumer.failures:
+            service.log.warning(f"Consumer {consumer} runs again.")
+        service.beginning.wait_no_more(consumer)
+
+    def ended(self, run: Run) -> None:
+        """Forget the consumer of a run that has returned, or start it again where it has raised."""
+        service, consumer = self._service, run.consumer
+        run.end()
+        consumer.run = None
+        error = self._error_of(run)
+        if error is not None:
+            if self._starts_again(run):
+                return
+            if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
+                # Before its subscriptions end: the broker is to keep messages for them.
+                service.bridge.suspend()
+        self.forget(consumer)
+        if not service.beginning.has_started:
+            self._ended_before_start(consumer, error)
+        service.farewell.ended(consumer)
+
+    def _error_of(self, run: Run) -> Optional[BaseException]:
+        """Return what has ended a run, and log it if that has not been done."""
+        error: Optional[BaseException]
+        if run.task.cancelled():
+            # By the application: what is cancelled from here ends with the loop.
+            if self._service.farewell.has_begun or self._service.stopped:
+                return None
+            error = asyncio.CancelledError("its task was cancelled")
+        else:
+            error = run.task.exception()  # what the run's own task had to let pass
+            if error is None:
+                return run.task.result()
+        self._service.log.failure(run.consumer.source, run.topic, error)
+        return error
+
+    def _ended_before_start(self, consumer: HostedConsumer, error: Optional[BaseException]) -> None:
+        service = self._service
+        if isinstance(error, ConnectionRefusedError):
+            service.log.error(
+                "The broker lets nobody in before the master consumer's connect() has returned. "
+                "A client of this broker that connect() starts has to connect later, in a task of its own."
+            )
+        if consumer.is_master and not service.stopped:
+            if error is None:
+                service.log.error(f"Consumer {consumer} returned before its connect() had been handled.")
+            service.finish()
+
+    def _starts_again(self, run: Run) -> bool:
+        """See to it that a consumer which has failed is started again, if it is to be."""
+        service, consumer = self._service, run.consumer
+        if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
+            return False
+        if consumer.is_master and not service.beginning.has_started:
+            return False  # the broker does not start without it
+        if run.connected_at is not None and service.loop.time() - run.connected_at >= HEALTHY_AFTER:
+            consumer.failures = 0
+        consumer.failures += 1
+        if self._retries and consumer.failures > self._retries:
+            service.log.error(
+                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. It "
+                "has handled no message in between; restart the broker when it is mended. "
+                "plugin_opt_retries says how often it is tried, 0 for ever."
+            )
+            service.bridge.add("consumers/failed", 1)
+            return False
+        # One that watches anew is told of all who are there.
+        self._watch_no_more(consumer)
+        consumer.subscriptions.doubt()
+        service.beginning.wait_no_more(consumer)
+        delay = restart_delay(consumer.failures)
+        service.log.error(f"Consumer {consumer} is restarted in {delay:g} s.")
+        consumer.restart = service.loop.call_later(delay, consumer.start)
+        service.roster.failed()
+        return True
+
+    def _watch_no_more(self, consumer: HostedConsumer) -> None:
+        if consumer.watches:
+            consumer.watches = False
+            self._service.bridge.unwatch_clients(consumer.handle)
+
+    def end_subscriptions(self, consumer: HostedConsumer) -> None:
+        """Let nothing new come for a consumer."""
+        for topic_filter in consumer.subscriptions.clear():
+            self._service.bridge.unsubscribe(consumer.handle, topic_filter, 0)
+        self._watch_no_more(consumer)
+
+    def forget(self, consumer: HostedConsumer) -> None:
+        """End everything that is kept for a consumer which does not run."""
+        service = self._service
+        self.end_subscriptions(consumer)
+        service.roster.remove(consumer)
+        dropped = consumer.inbox.empty()
+        if service.general_hold is not None:
+            dropped += len(service.general_hold.take(consumer.handle))
+        service.bridge.add("messages/dropped/consumer_ended", dropped)
+        if not service.stopped:
+            service.beginning.wait_no_more(consumer)
