@@ -40,21 +40,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* How long the session has to end before the application is asked to. */
-#define SUSPEND_MS 500
-/* How long the broker goes on after the application has ended. It sends what was published last, and reads the
- * acknowledgements: a connection that it closes over unread ones takes back what the client has not read yet. */
-#define LINGER_MS 200
 /* How long the loop thread has for its last instructions after it said that it ended. */
 #define JOIN_MS 1000
-/* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
-#define SESSION_JOIN_MS 500
 /* How much longer than the option `watchdog` Python may be silent. Its own watchdog says more, and comes first where it can. */
 #define SILENCE_MS 1000U
-
-/* RUNNING until a signal comes, SUSPENDING until the session has ended where it is to be kept, LEAVING until the
- * application has ended or its time is over, GONE for a moment after that. */
-enum stage { RUNNING, SUSPENDING, LEAVING, GONE };
 
 enum condition { ALWAYS, WHERE_CONNECTS_ARE_TOLD, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
 
@@ -97,8 +86,7 @@ struct plugin {
 	bool may_refuse_copies;
 	bool has_announced;
 	bool registered[CALLBACK_COUNT];
-	enum stage stage;
-	uint64_t until_ns; /* when the stage ends, or ends at the latest */
+	struct stop stop;
 };
 
 static void notify_loop_thread(void *userdata)
@@ -326,6 +314,12 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 		rc = MOSQ_ERR_NOMEM;
 		goto fail;
 	}
+	plugin->stop = (struct stop){.options = options,
+			.broker = plugin->broker,
+			.lanes = plugin->lanes,
+			.session = plugin->session,
+			.inbound = plugin->inbound,
+			.wakeup = plugin->wakeup};
 	find_properties_reader(plugin);
 	*ret_plugin = plugin;
 	return MOSQ_ERR_SUCCESS;
@@ -443,52 +437,7 @@ static int start_session(struct plugin *plugin)
 	return MOSQ_ERR_SUCCESS;
 }
 
-/* ---- stop ---- */
-
-static void ask_application_to_stop(struct plugin *plugin)
-{
-	(void)queue_tell(plugin->inbound, message_stop());
-}
-
-static void say_that_it_did_not_end(const struct plugin *plugin)
-{
-	log_line(MOSQ_LOG_WARNING, "The application did not end within shutdown_timeout (%g s); the broker ends without it.",
-			plugin->options->shutdown_timeout_ms / 1000.0);
-}
-
-static void enter(struct plugin *plugin, enum stage stage, unsigned int milliseconds)
-{
-	plugin->stage = stage;
-	plugin->until_ns = now_ns() + milliseconds * (uint64_t)1000000U;
-}
-
-/* In each tick: the broker's loop goes on until the application has ended, and gets its signal then. */
-static void take_leave(struct plugin *plugin)
-{
-	stop_take_signals();
-	if (!stop_is_asked_for()) {
-		return;
-	}
-	if (plugin->stage == RUNNING) {
-		broker_suspend(plugin->broker);
-		enter(plugin, SUSPENDING, SUSPEND_MS);
-	}
-	if (plugin->stage == SUSPENDING && (!broker_is_suspending(plugin->broker) || now_ns() >= plugin->until_ns)) {
-		ask_application_to_stop(plugin);
-		enter(plugin, LEAVING, plugin->options->shutdown_timeout_ms);
-	}
-	if (plugin->stage == LEAVING && broker_has_stopped(plugin->broker)) {
-		enter(plugin, GONE, LINGER_MS);
-	} else if (plugin->stage == LEAVING && now_ns() >= plugin->until_ns) {
-		say_that_it_did_not_end(plugin);
-		enter(plugin, GONE, 0);
-	}
-	if (plugin->stage == GONE && now_ns() >= plugin->until_ns) {
-		stop_pass_on();
-		return;
-	}
-	wakeup_insist(plugin->wakeup);
-}
+/* ---- while it runs ---- */
 
 /* Says so, once each time, when Python does not run. */
 static void look_at_python(struct plugin *plugin)
@@ -529,46 +478,16 @@ static int on_tick(int event, void *event_data, void *userdata)
 	look_at_python(plugin);
 	announce(plugin);
 	sys_tree_tick(plugin->sys_tree);
-	take_leave(plugin);
+	stop_tick(&plugin->stop);
 	return rc;
 }
 
-static void say_what_was_not_sent(const struct plugin *plugin)
-{
-	uint64_t unsent = broker_unsent(plugin->broker);
-
-	if (unsent) {
-		log_line(MOSQ_LOG_WARNING,
-				"The broker ended before the application did: %llu messages that consumers published meanwhile went to nobody. At "
-				"one SIGTERM or SIGINT it waits for them.",
-				(unsigned long long)unsent);
-	}
-}
-
-/* Ends what is left. What the application used is left to the end of the process: threads that it started may outlive
- * it and still write to the log. */
+/* What the application used is left to the end of the process: threads that it started may outlive it and still write to the
+ * log. */
 static void plugin_stop(struct plugin *plugin)
 {
 	unregister_callbacks(plugin);
-	broker_end(plugin->broker);
-	stop_pass_on();
-	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
-	 * cleansession is false. */
-	lanes_set_session(plugin->lanes, false);
-	if (plugin->session) {
-		(void)session_stop(plugin->session, SESSION_JOIN_MS);
-	}
-	if (plugin->stage == RUNNING) {
-		/* The broker ends for another reason. */
-		ask_application_to_stop(plugin);
-		if (!broker_wait(plugin->broker, MESSAGE_STOPPED, plugin->options->shutdown_timeout_ms)) {
-			say_that_it_did_not_end(plugin);
-		}
-	} else {
-		(void)broker_wait(plugin->broker, MESSAGE_STOPPED, 0); /* for the log's last lines */
-	}
-	say_what_was_not_sent(plugin);
-	if (broker_has_stopped(plugin->broker)) {
+	if (stop_now(&plugin->stop)) {
 		(void)interpreter_join(JOIN_MS);
 	}
 }
