@@ -5,10 +5,8 @@
  *        the first event.
  * Stop:  SIGTERM or SIGINT is kept, consumers disconnect while the broker serves on, the loop thread ends, the broker gets
  *        its signal; then callbacks off, session ends. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include "broker/broker.h"
 #include "broker/clients.h"
 #include "broker/lanes.h"
+#include "broker/listener.h"
 #include "broker/reload.h"
 #include "broker/stop.h"
 #include "broker/surroundings.h"
@@ -23,9 +22,7 @@
 #include "broker/versions.h"
 #include "broker/wakeup.h"
 #include "options/load.h"
-#include "options/mosquitto_conf.h"
 #include "options/options.h"
-#include "options/settings.h"
 #include "python/interpreter.h"
 #include "session/session.h"
 #include "shared/clock.h"
@@ -36,7 +33,6 @@
 #include "shared/properties.h"
 #include "shared/queue.h"
 #include "shared/statistics.h"
-#include "shared/text.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -45,6 +41,8 @@
 /* How much longer than the option `watchdog` Python may be silent. Its own watchdog says more, and comes first where it can. */
 #define SILENCE_MS 1000U
 
+/* Whose a callback is: who gets the event as its userdata. */
+enum owner { PLUGIN, BROKER, RELOAD };
 enum condition { ALWAYS, WHERE_CONNECTS_ARE_TOLD, WHERE_LOGINS_TELL, WHERE_COPIES_ARE_REFUSED };
 
 static int on_tick(int event, void *event_data, void *userdata);
@@ -52,16 +50,17 @@ static int on_tick(int event, void *event_data, void *userdata);
 static const struct {
 	int event;
 	MOSQ_FUNC_generic_callback callback;
+	enum owner owner;
 	enum condition condition;
 } callbacks[] = {
-	{MOSQ_EVT_MESSAGE, broker_on_message, ALWAYS},
-	{MOSQ_EVT_TICK, on_tick, ALWAYS},
-	{MOSQ_EVT_BASIC_AUTH, broker_on_login, WHERE_LOGINS_TELL},
-	{EVT_CONNECT, broker_on_connect, WHERE_CONNECTS_ARE_TOLD},
-	{MOSQ_EVT_RELOAD, reload_on_event, ALWAYS},
-	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, ALWAYS},
-	{EVT_CLIENT_OFFLINE, broker_on_disconnect, WHERE_CONNECTS_ARE_TOLD},
-	{MOSQ_EVT_ACL_CHECK, broker_on_access, WHERE_COPIES_ARE_REFUSED},
+	{MOSQ_EVT_MESSAGE, broker_on_message, BROKER, ALWAYS},
+	{MOSQ_EVT_TICK, on_tick, PLUGIN, ALWAYS},
+	{MOSQ_EVT_BASIC_AUTH, broker_on_login, BROKER, WHERE_LOGINS_TELL},
+	{EVT_CONNECT, broker_on_connect, BROKER, WHERE_CONNECTS_ARE_TOLD},
+	{MOSQ_EVT_RELOAD, reload_on_event, RELOAD, ALWAYS},
+	{MOSQ_EVT_DISCONNECT, broker_on_disconnect, BROKER, ALWAYS},
+	{EVT_CLIENT_OFFLINE, broker_on_disconnect, BROKER, WHERE_CONNECTS_ARE_TOLD},
+	{MOSQ_EVT_ACL_CHECK, broker_on_access, BROKER, WHERE_COPIES_ARE_REFUSED},
 };
 #define CALLBACK_COUNT (sizeof(callbacks) / sizeof(callbacks[0]))
 
@@ -141,62 +140,10 @@ static int look_around(const struct options *options, const struct versions_trai
 	});
 }
 
-/* A listener that moves topics elsewhere is none for the session. Mosquitto 2.0 lets it connect and sends it other topics
- * than it asked for. */
-static bool listener_will_do(const struct settings *settings, const struct options *options)
-{
-	const struct settings_listener *listener = settings_listener(settings, options);
-
-	if (listener && listener->mount_point) {
-		log_line(MOSQ_LOG_WARNING,
-				"No session with the listener at %s%s%.0u: it has mount_point %.200s, which changes all topics. Consumers hear what "
-				"clients publish, but no retained messages, last wills, $SYS topics and shared subscriptions. Name a listener "
-				"without mount_point (plugin_opt_host, plugin_opt_port); it may be one that only the plugin uses.",
-				options->host, options->port ? ":" : "", options->port, listener->mount_point);
-		return false;
-	}
-	if (options->session_id && !options->client_id_is_made && strcmp(options->session_id, options->client_id) != 0) {
-		log_line(MOSQ_LOG_NOTICE,
-				"plugin_opt_client_id %.200s does not count: the listener at %s%s%.0u has use_username_as_clientid true, and so "
-				"the session's client id is its user name, '%.200s'.",
-				options->client_id, options->host, options->port ? ":" : "", options->port, options->session_id);
-	}
-	return true;
-}
-
-/* Reads what the broker's file says that concerns the session. Returns MOSQ_ERR_NOMEM, or sets whether there can be one. */
-static int use_settings(struct options *options, bool *ret_can_be)
-{
-	struct mosquitto_conf_place place;
-	struct settings settings;
-	struct text limits = {0};
-	int rc;
-
-	*ret_can_be = options->session != OPTIONS_SESSION_OFF;
-	if (!*ret_can_be) {
-		return MOSQ_ERR_SUCCESS;
-	}
-	rc = mosquitto_conf_find(&place);
-	if (rc != MOSQ_ERR_SUCCESS) {
-		return rc;
-	}
-	settings_read(&place, &settings);
-	settings_judge_limits(&settings, &limits);
-	if (limits.length) {
-		log_line(MOSQ_LOG_NOTICE, "%s", limits.data);
-	}
-	text_free(&limits);
-	rc = settings_apply(&settings, options);
-	*ret_can_be = rc == MOSQ_ERR_SUCCESS && listener_will_do(&settings, options);
-	settings_free(&settings);
-	mosquitto_conf_forget(&place);
-	return rc;
-}
-
 static int make_session(struct plugin *plugin)
 {
 	bool can_be;
-	int rc = use_settings(plugin->options, &can_be);
+	int rc = listener_use_settings(plugin->options, &can_be);
 
 	if (rc != MOSQ_ERR_SUCCESS) {
 		log_line(MOSQ_LOG_ERR, "No memory for the broker's settings.");
@@ -240,32 +187,6 @@ static int make_queues(struct plugin *plugin)
 	return plugin->inbound && plugin->outbound ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NOMEM;
 }
 
-/* The broker's own functions for reading properties where it has them, else those of the client library. That is opened as
- * any other, not with RTLD_DEEPBIND: with that it would call glibc's malloc(), and what it returns would go to the free() of
- * an allocator that somebody has preloaded. */
-static void find_properties_reader(struct plugin *plugin)
-{
-	struct properties_reader reader;
-	const char *error = NULL;
-	void *library;
-	bool found = properties_find_reader(&reader, RTLD_DEFAULT);
-
-	if (!found) {
-		library = dlopen("libmosquitto.so.1", RTLD_NOW | RTLD_LOCAL);
-		error = library ? NULL : dlerror();
-		found = library && properties_find_reader(&reader, library);
-	}
-	if (found && properties_reader_agrees(&reader)) {
-		broker_read_properties(plugin->broker, &reader);
-	} else {
-		lanes_ignore_properties(plugin->lanes);
-		log_line(MOSQ_LOG_WARNING,
-				"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
-				"library to read them; install libmosquitto1 in the version of the broker.",
-				error ? error : "the client library libmosquitto.so.1 is of another version than the broker");
-	}
-}
-
 static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 {
 	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound, plugin->wakeup,
@@ -278,6 +199,7 @@ static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
 {
 	struct plugin *plugin = calloc(1, sizeof(*plugin));
+	struct properties_reader reader;
 	int rc;
 
 	if (!plugin) {
@@ -320,7 +242,11 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 			.session = plugin->session,
 			.inbound = plugin->inbound,
 			.wakeup = plugin->wakeup};
-	find_properties_reader(plugin);
+	if (versions_find_reader(&reader)) {
+		broker_read_properties(plugin->broker, &reader);
+	} else {
+		lanes_ignore_properties(plugin->lanes);
+	}
 	*ret_plugin = plugin;
 	return MOSQ_ERR_SUCCESS;
 fail:
@@ -383,16 +309,9 @@ static void warn_of_logins(void)
 			"or another plugin accepts it; allow_anonymous lets in only those that send none.");
 }
 
-static void *userdata_of(struct plugin *plugin, MOSQ_FUNC_generic_callback callback)
-{
-	if (callback == on_tick) {
-		return plugin;
-	}
-	return callback == reload_on_event ? (void *)plugin->reload : (void *)plugin->broker;
-}
-
 static int register_callbacks(struct plugin *plugin)
 {
+	void *const owners[] = {[PLUGIN] = plugin, [BROKER] = plugin->broker, [RELOAD] = plugin->reload};
 	size_t i;
 	int rc;
 
@@ -401,7 +320,7 @@ static int register_callbacks(struct plugin *plugin)
 			continue;
 		}
 		rc = mosquitto_callback_register(plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL,
-				userdata_of(plugin, callbacks[i].callback));
+				owners[callbacks[i].owner]);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			return rc;
 		}

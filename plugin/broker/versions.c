@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "shared/clock.h"
+#include "shared/log.h"
 #include "shared/mosquitto_api.h"
+#include "shared/properties.h"
 
 #define WAIT_NS 2000000000U
 
@@ -85,6 +87,32 @@ enum message_fate versions_fate(const struct versions_traits *traits, const stru
 	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
 	return began_clean || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS : MESSAGE_FATE_UNKNOWN;
 }
+
+/* The broker's own functions for reading properties where it has them, else those of the client library. That is opened as
+ * any other, not with RTLD_DEEPBIND: with that it would call glibc's malloc(), and what it returns would go to the free() of
+ * an allocator that somebody has preloaded. */
+bool versions_find_reader(struct properties_reader *ret_reader)
+{
+	const char *error = NULL;
+	void *library;
+	bool found = properties_find_reader(ret_reader, RTLD_DEFAULT);
+
+	if (!found) {
+		library = dlopen("libmosquitto.so.1", RTLD_NOW | RTLD_LOCAL);
+		error = library ? NULL : dlerror();
+		found = library && properties_find_reader(ret_reader, library);
+	}
+	if (found && properties_reader_agrees(ret_reader)) {
+		return true;
+	}
+	log_line(MOSQ_LOG_WARNING,
+			"Consumers get clients' messages without their MQTT 5 properties: %s. Mosquitto 2.0 needs its own client "
+			"library to read them; install libmosquitto1 in the version of the broker.",
+			error ? error : "the client library libmosquitto.so.1 is of another version than the broker");
+	return false;
+}
+
+/* ---- the version ---- */
 
 static bool start(const char *program, int output, pid_t *ret_pid)
 {

@@ -10,6 +10,7 @@
 #include "shared/message.h"
 
 struct mosquitto;
+struct properties_reader;
 
 /* How a Mosquitto behaves. */
 struct versions_traits {
@@ -35,6 +36,9 @@ int versions_reason(const struct versions_traits *traits, int reason);
  * asked for a clean session when it connected. */
 enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client, int event, int reason,
 		bool began_clean);
+
+/* Finds what reads the properties of a message, which 2.0 does not export. False: nothing does, as the log says. */
+bool versions_find_reader(struct properties_reader *ret_reader) __attribute__((warn_unused_result));
 
 #define VERSIONS_MAX 32
 /* The program that this process runs. */
