@@ -49,7 +49,7 @@ def resolve(
 
 
 def examples(folder: Path) -> dict[str, tuple[str, Any]]:
-    """A text for each option, and the value that it stands for; none is a default."""
+    """Return a text for each option, and the value that it stands for; none is a default."""
     (folder / "file").touch()
     texts = {
         "application": ("other.asgi:app", "other.asgi:app"),

@@ -140,7 +140,7 @@ def _run_status(words: list[str], prog: str, project: Path) -> int:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Completion in bash: `eval "$(register-python-argcomplete mqttasgi)"`."""
+    """Answer completion in bash: `eval "$(register-python-argcomplete mqttasgi)"`."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     try:
@@ -167,7 +167,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _applications() -> list[str]:
-    """What a project's `asgi.py` usually holds."""
+    """Return what a project's `asgi.py` usually holds."""
     return sorted(f"{path.parent.name}.asgi:application" for path in Path().glob("*/asgi.py"))
 
 

@@ -54,6 +54,8 @@ def lines(settings: Settings, places: Places, *, as_root: bool, check: bool = Fa
     """Return the configuration.
 
     Args:
+        settings: What is to be run.
+        places: Where that finds things.
         as_root: Whether root starts the broker, which then becomes another user.
         check: For a broker that only checks and ends: keeps nothing, and does not open its listeners.
     """
@@ -448,7 +450,7 @@ def python_path(settings: Settings, project: str) -> list[str]:
 
 
 def _python(settings: Settings, places: Places) -> list[tuple[str, object, str]]:
-    """What mqttasgi has from the shell that starts it, unless -o or the environment says otherwise."""
+    """Return what mqttasgi has from the shell that starts it, unless -o or the environment says otherwise."""
     virtualenv = _given(settings, "virtualenv")
     if not virtualenv and sys.prefix != sys.base_prefix:
         virtualenv = sys.prefix

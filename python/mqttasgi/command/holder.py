@@ -121,7 +121,7 @@ def _service_of(pid: int, proc: Path) -> Optional[str]:
 
 
 def _service_of_user(uid: int, proc: Path) -> Optional[str]:
-    """A broker of another user's does not show its sockets, but which service it is."""
+    """Return the service of a broker of another user's, who does not show its sockets."""
     for pid in _processes(proc):
         try:
             owner = (proc / str(pid)).stat().st_uid

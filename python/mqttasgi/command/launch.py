@@ -157,7 +157,7 @@ def versions() -> list[tuple[str, str]]:
 
 
 def _check_python(plugin: Plugin) -> None:
-    """The virtual environment's packages are for its own Python, which must be the plugin's."""
+    """Raise `LaunchError` where the virtual environment's packages are not for the plugin's Python."""
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if plugin.python and sys.prefix != sys.base_prefix and plugin.python.rpartition(".")[0] != here:
         raise LaunchError(
@@ -187,8 +187,9 @@ def printed(settings: Settings, project: Path) -> str:
 
 
 class PrivateFolder:
-    """The folder of one broker: configuration, password file and unix socket. Only its user can look in, who
-    has made it.
+    """The folder of one broker, in which only its user can look, who has made it.
+
+    It has configuration, password file and unix socket.
     """
 
     def __init__(self) -> None:
@@ -269,7 +270,7 @@ class PrivateFolder:
 
 
 def _temporary_folder() -> str:
-    """The first that is fit: this user's own in memory, what the environment says, the system's."""
+    """Return the first that is fit: this user's own in memory, what the environment says, the system's."""
     candidates = [os.environ.get("XDG_RUNTIME_DIR")]
     with contextlib.suppress(OSError):
         candidates.append(tempfile.gettempdir())

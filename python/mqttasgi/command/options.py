@@ -127,8 +127,9 @@ def _read_dotenv(
 
 
 def find_dotenv(folders: Sequence[Path]) -> Optional[Path]:
-    """Return the `.env` file of the first folder that has one, else the nearest above one of them, as
-    python-dotenv looks upwards (and so mqttasgi). The plugin does the same.
+    """Return the `.env` file of the first folder that has one, else the nearest above one of them.
+
+    So python-dotenv looks upwards, and mqttasgi with it. The plugin does the same.
 
     Above, a folder may be everybody's, as /tmp is: only a file counts that belongs to root, to this user or
     to whom the folder belongs.

@@ -75,8 +75,10 @@ def _check_folder(project: Path) -> None:
 
 
 def _check_safe(place: Path) -> None:
-    """Root gives parts of the project to the broker's user: who can move them about meanwhile, as the
-    application can in a folder of that user's, could have anything given in their place.
+    """Raise `UsageError` where somebody else than root could move the files of root's project.
+
+    Root gives parts of it to the broker's user: who can move them about meanwhile, as the application can in
+    a folder of that user's, could have anything given in their place.
     """
     if os.geteuid() == 0 and not is_roots(place):
         raise UsageError(

@@ -344,7 +344,7 @@ class Statistics:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
-    """What a client needs for the listener that these options describe.
+    """Return what a client needs for the listener that these options describe.
 
     On this machine `cert` is also what the listener shows, so it is trusted, whatever names are in it:
     clients from elsewhere know the broker by another.

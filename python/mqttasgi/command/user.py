@@ -56,8 +56,9 @@ def become(settings: Settings) -> None:
 
 
 def check_user(settings: Settings) -> None:
-    """Raise `UsageError` where there is no such user, or where root would do what a `.env` file says that
-    somebody else can write.
+    """Raise `UsageError` where there is no such user, or root would obey somebody else's `.env` file.
+
+    Somebody else's is one that others than root and who used sudo can write.
     """
     user_of(settings)
     if os.geteuid() != 0 or settings.env_file is None:
