@@ -237,20 +237,7 @@ static void carry_out(struct broker *broker, const struct message *message)
 	case MESSAGE_STOPPED:
 		broker->application.has_stopped = true;
 		break;
-	case MESSAGE_CONNECT:
-	case MESSAGE_DISCONNECT:
-	case MESSAGE_ANSWER:
-	case MESSAGE_WRITABLE:
-	case MESSAGE_HOLD:
-	case MESSAGE_RELEASE:
-	case MESSAGE_HOLD_CONSUMER:
-	case MESSAGE_RELEASE_CONSUMER:
-	case MESSAGE_VERBOSITY:
-	case MESSAGE_STOP:
-	case MESSAGE_LISTENING:
-	case MESSAGE_PUBLISHER:
-	case MESSAGE_CONNECTION_GONE:
-	case MESSAGE_END:
+	default:
 		break; /* those go the other way */
 	}
 }

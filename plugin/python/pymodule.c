@@ -56,15 +56,8 @@ static PyObject *make_control(const struct message *message)
 	case MESSAGE_WRITABLE:
 		return Py_BuildValue("(s)", "writable");
 	case MESSAGE_HOLD:
-		if (message->consumer) { /* until nobody says it so any more */
-			return Py_BuildValue("(sKO)", "hold_consumer", (unsigned long long)message->consumer,
-					message->code ? Py_True : Py_False);
-		}
 		return Py_BuildValue("(si)", "hold", as->hold.number);
 	case MESSAGE_RELEASE:
-		if (message->consumer) {
-			return Py_BuildValue("(sK)", "release_consumer", (unsigned long long)message->consumer);
-		}
 		return Py_BuildValue("(si)", "release", as->hold.number);
 	case MESSAGE_HOLD_CONSUMER:
 		return Py_BuildValue("(sKO)", "hold_consumer", (unsigned long long)as->hold_consumer.consumer,

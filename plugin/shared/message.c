@@ -63,30 +63,10 @@ static struct message *make(enum message_kind kind, const struct message_content
 	return message;
 }
 
-struct message *message_new(enum message_kind kind, const char *topic, size_t topic_length, const void *payload,
-		size_t payload_length, const struct recipient *recipients, size_t recipient_count)
-{
-	const struct message_content content = {topic, topic_length, payload, payload_length, NULL, 0};
-
-	return make(kind, &content, recipients, recipient_count);
-}
-
 struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
 		size_t recipient_count)
 {
 	return make(MESSAGE_PUBLISH, content, recipients, recipient_count);
-}
-
-struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
-{
-	struct message *message = message_new(kind, NULL, 0, NULL, 0, NULL, 0);
-
-	if (message) {
-		message->consumer = consumer;
-		message->sequence = sequence;
-		message->code = code;
-	}
-	return message;
 }
 
 /* ---- one function for each kind ---- */

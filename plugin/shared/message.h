@@ -77,93 +77,75 @@ enum message_kind {
 	MESSAGE_PUBLISHER,        /* client, as.publisher: who published what the session will bring */
 	MESSAGE_CONNECTION_GONE,  /* as.gone: a connection with the session's client id is; is the session up? */
 	MESSAGE_END,              /* the session's thread is to end */
-
-	MESSAGE_AUTHOR = MESSAGE_PUBLISHER, /* until nobody says so any more */
 };
 
 /* What becomes of a session (MQTT 5, 4.1) whose client is gone. */
 enum message_fate { MESSAGE_FATE_UNKNOWN, MESSAGE_FATE_ENDS, MESSAGE_FATE_KEPT };
 
-/* While some still write the fields without a kind (message->code ...), each part has its fields where those are. */
 struct message_of_publish {
 	uint64_t publisher; /* outbound: the consumer; 0: nobody */
-	uint64_t unused[2];
-	int unused_too[3];
 	uint8_t qos;
-	uint8_t unused_as_well;
 	bool retain;        /* as it was published */
 	bool is_kept;       /* inbound: the broker had kept it from before the subscription */
 	bool by_session;    /* inbound: it came through the session */
 };
 
 struct message_of_disconnect {
-	uint64_t unused[3];
 	int reason;         /* MQTT 5, 3.14.2.1; -1: not known */
-	uint32_t unused_too;
 	enum message_fate fate;
 };
 
 struct message_of_answer {
-	uint64_t unused;
 	uint64_t sequence;
-	uint64_t unused_too;
 	int rc;             /* MOSQ_ERR_* */
-};
-
-struct message_of_hold {
-	uint64_t unused[3];
-	int number;         /* they rise; a release ends those up to its own */
 };
 
 struct message_of_hold_consumer {
 	uint64_t consumer;
-	uint64_t unused[2];
-	int again;          /* of a hold: it had subscribed to the filter before */
+	bool again;         /* of a hold: it had subscribed to the filter before */
 };
 
 /* What a consumer asks for. */
 struct message_request {
 	uint64_t consumer;
 	uint64_t sequence;   /* the answer's; 0: nobody waits for one */
-	uint64_t fence;      /* session.c's, of an UNSUBSCRIBE: it is carried out behind this one */
-	int is_held;         /* to the session's thread, of a SUBSCRIBE: MESSAGE_HOLD_CONSUMER was said */
+	uint64_t fence;      /* the session's, of an UNSUBSCRIBE: it is carried out behind this one */
 	uint32_t identifier; /* of a SUBSCRIBE (MQTT 5, 3.8.2.1.2); 0: none */
-	int unused;
-	uint8_t unused_too;
 	uint8_t options;     /* of a SUBSCRIBE: Subscription Options (MQTT 5, 3.8.3.1) */
+	bool is_held;        /* to the session's thread, of a SUBSCRIBE: MESSAGE_HOLD_CONSUMER was said */
 };
 
+/* The part of a message that its kind has. */
 union message_as {
 	struct message_of_publish publish;
 	struct message_of_disconnect disconnect;
 	struct message_of_answer answer;
-	struct message_of_hold hold;
+	struct {
+		int number;            /* they rise; a release ends those up to its own */
+	} hold;
 	struct message_of_hold_consumer hold_consumer;
 	struct message_request request;
 	struct {
-		uint64_t unused[3];
-		int level;
-	} verbosity, log;                /* the option's value; MOSQ_LOG_* */
+		int level;             /* the option's value */
+	} verbosity;
 	struct {
-		uint64_t unused[3];
-		int is_up;
-	} session;
-	struct {
-		uint64_t unused[3];
-		int was_taken;               /* it was the session's, and another one took its place */
-	} gone;
-	struct {
-		uint64_t unused[3];
-		int application_ends;        /* otherwise it has failed */
+		bool application_ends; /* otherwise it has failed */
 	} suspend;
 	struct {
-		uint64_t unused;
+		bool is_up;
+	} session;
+	struct {
 		uint64_t number;
 	} fence;
 	struct {
-		uint64_t unused;
-		uint64_t fingerprint;        /* see fingerprint.h */
+		int level;             /* MOSQ_LOG_* */
+	} log;
+	struct {
+		uint64_t fingerprint;  /* see fingerprint.h */
 	} publisher;
+	struct {
+		bool was_taken;        /* it was the session's, and another one took its place */
+	} gone;
 };
 
 struct message {
@@ -180,22 +162,7 @@ struct message {
 	const void *properties;       /* see properties.h; NULL when there are none */
 	size_t properties_length;     /* bytes */
 	struct client *client;        /* NULL: not known; it holds a reference */
-	union {
-		union message_as as;      /* by its kind */
-		struct {                  /* the same without a kind, until nobody uses it any more */
-			uint64_t consumer;
-			uint64_t sequence;
-			uint64_t fence;
-			int code;
-			uint32_t subscription;
-			enum message_fate fate;
-			uint8_t qos;
-			uint8_t options;
-			bool retain;
-			bool is_kept;
-			bool by_session;
-		};
-	};
+	union message_as as;
 };
 
 /* What a PUBLISH carries. */
@@ -268,13 +235,6 @@ const struct message_event *message_event(enum message_kind kind);
 /* Whether it may be lost where there is no room: an event that may, unless it came through the session, which waits with it
  * until there is room. Nobody would say again that a client came or went. */
 bool message_is_droppable(const struct message *message);
-
-/* Of no kind in particular, until nobody uses them any more. Everything is copied. NULL when memory ran out. */
-struct message *message_new(enum message_kind kind, const char *topic, size_t topic_length, const void *payload,
-		size_t payload_length, const struct recipient *recipients, size_t recipient_count)
-	__attribute__((warn_unused_result));
-struct message *message_control(enum message_kind kind, uint64_t consumer, uint64_t sequence, int code)
-	__attribute__((warn_unused_result));
 
 /* Takes the recipient that published it out, as far as its subscriptions have No Local (MQTT 5, 3.8.3.1). */
 void message_leave_out(struct message *message, uint64_t publisher);

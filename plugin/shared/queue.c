@@ -108,11 +108,6 @@ bool queue_tell(struct queue *queue, struct message *message)
 	return true;
 }
 
-void queue_push_control(struct queue *queue, struct message *message)
-{
-	(void)queue_tell(queue, message);
-}
-
 /* Looked at before the message counts: what counted for a moment and was refused would make the queue look full to the
  * taking thread, which would not call, and to other pushing threads. */
 static bool is_full(const struct queue *queue, size_t size)

@@ -44,9 +44,6 @@ bool queue_is_over(const struct queue *queue, unsigned int sixteenths);
  * whoever must not lose it tries again. */
 bool queue_tell(struct queue *queue, struct message *message);
 
-/* The same, never NULL; until nobody uses it any more. */
-void queue_push_control(struct queue *queue, struct message *message);
-
 /* The oldest message, which is now the caller's, or NULL. Taking thread only. */
 struct message *queue_take(struct queue *queue);
 

@@ -22,13 +22,24 @@ static void count_notice(void *userdata)
 static struct message *new_message(uint64_t number, size_t payload_length)
 {
 	static const char payload[4096];
+	const struct message_content content = {.payload = payload, .payload_length = payload_length};
 	struct message *message;
 
 	assert_true(payload_length <= sizeof(payload));
-	message = message_new(MESSAGE_PUBLISH, NULL, 0, payload, payload_length, NULL, 0);
+	message = message_publish(&content, NULL, 0);
 	assert_non_null(message);
-	message->sequence = number;
+	message->as.publish.publisher = number;
 	return message;
+}
+
+static uint64_t number_of(const struct message *message)
+{
+	return message->as.publish.publisher;
+}
+
+static void tell(struct queue *queue, uint64_t number, size_t payload_length)
+{
+	assert_true(queue_tell(queue, new_message(number, payload_length)));
 }
 
 static bool push(struct queue *queue, uint64_t number)
@@ -49,7 +60,7 @@ static void take(struct queue *queue, uint64_t number)
 
 	assert_non_null(message);
 	assert_null(message->next);
-	assert_int_equal(message->sequence, number);
+	assert_int_equal(number_of(message), number);
 	queue_release(queue, message_size(message));
 	message_free(message);
 }
@@ -166,8 +177,8 @@ static void test_control_messages_are_not_counted(void **state)
 	(void)state;
 	assert_true(push(queue, 1));
 	bytes = queue_bytes(queue);
-	queue_push_control(queue, new_message(2, 10));
-	queue_push_control(queue, new_message(3, 10));
+	tell(queue, 2, 10);
+	tell(queue, 3, 10);
 	assert_int_equal(queue_count(queue), 1);
 	assert_int_equal(queue_bytes(queue), bytes);
 	assert_false(push(queue, 4));
@@ -175,14 +186,18 @@ static void test_control_messages_are_not_counted(void **state)
 	/* Behind the control messages, in order. */
 	assert_true(push(queue, 4));
 	message = queue_take(queue);
-	assert_int_equal(message->sequence, 2);
+	assert_int_equal(number_of(message), 2);
 	message_free(message);
 	message = queue_take(queue);
-	assert_int_equal(message->sequence, 3);
+	assert_int_equal(number_of(message), 3);
 	message_free(message);
 	assert_int_equal(queue_count(queue), 1);
 	take(queue, 4);
 	assert_int_equal(queue_count(queue), 0);
+	/* One for which there was no memory. */
+	assert_false(queue_tell(queue, NULL));
+	assert_true(queue_is_empty(queue));
+	assert_int_equal(queue_controls(queue), 0);
 	queue_free(queue);
 }
 
@@ -196,7 +211,7 @@ static void test_notified_once_for_each_time_it_stops_being_empty(void **state)
 	assert_true(push(queue, 1));
 	assert_int_equal(notices, 1);
 	assert_true(push(queue, 2));
-	queue_push_control(queue, new_message(3, 0));
+	tell(queue, 3, 0);
 	assert_int_equal(notices, 1);
 	assert_true(push(queue, 4));
 	assert_false(push(queue, 5)); /* refused: nothing to tell */
@@ -207,7 +222,7 @@ static void test_notified_once_for_each_time_it_stops_being_empty(void **state)
 	message_free(message);
 	take(queue, 4);
 	assert_int_equal(notices, 1);
-	queue_push_control(queue, new_message(6, 0));
+	tell(queue, 6, 0);
 	assert_int_equal(notices, 2);
 	assert_true(push(queue, 7));
 	assert_int_equal(notices, 2);
@@ -325,7 +340,7 @@ static void test_free_with_messages_waiting(void **state)
 	assert_true(push(queue, 1) && push(queue, 2) && push(queue, 3));
 	take(queue, 1); /* 2 and 3 are swapped out */
 	assert_true(push(queue, 4) && push(queue, 5));
-	queue_push_control(queue, new_message(6, 100));
+	tell(queue, 6, 100);
 	queue_free(queue);
 	assert_int_equal(scarce_memory_blocks(), blocks);
 	queue_free(NULL);
@@ -581,20 +596,22 @@ static void test_what_is_taken_has_room_of_its_own(void **state)
 static void test_what_is_not_dropped(void **state)
 {
 	struct queue *queue = dropping_queue(3, MANY_BYTES);
-	struct message *session = new_message(1, 0), *client = message_control(MESSAGE_CONNECT, 0, 2, 0), *refused;
+	struct message *session = new_message(1, 0), *client = message_connect(NULL, NULL, 0), *refused;
 	size_t dropped = 0;
 
 	(void)state;
-	session->by_session = true;
-	queue_push_control(queue, new_message(0, 0));
+	session->as.publish.by_session = true;
+	tell(queue, 0, 0);
 	assert_true(queue_push(queue, session) && queue_push(queue, client));
 	assert_int_equal(push_dropping(queue, 3, 0), 0);
 	assert_int_equal(push_dropping(queue, 4, 0), 1);
 	assert_int_equal(push_dropping(queue, 5, 0), 1); /* the last of the list is dropped */
-	queue_push_control(queue, new_message(6, 0));
+	tell(queue, 6, 0);
 	message_free(queue_take(queue)); /* was not counted */
 	take(queue, 1);
-	take(queue, 2);
+	assert_ptr_equal(queue_take(queue), client);
+	queue_release(queue, message_size(client));
+	message_free(client);
 	take(queue, 5);
 	message_free(queue_take(queue));
 	assert_null(queue_take(queue));
@@ -602,7 +619,7 @@ static void test_what_is_not_dropped(void **state)
 	queue_set_limits(queue, 70, MANY_BYTES);
 	for (dropped = 0; dropped < 70; dropped++) {
 		session = new_message(1, 0);
-		session->by_session = true;
+		session->as.publish.by_session = true;
 		assert_true(queue_push(queue, session));
 	}
 	dropped = 0;
@@ -646,7 +663,7 @@ static void *control_pusher(void *argument)
 	struct dropping *dropping = argument;
 
 	while (!atomic_load(&dropping->ends)) {
-		queue_push_control(dropping->queue, message_control(MESSAGE_ANSWER, 0, dropping->controls++, 0));
+		assert_true(queue_tell(dropping->queue, message_answer(dropping->controls++, 0)));
 		sched_yield();
 	}
 	return NULL;
@@ -670,10 +687,10 @@ static void test_dropping_under_the_takers_hands(void **state)
 		ends = atomic_load(&dropping.ends);
 		while ((message = queue_take(dropping.queue))) {
 			if (message->kind == MESSAGE_ANSWER) {
-				assert_int_equal(message->sequence, controls++);
+				assert_int_equal(message->as.answer.sequence, controls++);
 			} else {
-				assert_true(message->sequence >= next);
-				next = message->sequence + 1;
+				assert_true(number_of(message) >= next);
+				next = number_of(message) + 1;
 				taken++;
 				pause_a_little(100);
 				queue_release(dropping.queue, message_size(message));
@@ -685,7 +702,7 @@ static void test_dropping_under_the_takers_hands(void **state)
 	pthread_join(threads[1], NULL);
 	while ((message = queue_take(dropping.queue))) {
 		assert_int_equal(message->kind, MESSAGE_ANSWER);
-		assert_int_equal(message->sequence, controls++);
+		assert_int_equal(message->as.answer.sequence, controls++);
 		message_free(message);
 	}
 	print_message("%zu of %u taken, %zu dropped, %zu refused\n", taken, DROPPING_MESSAGES, dropping.dropped,
@@ -734,16 +751,16 @@ static void *traffic_pusher(void *argument)
 {
 	struct traffic *traffic = argument;
 	uint64_t consumer = atomic_fetch_add(&traffic->pushers, 1), i;
+	const struct message_content content = {(const char *)&i, sizeof(i), &i, sizeof(i), NULL, 0};
 	struct message *message;
 	unsigned long rooms;
 
 	for (i = 0; i < MESSAGES / PUSHERS; i++) {
-		message = message_new(MESSAGE_PUBLISH, "topic", 5, &i, sizeof(i), NULL, 0);
-		message->consumer = consumer;
-		message->sequence = i;
+		message = message_publish(&content, NULL, 0);
+		message->as.publish.publisher = consumer;
 		if (i % 1000 == 0) {
 			message->kind = MESSAGE_LOG;
-			queue_push_control(traffic->queue, message);
+			assert_true(queue_tell(traffic->queue, message));
 			continue;
 		}
 		while (rooms = count_rooms(traffic), !queue_push(traffic->queue, message)) {
@@ -761,7 +778,7 @@ static void test_many_messages_of_several_threads(void **state)
 {
 	struct traffic traffic = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_room = PTHREAD_COND_INITIALIZER};
 	long blocks = scarce_memory_blocks();
-	uint64_t next[PUSHERS] = {0};
+	uint64_t next[PUSHERS] = {0}, pusher;
 	pthread_t threads[PUSHERS];
 	struct message *message;
 	int i, taken = 0, disorder = 0;
@@ -783,9 +800,10 @@ static void test_many_messages_of_several_threads(void **state)
 		taken++;
 		/* With several threads the bound may be exceeded by one message of each. */
 		over_bound |= queue_count(traffic.queue) > BOUND + PUSHERS;
-		disorder += message->consumer >= PUSHERS || message->sequence != next[message->consumer] ||
-				memcmp(message->payload, &message->sequence, sizeof(message->sequence)) != 0;
-		next[message->consumer]++;
+		pusher = message->as.publish.publisher;
+		disorder += pusher >= PUSHERS || memcmp(message->topic, &next[pusher], sizeof(next[pusher])) != 0 ||
+				memcmp(message->payload, &next[pusher], sizeof(next[pusher])) != 0;
+		next[pusher]++;
 		if (message->kind == MESSAGE_PUBLISH) {
 			queue_release(traffic.queue, message_size(message));
 		}
