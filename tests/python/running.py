@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Callable
 
+from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime.service import Service
 
+#: Everybody's handle in "hold" and "release".
+ALL = 0
 #: Starts a service with an application and waits until its connect() has returned.
 Start = Callable[..., Awaitable[Service]]
 
@@ -44,3 +47,44 @@ class LoopThatStays:
 
     def stop(self) -> None:
         pass
+
+
+# ---- consumers ----
+
+
+class Echo(MqttConsumer):
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        await self.subscribe("in/#", 1)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        await self.publish("out", mqtt_message["payload"], qos=mqtt_message["qos"])
+
+    async def disconnect(self) -> None:
+        await self.publish("gone", "bye", qos=0)
+
+
+class Worker(MqttConsumer):
+    async def connect(self) -> None:
+        await self.subscribe(f"device/{self.scope['device_id']}", 1)
+        await self.publish("hello", f"{self.scope['app_id']} {self.scope['instance_type']}")
+
+    async def receive(self, mqtt_message: Any) -> None:
+        if mqtt_message["payload"] == b"spawn":
+            await self.spawn_worker(99, f"{__name__}.Worker", {})
+        elif mqtt_message["payload"] == b"raise":
+            raise RuntimeError("as told")
+        await self.publish("worked", mqtt_message["payload"])
+
+    async def disconnect(self) -> None:
+        await self.publish("bye", str(self.scope["app_id"]))
+
+
+class Master(MqttConsumer):
+    async def connect(self) -> None:
+        for app_id in (1, 2):
+            path = f"{__name__}{':' if app_id == 1 else '.'}Worker"
+            await self.spawn_worker(app_id=app_id, consumer_path=path, consumer_params={"device_id": app_id})
+
+    async def receive(self, mqtt_message: Any) -> None: ...

@@ -1,4 +1,4 @@
-"""Who blocks the event loop is told, without a broker; where it can be, with a clock that the test sets."""
+"""What the loop's thread is seen to do, and for whom."""
 
 from __future__ import annotations
 
@@ -12,138 +12,9 @@ from fake_bridge import FakeBridge
 from running import Start, master_of, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import watchdog
 from mqttasgi.runtime.roster import Roster
 from mqttasgi.runtime.service import Service
 from mqttasgi.runtime.sight import STACK_MAX, Sight, look_at
-from mqttasgi.runtime.watchdog import Watchdog
-
-LIMIT = 2.0
-
-
-class Loop:
-    """Answers when the test says so."""
-
-    def __init__(self) -> None:
-        self.questions: list[Any] = []
-
-    def call_soon_threadsafe(self, callback: Any) -> None:
-        self.questions.append(callback)
-
-
-class Clock:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
-
-
-class Watched:
-    """A watchdog whose looks, clock and loop are the test's."""
-
-    def __init__(self, bridge: FakeBridge, clock: Clock, limit: float = LIMIT) -> None:
-        self.bridge, self.clock, self.loop = bridge, clock, Loop()
-        service = Service(bridge, self.loop)  # type: ignore[arg-type]
-        self.dog = Watchdog(service, limit)
-
-    def after(self, seconds: float, late: float = 0.0) -> Watched:
-        self.clock.now += seconds
-        self.dog.look(self.clock.now, late)
-        return self
-
-    def answer(self, seconds: float = 0.0) -> Watched:
-        self.clock.now += seconds
-        self.loop.questions.pop()()
-        return self
-
-
-@pytest.fixture
-def watched(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(bridge, Clock(monkeypatch))
-
-
-def test_a_loop_that_answers_is_not_told_of(watched: Watched) -> None:
-    for _ in range(20):
-        watched.after(0.5).answer(0.3)
-    assert watched.bridge.lines == []
-    watched.after(0.2)
-    assert watched.bridge.statistics["loop/longest_block"] in (299, 300)
-    assert watched.bridge.beats == 21
-
-
-def test_one_that_does_not_is_told_of_once_each_time(watched: Watched) -> None:
-    watched.after(0)
-    for episode in (1, 2):
-        for _ in range(3):
-            watched.after(0.5)
-        assert watched.bridge.text().count("has not reacted") == episode - 1
-        for _ in range(5):
-            watched.after(0.5)
-        assert watched.bridge.text().count("the loop has not reacted for 2.0 s") == episode
-        assert watched.bridge.statistics["loop/longest_block"] >= 4000
-        watched.answer(0.5).after(0.25)
-        assert watched.bridge.text().count("The event loop reacts again, after 4.5 s.") == episode
-
-
-def test_an_answer_just_before_the_look(watched: Watched) -> None:
-    watched.after(0).answer(2.1).after(0.1)
-    assert "did not react for 2.1 s" in watched.bridge.text()
-    assert len(watched.bridge.lines) == 1
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_pythons_lock_was_held(watched: Watched, answered: bool) -> None:
-    """Before the loop had answered the last question, or, as is usual, after that."""
-    watched.after(0)
-    if answered:
-        watched.answer()
-    watched.bridge.silence = 9.9
-    watched.after(10, late=9.5)
-    assert "Python did not run at all" in watched.bridge.text()
-    assert watched.bridge.text().count("the loop has not reacted for") == 1
-    watched.bridge.silence = 0.4
-    watched.answer(0.01).after(0.5)
-    assert "The event loop reacts again, after" in watched.bridge.text()
-    assert watched.bridge.statistics["loop/longest_block"] >= 9500
-
-
-def test_pythons_lock_was_held_as_soon_as_the_loop_reacted_again(watched: Watched) -> None:
-    """Before the log could say that it does."""
-    watched.after(0).after(2.5)
-    assert watched.bridge.text().count("has not reacted for") == 1
-    watched.answer(0.1)
-    watched.bridge.silence = 9.9
-    watched.after(10, late=9.5)
-    text = watched.bridge.text()
-    assert text.index("reacts again, after 2.6 s") < text.index("Python did not run at all")
-    assert "before it could be seen" not in text
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_the_process_was_stopped(watched: Watched, answered: bool) -> None:
-    """Then the broker has not missed anything either."""
-    watched.after(0)
-    if answered:
-        watched.answer()
-    watched.bridge.silence = 0.6
-    watched.after(3600, late=3599.5)
-    if not answered:
-        watched.answer(0.01)
-    watched.after(0.5)
-    assert watched.bridge.lines == []
-    assert watched.bridge.statistics["loop/longest_block"] < 2000
-
-
-def test_a_loop_that_is_closed_is_none_of_its_business(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def closed(callback: Any) -> None:
-        raise RuntimeError("Event loop is closed")
-
-    monkeypatch.setattr(watched.loop, "call_soon_threadsafe", closed)
-    watched.after(0).after(0.5)
-
-
-# ---- whose fault ----
 
 
 class Guilty(MqttConsumer):
@@ -262,7 +133,7 @@ async def test_an_app_id_is_not_computed_with(bridge: FakeBridge, start: Start) 
     service.workers.spawn(master_of(service), name, f"{__name__}.Guilty")
     bridge.deliver("a/b", handle=2)
     await until(lambda: bool(seen))
-    assert "test_watchdog_sight.Guilty (worker" in seen[0].who
+    assert "test_sight.Guilty (worker" in seen[0].who
     assert name.threads == {threading.get_ident()}
 
 
@@ -321,8 +192,7 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
 
         __instancecheck__ = __subclasscheck__
 
-    service = Service(bridge, Loop())  # type: ignore[arg-type]
-    rosters.append(service.roster)
+    rosters.append(Roster(bridge))
 
     class Body(metaclass=Meta):
         look()
@@ -340,8 +210,7 @@ def test_frames_of_any_kind_do_no_harm(bridge: FakeBridge) -> None:
 
 
 def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
-    service = Service(bridge, Loop())  # type: ignore[arg-type]
-    rosters.append(service.roster)
+    rosters.append(Roster(bridge))
 
     def dig(depth: int) -> None:
         if depth:
@@ -355,26 +224,3 @@ def test_a_deep_stack_is_cut(bridge: FakeBridge) -> None:
     report = seen[0].report(2.0, False)
     assert "frames further out" in report[1]
     assert "in dig" in "\n".join(report)
-
-
-# ---- its thread ----
-
-
-async def test_no_thread_no_watchdog(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with Watchdog(Service(bridge, asyncio.get_running_loop()), 1.0):
-        pass
-    assert "No watchdog: can't start new thread." in bridge.text()
-
-
-def test_it_says_when_it_fails(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Watchdog, now: float, late: float) -> None:
-        raise LookupError("there is no loop")
-
-    monkeypatch.setattr(Watchdog, "look", fail)
-    dog = Watchdog(Service(bridge, Loop()), 0.05)  # type: ignore[arg-type]
-    dog._watch()
-    assert "LookupError: there is no loop" in bridge.text()
