@@ -40,9 +40,9 @@ def no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consumers that fail are restarted in the next turn of the loop."""
-    from mqttasgi.runtime import lifecycle
+    from mqttasgi.runtime import restarts
 
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 0)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 0)
 
 
 @pytest.fixture

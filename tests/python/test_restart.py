@@ -11,8 +11,8 @@ from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import lifecycle
-from mqttasgi.runtime.lifecycle import restart_delay
+from mqttasgi.runtime import restarts
+from mqttasgi.runtime.restarts import restart_delay
 from mqttasgi.runtime.service import Service
 
 
@@ -82,7 +82,7 @@ async def test_what_comes_meanwhile_is_kept(
 ) -> None:
     """Also where disconnect() unsubscribes, as it is told to in every example."""
     service = await start(Fragile.as_asgi())
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 3600)
     feed(bridge, "raise")
     await until(fails(1, bridge))
     await settle()
@@ -146,10 +146,10 @@ async def test_a_minute_of_health_forgives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await start(Fragile.as_asgi(), retries=1)
-    monkeypatch.setattr(lifecycle, "HEALTHY_AFTER", 0)
+    monkeypatch.setattr(restarts, "HEALTHY_AFTER", 0)
     feed(bridge, *["raise"] * 5, "alive")
     await until(lambda: "alive" in Fragile.says)
-    monkeypatch.setattr(lifecycle, "HEALTHY_AFTER", 3600)
+    monkeypatch.setattr(restarts, "HEALTHY_AFTER", 3600)
     feed(bridge, "raise", "raise")
     await until(lambda: "is given up" in bridge.text())
 
@@ -163,7 +163,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(failures)
         return 0
 
-    monkeypatch.setattr(lifecycle, "restart_delay", delay)
+    monkeypatch.setattr(restarts, "restart_delay", delay)
     return seen
 
 
@@ -243,7 +243,7 @@ async def test_a_client_of_which_the_consumer_cannot_be_told(
 
 
 def test_the_delay_doubles_to_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 1.0)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 1.0)
     assert [restart_delay(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert restart_delay(10**6) == 30
 
@@ -274,7 +274,7 @@ async def waiting_worker(
     service: Service = await start(Fragile.as_asgi())
     service.workers.spawn(master_of(service), 7, f"{__name__}.Fragile")
     await until(lambda: len(Fragile.runs) == 2)
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 3600)
     feed(bridge, "raise", handle=2)
     await until(fails(1, bridge))
     return service

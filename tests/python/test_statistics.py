@@ -10,7 +10,7 @@ from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import lifecycle
+from mqttasgi.runtime import restarts
 
 
 class Fragile(MqttConsumer):
@@ -32,7 +32,7 @@ class Fragile(MqttConsumer):
 @pytest.fixture(autouse=True)
 def forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     Fragile.says = []
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 0)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 0)
 
 
 def numbers(bridge: FakeBridge) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ async def test_consumers_are_counted(
     await until(lambda: "is given up" in bridge.text())
     await settle()
     assert numbers(bridge) == (2, 0, 1, 2)
-    monkeypatch.setattr(lifecycle, "RESTART_DELAY", 3600)
+    monkeypatch.setattr(restarts, "RESTART_DELAY", 3600)
     feed(bridge, "raise", handle=3)
     await until(lambda: bridge.statistics["consumers/restarting"] == 1)
     assert numbers(bridge) == (1, 1, 1, 2)

@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .._types import Application
 from .consumer import HostedConsumer
+from .restarts import Restarts
 
 if TYPE_CHECKING:
     from .run import Run
     from .service import Service
-
-#: Seconds before a consumer that failed is restarted: at first, and at most after doubling with each failure.
-RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
-#: Seconds without a failure after which earlier ones do not count any more; nor do they after an event
-#: that was handled.
-HEALTHY_AFTER = 60.0
-
-
-def restart_delay(failures: int) -> float:
-    """Return the seconds before a consumer that has failed so often in a row is started again."""
-    return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
 
 
 class Lifecycle:
@@ -30,7 +20,7 @@ class Lifecycle:
     def __init__(self, service: Service, retries: int) -> None:
         """Take how often in a row a consumer that fails is started again; 0: for ever."""
         self._service = service
-        self._retries = retries
+        self._restarts = Restarts(service, retries)
 
     def add(
         self,
@@ -67,7 +57,7 @@ class Lifecycle:
         consumer.run = None
         error = self._error_of(run)
         if error is not None:
-            if self._starts_again(run):
+            if self._is_started_again(run):
                 return
             if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
                 # Before its subscriptions end: the broker is to keep messages for them.
@@ -104,32 +94,15 @@ class Lifecycle:
                 service.log.error(f"Consumer {consumer} returned before its connect() had been handled.")
             service.finish()
 
-    def _starts_again(self, run: Run) -> bool:
-        """See to it that a consumer which has failed is started again, if it is to be."""
-        service, consumer = self._service, run.consumer
-        if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
-            return False
-        if consumer.is_master and not service.beginning.has_started:
-            return False  # the broker does not start without it
-        if run.connected_at is not None and service.loop.time() - run.connected_at >= HEALTHY_AFTER:
-            consumer.failures = 0
-        consumer.failures += 1
-        if self._retries and consumer.failures > self._retries:
-            service.log.error(
-                f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. It "
-                "has handled no message in between; restart the broker when it is mended. "
-                "plugin_opt_retries says how often it is tried, 0 for ever."
-            )
-            service.bridge.add("consumers/failed", 1)
+    def _is_started_again(self, run: Run) -> bool:
+        consumer = run.consumer
+        if not self._restarts.allow(run):
             return False
         # One that watches anew is told of all who are there.
         self._watch_no_more(consumer)
         consumer.subscriptions.doubt()
-        service.beginning.wait_no_more(consumer)
-        delay = restart_delay(consumer.failures)
-        service.log.error(f"Consumer {consumer} is restarted in {delay:g} s.")
-        consumer.restart = service.loop.call_later(delay, consumer.start)
-        service.roster.failed()
+        self._service.beginning.wait_no_more(consumer)
+        self._restarts.plan(consumer)
         return True
 
     def _watch_no_more(self, consumer: HostedConsumer) -> None:

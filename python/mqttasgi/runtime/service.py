@@ -162,7 +162,7 @@ def _make(bridge: Bridge, options: Options, lines: Lines) -> Service:
 
 def run() -> None:
     """Run the application until the broker stops. Called by the plugin on the loop thread."""
-    import _mqttasgi  # type: ignore[import-not-found]
+    import _mqttasgi
 
     bridge: Bridge = _mqttasgi
     options: Options = bridge.options()

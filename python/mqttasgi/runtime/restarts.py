@@ -1,0 +1,56 @@
+"""Which consumers that have failed are started again, and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .consumer import HostedConsumer
+    from .run import Run
+    from .service import Service
+
+#: Seconds before a consumer that failed is restarted: at first, and at most after doubling with each failure.
+RESTART_DELAY, RESTART_DELAY_MAX = 1.0, 30.0
+#: Seconds without a failure after which earlier ones do not count any more; nor do they after an event
+#: that was handled.
+HEALTHY_AFTER = 60.0
+
+
+def restart_delay(failures: int) -> float:
+    """Return the seconds before a consumer that has failed so often in a row is started again."""
+    return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
+
+
+class Restarts:
+    """Starts consumers that fail again, so many times in a row. Loop thread only."""
+
+    def __init__(self, service: Service, retries: int) -> None:
+        self._service = service
+        self._retries = retries
+
+    def allow(self, run: Run) -> bool:
+        """Count a failure. Return False where the consumer is not to be started again."""
+        service, consumer = self._service, run.consumer
+        if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
+            return False
+        if consumer.is_master and not service.beginning.has_started:
+            return False  # the broker does not start without it
+        if run.connected_at is not None and service.loop.time() - run.connected_at >= HEALTHY_AFTER:
+            consumer.failures = 0
+        consumer.failures += 1
+        if not self._retries or consumer.failures <= self._retries:
+            return True
+        service.log.error(
+            f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. It "
+            "has handled no message in between; restart the broker when it is mended. "
+            "plugin_opt_retries says how often it is tried, 0 for ever."
+        )
+        service.bridge.add("consumers/failed", 1)
+        return False
+
+    def plan(self, consumer: HostedConsumer) -> None:
+        """Start it again later."""
+        delay = restart_delay(consumer.failures)
+        self._service.log.error(f"Consumer {consumer} is restarted in {delay:g} s.")
+        consumer.restart = self._service.loop.call_later(delay, consumer.start)
+        self._service.roster.failed()
