@@ -493,15 +493,6 @@ static void count_share(struct lanes *lanes, const struct message *command)
 	}
 }
 
-/* Whether the broker sends what it has retained (MQTT 5, 3.8.3.1, Retain Handling). */
-static bool brings_retained(const struct message *command, bool is_new)
-{
-	int handling = command->as.request.options & TOPICS_RETAIN_HANDLING;
-
-	return command->kind == MESSAGE_SUBSCRIBE && !topics_is_shared(command->topic) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
-			(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
-}
-
 int lanes_command(struct lanes *lanes, const struct message *command, bool is_new, bool *ret_answers)
 {
 	struct message_request *request;
@@ -524,7 +515,8 @@ int lanes_command(struct lanes *lanes, const struct message *command, bool is_ne
 		request->sequence = 0;
 	}
 	*ret_answers = request->sequence != 0;
-	if (*ret_answers && brings_retained(command, is_new)) {
+	if (*ret_answers && command->kind == MESSAGE_SUBSCRIBE &&
+			topics_brings_retained(command->topic, request->options, is_new)) {
 		(void)queue_tell(lanes->inbound, message_hold_consumer(request->consumer, !is_new));
 		request->is_held = true;
 	}

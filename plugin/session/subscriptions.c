@@ -513,10 +513,9 @@ static void raise_wants(struct subscriptions *subscriptions, const struct recipi
 	}
 }
 
-static struct waiter make_waiter(const struct message_request *request, bool is_shared, bool again)
+static struct waiter make_waiter(const struct message_request *request, const char *filter, bool again)
 {
 	uint8_t qos = request->options & TOPICS_QOS;
-	int handling = request->options & TOPICS_RETAIN_HANDLING;
 
 	return (struct waiter){
 			.who = {request->consumer, request->identifier, qos, (int8_t)qos,
@@ -525,8 +524,7 @@ static struct waiter make_waiter(const struct message_request *request, bool is_
 			.sequence = request->sequence,
 			.again = again,
 			.holds = request->is_held != 0,
-			.fetches = !is_shared && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
-					(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && !again))};
+			.fetches = topics_brings_retained(filter, request->options, !again)};
 }
 
 void subscriptions_subscribe(struct subscriptions *subscriptions, const struct message *command)
@@ -542,7 +540,7 @@ void subscriptions_subscribe(struct subscriptions *subscriptions, const struct m
 	} else {
 		filter = filters_add(&subscriptions->filters, command->topic);
 	}
-	waiter = make_waiter(&command->as.request, topics_is_shared(command->topic), before >= 0);
+	waiter = make_waiter(&command->as.request, command->topic, before >= 0);
 	if (!filter || !waiters_add(&filter->waiting, &waiter)) {
 		outlet_log(subscriptions->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.",
 				command->topic);

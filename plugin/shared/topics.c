@@ -547,6 +547,14 @@ bool topics_is_shared(const char *filter)
 	return strncmp(filter, "$share/", strlen("$share/")) == 0;
 }
 
+bool topics_brings_retained(const char *filter, uint8_t options, bool is_new)
+{
+	int handling = options & TOPICS_RETAIN_HANDLING;
+
+	return !topics_is_shared(filter) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+												(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
+}
+
 /* ---- the whole ---- */
 
 static uint64_t random_seed(void)

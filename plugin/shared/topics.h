@@ -61,6 +61,10 @@ int topics_qos(const struct topics *topics, uint64_t consumer, const char *filte
 /* Whether a filter is $share/group/filter (MQTT 5, 4.8.2), which is no filter of topics. Any thread. */
 bool topics_is_shared(const char *filter);
 
+/* Whether who subscribes to filter with these options is sent what the broker has retained (MQTT 5, 3.8.3.1 and 4.8.2). is_new:
+ * it had not subscribed to it. Any thread. */
+bool topics_brings_retained(const char *filter, uint8_t options, bool is_new);
+
 /* How many subscriptions there are. */
 size_t topics_count(const struct topics *topics);
 

@@ -372,9 +372,23 @@ static void test_scarce_memory(void **state)
 	assert_true(failures > 300);
 }
 
+/* Retain Handling (MQTT 5, 3.8.3.1). */
+static void test_who_is_sent_what_is_retained(void **state)
+{
+	(void)state;
+	assert_true(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true));
+	assert_true(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_ALWAYS | 2, false));
+	assert_true(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_NEW | MQTT_SUB_OPT_NO_LOCAL, true));
+	assert_false(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_NEW, false));
+	assert_false(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_NEVER, true));
+	assert_false(topics_brings_retained("a", MQTT_SUB_OPT_SEND_RETAIN_NEVER, false));
+	assert_false(topics_brings_retained("$share/g/a", MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true)); /* 4.8.2 */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+			cmocka_unit_test(test_who_is_sent_what_is_retained),
 			cmocka_unit_test(test_matching),
 			cmocka_unit_test(test_a_slash_that_is_missing),
 			cmocka_unit_test(test_each_consumer_once_with_the_highest_qos),
