@@ -9,10 +9,12 @@
 
 /* ---- the table ---- */
 
+/* clang-format off */
 #define RANGE(least, most) least, most, NULL
 #define WORDS(...) 0, 0, (const char *const[]){__VA_ARGS__, NULL}
 #define NONE 0, 0, NULL
 #define UNSET(text) NULL
+/* clang-format on */
 
 #define QUEUE_BYTES_MAX (SIZE_MAX > UINT32_MAX ? (uint64_t)64 << 30 : (uint64_t)1 << 30)
 

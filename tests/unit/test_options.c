@@ -216,6 +216,53 @@ static void test_every_option_from_lines(void **state)
 	assert_true(options->check);
 }
 
+static struct options_value value_for_python(const char *key)
+{
+	struct options_value value;
+	size_t row = 0;
+
+	while (options_next_for_python(options, &row, &value)) {
+		if (strcmp(value.key, key) == 0) {
+			return value;
+		}
+	}
+	fail();
+	return value;
+}
+
+static void test_values_for_python(void **state)
+{
+	struct options_value value;
+	size_t row = 0, count = 0;
+
+	(void)state;
+	assert_loads(APP, "password", "secret", "retries", "7", "watchdog", "0.5", "check", "yes", "overload", "drop_oldest",
+			"consumer_queue_bytes", "512M");
+	while (options_next_for_python(options, &row, &value)) {
+		assert_string_not_equal(value.key, "password");
+		count++;
+	}
+	assert_true(count > 10);
+	assert_false(options_next_for_python(options, &row, &value));
+	value = value_for_python("application");
+	assert_int_equal(value.kind, OPTIONS_TEXT);
+	assert_string_equal(value.text, "mysite.asgi:application");
+	assert_string_equal(value_for_python("python_path").text, "");
+	value = value_for_python("overload");
+	assert_int_equal(value.kind, OPTIONS_TEXT);
+	assert_string_equal(value.text, "drop_oldest");
+	value = value_for_python("retries");
+	assert_int_equal(value.kind, OPTIONS_NUMBER);
+	assert_int_equal(value.number, 7);
+	assert_int_equal(value_for_python("consumer_queue_bytes").number, 536870912);
+	value = value_for_python("watchdog");
+	assert_int_equal(value.kind, OPTIONS_MILLISECONDS);
+	assert_int_equal(value.number, 500);
+	value = value_for_python("check");
+	assert_int_equal(value.kind, OPTIONS_TRUTH);
+	assert_int_equal(value.number, 1);
+}
+
 static void test_precedence(void **state)
 {
 	(void)state;
@@ -672,6 +719,7 @@ int main(void)
 			test(test_a_client_id_that_nobody_can_guess),
 			test(test_a_client_id_that_outlives_the_process),
 			test(test_every_option_from_lines),
+			test(test_values_for_python),
 			test(test_precedence),
 			test(test_again),
 			test(test_where_dotenv_is_looked_for),
