@@ -62,8 +62,11 @@ enum state {
 	GIVEN_UP,
 };
 
-/* Why the session is about to be suspended. */
-enum suspension { SUSPENSION_NONE, SUSPENSION_FAILED, SUSPENSION_ENDS };
+/* Whether the session is about to be suspended, and why. */
+struct suspension {
+	enum { SUSPENSION_NONE, SUSPENSION_FAILED, SUSPENSION_ENDS } why;
+	uint64_t at;          /* then at the latest */
+};
 
 /* What has to come before the first connection is made, and how long live messages wait for that. */
 struct start {
@@ -94,8 +97,7 @@ struct session {
 	bool ends;
 	uint64_t up_since;
 	uint64_t deadline;   /* of CONNECTING */
-	enum suspension suspension;
-	uint64_t suspends_at;
+	struct suspension suspension;
 	struct start start;
 	struct takeover takeover;
 	bool resumes;        /* the connection is to be made anew, so that the broker sends what it has left out */
@@ -306,9 +308,9 @@ static void on_fence(struct session *session, uint64_t fence)
 
 static void suspend(struct session *session)
 {
-	bool ends = session->suspension == SUSPENSION_ENDS;
+	bool ends = session->suspension.why == SUSPENSION_ENDS;
 
-	session->suspension = SUSPENSION_NONE;
+	session->suspension.why = SUSPENSION_NONE;
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
@@ -358,8 +360,8 @@ static void carry_out(struct session *session, const struct message *command)
 		on_listening(session, now_ms());
 		break;
 	case MESSAGE_SUSPEND:
-		session->suspension = command->as.suspend.application_ends ? SUSPENSION_ENDS : SUSPENSION_FAILED;
-		session->suspends_at = now_ms() + SUSPEND_MS;
+		session->suspension.why = command->as.suspend.application_ends ? SUSPENSION_ENDS : SUSPENSION_FAILED;
+		session->suspension.at = now_ms() + SUSPEND_MS;
 		break;
 	default: /* MESSAGE_END */
 		session->ends = true;
@@ -372,7 +374,7 @@ static void carry_out(struct session *session, const struct message *command)
 static bool is_void(const struct session *session, const struct message *command)
 {
 	return command->kind == MESSAGE_UNSUBSCRIBE &&
-			(session->state == SUSPENDED || (session->suspension && !session->options->cleansession));
+			(session->state == SUSPENDED || (session->suspension.why && !session->options->cleansession));
 }
 
 static void take_commands(struct session *session)
@@ -446,7 +448,7 @@ static bool may_connect(const struct session *session, uint64_t now)
  * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
 static bool may_suspend(const struct session *session, uint64_t now)
 {
-	return !is_running(session) || !copies_are_under_way(&session->copies) || now >= session->suspends_at;
+	return !is_running(session) || !copies_are_under_way(&session->copies) || now >= session->suspension.at;
 }
 
 /* Makes the connection anew, for what the broker has left out on this one. */
@@ -462,9 +464,10 @@ static void resume(struct session *session)
 static bool may_resume(const struct session *session)
 {
 	return is_running(session) && !subscriptions_have_work(&session->subscriptions) &&
-			!fences_are_under_way(&session->fences) && !session->suspension;
+			!fences_are_under_way(&session->fences) && !session->suspension.why;
 }
 
+/* Asks for a fence where one is needed, one at a time. */
 static void watch_fences(struct session *session, uint64_t now)
 {
 	bool reads = !outlet_is_stalled(&session->outlet);
@@ -516,7 +519,7 @@ static unsigned int packets_to_read(const struct session *session)
 	if (outlet_is_stalled(&session->outlet)) {
 		return 0;
 	}
-	return session->suspension ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
+	return session->suspension.why ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
 }
 
 static void use_connection(struct session *session)
@@ -551,7 +554,7 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->state == WAITING && session->start.at && session->retry.at > now) {
 		return session->retry.at - now < 1000 ? (int)(session->retry.at - now) : 1000;
 	}
-	if (session->suspension) {
+	if (session->suspension.why) {
 		return (int)SUSPEND_MS;
 	}
 	if (session->start.holds_until || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) ||
@@ -585,7 +588,7 @@ static void *session_thread(void *argument)
 	while (!session->ends) {
 		inbox_clear_signal(&session->inbox);
 		take_commands(session);
-		if (session->suspension && may_suspend(session, now_ms())) {
+		if (session->suspension.why && may_suspend(session, now_ms())) {
 			suspend(session);
 		}
 		pass_on_stalled(session);

@@ -223,7 +223,7 @@ static void give(struct message *message)
 {
 	session_command(session, message);
 	take_commands(session);
-	if (session->suspension && may_suspend(session, now_ms())) {
+	if (session->suspension.why && may_suspend(session, now_ms())) {
 		suspend(session);
 	}
 }
