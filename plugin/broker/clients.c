@@ -180,9 +180,15 @@ static struct client *describe(struct clients *clients, struct connection *conne
 
 /* ---- events ---- */
 
-/* Takes NULL. */
-static void put_event(struct clients *clients, struct message *event)
+static const struct message connects = {.kind = MESSAGE_CONNECT};
+
+/* Without memory for it nobody is told. */
+static void put_event(struct clients *clients, struct connection *connection, const struct message *what,
+		const struct recipient *recipients, size_t count)
 {
+	struct client *client = count ? describe(clients, connection) : NULL;
+	struct message *event = client ? message_copy_for(what, client, recipients, count) : NULL;
+
 	if (!event) {
 		return;
 	}
@@ -194,21 +200,18 @@ static void put_event(struct clients *clients, struct message *event)
 	clients->last_event = event;
 }
 
-static void put_connect(
-		struct clients *clients, struct connection *connection, const struct recipient *recipients, size_t count)
+static void put_for_watchers(struct clients *clients, struct connection *connection, const struct message *what)
 {
-	struct client *client = count ? describe(clients, connection) : NULL;
-
-	put_event(clients, client ? message_connect(client, recipients, count) : NULL);
+	put_event(clients, connection, what, clients->watchers, clients->watcher_count);
 }
 
-static void put_disconnect(
-		struct clients *clients, struct connection *connection, int reason, enum message_fate fate)
+void clients_tell(struct clients *clients, const struct mosquitto *mosquitto, const struct message *what)
 {
-	struct client *client = clients->watcher_count ? describe(clients, connection) : NULL;
+	struct connection *connection = find(clients, mosquitto);
 
-	put_event(clients,
-			client ? message_disconnect(client, clients->watchers, clients->watcher_count, reason, fate) : NULL);
+	if (connection && connection->is_announced) {
+		put_for_watchers(clients, connection, what);
+	}
 }
 
 static void announce(struct clients *clients, struct connection *connection)
@@ -216,7 +219,7 @@ static void announce(struct clients *clients, struct connection *connection)
 	stop_asking(clients, connection);
 	if (!connection->is_announced) {
 		connection->is_announced = true;
-		put_connect(clients, connection, clients->watchers, clients->watcher_count);
+		put_for_watchers(clients, connection, &connects);
 	}
 }
 
@@ -362,7 +365,7 @@ static void keep_offline(struct clients *clients, struct connection *connection)
 
 /* Of a connection that was not announced. Connection is NULL where nothing is known of it. */
 static void end_unannounced(struct clients *clients, struct connection *connection, const struct mosquitto *mosquitto,
-		int reason, enum message_fate fate)
+		const struct message *gone)
 {
 	bool is_told_again = was_gone(connection);
 
@@ -376,7 +379,7 @@ static void end_unannounced(struct clients *clients, struct connection *connecti
 	if (!connection) {
 		return;
 	}
-	put_disconnect(clients, connection, reason, fate);
+	put_for_watchers(clients, connection, gone);
 	if (mosquitto_client_clean_session(mosquitto)) {
 		forget(clients, connection);
 	} else {
@@ -402,20 +405,19 @@ static bool is_taken_over(const struct clients *clients, const struct connection
 void clients_disconnected(
 		struct clients *clients, const struct mosquitto *mosquitto, int reason, enum message_fate fate)
 {
+	const struct message gone = {.kind = MESSAGE_DISCONNECT, .as.disconnect = {.reason = reason, .fate = fate}};
 	struct connection *connection = find(clients, mosquitto);
 
 	if (!mosquitto_client_id(mosquitto) || is_session(clients, mosquitto)) {
 		/* Not let in, or nobody. */
 	} else if (!clients->tells_connects) {
-		end_unannounced(clients, connection, mosquitto, reason, fate);
+		end_unannounced(clients, connection, mosquitto, &gone);
 		return;
 	} else {
 		if (connection && connection->asks && is_taken_over(clients, connection)) {
 			announce(clients, connection);
 		}
-		if (connection && connection->is_announced) {
-			put_disconnect(clients, connection, reason, fate);
-		}
+		clients_tell(clients, mosquitto, &gone);
 	}
 	if (connection) {
 		forget(clients, connection);
@@ -453,7 +455,7 @@ int clients_watch(struct clients *clients, uint64_t consumer)
 			struct connection *connection = (struct connection *)entry;
 
 			if (connection->is_announced) {
-				put_connect(clients, connection, &watchers[clients->watcher_count], 1);
+				put_event(clients, connection, &connects, &watchers[clients->watcher_count], 1);
 			}
 		}
 	}

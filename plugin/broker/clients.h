@@ -46,8 +46,12 @@ bool clients_began_clean(const struct clients *clients, const struct mosquitto *
 int clients_watch(struct clients *clients, uint64_t consumer) __attribute__((warn_unused_result));
 void clients_unwatch(struct clients *clients, uint64_t consumer);
 
-/* The next MESSAGE_CONNECT or MESSAGE_DISCONNECT for those who want to be told, which is now the caller's; NULL: there is
- * none. To be called until then after each of the functions above. */
+/* Tells those who watch what has become of a client of which they know that it is there: an event of this kind, with this
+ * topic and this part of the union; copied. */
+void clients_tell(struct clients *clients, const struct mosquitto *connection, const struct message *what);
+
+/* The next event for those who watch, which is now the caller's; NULL: there is none. To be called until then after each of
+ * the functions above. */
 struct message *clients_take(struct clients *clients);
 
 #endif

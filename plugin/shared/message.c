@@ -104,19 +104,6 @@ static struct message *make_request(
 	return message;
 }
 
-struct message *message_connect(struct client *client, const struct recipient *recipients, size_t recipient_count)
-{
-	return message_copy_for(&(const struct message){.kind = MESSAGE_CONNECT}, client, recipients, recipient_count);
-}
-
-struct message *message_disconnect(struct client *client, const struct recipient *recipients, size_t recipient_count,
-		int reason, enum message_fate fate)
-{
-	const struct message draft = {.kind = MESSAGE_DISCONNECT, .as.disconnect = {.reason = reason, .fate = fate}};
-
-	return message_copy_for(&draft, client, recipients, recipient_count);
-}
-
 struct message *message_answer(uint64_t sequence, int rc)
 {
 	return make_control(MESSAGE_ANSWER, (union message_as){.answer = {.sequence = sequence, .rc = rc}});

@@ -183,10 +183,6 @@ struct message_content {
 MESSAGE_MADE struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
 		size_t recipient_count);
 
-MESSAGE_MADE struct message *message_connect(struct client *client, const struct recipient *recipients, size_t recipient_count);
-MESSAGE_MADE struct message *message_disconnect(struct client *client, const struct recipient *recipients,
-		size_t recipient_count, int reason, enum message_fate fate);
-
 MESSAGE_MADE struct message *message_answer(uint64_t sequence, int rc);
 MESSAGE_MADE struct message *message_writable(void);
 MESSAGE_MADE struct message *message_hold(int number);
@@ -218,7 +214,7 @@ MESSAGE_MADE struct message *message_end(void);
  * (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries again. */
 MESSAGE_MADE struct message *message_copy(const struct message *message);
 
-/* The same, as an event about a client, which may be NULL: not known. */
+/* The same, as an event for consumers about a client, which may be NULL: not known. */
 MESSAGE_MADE struct message *message_copy_for(const struct message *message, struct client *client,
 		const struct recipient *recipients, size_t recipient_count);
 

@@ -625,8 +625,7 @@ static void receive(struct input *input)
 	content = (struct message_content){
 			topic.at, topic.length, payload.at, payload.length, properties.at, properties.length};
 	message = kind == MESSAGE_PUBLISH ? message_publish(&content, recipients, count)
-			: kind == MESSAGE_CONNECT ? message_connect(NULL, recipients, count)
-									  : message_disconnect(NULL, recipients, count, 0, MESSAGE_FATE_UNKNOWN);
+									  : message_copy_for(&(const struct message){.kind = kind}, NULL, recipients, count);
 	require(message != NULL, "no memory");
 	message->client = how & 64 ? make_client(input) : NULL;
 	publish = (struct message_of_publish){.qos = take_byte(input) % 3,

@@ -8,6 +8,8 @@
 #include "shared/client.h"
 #include "shared/message.h"
 
+static const struct message connects = {.kind = MESSAGE_CONNECT};
+
 static void test_everything_is_copied(void **state)
 {
 	char topic[] = "a/b";
@@ -137,7 +139,7 @@ static void test_a_message_gives_its_client_back(void **state)
 	const struct client_description description = {.id = "a"};
 	long blocks = scarce_memory_blocks();
 	struct client *client = client_new(&description, NULL);
-	struct message *message = message_connect(client, NULL, 0);
+	struct message *message = message_copy_for(&connects, client, NULL, 0);
 
 	(void)state;
 	client_release(client);
@@ -223,7 +225,7 @@ static void test_size_counts_the_client(void **state)
 {
 	char id[60001];
 	const struct client_description description = {.id = id};
-	struct message *message = message_connect(NULL, NULL, 0);
+	struct message *message = message_copy_for(&connects, NULL, NULL, 0);
 	size_t bare = message_size(message);
 
 	(void)state;
@@ -357,13 +359,14 @@ static void test_those_with_text_say_it(void **state)
 static void test_those_about_a_client_hold_it(void **state)
 {
 	const struct client_description description = {.id = "a"};
+	const struct message gone = {.kind = MESSAGE_DISCONNECT, .as.disconnect = {0x8e, MESSAGE_FATE_KEPT}};
 	const struct recipient recipient = {.consumer = 7};
 	long blocks = scarce_memory_blocks();
 	struct client *client = client_new(&description, NULL);
-	struct message *came = message_connect(client, &recipient, 1), *went, *publisher;
+	struct message *came = message_copy_for(&connects, client, &recipient, 1), *went, *publisher;
 
 	(void)state;
-	went = message_disconnect(client, &recipient, 1, 0x8e, MESSAGE_FATE_KEPT);
+	went = message_copy_for(&gone, client, &recipient, 1);
 	publisher = message_publisher(client, UINT64_MAX);
 	client_release(client);
 	assert_int_equal(came->kind, MESSAGE_CONNECT);

@@ -596,7 +596,8 @@ static void test_what_is_taken_has_room_of_its_own(void **state)
 static void test_what_is_not_dropped(void **state)
 {
 	struct queue *queue = dropping_queue(3, MANY_BYTES);
-	struct message *session = new_message(1, 0), *client = message_connect(NULL, NULL, 0), *refused;
+	const struct message connects = {.kind = MESSAGE_CONNECT};
+	struct message *session = new_message(1, 0), *client = message_copy(&connects), *refused;
 	size_t dropped = 0;
 
 	(void)state;
