@@ -51,7 +51,7 @@ DISCONNECT_REASONS = {
 
 
 def check_event(event: object) -> None:
-    """Refuses what an application must not send, whichever event it is.
+    """Refuse what an application must not send, whichever event it is.
 
     Raises `ValueError` or `TypeError` with the offending value, `KeyError` for a part that is missing.
     """
@@ -75,7 +75,7 @@ def check_event(event: object) -> None:
 
 
 def subscription_options(mqtt: Mapping[str, Any]) -> int:
-    """The Subscription Options byte (MQTT 5, 3.8.3.1) for the `mqtt` part of an `mqtt.sub` event.
+    """Return the Subscription Options byte (MQTT 5, 3.8.3.1) for the `mqtt` part of an `mqtt.sub` event.
 
     Raises `ValueError` or `TypeError` for anything in it, its filter and identifier included, that MQTT does
     not allow.
@@ -110,8 +110,9 @@ def _flag(mqtt: Mapping[str, Any], name: str) -> bool:
 
 
 def keep_identifier(identifiers: dict[str, int], mqtt: Mapping[str, Any]) -> None:
-    """Notes what an `mqtt.sub` event says about the identifier of its filter: a subscription replaces the one
-    before it, with what that had (MQTT 5, 3.8.4).
+    """Note what an `mqtt.sub` event says about the identifier of its filter.
+
+    A subscription replaces the one before it, with what that had (MQTT 5, 3.8.4).
     """
     identifier = mqtt.get("subscription_identifier")
     if identifier is None:
@@ -121,7 +122,7 @@ def keep_identifier(identifiers: dict[str, int], mqtt: Mapping[str, Any]) -> Non
 
 
 def matching_identifiers(topic: str, identifiers: Mapping[str, int]) -> list[int]:
-    """Those of a consumer's identifiers, by filter, that a live message on this topic comes with.
+    """Return those of a consumer's identifiers, by filter, that a live message on this topic comes with.
 
     The consumer gets it once, so they are those of all filters that match; filters of the same identifier
     each count (MQTT 5, 3.3.4).
@@ -132,14 +133,14 @@ def matching_identifiers(topic: str, identifiers: Mapping[str, int]) -> list[int
 
 
 def add_identifiers(mqtt: dict[str, Any], found: list[int]) -> None:
-    """Adds `subscription_identifier` to the properties of a received message, where there are any."""
+    """Add `subscription_identifier` to the properties of a received message, where there are any."""
     if found:
         # Not into the dict itself, which other consumers may have as well.
         mqtt["properties"] = {**mqtt["properties"], "subscription_identifier": found}
 
 
 def disconnect_reason(code: Optional[int], session_ends: Optional[bool]) -> DisconnectReason:
-    """A `DisconnectReason` with the code's name: "unknown" for None and for one that MQTT 5 does not know."""
+    """Return a `DisconnectReason` with the code's name, "unknown" for None and what MQTT 5 does not know."""
     name = "unknown" if code is None else DISCONNECT_REASONS.get(code, "unknown")
     return {"code": code, "name": name, "session_ends": session_ends}
 

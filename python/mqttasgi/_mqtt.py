@@ -30,7 +30,7 @@ _not_in_text = re.compile(f"[{_FORBIDDEN}]").search
 
 
 def check_topic(topic: str, what: str = "topic") -> None:
-    """Refuses what is not a topic name to publish to (MQTT 5, 4.7.1 and 4.7.3); `what` errors call it."""
+    """Refuse what is not a topic name to publish to (MQTT 5, 4.7.1 and 4.7.3); `what` errors call it."""
     if not isinstance(topic, str):
         raise TypeError(f"{what} must be a str, not {topic!r}")
     found = _not_in_topic(topic)
@@ -43,7 +43,7 @@ def check_topic(topic: str, what: str = "topic") -> None:
 
 
 def check_filter(topic_filter: str) -> None:
-    """Refuses what is not a topic filter to subscribe to (MQTT 5, 4.7.1 and 4.7.3)."""
+    """Refuse what is not a topic filter to subscribe to (MQTT 5, 4.7.1 and 4.7.3)."""
     check_text("filter", topic_filter)
     _check_levels("filter", topic_filter)
     levels = topic_filter.split("/")
@@ -60,7 +60,7 @@ def check_filter(topic_filter: str) -> None:
 
 
 def _check_group(topic_filter: str, levels: list[str]) -> None:
-    """Refuses what is not $share/group/filter, but for the filter itself (MQTT 5, 4.8.2)."""
+    """Refuse what is not $share/group/filter, but for the filter itself (MQTT 5, 4.8.2)."""
     group = levels[1] if len(levels) > 1 else ""
     if not group:
         wrong = "the group has no name"
@@ -74,7 +74,7 @@ def _check_group(topic_filter: str, levels: list[str]) -> None:
 
 
 def check_text(what: str, text: str) -> None:
-    """Refuses what is not a UTF-8 string (MQTT 5, 1.5.4); `what` errors call it."""
+    """Refuse what is not a UTF-8 string (MQTT 5, 1.5.4); `what` errors call it."""
     if not isinstance(text, str):
         raise TypeError(f"{what} must be a str, not {text!r}")
     found = _not_in_text(text)
@@ -130,7 +130,7 @@ def topic_matches(topic_filter: str, topic: str) -> bool:
 
 
 def check_qos(qos: int) -> None:
-    """Refuses what is not a quality of service (MQTT 5, 4.3)."""
+    """Refuse what is not a quality of service (MQTT 5, 4.3)."""
     if isinstance(qos, bool) or not isinstance(qos, int):
         raise TypeError(f"qos must be 0, 1 or 2, not {qos!r}")
     if qos not in (0, 1, 2):
@@ -138,7 +138,7 @@ def check_qos(qos: int) -> None:
 
 
 def check_int(what: str, value: int, least: int, most: int) -> None:
-    """Refuses what is not an int of a range; `what` errors call it."""
+    """Refuse what is not an int of a range; `what` errors call it."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what} must be an int, not {value!r}")
     if not least <= value <= most:
@@ -146,7 +146,7 @@ def check_int(what: str, value: int, least: int, most: int) -> None:
 
 
 def encode_payload(payload: Payload) -> bytes:
-    """The bytes to send for what publish() was given."""
+    """Return the bytes to send for what publish() was given."""
     if isinstance(payload, bytes):
         encoded = payload
     elif isinstance(payload, str):

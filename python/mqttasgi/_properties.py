@@ -33,8 +33,9 @@ class Properties(TypedDict, total=False):
 
 
 def encode_properties(properties: object, payload: bytes) -> bytes:
-    """The properties as on the wire: identifier and value, one after the other, without the length in front
-    (MQTT 5, 2.2.2.2). User properties come last.
+    """Return the properties as on the wire (MQTT 5, 2.2.2.2): identifier and value, one after the other.
+
+    The length is not in front. User properties come last.
 
     `properties` is a `Properties` or None, `payload` what they accompany. Raises `TypeError` for a value of a
     wrong type, and `ValueError` for an unknown name, for a value that MQTT does not allow or the broker
@@ -65,7 +66,7 @@ def encode_properties(properties: object, payload: bytes) -> bytes:
 
 
 def received_properties(properties: object, payload: bytes) -> Properties:
-    """The properties as who receives the message gets them: a copy in the types that `Properties` names.
+    """Return the properties as who receives the message gets them: a copy in the types of `Properties`.
 
     Raises like `encode_properties`.
     """

@@ -26,6 +26,7 @@ def difference(plugin: str, path: str = "") -> Optional[str]:
     """Return what is wrong where a plugin of this version runs this package; None: nothing is.
 
     Args:
+        plugin: Its version.
         path: Its file, where that is known.
     """
     if plugin == __version__:

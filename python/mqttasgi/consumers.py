@@ -53,14 +53,14 @@ _SUBSCRIPTION_DEFAULTS = {
 
 
 def _tell(receive: Receive, what: str, *arguments: Any) -> None:
-    """Calls a method of whoever feeds this consumer, where that is the runtime."""
+    """Call a method of whoever feeds this consumer, where that is the runtime."""
     method: Optional[Callable[..., None]] = getattr(getattr(receive, "__self__", None), what, None)
     if method is not None:
         method(*arguments)
 
 
 def _awaitable(method: Callable[..., Any], called: Any) -> Awaitable[Any]:
-    """What a method has returned, unless it is not async: as_asgi() cannot see that of each."""
+    """Return what a method has returned, unless it is not async: as_asgi() cannot see that of each."""
     if called is None:
         raise TypeError(mistakes.is_not_async(method))
     awaitable: Awaitable[Any] = called
@@ -86,7 +86,7 @@ class MqttConsumer(AsyncConsumer):
 
     @classmethod
     def as_asgi(cls, *wrong: Any, **initkwargs: Any) -> Application:
-        """The ASGI application that makes an instance for each run, with these arguments.
+        """Return the ASGI application that makes an instance for each run, with these arguments.
 
         Raises `TypeError` for a class with a method that must be async and is not.
         """
@@ -104,23 +104,24 @@ class MqttConsumer(AsyncConsumer):
     # ---- to be overridden ----
 
     async def connect(self) -> None:
-        """Called once, before any message. Subscribe here."""
+        """Subscribe. Called once, before any message."""
 
     async def receive(self, mqtt_message: MqttMessage) -> None:
-        """Called for each message that matches a subscription, in the order in which the broker took them."""
+        """Handle a message for a subscription; they come in the order in which the broker took them."""
         if type(self).receive is MqttConsumer.receive:
             mistakes.say_that_receive_is_missing(type(self), mqtt_message["topic"])
 
     async def disconnect(self) -> None:
-        """Called last: the broker stops, the master killed this worker, or another method raised."""
+        """Finish. Called last: the broker stops, the master killed this worker, or another method raised."""
 
     async def client_connected(self, client: Client) -> None:
-        """Called for each client that connects, after `watch_clients`; a client may do so that is connected
-        already (MQTT 5, 3.1.4).
+        """Handle that a client has connected; called for each after `watch_clients`.
+
+        A client may do so that is connected already (MQTT 5, 3.1.4).
         """
 
     async def client_disconnected(self, client: Client, reason: DisconnectReason) -> None:
-        """Called for each client whose connection ends, after `watch_clients`."""
+        """Handle that a client's connection has ended; called for each after `watch_clients`."""
 
     # ---- to be called ----
 
@@ -132,7 +133,7 @@ class MqttConsumer(AsyncConsumer):
         retain: bool = False,
         properties: Optional[Properties] = None,
     ) -> None:
-        """Publishes a message, with properties for those who receive it by MQTT 5 (3.3.2.3).
+        """Publish a message, with properties for those who receive it by MQTT 5 (3.3.2.3).
 
         Returns once the message is on its way to the broker, and waits for room where too many are. Raises
         `ValueError` or `TypeError` for a topic, QoS, payload or property that MQTT does not allow.
@@ -150,7 +151,7 @@ class MqttConsumer(AsyncConsumer):
         retain: bool = False,
         properties: Optional[Properties] = None,
     ) -> None:
-        """Answers a message: publishes to its `response_topic`, with its `correlation_data` (MQTT 5, 4.10).
+        """Answer a message: publish to its `response_topic`, with its `correlation_data` (MQTT 5, 4.10).
 
         `properties` are added; one that is given both ways is the caller's. Returns and raises as `publish`.
         Raises `ValueError` when the message has no `response_topic`, and when that, which is its publisher's
@@ -180,7 +181,7 @@ class MqttConsumer(AsyncConsumer):
         retain_handling: int = 0,
         subscription_identifier: Optional[int] = None,
     ) -> None:
-        """Subscribes to a topic filter; with a filter it has already, changes QoS, options and identifier.
+        """Subscribe to a topic filter; with a filter it has already, change QoS, options and identifier.
 
         The options are those of MQTT 5, 3.8.3.1: `no_local` keeps away what this consumer itself publishes,
         which shared subscriptions cannot; `retain_as_published` leaves `retain` of live messages as their
@@ -206,7 +207,7 @@ class MqttConsumer(AsyncConsumer):
         self.subscribed_topics.add(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Ends the subscription to a filter.
+        """End the subscription to a filter.
 
         Messages already on their way are still received, some of them perhaps before this returns; what is
         published after that is not.
@@ -215,8 +216,7 @@ class MqttConsumer(AsyncConsumer):
         await self.send({"type": "mqtt.usub", "mqtt": {"topic": topic}})
 
     async def watch_clients(self) -> None:
-        """Asks to be told of the broker's clients: `client_connected` and `client_disconnected` are called
-        from then on.
+        """Ask to be told of the broker's clients, by `client_connected` and `client_disconnected`.
 
         Returns once that is in force. Where the broker tells who connects, the clients that are connected
         already come first, each as if it had just connected. Mosquitto 2.0 always tells who disconnects, but
@@ -227,7 +227,7 @@ class MqttConsumer(AsyncConsumer):
     async def spawn_worker(
         self, app_id: Any, consumer_path: str, consumer_params: Optional[dict[str, Any]] = None
     ) -> None:
-        """Starts another consumer, in the master only.
+        """Start another consumer, in the master only.
 
         `consumer_path` is `package.module.Class` or `package.module:Class`; `consumer_params` are added to
         its scope. Returns once it is started; its `connect` runs on its own. Raises `PermissionError` in a
@@ -245,7 +245,7 @@ class MqttConsumer(AsyncConsumer):
         )
 
     async def kill_worker(self, app_id: Any) -> None:
-        """Ends a worker, in the master only.
+        """End a worker, in the master only.
 
         The worker gets no new messages from then on, handles those it has, then its `disconnect`; its
         `app_id` is free at once. Raises `PermissionError` in a worker, `ValueError` when there is no such
@@ -280,7 +280,7 @@ class MqttConsumer(AsyncConsumer):
         await _awaitable(self.disconnect, self.disconnect())
 
     async def dispatch(self, message: Event) -> None:
-        """Calls the method that the event's type names."""
+        """Call the method that the event's type names."""
         if database.is_due():
             database.refresh()
         handler: Optional[Callable[[Event], Awaitable[None]]]
@@ -302,7 +302,7 @@ class MqttConsumer(AsyncConsumer):
             raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application: one run of the consumer.
+        """Run once, as an ASGI application.
 
         Channels' own loop makes a task for each event; this one awaits `receive` in a plain loop, and the
         channel layer in a second one, with a lock that keeps their events apart.
@@ -327,8 +327,9 @@ class MqttConsumer(AsyncConsumer):
             raise
 
     def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task of this consumer's, with the same context variables as its others: what connect() sets,
-        every handler finds, as under Channels.
+        """Return a task of this consumer's, with the same context variables as its others.
+
+        What connect() sets, every handler finds, as under Channels.
         """
         loop = asyncio.get_running_loop()
         if sys.version_info >= (3, 11):
@@ -336,7 +337,7 @@ class MqttConsumer(AsyncConsumer):
         return loop.create_task(coroutine)  # of which each then has a copy
 
     async def _leave(self) -> None:
-        """Lets a consumer that has failed disconnect, if it can."""
+        """Let a consumer that has failed disconnect, if it can."""
         if self._leaving:
             return
         send = self.base_send
@@ -389,8 +390,7 @@ class MqttConsumer(AsyncConsumer):
             pass
 
     async def _handle_both(self, receive: Receive, layer: ConsumerLayer) -> None:
-        """Until one of the two ends, by StopConsumer or by an exception, which is then this one's too."""
-
+        """Handle both until one ends, by StopConsumer or by an exception, which is then this one's too."""
         taken = 0
 
         async def receive_from_layer() -> Event:
@@ -418,8 +418,10 @@ class MqttConsumer(AsyncConsumer):
 
 
 class TestMqttConsumer(MqttConsumer):
-    """What mqttasgi has for a first try: a message to `spawn` starts a worker, one to `kill` ends it; its
-    payload is the `app_id`. Workers log what is published to their `app_id` and to `workers`.
+    """What mqttasgi has for a first try.
+
+    A message to `spawn` starts a worker, one to `kill` ends it; its payload is the `app_id`. Workers log what
+    is published to their `app_id` and to `workers`.
     """
 
     #: No test of pytest's.

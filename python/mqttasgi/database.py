@@ -73,8 +73,10 @@ def is_due_after(error: BaseException) -> bool:
 
 
 def refresh() -> None:
-    """Has connections that are too old or broken closed, in the thread where consumers' ORM calls run and
-    before those that come after this. Loop thread; returns at once. What goes wrong is logged.
+    """Have connections that are too old or broken closed, before the ORM calls that come after this.
+
+    That is done in the thread where consumers' ORM calls run, and this returns at once. What goes wrong is
+    logged. Loop thread.
     """
     global _looked_at, _waiting
     _looked_at = time.monotonic()
@@ -87,7 +89,7 @@ def refresh() -> None:
 
 
 def _executor() -> Executor:
-    """Where `sync_to_async` would run a thread-sensitive call that is made here."""
+    """Return where `sync_to_async` would run a thread-sensitive call that is made here."""
     context = SyncToAsync.thread_sensitive_context.get(None)
     if context is not None:
         executor = SyncToAsync.context_to_thread_executor.get(context)
@@ -106,8 +108,9 @@ def _look_after_database_thread() -> None:
 
 
 def look_after_this_thread() -> None:
-    """Closes this thread's connections that are too old or broken, if it has any and it is time. Called
-    before each job of the event loop's executor.
+    """Close this thread's connections that are too old or broken, if it has any and it is time.
+
+    Called before each job of the event loop's executor.
     """
     if not _here.is_open or left_to_test.get():
         return

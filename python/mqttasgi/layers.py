@@ -35,7 +35,7 @@ class ConsumerLayer:
         return getattr(self._layer, name)
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Joins a group, and stays in it."""
+        """Join a group, and stay in it."""
         await self._layer.group_add(group, channel)
         self._groups[group] = channel
         # A layer that keeps memberships in this process cannot forget them.
@@ -43,12 +43,12 @@ class ConsumerLayer:
             self._renewal = asyncio.ensure_future(self._renew_for_ever())
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Leaves a group."""
+        """Leave a group."""
         self._groups.pop(group, None)
         await self._layer.group_discard(group, channel)
 
     async def receive(self, channel: str) -> Event:
-        """The next event for the channel, however long the layer's server is away meanwhile."""
+        """Return the next event for the channel, however long the layer's server is away meanwhile."""
         delay = RETRY_FIRST
         failed = False
         while True:
@@ -72,7 +72,7 @@ class ConsumerLayer:
                 delay = min(delay * 2, RETRY_MAX)
 
     async def close(self) -> None:
-        """Leaves the groups. Errors are no concern of a consumer that has ended."""
+        """Leave the groups. Errors are no concern of a consumer that has ended."""
         if self._renewal is not None:
             self._renewal.cancel()
         for group, channel in list(self._groups.items()):

@@ -90,7 +90,7 @@ class MqttComunicator(ApplicationCommunicator):
         return asyncio.Event()
 
     def _note(self, event: Event) -> Event:
-        """Keeps what is needed later of an event that the consumer sends, and returns it as it leaves."""
+        """Keep what is needed later of an event that the consumer sends, and return it as it leaves."""
         kind = event["type"]
         if kind == "mqtt.pub":
             # The payload stays what the consumer published, text or a number for example, as in mqttasgi.
@@ -106,9 +106,7 @@ class MqttComunicator(ApplicationCommunicator):
         return event
 
     async def connect(self, timeout: float = 1) -> Event:
-        """Sends `mqtt.connect` and returns the first event that the consumer sends, within `timeout`
-        seconds.
-        """
+        """Send `mqtt.connect` and return the first event that the consumer sends within `timeout` seconds."""
         await self.send_input({"type": "mqtt.connect"})
         event: Event = await self.receive_output(timeout)
         return event
@@ -122,8 +120,9 @@ class MqttComunicator(ApplicationCommunicator):
         properties: Optional[Properties] = None,
         client: Optional[Mapping[str, Any]] = None,
     ) -> None:
-        """Sends a message to the consumer, as the broker would one that was published live or, with `retain`,
-        one that it had kept.
+        """Send a message to the consumer, as the broker would.
+
+        It is one that was published live or, with `retain`, one that the broker had kept.
 
         `properties` are what its publisher sends, checked as the broker does; `subscription_identifier` is
         not among them: the consumer gets that where it subscribed with one. `client` is the publisher,
@@ -146,7 +145,7 @@ class MqttComunicator(ApplicationCommunicator):
         )
 
     async def client_connected(self, client: Mapping[str, Any], timeout: float = 1) -> None:
-        """Tells the consumer that a client has connected.
+        """Tell the consumer that a client has connected.
 
         `client` is a `Client`; what is left out is that of a client with the id "client" that connects from
         127.0.0.1 by MQTT 5, without a username and a certificate. A certificate is passed on as it is.
@@ -165,7 +164,7 @@ class MqttComunicator(ApplicationCommunicator):
         reason: Optional[Mapping[str, Any]] = None,
         timeout: float = 1,
     ) -> None:
-        """Tells the consumer that the connection of a client has ended.
+        """Tell the consumer that the connection of a client has ended.
 
         `reason` is a `DisconnectReason`; what it leaves out is `code` 0, "Normal disconnection",
         and `session_ends` True. Its `name` is always that of the code. `client`, `timeout` and what is raised
@@ -192,12 +191,12 @@ class MqttComunicator(ApplicationCommunicator):
             )
 
     async def receive_from(self, timeout: float = 1) -> Event:
-        """Returns the next event that the consumer sends, within `timeout` seconds."""
+        """Return the next event that the consumer sends, within `timeout` seconds."""
         event: Event = await self.receive_output(timeout)
         return event
 
     async def disconnect(self, code: int = 1000, timeout: float = 1) -> None:
-        """Sends `mqtt.disconnect` and waits until the consumer has ended. `code` is ignored."""
+        """Send `mqtt.disconnect` and wait until the consumer has ended. `code` is ignored."""
         await self.send_input({"type": "mqtt.disconnect"})
         await self.wait(timeout)
 

@@ -1,5 +1,6 @@
-"""What to do about errors of Django's that everybody meets, in one sentence before the traceback; and what is
-wrong with the databases already at start.
+"""What to do about errors of Django's that everybody meets, in one sentence before the traceback.
+
+And what is wrong with the databases already at start.
 
 Nothing here imports Django: an application without it has none of these errors.
 """
@@ -112,7 +113,7 @@ class _File(NamedTuple):
 
 
 def _databases() -> dict[str, dict[str, Any]]:
-    """`DATABASES`, where Django is there and set up."""
+    """Return `DATABASES`, where Django is there and set up."""
     conf = sys.modules.get("django.conf")
     if conf is None or not conf.settings.configured:
         return {}
@@ -188,7 +189,7 @@ def _user() -> str:
 
 
 def _migrate() -> str:
-    """The command that applies migrations, for whoever reads the log."""
+    """Return the command that applies migrations, for whoever reads the log."""
     folders = [Path(folder or os.curdir).absolute() for folder in sys.path]
     manage = next((folder / "manage.py" for folder in folders if (folder / "manage.py").is_file()), None)
     words = [sys.executable, *(["-m", "django"] if manage is None else [str(manage)]), "migrate"]
@@ -245,7 +246,7 @@ def _warn_of_migrations() -> None:
 
 
 def _unapplied(alias: str) -> list[str]:
-    """The apps of the migrations that a database lacks, one for each."""
+    """Return the apps of the migrations that a database lacks, one for each."""
     from django.db import connections
     from django.db.migrations.executor import MigrationExecutor
     from django.db.migrations.loader import MigrationLoader

@@ -13,7 +13,7 @@ class ApplicationError(Exception):
 
 
 def load_application(path: str) -> Application:
-    """Imports the application that `path` names.
+    """Import the application that `path` names.
 
     `path` is `package.module:name` or, as `spawn_worker` takes it, `package.module.Name`; a consumer class
     stands for its `as_asgi()`. Raises `ApplicationError` when there is no such module or attribute, and

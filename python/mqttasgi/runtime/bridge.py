@@ -80,8 +80,10 @@ class Message(Protocol):
         ...
 
     def event(self, options: int) -> Event:
-        """A new event for a consumer, with the options of its delivery: `mqtt.msg`, `mqtt.client.connect` or
-        `mqtt.client.disconnect`, whose reason still lacks its name.
+        """Return a new event for a consumer, with the options of its delivery.
+
+        It is `mqtt.msg`, `mqtt.client.connect` or `mqtt.client.disconnect`, whose reason still lacks its
+        name.
         """
         ...
 
@@ -124,25 +126,27 @@ class Bridge(Protocol):
     VERSION: str
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when take() has something new."""
+        """Return a descriptor that becomes readable when take() has something new."""
         ...
 
     def take(self, limit: int) -> list[Batch]:
-        """What waits in the inbound queue, in its order: at most `limit` messages and controls, each message
-        with all its deliveries.
+        """Return what waits in the inbound queue, in its order.
+
+        That are at most `limit` messages and controls, each message with all its deliveries.
         """
         ...
 
     def is_over(self, sixteenths: int) -> bool:
-        """Whether more than so many sixteenths of queue_size or queue_bytes are taken up by messages that
-        wait, those that take() has returned and that still live included.
+        """Whether more than so many sixteenths of queue_size or queue_bytes are taken up.
+
+        Messages that take() has returned and that still live count, too.
         """
         ...
 
     def publish(
         self, consumer: int, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes
     ) -> bool:
-        """Queues a PUBLISH. False: the queue is full; "writable" will come when it has room.
+        """Queue a PUBLISH. False: the queue is full; "writable" will come when it has room.
 
         `consumer` is the handle of who publishes, for no_local; 0: nobody. `properties` are as on the wire
         (MQTT 5, 2.2.2.2), without their length in front.
@@ -150,7 +154,7 @@ class Bridge(Protocol):
         ...
 
     def subscribe(self, consumer: int, topic_filter: str, options: int, sequence: int) -> None:
-        """Queues a subscription. An "answer" with the sequence comes when it is in force; none for 0.
+        """Queue a subscription. An "answer" with the sequence comes when it is in force; none for 0.
 
         `options` is the byte of MQTT 5, 3.8.3.1: QoS in bits 0 and 1, no_local in bit 2, retain_as_published
         in bit 3, retain_handling in bits 4 and 5; from bit 8 on the subscription identifier, 0 for none.
@@ -158,62 +162,62 @@ class Bridge(Protocol):
         ...
 
     def unsubscribe(self, consumer: int, topic_filter: str, sequence: int) -> None:
-        """Queues the end of a subscription, answered like subscribe()."""
+        """Queue the end of a subscription, answered like subscribe()."""
         ...
 
     def watch_clients(self, consumer: int, sequence: int) -> None:
-        """Queues a consumer's wish to be told of clients that connect and disconnect, answered like
-        subscribe().
-        """
+        """Queue a consumer's wish to be told of clients that come and go, answered like subscribe()."""
         ...
 
     def unwatch_clients(self, consumer: int) -> None:
-        """Queues the end of that, also for one that does not watch."""
+        """Queue the end of that, also for one that does not watch."""
         ...
 
     def log(self, level: int, line: str) -> bool:
-        """Queues a line for the broker's log. False: the queue is full and the line lost."""
+        """Queue a line for the broker's log. False: the queue is full and the line lost."""
         ...
 
     def started(self) -> None:
-        """Lets the broker accept clients."""
+        """Let the broker accept clients."""
         ...
 
     def settled(self, summary: str) -> None:
-        """Lets the session fetch what the broker kept: the consumers of the start have subscribed.
+        """Let the session fetch what the broker kept: the consumers of the start have subscribed.
 
         The summary is for the log, once it is known whether there is a session.
         """
         ...
 
     def suspend(self) -> None:
-        """Ends the session, so that the broker keeps what it can for the application, which has failed."""
+        """End the session, so that the broker keeps what it can for the application, which has failed."""
         ...
 
     def add(self, name: str, by: int) -> None:
-        """Adds to a statistic; plugin/shared/statistics.c has the names. `ValueError` where there is none."""
+        """Add to a statistic; plugin/shared/statistics.c has the names. `ValueError` where there is none."""
         ...
 
     def set(self, name: str, value: int) -> None:
-        """Sets a statistic."""
+        """Set a statistic."""
         ...
 
     def raise_to(self, name: str, value: int) -> None:
-        """Sets a statistic, unless it is more already."""
+        """Set a statistic, unless it is more already."""
         ...
 
     def beat(self) -> float:
-        """Says that Python runs, and will say so again. Returns for how many seconds the broker, while it ran
-        itself, had not heard so.
+        """Say that Python runs, and will say so again.
+
+        Returns:
+            For how many seconds the broker, while it ran itself, had not heard so.
         """
         ...
 
     def rest(self) -> None:
-        """Says that no more beats will come."""
+        """Say that no more beats will come."""
         ...
 
     def handled(self, since: int) -> int:
-        """Counts that a message was handled from `since` until now, unless that is 0.
+        """Count that a message was handled from `since` until now, unless that is 0.
 
         Returns:
             What to say for `since` the next time: the time now, in nanoseconds.
@@ -221,5 +225,5 @@ class Bridge(Protocol):
         ...
 
     def options(self) -> Options:
-        """The administrator's options."""
+        """Return the administrator's options."""
         ...

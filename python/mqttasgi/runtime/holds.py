@@ -28,7 +28,7 @@ class ConsumerHold:
         return len(self._waiting) + len(self._retained)
 
     def add(self, delivery: Delivery) -> None:
-        """Keeps a delivery back."""
+        """Keep a delivery back."""
         message = delivery[1]
         if message.retain:
             # Overlapping filters bring it once for each, at the QoS of each.
@@ -39,11 +39,11 @@ class ConsumerHold:
             self._waiting.append(delivery)
 
     def add_placed(self, delivery: Delivery) -> None:
-        """Keeps a delivery back whose place is behind all that waits, also if it is a retained message."""
+        """Keep a delivery back whose place is behind all that waits, also if it is a retained message."""
         self._waiting.append(delivery)
 
     def end(self, general: Optional[GeneralHold]) -> list[Delivery]:
-        """Everything in the order in which the broker had it: first what it had retained.
+        """Return everything in the order in which the broker had it: first what it had retained.
 
         A retained message may have been published after the hold began, and come the direct lane as well. It
         then stands in the place of that one, not before older ones; where that one waits in the general
@@ -73,17 +73,17 @@ class GeneralHold:
         return self._released >= self._current and not self._waiting
 
     def hold(self, number: int) -> None:
-        """Keeps back what comes from now on."""
+        """Keep back what comes from now on."""
         self._current = number
 
     def add(self, delivery: Delivery) -> None:
-        """Keeps a delivery back."""
+        """Keep a delivery back."""
         if not self._waiting or self._waiting[-1][0] != self._current:
             self._waiting.append((self._current, []))
         self._waiting[-1][1].append(delivery)
 
     def release(self, number: int) -> list[Delivery]:
-        """What may go on."""
+        """Return what may go on."""
         self._released = max(self._released, number)
         released: list[Delivery] = []
         while self._waiting and self._waiting[0][0] <= number:
@@ -91,7 +91,7 @@ class GeneralHold:
         return released
 
     def take(self, handle: int) -> list[Delivery]:
-        """What waits for one consumer, which is about to end."""
+        """Return what waits for one consumer, which is about to end."""
         taken: list[Delivery] = []
         for _, deliveries in self._waiting:
             taken += [delivery for delivery in deliveries if delivery[0] == handle]
@@ -99,7 +99,7 @@ class GeneralHold:
         return taken
 
     def place(self, retained: dict[str, Delivery], again: bool) -> None:
-        """Moves retained messages of one consumer to where they wait as they were published."""
+        """Move retained messages of one consumer to where they wait as they were published."""
         for _, deliveries in reversed(self._waiting):
             _place(retained, deliveries, again)
 
@@ -110,7 +110,7 @@ def _qos(delivery: Delivery) -> int:
 
 
 def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) -> None:
-    """Moves retained messages to where they were published among those that wait.
+    """Move retained messages to where they were published among those that wait.
 
     The last one with the topic and the payload is the same message. It makes room, except for `again`: who
     subscribes again to what he has gets both.

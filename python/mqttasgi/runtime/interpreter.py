@@ -15,7 +15,7 @@ from .lines import Lines
 
 
 def prepare(bridge: Bridge, options: Options) -> Lines:
-    """Environment, import path, logging and signals, before the application is imported.
+    """Prepare environment, import path, logging and signals, before the application is imported.
 
     Returns:
         The way of the application's lines into the broker's log.
@@ -61,7 +61,7 @@ class _LastingText(io.TextIOWrapper):
 
 
 def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
-    """What an application prints is no reason for it to fail, also where nobody reads it any more."""
+    """Return a stream in whose place nothing fails: nobody may read any more what an application prints."""
     if stream is None:
         return None  # print() then does nothing
     said = False
@@ -85,7 +85,7 @@ def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
 
 
 def _leave_signals_to_broker(bridge: Bridge, lines: Lines) -> None:
-    """SIGTERM, SIGHUP and the rest are the broker's: handlers that the application sets are not installed.
+    """Refuse the application's handlers: SIGTERM, SIGHUP and the rest are the broker's.
 
     A Python handler would take the signal from the broker, which then could not be stopped.
     """
@@ -109,8 +109,10 @@ def _leave_signals_to_broker(bridge: Bridge, lines: Lines) -> None:
 
 
 def _never_unblocking(sigmask: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps the broker's signals blocked in the application's threads, without a word: multiprocessing, for
-    one, unblocks SIGINT and SIGTERM after it has blocked them. SIGCHLD is not the broker's.
+    """Keep the broker's signals blocked in the application's threads, without a word.
+
+    multiprocessing, for one, unblocks SIGINT and SIGTERM after it has blocked them. SIGCHLD is not the
+    broker's.
     """
     free = {signal.SIGCHLD}
 

@@ -52,7 +52,7 @@ class Allowance:
         return self._left > 0
 
     def use(self, lines: int) -> None:
-        """Takes them, into the red where one record has more than is left."""
+        """Take them, into the red where one record has more than is left."""
         self._left -= lines
 
 
@@ -84,8 +84,9 @@ of_log: ContextVar[bool] = ContextVar("mqttasgi_of_log", default=False)
 
 
 def say(bridge: Bridge, level: int, lines: list[str]) -> None:
-    """Into the broker's log, as many as there are. In a child process, on standard error: nobody reads its
-    copy of the queue.
+    """Write them to the broker's log, as many as there are.
+
+    A child process writes on standard error: nobody reads its copy of the queue.
     """
     if processes.forked:
         print("\n".join(lines), file=sys.stderr)
@@ -95,7 +96,7 @@ def say(bridge: Bridge, level: int, lines: list[str]) -> None:
 
 
 def _first(lines: list[str], most: int) -> tuple[list[str], int]:
-    """As many of them as make at most so many of the broker's, which are shorter; and how many they make."""
+    """Return as many as make at most so many of the broker's, which are shorter, and how many they make."""
     admitted = []
     used = 0
     for line in lines:
@@ -126,7 +127,7 @@ class Lines:
         self._said_at = 0.0
 
     def say(self, level: int, lines: list[str], whose: Optional[Source] = None) -> None:
-        """Writes what is within bounds. `whose` None: of the consumer that runs here."""
+        """Write what is within bounds. `whose` None: of the consumer that runs here."""
         if whose is None:
             whose = source.get()
         if of_log.get():
@@ -165,7 +166,7 @@ class Lines:
         loop.call_later(SAY_AFTER, self.say_what_was_left_out)
 
     def say_what_was_left_out(self) -> None:
-        """Writes one line about it, if there is anything."""
+        """Write one line about it, if there is anything."""
         with self._lock:
             left_out, self._left_out = self._left_out, {}
         if not left_out:

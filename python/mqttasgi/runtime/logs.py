@@ -52,7 +52,7 @@ class BrokerLogHandler(logging.Handler):
 
 
 def broker_level(bridge: Bridge, level: int) -> int:
-    """Mosquitto's name for one of logging's levels."""
+    """Return Mosquitto's name for one of logging's levels."""
     if level >= logging.ERROR:
         return bridge.LOG_ERR
     if level >= logging.WARNING:
@@ -70,7 +70,7 @@ _level = logging.WARNING
 
 
 def prepare(bridge: Bridge, verbosity: int, lines: Lines) -> None:
-    """Leads `logging`, warnings and what nobody catches to the broker's log."""
+    """Lead `logging`, warnings and what nobody catches to the broker's log."""
     root = logging.getLogger()
     handler = BrokerLogHandler(bridge, lines)
     root.addHandler(handler)
@@ -84,7 +84,7 @@ def prepare(bridge: Bridge, verbosity: int, lines: Lines) -> None:
 
 
 def set_verbosity(verbosity: int) -> None:
-    """Logs to the broker what the option of this name says.
+    """Log to the broker what the option of this name says.
 
     An application that has set the root logger's level itself keeps it, as it does after a start.
     """
@@ -96,7 +96,7 @@ def set_verbosity(verbosity: int) -> None:
 
 
 def keep_loggers() -> None:
-    """Turns on again what the application's LOGGING has turned off without mentioning it."""
+    """Turn on again what the application's LOGGING has turned off without mentioning it."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (name in _KEPT or name.startswith("mqttasgi.")):
             logger.disabled = False
@@ -117,8 +117,10 @@ def report(
     topic: Optional[str] = None,
     lines: Optional[Lines] = None,
 ) -> None:
-    """Writes an error with its traceback to the broker's log, and gives it to `logging`; where there is
-    something to do about it that everybody should know, a sentence says that before the traceback.
+    """Write an error with its traceback to the broker's log, and give it to `logging`.
+
+    Where there is something to do about it that everybody should know, a sentence says that before the
+    traceback.
 
     The record has `exc_info`, and as its attributes the name of the `consumer`, its `app_id` and the `topic`
     of the message, each None where there is none. `lines` bounds what is written of errors that may come at
@@ -183,7 +185,7 @@ class BrokerLog:
 
 
 def error_lines(error: BaseException) -> list[str]:
-    """A traceback's lines, whatever the error's own methods do."""
+    """Return a traceback's lines, whatever the error's own methods do."""
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
     except BaseException as other:
@@ -193,8 +195,9 @@ def error_lines(error: BaseException) -> list[str]:
 def loop_exception_handler(
     bridge: Bridge, lines: Optional[Lines] = None
 ) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """What an event loop is to do with errors of tasks and callbacks: asyncio's own logs them, too, but not
-    where the application's LOGGING does not mention asyncio.
+    """Return what an event loop is to do with errors of tasks and callbacks.
+
+    asyncio's own logs them, too, but not where the application's LOGGING does not mention asyncio.
     """
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -212,7 +215,7 @@ def loop_exception_handler(
 
 
 def _whose(context: dict[str, Any]) -> Optional[Source]:
-    """The consumer that has started what failed, where Python says so (3.12)."""
+    """Return the consumer that has started what failed, where Python says so (3.12)."""
     for key in ("task", "future", "handle"):
         get_context = getattr(context.get(key), "get_context", None)
         if get_context is not None:
@@ -222,7 +225,7 @@ def _whose(context: dict[str, Any]) -> Optional[Source]:
 
 
 def _report_what_nobody_catches(bridge: Bridge, lines: Lines) -> None:
-    """Standard error, where Python writes it, may be nowhere."""
+    """Write it to the log, too: standard error, where Python writes it, may be nowhere."""
 
     def in_thread(arguments: Any) -> None:
         if arguments.exc_type is not SystemExit:

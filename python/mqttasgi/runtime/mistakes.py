@@ -34,7 +34,7 @@ def check_methods(consumer: type, awaited: Iterable[str]) -> None:
 
 
 def what_is_wrong_with(function: Any) -> Optional[str]:
-    """The sentence about a function that certainly cannot be awaited; None: it can, or nobody can tell."""
+    """Return the sentence about a function that certainly cannot be awaited; None: it can, or may."""
     if not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
         return None
     if function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
@@ -46,12 +46,12 @@ def what_is_wrong_with(function: Any) -> Optional[str]:
 
 
 def is_not_async(function: Any) -> str:
-    """The sentence about a function that has returned None where something to await was wanted."""
+    """Return the sentence about a function that has returned None where something to await was wanted."""
     return f"{described(function)} is not async; write `async def {getattr(function, '__name__', '…')}`"
 
 
 def described(function: Any) -> str:
-    """A function's name and place."""
+    """Return a function's name and place."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     name = getattr(function, "__qualname__", None) or repr(function)
     code = getattr(function, "__code__", None)
@@ -76,7 +76,7 @@ def _returns_nothing(code: types.CodeType) -> bool:
 
 
 def say_that_receive_is_missing(consumer: type, topic: str) -> None:
-    """Warns, once for each class, of messages that nobody handles."""
+    """Warn, once for each class, of messages that nobody handles."""
     if consumer in _said:
         return
     _said.add(consumer)
@@ -101,7 +101,7 @@ def is_called_as_application(arguments: tuple[Any, ...]) -> bool:
 
 
 def needs_as_asgi(consumer: type) -> str:
-    """The sentence about a consumer's class in the place of an application."""
+    """Return the sentence about a consumer's class in the place of an application."""
     name = consumer.__name__
     return f"{consumer.__module__}.{name} is a class and no ASGI application; write {name}.as_asgi()"
 
@@ -110,7 +110,7 @@ def needs_as_asgi(consumer: type) -> str:
 
 
 def check_application(path: str, found: Any) -> None:
-    """Refuses what can be called but will not be an application for MQTT. Raises `ApplicationError`."""
+    """Refuse what can be called but will not be an application for MQTT. Raises `ApplicationError`."""
     modules = {base.__module__ for base in type(found).__mro__}
     if "django.core.handlers.asgi" in modules:
         raise ApplicationError(
@@ -131,7 +131,7 @@ def check_application(path: str, found: Any) -> None:
 
 
 def _check_routes(path: str, routes: dict[str, Any]) -> None:
-    """Those of a ProtocolTypeRouter."""
+    """Check those of a ProtocolTypeRouter."""
     if "mqtt" not in routes:
         raise ApplicationError(
             f'{path!r} has no "mqtt" among its protocols ({", ".join(map(repr, routes)) or "none"}); add '
@@ -148,7 +148,7 @@ def _check_routes(path: str, routes: dict[str, Any]) -> None:
 
 
 def _is_as_asgi(found: Any) -> Optional[str]:
-    """The sentence about `MyConsumer.as_asgi` without its parentheses."""
+    """Return the sentence about `MyConsumer.as_asgi` without its parentheses."""
     if inspect.ismethod(found) and found.__name__ == "as_asgi":
         name = f"{getattr(found.__self__, '__name__', 'MyConsumer')}.as_asgi"
         return f"{name} is to be called; write {name}()"

@@ -37,7 +37,7 @@ class Overload:
     def __init__(
         self, bridge: Bridge, size: int = 0, max_bytes: int = 0, policy: str = "drop_newest"
     ) -> None:
-        """`size` and `max_bytes` bound what waits for one consumer; 0: nothing of its own does."""
+        """Bound what waits for one consumer by `size` and `max_bytes`; 0: nothing of its own does."""
         self._bridge = bridge
         self._size = size
         self._max_bytes = max_bytes
@@ -82,8 +82,9 @@ class Overload:
         return not self._max_bytes or consumer.queue_bytes + size <= self._max_bytes
 
     def trim(self, consumers: Iterable[Waiting], now: float) -> None:
-        """For `drop_oldest`: lets those for whom most is waiting lose their oldest messages, until the
-        plugin's bounds hold for what waits here too.
+        """Let those for whom most is waiting lose their oldest messages, for `drop_oldest`.
+
+        That goes on until the plugin's bounds hold for what waits here too.
         """
         if not self._bridge.is_over(FULL):
             return
@@ -117,7 +118,7 @@ class _Complaint:
         self._said_at = float("-inf")
 
     def times_to_say(self, times: int, now: float) -> int:
-        """How often it has happened since it was said, these times included; 0: it has just been said."""
+        """Return how often it has happened since it was said, with these times; 0: it has just been said."""
         self._times += times
         if now - self._said_at < 1:
             return 0
@@ -127,8 +128,9 @@ class _Complaint:
 
 
 def drop_oldest(consumer: Waiting) -> bool:
-    """Drops what has waited longest of what may be dropped. False: there is nothing, or it is behind much
-    that may not be.
+    """Drop what has waited longest of what may be dropped.
+
+    False: there is nothing, or it is behind much that may not be.
     """
     for index, item in enumerate(consumer.queue):
         if index == LOOKED_AT:

@@ -32,7 +32,7 @@ _started_bound = 64
 
 
 def prepare() -> None:
-    """Looks after every child from now on."""
+    """Look after every child from now on."""
     originals = {name: getattr(signal, name) for name in _REFUSED}
 
     def after_fork() -> None:
@@ -53,7 +53,7 @@ _REFUSED = ("signal", "alarm", "setitimer", "pthread_sigmask")
 
 
 def _fork_for_programs() -> None:
-    """Lets programs start with no signal blocked, which only the child can see to."""
+    """Let programs start with no signal blocked, which only the child can see to."""
     import _posixsubprocess
 
     # After vfork(), a child has the mask of its parent thread; after fork(), plugin/shared/thread.c clears
@@ -67,7 +67,7 @@ def _fork_for_programs() -> None:
 
 
 def _on_new_thread(fork_exec: Callable[..., int]) -> Callable[..., int]:
-    """Starts programs from a thread that has no signal blocked: vfork() gives them its mask.
+    """Start programs from a thread that has no signal blocked: vfork() gives them its mask.
 
     No signal waits for that thread, to which nobody could send one; those for the process are the broker
     thread's, which the kernel asks first. It ends with this.
@@ -109,8 +109,10 @@ def _unblocking(spawn: Callable[..., int]) -> Callable[..., int]:
 
 
 def _system(command: Any) -> int:
-    """os.system(): the C library's makes the whole process, which is the broker, deaf to Ctrl-C meanwhile,
-    and its child has the mask of this thread.
+    """Do what os.system() does.
+
+    The C library's makes the whole process, which is the broker, deaf to Ctrl-C meanwhile, and its child has
+    the mask of this thread.
     """
     sys.audit("os.system", os.fsencode(command))
     try:
@@ -124,7 +126,7 @@ def _system(command: Any) -> int:
 
 
 def _keep_account() -> None:
-    """Knows the children from now on, for the end of the broker: it may have others, of other plugins."""
+    """Know the children from now on, for the end of the broker: it may have others, of other plugins."""
     import _posixsubprocess
     import subprocess
 
@@ -166,8 +168,10 @@ def _count(pid: int) -> None:
 
 
 def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
-    """Ends a child that comes back to this loop: it shares the epoll descriptor and the pipe with its
-    parent, and would handle messages that are for that one.
+    """End a child that comes back to this loop.
+
+    It shares the epoll descriptor and the pipe with its parent, and would handle messages that are for that
+    one.
     """
     thread = threading.get_ident()
 
@@ -192,7 +196,7 @@ def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def end() -> NoReturn:
-    """Ends this process, which is such a child."""
+    """End this process, which is such a child."""
     with contextlib.suppress(BaseException):
         os.write(
             2,
@@ -203,8 +207,10 @@ def end() -> NoReturn:
 
 
 def end_all(log: Callable[[str], None]) -> None:
-    """Ends what the application has started and not ended itself, for the end of the broker: nobody would
-    wait for it, and it would keep what it holds. What has a session of its own is meant to go on.
+    """End what the application has started and not ended itself, for the end of the broker.
+
+    Nobody would wait for it, and it would keep what it holds. What has a session of its own is meant to go
+    on.
     """
     end = time.monotonic() + GRACE
     told = _end_multiprocessing(log)
@@ -224,7 +230,7 @@ def end_all(log: Callable[[str], None]) -> None:
 
 
 def _end_multiprocessing(log: Callable[[str], None]) -> set[int]:
-    """Returns the processes that need no more to be done."""
+    """Return the processes that need no more to be done."""
     pools = sys.modules.get("concurrent.futures.process")
     if pools is not None:
         # It tells the processes of each pool to end, and waits for their jobs.
@@ -248,7 +254,7 @@ def _end_multiprocessing(log: Callable[[str], None]) -> set[int]:
 
 
 def _children_of_this_thread() -> set[int]:
-    """What has started without Python's knowing: by uvloop, or by a library in C."""
+    """Return what has started without Python's knowing: by uvloop, or by a library in C."""
     try:
         with open("/proc/thread-self/children", encoding="ascii") as file:
             return {int(pid) for pid in file.read().split()}
@@ -257,7 +263,7 @@ def _children_of_this_thread() -> set[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """What /proc says of a process from its state on; nothing of one that is not there."""
+    """Return what /proc says of a process from its state on; nothing of one that is not there."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().decode(errors="replace").rpartition(")")[2].split()

@@ -66,7 +66,7 @@ class Sight(NamedTuple):
 
 
 def _format(places: list[Place]) -> list[str]:
-    """As in a traceback."""
+    """Format them as in a traceback."""
     try:
         for file in {place[0] for place in places}:
             linecache.checkcache(file)
@@ -153,7 +153,7 @@ def _message_on(topic: str) -> str:
 
 
 def _event(message: Any) -> Optional[str]:
-    """What an event is, in words."""
+    """Say what an event is, in words."""
     if type(message) is not dict:
         return None
     kind, mqtt = message.get("type"), message.get("mqtt")

@@ -22,7 +22,7 @@ _PRIORITIES, _FACILITIES = 0x07, 0x3F8
 
 
 def prepare() -> None:
-    """Replaces the functions of the module `syslog` by ones that do the same."""
+    """Replace the functions of the module `syslog` by ones that do the same."""
     log = SystemLog()
     for name in ("openlog", "syslog", "closelog", "setlogmask"):
         setattr(standard, name, getattr(log, name))
@@ -43,13 +43,13 @@ class SystemLog:
         self._mask = 0xFF
 
     def renew(self) -> None:
-        """In a child process: another thread may have had the lock."""
+        """Start anew in a child process: another thread may have had the lock."""
         self._lock = threading.Lock()
 
     def openlog(
         self, ident: Optional[str] = None, logoption: int = 0, facility: int = standard.LOG_USER
     ) -> None:
-        """syslog.openlog()"""
+        """Do what syslog.openlog() does."""
         if ident is None:
             ident = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else None
         sys.audit("syslog.openlog", ident, logoption, facility)
@@ -59,7 +59,7 @@ class SystemLog:
             self._opened = True
 
     def closelog(self) -> None:
-        """syslog.closelog()"""
+        """Do what syslog.closelog() does."""
         sys.audit("syslog.closelog")
         with self._lock:
             self._opened = False
@@ -67,14 +67,14 @@ class SystemLog:
             self._close()
 
     def setlogmask(self, maskpri: int, /) -> int:
-        """syslog.setlogmask()"""
+        """Do what syslog.setlogmask() does."""
         sys.audit("syslog.setlogmask", maskpri)
         before = self._mask
         self._mask = maskpri or before
         return before
 
     def syslog(self, *arguments: Any) -> None:
-        """syslog.syslog([priority, ]message)"""
+        """Do what syslog.syslog([priority, ]message) does."""
         if not 1 <= len(arguments) <= 2:
             raise TypeError("syslog.syslog([priority, ]message) takes one or two arguments")
         priority, message = (standard.LOG_INFO, *arguments)[-2:]
@@ -100,7 +100,7 @@ class SystemLog:
             self._send(f"<{priority}>{when} {line}".encode(errors="replace"))
 
     def _send(self, record: bytes) -> None:
-        """Or loses it, as syslog() does, when nobody takes it after another try."""
+        """Send it, or lose it, as syslog() does, when nobody takes it after another try."""
         for _ in range(2):
             try:
                 if self._socket is None:

@@ -10,16 +10,17 @@ _Result = TypeVar("_Result")
 
 
 class LoopExecutor(ThreadPoolExecutor):
-    """As the event loop's own, but its threads close Django's connections that are too old or broken before
-    they begin the next job, as Django does before each request: otherwise one that the database's restart has
-    broken would fail for ever.
+    """As the event loop's own, but its threads close Django's connections that are too old or broken.
+
+    They do that before they begin the next job, as Django does before each request: otherwise one that the
+    database's restart has broken would fail for ever.
     """
 
     def __init__(self, max_workers: Optional[int] = None) -> None:
         super().__init__(max_workers, thread_name_prefix="asyncio")
 
     def submit(self, fn: Callable[..., _Result], /, *arguments: Any, **named: Any) -> Future[_Result]:
-        """Runs it in one of the threads."""
+        """Run it in one of the threads."""
         return super().submit(_run, fn, *arguments, **named)
 
 

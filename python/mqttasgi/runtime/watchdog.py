@@ -66,7 +66,7 @@ class Watchdog:
         error: Optional[BaseException],
         where: Optional[TracebackType],
     ) -> None:
-        """Ends the thread without waiting for it: nothing may hold up the broker's end."""
+        """End the thread without waiting for it: nothing may hold up the broker's end."""
         self._ended.set()
 
     # ---- the watchdog's thread ----
@@ -85,13 +85,13 @@ class Watchdog:
             self._bridge.rest()
 
     def _pause(self) -> float:
-        """Seconds until the next look is due."""
+        """Return the seconds until the next look is due."""
         if self._asked is None or self._is_told:
             return self._interval
         return min(self._interval, max(0.0, self._asked + self._limit - time.monotonic()))
 
     def look(self, now: float, late: float) -> None:
-        """Compares the loop's answer with the question, and asks anew.
+        """Compare the loop's answer with the question, and ask anew.
 
         Args:
             now: What the clock says.
@@ -137,11 +137,11 @@ class Watchdog:
             self._service.loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        """On the loop's thread."""
+        """Note the time. On the loop's thread."""
         self._answered = time.monotonic()
 
     def _judge(self, until: float, sight: Optional[Sight], held: bool) -> None:
-        """Tells of the time from the question until then, if there is something to tell.
+        """Tell of the time from the question until then, if there is something to tell.
 
         Args:
             until: When the loop answered; if it has not, what the clock says.

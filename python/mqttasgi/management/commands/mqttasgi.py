@@ -24,12 +24,12 @@ class Command(BaseCommand):
     stealth_options = ("arguments",)
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Called by `manage.py`. The options are those of `mqttasgi`, whose -v and --version are its own."""
+        """Run for `manage.py`. The options are those of `mqttasgi`, whose -v and --version are its own."""
         words = self._without_djangos(argv[2:])
         sys.exit(self._main(words, f"{os.path.basename(argv[0])} {argv[1]}"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Called by `call_command("mqttasgi", arguments=[...])`."""
+        """Run for `call_command("mqttasgi", arguments=[...])`."""
         status = self._main(list(options.get("arguments") or []), "mqttasgi")
         if status:
             raise CommandError("mqttasgi failed; the lines above say why", returncode=status)
@@ -39,19 +39,19 @@ class Command(BaseCommand):
 
     @staticmethod
     def _project() -> str:
-        """The folder of `manage.py`; the working directory for `python -m django` and `django-admin`."""
+        """Return the folder of `manage.py`, or for `python -m django` the working directory."""
         program = Path(sys.argv[0]).absolute()
         started = program.suffix == ".py" and program.name != "__main__.py"
         return str(program.parent if started else Path.cwd())
 
     @staticmethod
     def _application() -> Optional[str]:
-        """`ASGI_APPLICATION` names a module's attribute with a dot."""
+        """Return the application of `ASGI_APPLICATION`, which names a module's attribute with a dot."""
         module, _, name = (getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")
         return f"{module}:{name}" if module else None
 
     def _without_djangos(self, words: list[str]) -> list[str]:
-        """Takes out what every management command has and `mqttasgi` has not."""
+        """Take out what every management command has and `mqttasgi` has not."""
         import argparse
 
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
