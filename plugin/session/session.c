@@ -574,44 +574,64 @@ static bool naps(const struct session *session)
 			!fences_are_under_way(&session->fences);
 }
 
+static void take_own_descriptors(const struct session *session)
+{
+	int inbox = session->inbox.read_fd, inbound = session->inbound_fd;
+	const int keep[2] = {inbox < inbound ? inbox : inbound, inbox < inbound ? inbound : inbox};
+
+	thread_take_own_descriptors(keep, 2);
+}
+
+/* All that waits neither for the connection nor for the clock. */
+static void do_what_is_due(struct session *session)
+{
+	inbox_clear_signal(&session->inbox);
+	take_commands(session);
+	if (session->suspension.why && may_suspend(session, now_ms())) {
+		suspend(session);
+	}
+	pass_on_stalled(session);
+	if (outlet_is_stuck(&session->outlet, now_ms())) {
+		subscriptions_release_stuck(&session->subscriptions);
+	}
+	watch_clock(session, now_ms());
+}
+
+/* What of the connection is waited for. */
+static struct pollfd polled_connection(const struct session *session)
+{
+	struct pollfd polled = {.fd = -1, .events = POLLIN};
+
+	if (uses_connection(session) && packets_to_read(session)) {
+		polled.fd = connection_socket(session->connection);
+		if (connection_wants_to_write(session->connection)) {
+			polled.events |= POLLOUT;
+		}
+	}
+	return polled;
+}
+
 static void *session_thread(void *argument)
 {
 	struct session *session = argument;
-	int keep[2] = {session->inbound_fd, session->inbox.read_fd};
-	struct pollfd polled[2] = {{.fd = session->inbox.read_fd, .events = POLLIN}, {.fd = -1}};
+	struct pollfd polled[2] = {{.fd = session->inbox.read_fd, .events = POLLIN}};
 
-	if (keep[0] > keep[1]) {
-		keep[0] = session->inbox.read_fd;
-		keep[1] = session->inbound_fd;
-	}
-	thread_take_own_descriptors(keep, 2);
+	take_own_descriptors(session);
 	while (!session->ends) {
-		inbox_clear_signal(&session->inbox);
-		take_commands(session);
-		if (session->suspension.why && may_suspend(session, now_ms())) {
-			suspend(session);
-		}
-		pass_on_stalled(session);
-		if (outlet_is_stuck(&session->outlet, now_ms())) {
-			subscriptions_release_stuck(&session->subscriptions);
-		}
-		watch_clock(session, now_ms());
-		polled[1].fd = uses_connection(session) && packets_to_read(session) ? connection_socket(session->connection) : -1;
-		polled[1].events = POLLIN;
-		if (polled[1].fd >= 0 && connection_wants_to_write(session->connection)) {
-			polled[1].events |= POLLOUT;
-		}
+		do_what_is_due(session);
+		polled[1] = polled_connection(session);
 		(void)poll(polled, 2, session->ends ? 0 : poll_timeout(session, now_ms()));
-		if (uses_connection(session)) {
-			if (polled[1].revents & POLLIN) {
-				fences_hear(&session->fences, now_ms());
-			}
-			session->deliveries.brought_copies = false;
-			session->outlet.is_used = false;
-			use_connection(session);
-			if (naps(session)) {
-				(void)poll(polled, 1, NAP_MS);
-			}
+		if (!uses_connection(session)) {
+			continue;
+		}
+		if (polled[1].revents & POLLIN) {
+			fences_hear(&session->fences, now_ms());
+		}
+		session->deliveries.brought_copies = false;
+		session->outlet.is_used = false;
+		use_connection(session);
+		if (naps(session)) {
+			(void)poll(polled, 1, NAP_MS);
 		}
 	}
 	subscriptions_unsubscribe_until(&session->subscriptions, UINT64_MAX); /* nobody shall wait for a session that has ended */
