@@ -52,3 +52,24 @@ def test_index_has_every_page() -> None:
     index = text_of(ROOT / "docs/README.md")
     pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
     assert [name for name in pages if f"({name})" not in index] == []
+
+
+def test_every_statistic_has_its_row() -> None:
+    table = (ROOT / "plugin/shared/statistics.c").read_text().partition("names[STATISTICS_COUNT] = {")[2]
+    names = re.findall(r'\[STATISTICS_\w+\] = "([\w/]+)"', table.partition("};")[0])
+    page = (ROOT / "docs/statistics.md").read_text()
+    command = (ROOT / "python/mqttasgi/command/status.py").read_text()
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in names if f'"{name}"' not in command] == []
+
+
+def test_architecture_has_every_file() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    sources = [
+        *(ROOT / "plugin").rglob("*.c"),
+        *(ROOT / "python/mqttasgi/runtime").glob("[!_]*.py"),
+        *(ROOT / "python/mqttasgi/command").glob("[!_]*.py"),
+    ]
+    assert len(sources) > 60
+    assert sorted(path.name for path in sources if f"{path.name}`" not in page) == []
