@@ -246,7 +246,7 @@ static bool put_publish(
 		const struct pymessage_state *state, PyObject *mqtt, const struct message_of_publish *publish, unsigned int options)
 {
 	unsigned int qos = options & TOPICS_QOS;
-	bool retain = publish->is_kept || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
+	bool retain = publish->is_retained || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
 
 	/* MQTT 5, 3.8.4: the lower of what was published and what was subscribed. */
 	return put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < publish->qos ? qos : publish->qos)) &&
@@ -360,7 +360,7 @@ static PyObject *message_get_qos(PyObject *self, void *closure)
 static PyObject *message_get_retain(PyObject *self, void *closure)
 {
 	(void)closure;
-	return PyBool_FromLong(published(self)->is_kept);
+	return PyBool_FromLong(published(self)->is_retained);
 }
 
 static PyObject *message_get_session(PyObject *self, void *closure)

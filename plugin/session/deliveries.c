@@ -143,7 +143,7 @@ static void deliver_retained(
 	}
 	message = count ? make_message(deliveries, event, deliveries->recipients, count) : NULL;
 	if (message) {
-		message->as.publish.is_kept = true;
+		message->as.publish.is_retained = true;
 	}
 	outlet_deliver(deliveries->outlet, message);
 }

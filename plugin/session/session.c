@@ -354,7 +354,7 @@ static void carry_out(struct session *session, const struct message *command)
 		session->start.is_settled = true;
 		break;
 	case MESSAGE_CONNECTION_GONE:
-		on_connection_gone(session, command->as.gone.was_taken != 0);
+		on_connection_gone(session, command->as.gone.was_taken);
 		break;
 	case MESSAGE_LISTENING:
 		on_listening(session, now_ms());

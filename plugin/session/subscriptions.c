@@ -523,7 +523,7 @@ static struct waiter make_waiter(const struct message_request *request, const ch
 			.options = request->options,
 			.sequence = request->sequence,
 			.again = again,
-			.holds = request->is_held != 0,
+			.holds = request->is_held,
 			.fetches = topics_brings_retained(filter, request->options, !again)};
 }
 

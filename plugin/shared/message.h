@@ -86,7 +86,7 @@ struct message_of_publish {
 	uint64_t publisher; /* outbound: the consumer; 0: nobody */
 	uint8_t qos;
 	bool retain;        /* as it was published */
-	bool is_kept;       /* inbound: the broker had kept it from before the subscription */
+	bool is_retained;   /* inbound: the broker had retained it before the subscription */
 	bool by_session;    /* inbound: it came through the session */
 };
 

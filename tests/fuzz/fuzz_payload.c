@@ -480,7 +480,7 @@ static void check_publish(PyObject *mqtt, const struct message *message, unsigne
 {
 	unsigned int qos = subscribed & 3;
 	const struct message_of_publish *publish = &message->as.publish;
-	int retain = publish->is_kept || (publish->retain && subscribed & 8);
+	int retain = publish->is_retained || (publish->retain && subscribed & 8);
 
 	require(PyDict_Size(mqtt) == 6, "another event");
 	require(is_text(value_of(mqtt, "topic"), (struct bytes){message->topic, message->topic_length}), "another topic");
@@ -572,7 +572,7 @@ static void check_attributes(PyObject *object, const struct message *message)
 	Py_DECREF(payload);
 	publish = message->kind == MESSAGE_PUBLISH ? message->as.publish : publish;
 	require(has(object, "qos", PyLong_FromLong(publish.qos)), "another .qos");
-	require(has(object, "retain", PyBool_FromLong(publish.is_kept)), "another .retain");
+	require(has(object, "retain", PyBool_FromLong(publish.is_retained)), "another .retain");
 	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
 	require(has(object, "is_droppable", PyBool_FromLong(message->kind == MESSAGE_PUBLISH && !publish.by_session)),
 			"another .is_droppable");
@@ -630,7 +630,7 @@ static void receive(struct input *input)
 	message->client = how & 64 ? make_client(input) : NULL;
 	publish = (struct message_of_publish){.qos = take_byte(input) % 3,
 			.retain = how & 16,
-			.is_kept = how & 128,
+			.is_retained = how & 128,
 			.by_session = scarcity & 128};
 	gone.fate = (enum message_fate)(take_byte(input) % 3);
 	gone.reason = (int)take_number(input);

@@ -623,7 +623,7 @@ static void test_own_publish_goes_to_the_broker_and_comes_in_again(void **state)
 	assert_memory_equal(message->payload, "hello", 5);
 	assert_int_equal(message->as.publish.qos, 1);
 	assert_true(message->as.publish.retain); /* as it was published */
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_int_equal(message->recipient_count, 1);
 	done(message);
 	receive_nothing();
@@ -1487,7 +1487,7 @@ static void test_a_message_has_its_properties_and_its_client(void **state)
 	assert_int_equal(message->properties_length, sizeof(properties));
 	assert_memory_equal(message->properties, properties, sizeof(properties));
 	assert_true(message->as.publish.retain);
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_false(message->as.publish.by_session);
 	assert_string_equal(client_description(message->client)->id, "a");
 	assert_int_equal(client_description(message->client)->protocol_version, 5);

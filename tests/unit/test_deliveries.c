@@ -136,7 +136,7 @@ static void test_retained_messages_go_to_who_fetches(void **state)
 	subscriptions.round.number = 1;
 	deliveries_receive(&deliveries, &event, false);
 	message = outlet_ends_take(MESSAGE_PUBLISH);
-	assert_true(message->as.publish.is_kept && message->as.publish.retain && message->as.publish.by_session);
+	assert_true(message->as.publish.is_retained && message->as.publish.retain && message->as.publish.by_session);
 	assert_int_equal(message->recipient_count, 1);
 	assert_int_equal(message->recipients[0].consumer, 2);
 	message_free(message);

@@ -52,7 +52,7 @@ static void test_what_is_not_given_is_zero(void **state)
 	assert_int_equal(message->as.publish.publisher, 0);
 	assert_int_equal(message->as.publish.qos, 0);
 	assert_false(message->as.publish.retain);
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_false(message->as.publish.by_session);
 	assert_null(message->client);
 	assert_null(message->properties);
@@ -110,7 +110,7 @@ static void test_publish_has_its_content(void **state)
 	assert_true(message->recipients[0].retain_as_published);
 	assert_null(message->client);
 	assert_false(message->as.publish.retain);
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_false(message->as.publish.by_session);
 
 	/* Each part counts, and what is not there is NULL. */

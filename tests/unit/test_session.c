@@ -1736,7 +1736,7 @@ static void receive_retained(const char *payload, uint64_t consumer)
 {
 	struct message *message = take_message(payload);
 
-	assert_true(message->as.publish.is_kept);
+	assert_true(message->as.publish.is_retained);
 	assert_true(message->as.publish.retain);
 	assert_int_equal(message->recipient_count, 1);
 	assert_int_equal(message->recipients[0].consumer, consumer);
@@ -1747,7 +1747,7 @@ static void receive_live(const char *payload, bool retain, size_t recipients)
 {
 	struct message *message = take_message(payload);
 
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_int_equal(message->as.publish.retain, retain);
 	assert_int_equal(message->recipient_count, recipients);
 	message_free(message);
@@ -1877,7 +1877,7 @@ static void test_live_messages_keep_their_flag(void **state)
 	assert_int_equal(client.count, 3); /* all filters: the one that counts must show it */
 	broker_sends_flagged("a/#", "a/b", "live", 1);
 	message = take_message("live");
-	assert_false(message->as.publish.is_kept);
+	assert_false(message->as.publish.is_retained);
 	assert_true(message->as.publish.retain);
 	assert_int_equal(message->recipient_count, 2);
 	assert_int_equal(message->recipients[0].retain_as_published, message->recipients[0].consumer == 2);
