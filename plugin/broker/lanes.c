@@ -1,14 +1,7 @@
 /* DESIGN
- * What could be overtaken, and what is done about it:
- * - what a client left to the session before it went, by the event that it is gone, which is held back, too.
- * - a last will: it follows the event that its client is gone. Consumers keep back what comes the direct lane from then on
- *   until a fence, sent behind the will, has come through the session.
- * - a QoS 2 message, which the broker releases at an unknown time, and whatever else of a client's is left to the
- *   session: for a while after one was seen, the other messages of its client, and of others to its topic, are kept back,
- *   too, behind a fence of their own. Clients and topics are told apart by a hash alone; two with one hash share the delay.
- * - retained messages: the consumer that subscribes keeps back what comes the direct lane, from its SUBSCRIBE until they have
- *   come.
- * A will that its client asked to be delayed, and what other plugins publish, comes without an event. */
+ * docs/architecture.md, "The order of messages", says what could overtake what, and what is held back for that. The event that a
+ * client is gone is held back with the rest, so that what it left to the session comes first. The clients and topics of QoS 2
+ * messages are told apart by a hash alone; two with one hash share the delay. */
 #include "broker/lanes.h"
 
 #include <inttypes.h>

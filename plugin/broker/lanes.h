@@ -2,8 +2,8 @@
  *
  * The broker sends the session a copy of what goes the direct lane. Mosquitto 2.1 can be told not to (broker_on_access());
  * otherwise the copy is marked, and the session recognises it. And a message must not overtake, on the direct lane, one
- * on the same topic that the broker sent to the session before: see lanes.c. Broker thread only; with a session that is
- * NULL everything goes the direct lane and all of this does nothing. */
+ * on the same topic that the broker sent to the session before: docs/architecture.md, "The order of messages". Broker thread
+ * only; with a session that is NULL everything goes the direct lane and all of this does nothing. */
 #ifndef MQTTASGI_LANES_H
 #define MQTTASGI_LANES_H
 

@@ -4,14 +4,9 @@
  * while the application was away reach consumers through a connection to one of this broker's listeners. It subscribes
  * to what the consumers subscribe to, on a thread of its own, and puts what it receives into the inbound queue.
  *
- * Three things keep the two lanes from getting into each other's way:
- * - marks (marks.h) tell the copies of what went the direct lane from what comes only here;
- * - a fence is a message that the broker thread sends to the session's client id: when it has come, everything that the broker
- *   sent before has;
- * - between a hold and its release consumers keep back what comes the direct lane, because something older is on its way
- *   through the session: all of them (MESSAGE_HOLD, MESSAGE_RELEASE), whose holds have numbers that rise, a release ending those
- *   up to its own; or one that has subscribed and waits for what the broker has retained (MESSAGE_HOLD_CONSUMER,
- *   MESSAGE_RELEASE_CONSUMER). */
+ * Marks, fences and holds keep it and the direct lane in one order: docs/architecture.md, "The order of messages". Holds of all
+ * consumers (MESSAGE_HOLD, MESSAGE_RELEASE) have numbers that rise, and a release ends those up to its own; those of one consumer,
+ * which waits for what the broker has retained, are MESSAGE_HOLD_CONSUMER and MESSAGE_RELEASE_CONSUMER. */
 #ifndef MQTTASGI_SESSION_H
 #define MQTTASGI_SESSION_H
 

@@ -1,4 +1,4 @@
-/* What went the direct lane and will come again through the session.
+/* What went the direct lane and will come again through the session (docs/architecture.md, "The order of messages").
  *
  * The broker sends the session a copy of each message that its subscriptions match, of those too that consumers got
  * through the direct lane. The broker thread marks these by their fingerprints; the session's thread takes the mark when the

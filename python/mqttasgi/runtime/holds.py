@@ -1,8 +1,6 @@
-"""Keeps two lanes in one order.
+"""Keeps two lanes in one order: what comes the direct lane waits here from a "hold" until its "release".
 
-Most messages come straight from the broker's event, the direct lane; what that event does not show comes
-through the plugin's MQTT session and takes longer. Where the session is known to have something older under
-way, the plugin says "hold": what comes the direct lane from then on waits here until "release".
+docs/architecture.md, "The order of messages", says when the plugin asks for which.
 """
 
 from __future__ import annotations
