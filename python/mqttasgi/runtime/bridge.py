@@ -43,7 +43,7 @@ class Options(TypedDict):
 class Message(Protocol):
     """A message of the inbound queue; it counts towards the queue's bound as long as it lives.
 
-    It is a PUBLISH or tells that a client has connected or disconnected.
+    It is an event for consumers: a PUBLISH, or about a client.
     """
 
     @property
@@ -82,8 +82,7 @@ class Message(Protocol):
     def event(self, options: int) -> Event:
         """Return a new event for a consumer, with the options of its delivery.
 
-        It is `mqtt.msg`, `mqtt.client.connect` or `mqtt.client.disconnect`, whose reason still lacks its
-        name.
+        One about a client still lacks what `complete_client_event` adds.
         """
         ...
 
