@@ -243,7 +243,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 			.inbound = plugin->inbound,
 			.wakeup = plugin->wakeup};
 	if (versions_find_reader(&reader)) {
-		broker_read_properties(plugin->broker, &reader);
+		broker_use_reader(plugin->broker, &reader);
 	} else {
 		lanes_ignore_properties(plugin->lanes);
 	}

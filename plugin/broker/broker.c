@@ -107,9 +107,9 @@ bool broker_adopt(struct broker *broker, const struct options *options)
 	return true;
 }
 
-void broker_read_properties(struct broker *broker, const struct properties_reader *reader)
+void broker_use_reader(struct broker *broker, const struct properties_reader *reader)
 {
-	router_read_properties(broker->router, reader);
+	router_use_reader(broker->router, reader);
 }
 
 static void answer(struct broker *broker, const struct message *command, int rc)
@@ -362,14 +362,14 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 		return MOSQ_ERR_SUCCESS;
 	}
 	mirror_client_gone(broker->mirror, mosquitto_client_id(gone->client), on_forgotten, broker->router);
-	lanes_client_goes(broker->lanes, gone->client, broker->traits->ends_clients_late);
+	lanes_hold_for_client(broker->lanes, gone->client, broker->traits->ends_clients_late);
 	fate = versions_fate(broker->traits, gone->client, event, reason, clients_began_clean(broker->clients, gone->client));
 	clients_disconnected(broker->clients, gone->client, reason, fate);
 	router_tell_of_clients(broker->router);
 	if (is_session(broker, gone->client)) {
 		session_connection_gone(broker, gone->client);
 	} else {
-		lanes_client_gone(broker->lanes, broker->traits->ends_clients_late);
+		lanes_hold_for_will(broker->lanes, broker->traits->ends_clients_late);
 	}
 	return MOSQ_ERR_SUCCESS;
 }

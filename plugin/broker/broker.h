@@ -28,7 +28,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 void broker_free(struct broker *broker);
 
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
-void broker_read_properties(struct broker *broker, const struct properties_reader *reader);
+void broker_use_reader(struct broker *broker, const struct properties_reader *reader);
 
 /* Makes those options that can change while the broker runs what options says; the struct is not kept. Messages that wait
  * stay where they are. False when memory ran out, and then nothing has changed. */

@@ -397,14 +397,14 @@ bool lanes_tick(struct lanes *lanes)
 	return repeats || (owes && lanes->hold == lanes->fenced);
 }
 
-void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late)
+void lanes_hold_for_client(struct lanes *lanes, const void *connection, bool is_late)
 {
 	if (lanes->is_up && lanes->qos_2_until && now_s() < *slot_of_client(lanes, connection)) {
 		hold(lanes, is_late);
 	}
 }
 
-void lanes_client_gone(struct lanes *lanes, bool is_late)
+void lanes_hold_for_will(struct lanes *lanes, bool is_late)
 {
 	if (lanes->is_up) {
 		hold(lanes, is_late);

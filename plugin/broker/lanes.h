@@ -73,10 +73,10 @@ bool lanes_tick(struct lanes *lanes);
 /* Consumers are about to be told that a client is gone: not before they have what it published, which may be with the
  * session. connection is compared only. is_late: what was published since the last TICK may have been sent before this (on
  * Mosquitto 2.1 some clients are found to be gone between that and the TICK). */
-void lanes_client_goes(struct lanes *lanes, const void *connection, bool is_late);
+void lanes_hold_for_client(struct lanes *lanes, const void *connection, bool is_late);
 
 /* A client is gone, and its will may be on its way to the session. */
-void lanes_client_gone(struct lanes *lanes, bool is_late);
+void lanes_hold_for_will(struct lanes *lanes, bool is_late);
 
 /* The session is up, or no longer. */
 void lanes_set_session(struct lanes *lanes, bool is_up);

@@ -65,7 +65,7 @@ void router_adopt(struct router *router, const struct options *options)
 	router->may_hint = options->verbosity > 0;
 }
 
-void router_read_properties(struct router *router, const struct properties_reader *reader)
+void router_use_reader(struct router *router, const struct properties_reader *reader)
 {
 	router->properties.reader = *reader;
 	router->properties.is_readable = true;

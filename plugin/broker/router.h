@@ -27,7 +27,7 @@ void router_free(struct router *router);
 void router_adopt(struct router *router, const struct options *options);
 
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
-void router_read_properties(struct router *router, const struct properties_reader *reader);
+void router_use_reader(struct router *router, const struct properties_reader *reader);
 
 /* A MESSAGE_SUBSCRIBE or MESSAGE_UNSUBSCRIBE, of which the session is told. *ret_answers: it will answer; otherwise what is
  * returned is the answer: MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, MOSQ_ERR_INVAL (too many levels), MOSQ_ERR_NOT_FOUND (no such

@@ -210,7 +210,7 @@ static void read_properties(void)
 	assert_true(properties_find_reader(&reader, RTLD_DEFAULT));
 	reader.release = __real_free; /* what the library allocates was not counted */
 	assert_true(properties_reader_agrees(&reader));
-	broker_read_properties(f.broker, &reader);
+	broker_use_reader(f.broker, &reader);
 }
 
 static void application_subscribes(uint64_t consumer, const char *filter, uint8_t options, uint64_t sequence)

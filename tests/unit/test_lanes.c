@@ -219,7 +219,7 @@ static void test_without_a_session_everything_is_direct(void **state)
 	assert_false(leave(&client, "a", 2));
 	went_direct("a", "1", 1);
 	publishes("a", "1");
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	assert_false(command(MESSAGE_SUBSCRIBE, "a", 1));
 	assert_false(is_marked("a", "1"));
 	receive_nothing();
@@ -266,15 +266,15 @@ static void test_a_will_is_waited_for(void **state)
 	char fence[24];
 
 	(void)state;
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	receive_nothing();
 	lanes_set_session(lanes, true);
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	receive(MESSAGE_HOLD, 1);
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	receive_nothing(); /* the fence of this turn is sent behind both */
 	assert_false(lanes_tick(lanes));
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	receive(MESSAGE_HOLD, 2);
 	assert_int_equal(stub.publish_count, 2);
 	assert_string_equal(stub.publishes[1].client_id, "the-session");
@@ -294,12 +294,12 @@ static void test_a_late_will_is_waited_for(void **state)
 {
 	(void)state;
 	lanes_set_session(lanes, true);
-	lanes_client_gone(lanes, true);
+	lanes_hold_for_will(lanes, true);
 	receive(MESSAGE_HOLD, 1);
 	assert_int_equal(stub.publish_count, 1);
-	lanes_client_gone(lanes, true);
+	lanes_hold_for_will(lanes, true);
 	receive(MESSAGE_HOLD, 2);
-	lanes_client_gone(lanes, true);
+	lanes_hold_for_will(lanes, true);
 	assert_false(leave(&client, "a", 0));
 	receive_nothing();
 	assert_int_equal(stub.publish_count, 1);
@@ -307,7 +307,7 @@ static void test_a_late_will_is_waited_for(void **state)
 	assert_int_equal(stub.publish_count, 2);
 	assert_false(lanes_tick(lanes));
 	/* What is published now the broker sends after the next events, or before: nobody can tell. */
-	lanes_client_gone(lanes, true);
+	lanes_hold_for_will(lanes, true);
 	receive(MESSAGE_HOLD, 3);
 	assert_int_equal(stub.publish_count, 3);
 }
@@ -320,7 +320,7 @@ static void test_fences_are_bounded_by_what_the_session_has_read(void **state)
 	(void)state;
 	lanes_set_session(lanes, true);
 	for (i = 0; i < 1000; i++) {
-		lanes_client_gone(lanes, i % 2);
+		lanes_hold_for_will(lanes, i % 2);
 		(void)lanes_tick(lanes);
 	}
 	assert_int_equal(stub.publish_count, 16);
@@ -336,7 +336,7 @@ static void test_fences_are_bounded_by_what_the_session_has_read(void **state)
 	lanes_set_session(lanes, false);
 	receive(MESSAGE_RELEASE, 17);
 	lanes_set_session(lanes, true);
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	receive(MESSAGE_HOLD, 18);
 	assert_int_equal(stub.publish_count, 18);
 }
@@ -349,7 +349,7 @@ static void test_a_lost_fence_is_made_good(void **state)
 	(void)state;
 	lanes_set_session(lanes, true);
 	for (i = 0; i < 20; i++) {
-		lanes_client_gone(lanes, false);
+		lanes_hold_for_will(lanes, false);
 		(void)lanes_tick(lanes);
 	}
 	assert_int_equal(stub.publish_count, 16);
@@ -364,7 +364,7 @@ static void test_a_fence_that_does_not_come_is_sent_again(void **state)
 {
 	(void)state;
 	lanes_set_session(lanes, true);
-	lanes_client_gone(lanes, false);
+	lanes_hold_for_will(lanes, false);
 	assert_int_equal(stub.publish_count, 1);
 	(void)lanes_tick(lanes);
 	seconds++;
@@ -394,7 +394,7 @@ static void test_holds_are_bounded_by_what_the_loop_has_taken(void **state)
 	lanes_set_session(lanes, true);
 	for (i = 0; i < 1000; i++) {
 		stub_session.released = i;
-		lanes_client_gone(lanes, false);
+		lanes_hold_for_will(lanes, false);
 		(void)lanes_tick(lanes);
 	}
 	assert_int_equal(queue_controls(inbound), 256);
@@ -753,7 +753,7 @@ static void test_no_memory(void **state)
 		rc = lanes_command(lanes, &command_of_group, true, &answers);
 		assert_true(rc == MOSQ_ERR_SUCCESS || (rc == MOSQ_ERR_NOMEM && !answers));
 		publishes("b", "1");
-		lanes_client_gone(lanes, false);
+		lanes_hold_for_will(lanes, false);
 		lanes_tick(lanes);
 		failed = scarce_memory_end();
 	}
