@@ -37,6 +37,7 @@ class Run:
     __slots__ = (
         "_began",
         "_coroutine",
+        "_create_future",
         "_handled",
         "_identifiers",
         "_inbox",
@@ -67,6 +68,7 @@ class Run:
         #: When receive() returned the message that is being handled, as `_handled` says the time; 0: none is.
         self._began = 0
         # Looked up once for all messages.
+        self._create_future = service.loop.create_future
         self._handled = service.bridge.handled
         self._publish = service.bridge.publish
         self._inbox = consumer.inbox
@@ -137,7 +139,10 @@ class Run:
             await asyncio.sleep(0)
         while not self._queue:
             self._began = 0
-            await self._arrival()
+            arrival = self._create_future()
+            if not self.ended:  # then nothing comes any more
+                self._inbox.waiter = arrival
+            await arrival
         item = self._queue.popleft()
         if isinstance(item, tuple):
             inbox = self._inbox
@@ -163,13 +168,6 @@ class Run:
             # broker's log would come back to it.
             of_log.set(self.topic is not None and self.topic.startswith(LOG_TOPICS))
         return event
-
-    def _arrival(self) -> asyncio.Future[None]:
-        """Return what is done when something comes; for one that has ended, never."""
-        arrival: asyncio.Future[None] = self._service.loop.create_future()
-        if not self.ended:
-            self._inbox.waiter = arrival
-        return arrival
 
     def give_back(self, event: Event) -> None:
         """Take back what was received last, for the next run.
