@@ -384,7 +384,7 @@ class MqttConsumer(AsyncConsumer):
                     raise
                 finally:
                     if not began:
-                        # It is for the consumer's successor.
+                        # It is for the consumer's next run.
                         _tell(receive, "give_back", message)
         except StopConsumer:
             pass

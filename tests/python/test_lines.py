@@ -205,7 +205,7 @@ async def test_what_handling_the_brokers_log_causes_is_not_logged(
 
 
 @pytest.mark.usefixtures("logger")
-async def test_an_error_there_is_logged_and_so_is_that_of_its_successor(
+async def test_an_error_there_is_logged_and_so_is_that_of_its_next_run(
     bridge: FakeBridge, start: Start
 ) -> None:
     await start(ReadsLog.as_asgi(), retries=1)

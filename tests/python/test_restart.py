@@ -108,7 +108,7 @@ async def test_subscriptions_that_are_not_made_again_end(bridge: FakeBridge, sta
     assert set(service.roster.by_handle[1].subscriptions) == {"in/#", "new"}
 
 
-async def test_connect_may_end_what_its_predecessor_left(bridge: FakeBridge, start: Start) -> None:
+async def test_connect_may_end_what_its_last_run_left(bridge: FakeBridge, start: Start) -> None:
     class Tidy(Fragile):
         async def connect(self) -> None:
             await self.unsubscribe("in/#")
@@ -402,7 +402,7 @@ class Layered(MqttConsumer):
 
 
 async def test_a_message_that_waited_for_the_layers_event(bridge: FakeBridge, start: Start) -> None:
-    """It is not named as what the consumer failed at, and its successor gets it."""
+    """It is not named as what the consumer failed at, and its next run gets it."""
     Layered.says.clear()
     await start(Layered.as_asgi())
     await get_channel_layer().group_send("lights", {"type": "lights.fail"})
@@ -435,7 +435,7 @@ async def test_events_of_the_layer_count_as_handled(
 
 
 async def test_a_message_that_waited_when_all_tasks_were_cancelled(bridge: FakeBridge, start: Start) -> None:
-    """The successor gets that one, too."""
+    """The next run gets that one, too."""
     Layered.says.clear()
     mine = asyncio.current_task()
     await start(Layered.as_asgi())

@@ -11,7 +11,7 @@ import pytest
 
 import mqttasgi
 from mqttasgi import _versions
-from mqttasgi.command import launch as _launch
+from mqttasgi.command import launch
 from mqttasgi.runtime import summary
 
 
@@ -106,13 +106,13 @@ def test_a_name_of_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_beside_another_plugin(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = _launch.Plugin("/usr/lib/mqttasgi_plugin.so", "0.0.1", "3.9.2")
-    monkeypatch.setattr(_launch, "find_plugin", lambda: found)
-    _launch._warn_of_versions()
+    found = launch.Plugin("/usr/lib/mqttasgi_plugin.so", "0.0.1", "3.9.2")
+    monkeypatch.setattr(launch, "find_plugin", lambda: found)
+    launch._warn_of_versions()
     said = capsys.readouterr().err
     assert said.startswith("mqttasgi: The plugin /usr/lib/mqttasgi_plugin.so is version 0.0.1")
     assert said.count("\n") == 1
     for version in (mqttasgi.__version__, None):
-        found = _launch.Plugin("/usr/lib/mqttasgi_plugin.so", version, None)
-        _launch._warn_of_versions()
+        found = launch.Plugin("/usr/lib/mqttasgi_plugin.so", version, None)
+        launch._warn_of_versions()
     assert capsys.readouterr().err == ""
