@@ -195,11 +195,49 @@ static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 	return sys_tree_new(&sources);
 }
 
+/* What runs on the broker thread. What went wrong is in the log. */
+static int make_broker_side(struct plugin *plugin)
+{
+	const struct options *options = plugin->options;
+	bool tells_connects = plugin->traits->tells_connects || options->connect_events;
+
+	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
+	plugin->clients = clients_new(tells_connects, plugin->session ? options_session_id(options) : NULL);
+	if (plugin->lanes && plugin->clients && plugin->statistics) {
+		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
+				plugin->clients, plugin->statistics);
+	}
+	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
+	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->traits, plugin->broker, plugin->sys_tree) : NULL;
+	if (!plugin->reload) {
+		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
+		return MOSQ_ERR_NOMEM;
+	}
+	plugin->stop = (struct stop){.options = options,
+			.broker = plugin->broker,
+			.lanes = plugin->lanes,
+			.session = plugin->session,
+			.inbound = plugin->inbound,
+			.wakeup = plugin->wakeup};
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* Before the session is started. */
+static void find_reader(struct plugin *plugin)
+{
+	struct properties_reader reader;
+
+	if (versions_find_reader(&reader)) {
+		broker_use_reader(plugin->broker, &reader);
+	} else {
+		lanes_ignore_properties(plugin->lanes);
+	}
+}
+
 /* Owns options. What went wrong is in the log. */
 static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
 {
 	struct plugin *plugin = calloc(1, sizeof(*plugin));
-	struct properties_reader reader;
 	int rc;
 
 	if (!plugin) {
@@ -216,42 +254,20 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	rc = make_queues(plugin);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		log_line(MOSQ_LOG_ERR, "Cannot set up queues and timer: %s", strerror(errno));
-		goto fail;
 	}
-	rc = make_session(plugin);
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = make_session(plugin);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = make_broker_side(plugin);
+	}
 	if (rc != MOSQ_ERR_SUCCESS) {
-		goto fail;
+		plugin_free(plugin);
+		return rc;
 	}
-	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
-	plugin->clients =
-			clients_new(plugin->traits->tells_connects || options->connect_events, plugin->session ? options_session_id(options) : NULL);
-	if (plugin->lanes && plugin->clients && plugin->statistics) {
-		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
-				plugin->clients, plugin->statistics);
-	}
-	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
-	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->traits, plugin->broker, plugin->sys_tree) : NULL;
-	if (!plugin->reload) {
-		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
-		rc = MOSQ_ERR_NOMEM;
-		goto fail;
-	}
-	plugin->stop = (struct stop){.options = options,
-			.broker = plugin->broker,
-			.lanes = plugin->lanes,
-			.session = plugin->session,
-			.inbound = plugin->inbound,
-			.wakeup = plugin->wakeup};
-	if (versions_find_reader(&reader)) {
-		broker_use_reader(plugin->broker, &reader);
-	} else {
-		lanes_ignore_properties(plugin->lanes);
-	}
+	find_reader(plugin);
 	*ret_plugin = plugin;
 	return MOSQ_ERR_SUCCESS;
-fail:
-	plugin_free(plugin);
-	return rc;
 }
 
 /* The broker waits here, before it opens its listeners, until the master consumer's connect() has returned. */
