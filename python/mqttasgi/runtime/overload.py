@@ -24,7 +24,7 @@ FULL, LESS = 16, 15
 
 
 class Waiting(Protocol):
-    """What is to be known of a consumer."""
+    """What is to be known of an inbox, which says as text whose it is."""
 
     queue: deque[Union[Delivery, Event]]
     #: Bytes of the deliveries in it; 0 where consumers have no bounds of their own.
@@ -47,19 +47,19 @@ class Overload:
         self._of_one = _Complaint()
         self._of_all = _Complaint()
 
-    def admit(self, consumer: Waiting, delivery: Delivery, now: float) -> bool:
-        """Whether a delivery may wait for this consumer. Older ones may have made room for it.
+    def admit(self, inbox: Waiting, delivery: Delivery, now: float) -> bool:
+        """Whether a delivery may wait in this inbox. Older ones may have made room for it.
 
         `now` is the loop's time in seconds.
         """
         size = delivery[1].size
-        if self._has_room(consumer, size) or not delivery[1].is_droppable:
+        if self._has_room(inbox, size) or not delivery[1].is_droppable:
             return True
         dropped = 0
         if self.drops_oldest:
-            while not self._has_room(consumer, size) and drop_oldest(consumer):
+            while not self._has_room(inbox, size) and drop_oldest(inbox):
                 dropped += 1
-        admitted = self._has_room(consumer, size)
+        admitted = self._has_room(inbox, size)
         dropped += not admitted
         self._bridge.add("messages/dropped/consumer_queue", dropped)
         times = self._of_one.times_to_say(dropped, now)
@@ -68,30 +68,30 @@ class Overload:
                 self._bridge.LOG_WARNING,
                 f"{times} messages for single consumers dropped, the "
                 f"{'oldest' if self.drops_oldest else 'newest'} first. The last that came was on topic "
-                f"{delivery[1].topic!r:.400} for {consumer}, which is slower than its messages; "
+                f"{delivery[1].topic!r:.400} for {inbox}, which is slower than its messages; "
                 f"consumer_queue_size ({self._size}) and consumer_queue_bytes ({self._max_bytes}) bound what "
                 "may wait for each.",
             )
         return admitted
 
-    def _has_room(self, consumer: Waiting, size: int) -> bool:
-        if not consumer.queue:
+    def _has_room(self, inbox: Waiting, size: int) -> bool:
+        if not inbox.queue:
             return True  # one that is larger than the bound passes when it is alone
-        if self._size and len(consumer.queue) >= self._size:
+        if self._size and len(inbox.queue) >= self._size:
             return False
-        return not self._max_bytes or consumer.queue_bytes + size <= self._max_bytes
+        return not self._max_bytes or inbox.queue_bytes + size <= self._max_bytes
 
-    def trim(self, consumers: Iterable[Waiting], now: float) -> None:
+    def trim(self, inboxes: Iterable[Waiting], now: float) -> None:
         """Let those for whom most is waiting lose their oldest messages, for `drop_oldest`.
 
         That goes on until the plugin's bounds hold for what waits here too.
         """
         if not self._bridge.is_over(FULL):
             return
-        crowded = list(consumers)
+        crowded = list(inboxes)
         dropped = 0
         while crowded and self._bridge.is_over(LESS):
-            longest = max(crowded, key=lambda consumer: len(consumer.queue))
+            longest = max(crowded, key=lambda inbox: len(inbox.queue))
             for _ in range(max(1, min(PORTION, len(longest.queue) // 2))):
                 if not drop_oldest(longest):
                     crowded.remove(longest)
@@ -127,17 +127,17 @@ class _Complaint:
         return times
 
 
-def drop_oldest(consumer: Waiting) -> bool:
+def drop_oldest(inbox: Waiting) -> bool:
     """Drop what has waited longest of what may be dropped.
 
     False: there is nothing, or it is behind much that may not be.
     """
-    for index, item in enumerate(consumer.queue):
+    for index, item in enumerate(inbox.queue):
         if index == LOOKED_AT:
             return False
         if isinstance(item, tuple) and item[1].is_droppable:
-            if consumer.queue_bytes:
-                consumer.queue_bytes -= item[1].size
-            del consumer.queue[index]
+            if inbox.queue_bytes:
+                inbox.queue_bytes -= item[1].size
+            del inbox.queue[index]
             return True
     return False
