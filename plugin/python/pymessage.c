@@ -11,15 +11,18 @@
 #define CLIENTS_MAX 4096
 
 /* Keys and values of the events, made once. */
-#define NAMES(N)                                                                                                       \
-	N(TYPE, "type") N(MQTT, "mqtt") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos")                                \
-	N(RETAIN, "retain") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code")              \
-	N(SESSION_ENDS, "session_ends") N(USER_PROPERTY, "user_property")                                                    \
-	N(ID, "id") N(USERNAME, "username") N(ADDRESS, "address") N(PROTOCOL, "protocol")                                    \
-	N(PROTOCOL_VERSION, "protocol_version") N(CERTIFICATE, "certificate") N(SUBJECT, "subject") N(ISSUER, "issuer")      \
-	N(COMMON_NAME, "common_name") N(SERIAL_NUMBER, "serial_number")                                                      \
-	N(SUBJECT_ALTERNATIVE_NAMES, "subject_alternative_names") N(FINGERPRINT_SHA256, "fingerprint_sha256")                \
+/* clang-format off */
+#define NAMES(N) \
+	N(TYPE, "type") N(MQTT, "mqtt") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos") \
+	N(RETAIN, "retain") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code") \
+	N(SESSION_ENDS, "session_ends") N(USER_PROPERTY, "user_property") \
+	N(ID, "id") N(USERNAME, "username") N(ADDRESS, "address") N(PROTOCOL, "protocol") \
+	N(PROTOCOL_VERSION, "protocol_version") N(CERTIFICATE, "certificate") N(SUBJECT, "subject") \
+	N(ISSUER, "issuer") \
+	N(COMMON_NAME, "common_name") N(SERIAL_NUMBER, "serial_number") \
+	N(SUBJECT_ALTERNATIVE_NAMES, "subject_alternative_names") N(FINGERPRINT_SHA256, "fingerprint_sha256") \
 	N(NOT_BEFORE, "not_before") N(NOT_AFTER, "not_after")
+/* clang-format on */
 
 #define MEMBER(name, text) NAME_##name,
 #define TEXT(name, text) text,

@@ -16,11 +16,14 @@ struct client;
 
 /* What consumers receive, one row for each event: its kind, its type in Python, whether it may be lost where there is no room,
  * and what of the message it shows. */
+/* clang-format off */
 #define MESSAGE_EVENTS(EVENT) \
 	EVENT(PUBLISH, "mqtt.msg", true, \
-			MESSAGE_SHOWS_TOPIC | MESSAGE_SHOWS_PAYLOAD | MESSAGE_SHOWS_PUBLISH | MESSAGE_SHOWS_PROPERTIES | MESSAGE_SHOWS_CLIENT) \
+			MESSAGE_SHOWS_TOPIC | MESSAGE_SHOWS_PAYLOAD | MESSAGE_SHOWS_PUBLISH | MESSAGE_SHOWS_PROPERTIES | \
+			MESSAGE_SHOWS_CLIENT) \
 	EVENT(CONNECT, "mqtt.client.connect", false, MESSAGE_SHOWS_CLIENT) \
 	EVENT(DISCONNECT, "mqtt.client.disconnect", false, MESSAGE_SHOWS_CLIENT | MESSAGE_SHOWS_DISCONNECT)
+/* clang-format on */
 
 /* Parts of an event, for which python/pymessage.c has an encoder each. */
 enum message_shows {
@@ -40,7 +43,9 @@ enum message_kind {
 	/* Events for consumers: recipients; client, as far as it is known.
 	 * MESSAGE_PUBLISH, both ways: topic, payload, properties, as.publish.
 	 * MESSAGE_CONNECT: the client has connected. MESSAGE_DISCONNECT: it is gone; as.disconnect. */
+	/* clang-format off */
 	MESSAGE_EVENTS(MESSAGE_KIND)
+	/* clang-format on */
 	MESSAGE_EVENTS_END,
 
 	/* to the loop thread: controls */

@@ -16,12 +16,14 @@
 /* What a PUBLISH brings its receiver (MQTT 5, 3.3.2.3), one row for each property: its identifier (MQTT_PROP_*), how its value
  * is written (PROPERTY_*, MQTT 5, 1.5), its name in Python. python/mqttasgi/_properties.py has the same with the checks of
  * what applications send; a test compares them. User properties, of which there may be several, are apart. */
-#define PROPERTIES(PROPERTY)                                                     \
-	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator")           \
-	PROPERTY(MESSAGE_EXPIRY_INTERVAL, FOUR, "message_expiry_interval")             \
-	PROPERTY(CONTENT_TYPE, STRING, "content_type")                                 \
-	PROPERTY(RESPONSE_TOPIC, STRING, "response_topic")                             \
+/* clang-format off */
+#define PROPERTIES(PROPERTY) \
+	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator") \
+	PROPERTY(MESSAGE_EXPIRY_INTERVAL, FOUR, "message_expiry_interval") \
+	PROPERTY(CONTENT_TYPE, STRING, "content_type") \
+	PROPERTY(RESPONSE_TOPIC, STRING, "response_topic") \
 	PROPERTY(CORRELATION_DATA, BINARY, "correlation_data")
+/* clang-format on */
 
 enum property_kind { PROPERTY_NONE, PROPERTY_BYTE, PROPERTY_FOUR, PROPERTY_STRING, PROPERTY_BINARY, PROPERTY_PAIR };
 
