@@ -1,10 +1,9 @@
 /* What Mosquitto calls: the three entry points, one table of callbacks, the order of start and stop.
  *
- * Start: options, queues, session, loop thread, wait until the master consumer's connect() has returned, callbacks. The
- *        broker opens its listeners after that, so no client meets a half-started application; the session connects at
- *        the first event.
- * Stop:  SIGTERM or SIGINT is kept, consumers disconnect while the broker serves on, the loop thread ends, the broker gets
- *        its signal; then callbacks off, session ends. */
+ * Start: options, queues, session, loop thread, wait until the master consumer's connect() has returned,
+ * callbacks. The broker opens its listeners after that, so no client meets a half-started application; the
+ * session connects at the first event. Stop:  SIGTERM or SIGINT is kept, consumers disconnect while the
+ * broker serves on, the loop thread ends, the broker gets its signal; then callbacks off, session ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -38,7 +37,8 @@
 
 /* How long the loop thread has for its last instructions after it said that it ended. */
 #define JOIN_MS 1000
-/* How much longer than the option `watchdog` Python may be silent. Its own watchdog says more, and comes first where it can. */
+/* How much longer than the option `watchdog` Python may be silent. Its own watchdog says more, and comes
+ * first where it can. */
 #define SILENCE_MS 1000U
 
 /* Whose a callback is: who gets the event as its userdata. */
@@ -80,7 +80,7 @@ struct plugin {
 	struct reload *reload;
 	struct heartbeat heartbeat;
 	struct pymodule_context context;
-	int notify_fd; /* the other end of context.inbound_fd */
+	int notify_fd;              /* the other end of context.inbound_fd */
 	char version[VERSIONS_MAX]; /* Mosquitto's; empty: not known */
 	bool may_refuse_copies;
 	bool has_announced;
@@ -129,14 +129,15 @@ static void plugin_free(struct plugin *plugin)
 
 /* ---- start ---- */
 
-static int look_around(const struct options *options, const struct versions_traits *traits, char version[VERSIONS_MAX])
+static int look_around(const struct options *options, const struct versions_traits *traits,
+		char version[VERSIONS_MAX])
 {
 	(void)versions_ask(VERSIONS_THIS_PROGRAM, version);
 	return surroundings_look(&(struct surroundings){
-			.version = version,
-			.traits = traits,
-			.connect_events = options->connect_events,
-			.has_predecessor = surroundings_has_predecessor(),
+		.version = version,
+		.traits = traits,
+		.connect_events = options->connect_events,
+		.has_predecessor = surroundings_has_predecessor(),
 	});
 }
 
@@ -166,8 +167,9 @@ static int make_queues(struct plugin *plugin)
 	const struct options *options = plugin->options;
 	int ends[2];
 
-	/* A pipe and no eventfd: a write to a pipe tells the scheduler that the writer is about to sleep, so the loop thread
-	 * starts on the broker's warm processor, which takes a fraction of the time that waking another one does. */
+	/* A pipe and no eventfd: a write to a pipe tells the scheduler that the writer is about to sleep, so the
+	 * loop thread starts on the broker's warm processor, which takes a fraction of the time that waking
+	 * another one does. */
 	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) {
 		return MOSQ_ERR_ERRNO;
 	}
@@ -178,7 +180,8 @@ static int make_queues(struct plugin *plugin)
 		return MOSQ_ERR_ERRNO;
 	}
 	plugin->inbound = queue_new(options->queue_size, options->queue_bytes, notify_loop_thread, plugin);
-	plugin->outbound = queue_new(options->queue_size, options->queue_bytes, notify_broker_thread, plugin->wakeup);
+	plugin->outbound =
+			queue_new(options->queue_size, options->queue_bytes, notify_broker_thread, plugin->wakeup);
 	if (plugin->inbound && options->overload == OPTIONS_DROP_OLDEST) {
 		queue_allow_dropping(plugin->inbound);
 	}
@@ -189,8 +192,8 @@ static int make_queues(struct plugin *plugin)
 
 static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 {
-	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound, plugin->wakeup,
-			plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF};
+	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound,
+		plugin->wakeup, plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF};
 
 	return sys_tree_new(&sources);
 }
@@ -208,17 +211,18 @@ static int make_broker_side(struct plugin *plugin)
 				plugin->clients, plugin->statistics);
 	}
 	plugin->sys_tree = plugin->broker ? make_sys_tree(plugin) : NULL;
-	plugin->reload = plugin->sys_tree ? reload_new(options, plugin->traits, plugin->broker, plugin->sys_tree) : NULL;
+	plugin->reload =
+			plugin->sys_tree ? reload_new(options, plugin->traits, plugin->broker, plugin->sys_tree) : NULL;
 	if (!plugin->reload) {
 		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
 		return MOSQ_ERR_NOMEM;
 	}
 	plugin->stop = (struct stop){.options = options,
-			.broker = plugin->broker,
-			.lanes = plugin->lanes,
-			.session = plugin->session,
-			.inbound = plugin->inbound,
-			.wakeup = plugin->wakeup};
+		.broker = plugin->broker,
+		.lanes = plugin->lanes,
+		.session = plugin->session,
+		.inbound = plugin->inbound,
+		.wakeup = plugin->wakeup};
 	return MOSQ_ERR_SUCCESS;
 }
 
@@ -270,7 +274,8 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	return MOSQ_ERR_SUCCESS;
 }
 
-/* The broker waits here, before it opens its listeners, until the master consumer's connect() has returned. */
+/* The broker waits here, before it opens its listeners, until the master consumer's connect() has
+ * returned. */
 static int wait_for_start(struct plugin *plugin)
 {
 	const struct options *options = plugin->options;
@@ -279,7 +284,8 @@ static int wait_for_start(struct plugin *plugin)
 		return MOSQ_ERR_SUCCESS;
 	}
 	if (broker_has_stopped(plugin->broker)) {
-		log_line(MOSQ_LOG_ERR, "The application %s did not start; the lines above say why.", options->application);
+		log_line(MOSQ_LOG_ERR, "The application %s did not start; the lines above say why.",
+				options->application);
 		(void)interpreter_join(JOIN_MS);
 	} else {
 		log_line(MOSQ_LOG_ERR,
@@ -291,8 +297,8 @@ static int wait_for_start(struct plugin *plugin)
 	return MOSQ_ERR_UNKNOWN;
 }
 
-/* The application was imported and no consumer of it started. Returned to the broker, which stops at what is not
- * success. */
+/* The application was imported and no consumer of it started. Returned to the broker, which stops at what is
+ * not success. */
 static int end_check(const struct plugin *plugin)
 {
 	log_line(MOSQ_LOG_NOTICE,
@@ -354,8 +360,8 @@ static void unregister_callbacks(struct plugin *plugin)
 
 	for (i = 0; i < CALLBACK_COUNT; i++) {
 		if (plugin->registered[i]) {
-			(void)mosquitto_callback_unregister(
-					plugin->identifier, callbacks[i].event, callbacks[i].callback, NULL);
+			(void)mosquitto_callback_unregister(plugin->identifier, callbacks[i].event, callbacks[i].callback,
+					NULL);
 			plugin->registered[i] = false;
 		}
 	}
@@ -417,8 +423,8 @@ static int on_tick(int event, void *event_data, void *userdata)
 	return rc;
 }
 
-/* What the application used is left to the end of the process: threads that it started may outlive it and still write to the
- * log. */
+/* What the application used is left to the end of the process: threads that it started may outlive it and
+ * still write to the log. */
 static void plugin_stop(struct plugin *plugin)
 {
 	unregister_callbacks(plugin);

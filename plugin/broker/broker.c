@@ -1,11 +1,12 @@
 /* DESIGN
  * In:  MESSAGE event -> router.c -> one message with all its recipients -> inbound queue.
- * Out: outbound queue -> drain(), called from MESSAGE and TICK -> publish.c, and in again, so that consumers hear each
- *      other.
+ * Out: outbound queue -> drain(), called from MESSAGE and TICK -> publish.c, and in again, so that consumers
+ * hear each other.
  *
  * Mosquitto 2.0 runs  [send what plugins published] poll, TICK;
  * Mosquitto 2.1 runs  [send what plugins published] TICK, poll.
- * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut short. */
+ * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut
+ * short. */
 #include "broker/broker.h"
 
 #include <stdlib.h>
@@ -46,14 +47,14 @@ struct broker {
 	bool owes_writable; /* MESSAGE_WRITABLE, for which there was no memory yet */
 	struct {
 		bool has_started, has_stopped;
-		char *summary;  /* see broker_summary() */
+		char *summary; /* see broker_summary() */
 	} application;
 	struct {
-		bool is_known;  /* whether it is up, or cannot be yet */
+		bool is_known;               /* whether it is up, or cannot be yet */
 		bool suspends, is_suspended; /* see broker_suspend() */
 	} session;
-	bool is_over;       /* see broker_end() */
-	uint64_t unsent;    /* what consumers have published since */
+	bool is_over;    /* see broker_end() */
+	uint64_t unsent; /* what consumers have published since */
 };
 
 struct broker *broker_new(const struct options *options, struct queue *inbound, struct queue *outbound,
@@ -117,15 +118,16 @@ static void answer(struct broker *broker, const struct message *command, int rc)
 	uint64_t sequence = command->as.request.sequence;
 
 	if (sequence && !queue_tell(broker->inbound, message_answer(sequence, rc))) {
-		log_line(MOSQ_LOG_ERR, "No memory: a consumer waits for its subscription to '" DELIVER_TOPIC "' in vain.",
+		log_line(MOSQ_LOG_ERR,
+				"No memory: a consumer waits for its subscription to '" DELIVER_TOPIC "' in vain.",
 				command->topic);
 	}
 }
 
 static void carry_out_publish(struct broker *broker, const struct message *message)
 {
-	const struct message_content content = {message->topic, message->topic_length, message->payload, message->payload_length,
-			message->properties, message->properties_length};
+	const struct message_content content = {message->topic, message->topic_length, message->payload,
+		message->payload_length, message->properties, message->properties_length};
 	int rc = publish_message(NULL, &content, message->as.publish.qos, message->as.publish.retain);
 	uint64_t times;
 
@@ -137,7 +139,8 @@ static void carry_out_publish(struct broker *broker, const struct message *messa
 	}
 	statistics_add(broker->statistics, STATISTICS_REFUSED, 1);
 	if (log_may_complain(&broker->publish_refused, 1, &times)) {
-		log_line(MOSQ_LOG_ERR, "%llu publishes refused by the broker, the last on topic '" DELIVER_TOPIC "': %s",
+		log_line(MOSQ_LOG_ERR,
+				"%llu publishes refused by the broker, the last on topic '" DELIVER_TOPIC "': %s",
 				(unsigned long long)times, message->topic,
 				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
 	}
@@ -159,7 +162,8 @@ static void put_aside(struct broker *broker, const struct message *message)
 {
 	broker->unsent += message->kind == MESSAGE_PUBLISH;
 	/* So that no consumer waits for it: nothing will come that it could miss. */
-	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE || message->kind == MESSAGE_WATCH) {
+	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE ||
+			message->kind == MESSAGE_WATCH) {
 		answer(broker, message, MOSQ_ERR_SUCCESS);
 	}
 }
@@ -175,8 +179,8 @@ static void hear_of_session(struct broker *broker, const struct message *word)
 	}
 }
 
-/* A connection with the session's client id is gone: the session's own, or one that took its place, or that of somebody
- * who was not let in. The session's thread knows, and says so. */
+/* A connection with the session's client id is gone: the session's own, or one that took its place, or that
+ * of somebody who was not let in. The session's thread knows, and says so. */
 static void session_connection_gone(struct broker *broker, const struct mosquitto *connection)
 {
 	struct message *gone = message_connection_gone(taker_took(connection));
@@ -194,7 +198,8 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 
 static void carry_out(struct broker *broker, const struct message *message)
 {
-	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED && message->kind != MESSAGE_STOPPED) {
+	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED &&
+			message->kind != MESSAGE_STOPPED) {
 		put_aside(broker, message);
 		return;
 	}
@@ -357,13 +362,15 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	enum message_fate fate;
 
 	if (!mosquitto_client_id(gone->client)) {
-		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and nothing to wait for. */
+		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and
+		 * nothing to wait for. */
 		clients_disconnected(broker->clients, gone->client, reason, MESSAGE_FATE_UNKNOWN);
 		return MOSQ_ERR_SUCCESS;
 	}
 	mirror_client_gone(broker->mirror, mosquitto_client_id(gone->client), on_forgotten, broker->router);
 	lanes_hold_for_client(broker->lanes, gone->client, broker->traits->ends_clients_late);
-	fate = versions_fate(broker->traits, gone->client, event, reason, clients_began_clean(broker->clients, gone->client));
+	fate = versions_fate(broker->traits, gone->client, event, reason,
+			clients_began_clean(broker->clients, gone->client));
 	clients_disconnected(broker->clients, gone->client, reason, fate);
 	router_tell_of_clients(broker->router);
 	if (is_session(broker, gone->client)) {
@@ -387,8 +394,8 @@ int broker_on_access(int event, void *event_data, void *userdata)
 		return PLUGIN_IGNORE;
 	}
 	if (access->access != MOSQ_ACL_READ) {
-		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which this
-		 * plugin is not loaded (per_listener_settings). */
+		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which
+		 * this plugin is not loaded (per_listener_settings). */
 		lanes_refuse_copies(broker->lanes);
 	} else if (router_is_copy(broker->router, access)) {
 		return MOSQ_ERR_ACL_DENIED;
@@ -438,7 +445,8 @@ bool broker_has_stopped(const struct broker *broker)
 
 bool broker_wait(struct broker *broker, enum message_kind kind, unsigned int milliseconds)
 {
-	const bool *came = kind == MESSAGE_STARTED ? &broker->application.has_started : &broker->application.has_stopped;
+	const bool *came =
+			kind == MESSAGE_STARTED ? &broker->application.has_started : &broker->application.has_stopped;
 	uint64_t deadline = now_ns() + (uint64_t)milliseconds * 1000000U, now;
 	size_t done;
 

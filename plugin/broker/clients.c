@@ -1,12 +1,15 @@
 /* DESIGN
- * One entry a connection. Most are only an address: a client is described when somebody wants to know, which costs some
- * allocations and, with a certificate, some 50 µs of OpenSSL's time, and that description serves until it is gone.
+ * One entry a connection. Most are only an address: a client is described when somebody wants to know, which
+ * costs some allocations and, with a certificate, some 50 µs of OpenSSL's time, and that description serves
+ * until it is gone.
  *
- * On Mosquitto 2.0, which has no event for a client that was let in, an entry is made when the broker asks whether it may
- * log in. One that was refused is gone before the broker's turn ends; on some versions without its id.
+ * On Mosquitto 2.0, which has no event for a client that was let in, an entry is made when the broker asks
+ * whether it may log in. One that was refused is gone before the broker's turn ends; on some versions without
+ * its id.
  *
- * And it tells a second time that a client is gone whose session it kept: when that connects again, of the connection
- * that ended long ago. Where this cannot be told from the rest by what was announced, the address is kept until then. */
+ * And it tells a second time that a client is gone whose session it kept: when that connects again, of the
+ * connection that ended long ago. Where this cannot be told from the rest by what was announced, the address
+ * is kept until then. */
 #include "broker/clients.h"
 
 #include <stdlib.h>
@@ -200,7 +203,8 @@ static void put_event(struct clients *clients, struct connection *connection, co
 	clients->last_event = event;
 }
 
-static void put_for_watchers(struct clients *clients, struct connection *connection, const struct message *what)
+static void put_for_watchers(struct clients *clients, struct connection *connection,
+		const struct message *what)
 {
 	put_event(clients, connection, what, clients->watchers, clients->watcher_count);
 }
@@ -290,7 +294,8 @@ struct client *clients_publisher(struct clients *clients, const struct mosquitto
 
 void clients_logs_in(struct clients *clients, const struct mosquitto *mosquitto)
 {
-	struct connection *connection = is_session(clients, mosquitto) ? NULL : find_connected(clients, mosquitto);
+	struct connection *connection =
+			is_session(clients, mosquitto) ? NULL : find_connected(clients, mosquitto);
 
 	if (!connection && !is_session(clients, mosquitto)) {
 		connection = add(clients, mosquitto);
@@ -339,8 +344,8 @@ void clients_connected(struct clients *clients, const struct mosquitto *mosquitt
 	}
 }
 
-/* Whether the end of this connection was told before: when it is told again, the broker has another for the client, and
- * says of this one that its session is not kept. */
+/* Whether the end of this connection was told before: when it is told again, the broker has another for the
+ * client, and says of this one that its session is not kept. */
 static bool was_gone(const struct connection *connection)
 {
 	return connection && connection->offline_id && mosquitto_client_clean_session(connection->mosquitto) &&
@@ -364,8 +369,8 @@ static void keep_offline(struct clients *clients, struct connection *connection)
 }
 
 /* Of a connection that was not announced. Connection is NULL where nothing is known of it. */
-static void end_unannounced(struct clients *clients, struct connection *connection, const struct mosquitto *mosquitto,
-		const struct message *gone)
+static void end_unannounced(struct clients *clients, struct connection *connection,
+		const struct mosquitto *mosquitto, const struct message *gone)
 {
 	bool is_told_again = was_gone(connection);
 
@@ -387,8 +392,8 @@ static void end_unannounced(struct clients *clients, struct connection *connecti
 	}
 }
 
-/* Whether a client that asked in this turn, and is gone in this turn, had been let in: then because another asks under its
- * name. */
+/* Whether a client that asked in this turn, and is gone in this turn, had been let in: then because another
+ * asks under its name. */
 static bool is_taken_over(const struct clients *clients, const struct connection *connection)
 {
 	const char *id = mosquitto_client_id(connection->mosquitto);
@@ -402,10 +407,11 @@ static bool is_taken_over(const struct clients *clients, const struct connection
 	return false;
 }
 
-void clients_disconnected(
-		struct clients *clients, const struct mosquitto *mosquitto, int reason, enum message_fate fate)
+void clients_disconnected(struct clients *clients, const struct mosquitto *mosquitto, int reason,
+		enum message_fate fate)
 {
-	const struct message gone = {.kind = MESSAGE_DISCONNECT, .as.disconnect = {.reason = reason, .fate = fate}};
+	const struct message gone = {
+		.kind = MESSAGE_DISCONNECT, .as.disconnect = {.reason = reason, .fate = fate}};
 	struct connection *connection = find(clients, mosquitto);
 
 	if (!mosquitto_client_id(mosquitto) || is_session(clients, mosquitto)) {

@@ -1,7 +1,7 @@
 /* Who is connected to the broker, and which consumers want to be told.
  *
- * Connections are known by the address of Mosquitto's struct, from CONNECT (or, on 2.0, the question whether a client
- * may log in), or the first message, until they are gone. Broker thread only. */
+ * Connections are known by the address of Mosquitto's struct, from CONNECT (or, on 2.0, the question whether
+ * a client may log in), or the first message, until they are gone. Broker thread only. */
 #ifndef MQTTASGI_CLIENTS_H
 #define MQTTASGI_CLIENTS_H
 
@@ -14,8 +14,8 @@ struct client;
 struct clients;
 struct mosquitto;
 
-/* tells_connects: whether there will be calls of clients_logs_in() or clients_connected(). session_id: the client id of
- * our own session, which is nobody; NULL: there is none; borrowed. NULL when memory ran out. */
+/* tells_connects: whether there will be calls of clients_logs_in() or clients_connected(). session_id: the
+ * client id of our own session, which is nobody; NULL: there is none; borrowed. NULL when memory ran out. */
 struct clients *clients_new(bool tells_connects, const char *session_id) __attribute__((warn_unused_result));
 
 /* Takes NULL. */
@@ -35,23 +35,23 @@ void clients_settle(struct clients *clients);
 void clients_connected(struct clients *clients, const struct mosquitto *connection);
 
 /* The connection is gone. reason: MQTT 5, 3.14.2.1; -1: the broker does not say. */
-void clients_disconnected(
-		struct clients *clients, const struct mosquitto *connection, int reason, enum message_fate fate);
+void clients_disconnected(struct clients *clients, const struct mosquitto *connection, int reason,
+		enum message_fate fate);
 
-/* Whether the client is known to have asked for a clean session when it connected. What Mosquitto 2.0 says of that at its
- * end is no longer so where another connection takes it over. */
+/* Whether the client is known to have asked for a clean session when it connected. What Mosquitto 2.0 says of
+ * that at its end is no longer so where another connection takes it over. */
 bool clients_began_clean(const struct clients *clients, const struct mosquitto *connection);
 
 /* A consumer wants to be told, first of all who is connected now. MOSQ_ERR_NOMEM: it will not be. */
 int clients_watch(struct clients *clients, uint64_t consumer) __attribute__((warn_unused_result));
 void clients_unwatch(struct clients *clients, uint64_t consumer);
 
-/* Tells those who watch what has become of a client of which they know that it is there: an event of this kind, with this
- * topic and this part of the union; copied. */
+/* Tells those who watch what has become of a client of which they know that it is there: an event of this
+ * kind, with this topic and this part of the union; copied. */
 void clients_tell(struct clients *clients, const struct mosquitto *connection, const struct message *what);
 
-/* The next event for those who watch, which is now the caller's; NULL: there is none. To be called until then after each of
- * the functions above. */
+/* The next event for those who watch, which is now the caller's; NULL: there is none. To be called until then
+ * after each of the functions above. */
 struct message *clients_take(struct clients *clients);
 
 #endif

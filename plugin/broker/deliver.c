@@ -37,8 +37,8 @@ static void complain_of_overload(struct delivery *delivery, size_t dropped, cons
 		log_line(MOSQ_LOG_WARNING,
 				"%llu messages for consumers dropped, the %s first: the queue is full. The last that came was %s" DELIVER_TOPIC
 				"%s. The application is slower than its messages; queue_size (%zu) and queue_bytes (%zu) bound what may wait.",
-				(unsigned long long)times, which, topic ? "on topic '" : "about a client that came or went", topic ? topic : "",
-				topic ? "'" : "", delivery->queue_size, delivery->queue_bytes);
+				(unsigned long long)times, which, topic ? "on topic '" : "about a client that came or went",
+				topic ? topic : "", topic ? "'" : "", delivery->queue_size, delivery->queue_bytes);
 	}
 }
 
@@ -50,7 +50,8 @@ bool deliver(struct delivery *delivery, struct message *message, const char *top
 	if (!message) {
 		statistics_add(delivery->statistics, STATISTICS_DROPPED_MEMORY, 1);
 		if (log_may_complain(&delivery->no_memory, 1, &times)) {
-			log_line(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.", (unsigned long long)times);
+			log_line(MOSQ_LOG_WARNING, "%llu messages for consumers dropped: no memory.",
+					(unsigned long long)times);
 		}
 		return false;
 	}

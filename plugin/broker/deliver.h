@@ -1,5 +1,5 @@
-/* Messages for consumers into the inbound queue: what finds no room there, or no memory, is lost, and that is counted and said.
- * Broker thread only. */
+/* Messages for consumers into the inbound queue: what finds no room there, or no memory, is lost, and that is
+ * counted and said. Broker thread only. */
 #ifndef MQTTASGI_DELIVER_H
 #define MQTTASGI_DELIVER_H
 
@@ -31,8 +31,9 @@ void deliver_init(struct delivery *delivery, const struct options *options, stru
 /* The options that can change have. */
 void deliver_adopt(struct delivery *delivery, const struct options *options);
 
-/* Owns message from here on; once it is pushed, the loop thread may have freed it. NULL: there was no memory for it. topic: its
- * topic in the caller's memory, for the log; NULL: it has none. Returns whether consumers will get it. */
+/* Owns message from here on; once it is pushed, the loop thread may have freed it. NULL: there was no memory
+ * for it. topic: its topic in the caller's memory, for the log; NULL: it has none. Returns whether consumers
+ * will get it. */
 bool deliver(struct delivery *delivery, struct message *message, const char *topic);
 
 #endif

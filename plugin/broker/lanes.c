@@ -1,7 +1,8 @@
 /* DESIGN
- * docs/architecture.md, "The order of messages", says what could overtake what, and what is held back for that. The event that a
- * client is gone is held back with the rest, so that what it left to the session comes first. The clients and topics of QoS 2
- * messages are told apart by a hash alone; two with one hash share the delay. */
+ * docs/architecture.md, "The order of messages", says what could overtake what, and what is held back for
+ * that. The event that a client is gone is held back with the rest, so that what it left to the session comes
+ * first. The clients and topics of QoS 2 messages are told apart by a hash alone; two with one hash share the
+ * delay. */
 #include "broker/lanes.h"
 
 #include <inttypes.h>
@@ -27,8 +28,9 @@
 /* The longest that consumers wait at the start for what the broker kept. */
 #define FIRST_HOLD_S 12
 #define SLOTS 1024U /* a power of two */
-/* How many fences of holds may be under way to the session, and how many words without a bound of their own to the loop
- * thread, before one hold serves for all that asks for one. Clients that come and go would else fill both queues. */
+/* How many fences of holds may be under way to the session, and how many words without a bound of their own
+ * to the loop thread, before one hold serves for all that asks for one. Clients that come and go would else
+ * fill both queues. */
 #define FENCES_MAX 16
 /* The longest pause, in seconds, before a fence that has not come is sent again. */
 #define ASK_PAUSE_MAX_S 32
@@ -42,26 +44,27 @@ struct lanes {
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
-	time_t first_hold_until;   /* 0: it is over */
-	int hold;                  /* number of the last; see session.h */
-	int fenced;                /* the last whose fence was sent */
-	int written_off;           /* the last that the session will not bring any more */
+	time_t first_hold_until; /* 0: it is over */
+	int hold;                /* number of the last; see session.h */
+	int fenced;              /* the last whose fence was sent */
+	int written_off;         /* the last that the session will not bring any more */
 	time_t fenced_at;
-	int ask_pause;             /* in seconds */
-	bool has_fenced;           /* since the last tick */
-	time_t qos_2_until;        /* 0: none was seen lately, */
-	time_t slot_until[SLOTS];  /* from this client, or to this topic */
+	int ask_pause;            /* in seconds */
+	bool has_fenced;          /* since the last tick */
+	time_t qos_2_until;       /* 0: none was seen lately, */
+	time_t slot_until[SLOTS]; /* from this client, or to this topic */
 
-	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the group,
-	 * which cannot be told from their copies when the broker asks. */
+	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the
+	 * group, which cannot be told from their copies when the broker asks. */
 	struct topics *shares;
 
 	/* For lanes_is_copy(). */
-	struct lanes_message direct; /* the one that the broker is dealing with, if it went direct; else without a topic */
-	uint64_t direct_content;     /* its fingerprint without properties */
-	uint64_t *published;         /* by the application since the last tick; the broker sends them before the next, */
+	struct lanes_message
+			direct; /* the one that the broker is dealing with, if it went direct; else without a topic */
+	uint64_t direct_content; /* its fingerprint without properties */
+	uint64_t *published; /* by the application since the last tick; the broker sends them before the next, */
 	size_t published_count;
-	size_t published_next;       /* in their order, so the next one is expected here */
+	size_t published_next; /* in their order, so the next one is expected here */
 	size_t published_capacity;
 };
 
@@ -98,9 +101,9 @@ static void send_number(struct lanes *lanes, uint64_t number)
 	char digits[24];
 	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
 	const struct message_content fence = {.topic = SESSION_FENCE_TOPIC,
-			.topic_length = sizeof(SESSION_FENCE_TOPIC) - 1,
-			.payload = digits,
-			.payload_length = (size_t)length};
+		.topic_length = sizeof(SESSION_FENCE_TOPIC) - 1,
+		.payload = digits,
+		.payload_length = (size_t)length};
 
 	if (publish_message(session_client_id(lanes->session), &fence, 1, false)) {
 		/* What is not sent for want of memory is asked for again, or made good by the next. */
@@ -114,8 +117,8 @@ static int last_released(const struct lanes *lanes)
 	return released < lanes->written_off ? lanes->written_off : released;
 }
 
-/* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same, because one may
- * have got lost; with it, those before it are of no account. */
+/* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same,
+ * because one may have got lost; with it, those before it are of no account. */
 static bool has_enough_fences(const struct lanes *lanes)
 {
 	int released = last_released(lanes);
@@ -127,7 +130,8 @@ static bool has_enough_fences(const struct lanes *lanes)
 static void send_fence(struct lanes *lanes)
 {
 	if (has_enough_fences(lanes)) {
-		return; /* a tick sends it later, for all that comes until then: what the session has read brings one */
+		return; /* a tick sends it later, for all that comes until then: what the session has read brings
+				 * one */
 	}
 	lanes->fenced = lanes->hold;
 	lanes->fenced_at = now_s();
@@ -136,10 +140,12 @@ static void send_fence(struct lanes *lanes)
 	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
 }
 
-/* A fence that does not come was dropped, with others, from a full queue of the session's. Returns whether it was sent again. */
+/* A fence that does not come was dropped, with others, from a full queue of the session's. Returns whether it
+ * was sent again. */
 static bool repeat_fence(struct lanes *lanes)
 {
-	if (!lanes->is_up || last_released(lanes) >= lanes->fenced || now_s() <= lanes->fenced_at + lanes->ask_pause) {
+	if (!lanes->is_up || last_released(lanes) >= lanes->fenced ||
+			now_s() <= lanes->fenced_at + lanes->ask_pause) {
 		return false;
 	}
 	lanes->fenced_at = now_s();
@@ -148,9 +154,9 @@ static bool repeat_fence(struct lanes *lanes)
 	return true;
 }
 
-/* What comes the direct lane from now on is kept back until everything that the broker has sent to the session, the
- * rest of this turn included, has come. One hold is enough while its fence has not left, and that is so until the turn's
- * end; is_late: it may have left before that. */
+/* What comes the direct lane from now on is kept back until everything that the broker has sent to the
+ * session, the rest of this turn included, has come. One hold is enough while its fence has not left, and
+ * that is so until the turn's end; is_late: it may have left before that. */
 static void hold(struct lanes *lanes, bool is_late)
 {
 	if (lanes->hold != lanes->fenced || (lanes->has_fenced && !is_late)) {
@@ -199,11 +205,11 @@ void lanes_ignore_properties(struct lanes *lanes)
 	}
 }
 
-static uint64_t fingerprint(
-		const struct lanes *lanes, const struct lanes_message *message, enum fingerprint_retain retain)
+static uint64_t fingerprint(const struct lanes *lanes, const struct lanes_message *message,
+		enum fingerprint_retain retain)
 {
-	return fingerprint_published(
-			fingerprint_of(&message->content, !lanes->ignores_properties), message->qos, retain);
+	return fingerprint_published(fingerprint_of(&message->content, !lanes->ignores_properties), message->qos,
+			retain);
 }
 
 static uint64_t fingerprint_of_clients(const struct lanes *lanes, const struct lanes_message *message)
@@ -215,20 +221,21 @@ static void tell_publisher(struct lanes *lanes, const struct lanes_message *publ
 {
 	/* Without it, consumers do not learn who published. */
 	if (published->client) {
-		(void)lanes_tell_session(
-				lanes, message_publisher(published->client, fingerprint_of_clients(lanes, published)));
+		(void)lanes_tell_session(lanes,
+				message_publisher(published->client, fingerprint_of_clients(lanes, published)));
 	}
 }
 
 /* Whether a client's message is left to the session. */
 static bool leaves(const struct lanes *lanes, const struct lanes_message *published)
 {
-	return published->qos == 2 || (lanes->leaves_v5 && published->client &&
-										  client_description(published->client)->protocol_version == 5);
+	return published->qos == 2 ||
+			(lanes->leaves_v5 && published->client &&
+					client_description(published->client)->protocol_version == 5);
 }
 
-/* Whether it is, while the session is up and something is left to it now, or was lately. What goes the direct lane does not
- * overtake that. */
+/* Whether it is, while the session is up and something is left to it now, or was lately. What goes the direct
+ * lane does not overtake that. */
 static bool leave_or_hold(struct lanes *lanes, const struct lanes_message *published, bool leaves_now)
 {
 	time_t now = now_s(), *of_client = slot_of_client(lanes, published->connection);
@@ -274,8 +281,8 @@ static void mark_copy(struct lanes *lanes, const struct lanes_message *message)
 	}
 }
 
-enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *published, const struct recipient *recipients,
-		size_t recipient_count, struct message **ret_message)
+enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *published,
+		const struct recipient *recipients, size_t recipient_count, struct message **ret_message)
 {
 	bool leaves_now = leaves(lanes, published);
 	struct message *message;
@@ -284,7 +291,8 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 	if (lanes->is_up && (leaves_now || lanes->qos_2_until) && leave_or_hold(lanes, published, leaves_now)) {
 		return LANE_SESSION;
 	}
-	message = published->is_incomplete ? NULL : message_publish(&published->content, recipients, recipient_count);
+	message = published->is_incomplete ? NULL
+									   : message_publish(&published->content, recipients, recipient_count);
 	if (message) {
 		message->as.publish.qos = published->qos;
 		message->as.publish.retain = published->retain;
@@ -320,8 +328,8 @@ void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 		return;
 	}
 	value = fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE);
-	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must not be taken for
-	 * it. The session takes either for this one and brings the other. */
+	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must
+	 * not be taken for it. The session takes either for this one and brings the other. */
 	if (!lanes->refuses_copies || message->qos == 2 || is_shared(lanes, message->content.topic) ||
 			!note_published(lanes, value)) {
 		marks_add(marks, value);
@@ -333,8 +341,8 @@ void lanes_refuse_copies(struct lanes *lanes)
 	lanes->refuses_copies = true;
 }
 
-/* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases next, is
- * another one. But the same content, too: memory is used again. */
+/* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases
+ * next, is another one. But the same content, too: memory is used again. */
 bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
 {
 	const struct message_content *content = &message->content, *direct = &lanes->direct.content;
@@ -361,7 +369,8 @@ bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
 		at = (lanes->published_next + i) % lanes->published_count;
 		for (j = 0; j < copies.count; j++) {
 			if (lanes->published[at] == copies.values[j]) {
-				lanes->published_next = at; /* where the next filter's copy of it is, or the next message's just behind it */
+				lanes->published_next =
+						at; /* where the next filter's copy of it is, or the next message's just behind it */
 				return true;
 			}
 		}
@@ -481,8 +490,8 @@ static void count_share(struct lanes *lanes, const struct message *command)
 	if (command->kind == MESSAGE_UNSUBSCRIBE) {
 		(void)topics_remove(lanes->shares, who, filter + 1);
 	} else if (topics_add(lanes->shares, who, filter + 1, 0)) {
-		/* Without memory for it the broker is told to keep messages from the session that were for the group; the group
-		 * subscription's own trouble is reported by the session. */
+		/* Without memory for it the broker is told to keep messages from the session that were for the group;
+		 * the group subscription's own trouble is reported by the session. */
 	}
 }
 

@@ -9,8 +9,8 @@
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
-/* A listener that moves topics elsewhere is none for the session. Mosquitto 2.0 lets it connect and sends it other topics
- * than it asked for. */
+/* A listener that moves topics elsewhere is none for the session. Mosquitto 2.0 lets it connect and sends it
+ * other topics than it asked for. */
 static bool listener_will_do(const struct settings *settings, const struct options *options)
 {
 	const struct settings_listener *listener = settings_listener(settings, options);
@@ -23,11 +23,13 @@ static bool listener_will_do(const struct settings *settings, const struct optio
 				options->host, options->port ? ":" : "", options->port, listener->mount_point);
 		return false;
 	}
-	if (options->session_id && !options->client_id_is_made && strcmp(options->session_id, options->client_id) != 0) {
+	if (options->session_id && !options->client_id_is_made &&
+			strcmp(options->session_id, options->client_id) != 0) {
 		log_line(MOSQ_LOG_NOTICE,
 				"plugin_opt_client_id %.200s does not count: the listener at %s%s%.0u has use_username_as_clientid true, and so "
 				"the session's client id is its user name, '%.200s'.",
-				options->client_id, options->host, options->port ? ":" : "", options->port, options->session_id);
+				options->client_id, options->host, options->port ? ":" : "", options->port,
+				options->session_id);
 	}
 	return true;
 }

@@ -29,8 +29,8 @@ struct mirror *mirror_new(const char *bridge)
 	return mirror;
 }
 
-/* Lets the broker forget what it retains. The bridge waits for at least a second before it tries to connect, so it has no
- * connection yet on which this could leave; with QoS 0, it does not wait for one. */
+/* Lets the broker forget what it retains. The bridge waits for at least a second before it tries to connect,
+ * so it has no connection yet on which this could leave; with QoS 0, it does not wait for one. */
 static bool forget(const char *topic)
 {
 	const struct message_content nothing = {.topic = topic, .topic_length = strlen(topic)};

@@ -20,8 +20,9 @@ void mirror_free(struct mirror *mirror);
 /* A message is published. With retain, the broker keeps it from now on, or, after an empty one, none. */
 void mirror_note(struct mirror *mirror, const char *topic, bool retain, bool is_empty);
 
-/* A client is gone. If that is the bridge, the broker is let forget everything that was noted. Calls forgotten() with the topic
- * of each empty message that was published for that, in no order; it must not note anything. */
+/* A client is gone. If that is the bridge, the broker is let forget everything that was noted. Calls
+ * forgotten() with the topic of each empty message that was published for that, in no order; it must not note
+ * anything. */
 void mirror_client_gone(struct mirror *mirror, const char *client_id,
 		void (*forgotten)(void *userdata, const char *topic), void *userdata);
 

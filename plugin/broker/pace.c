@@ -39,9 +39,9 @@ void pace_allow_answer(struct pace *pace)
 	pace->portion.left++;
 }
 
-/* Remembers when the only message under way was handed over, for pace_wait_for_answer(). One that comes on the heels of
- * the last tick is no such message: the broker had no time to sleep, so more wait in its sockets (it reads one packet
- * a poll), and the time is better spent on them. */
+/* Remembers when the only message under way was handed over, for pace_wait_for_answer(). One that comes on
+ * the heels of the last tick is no such message: the broker had no time to sleep, so more wait in its sockets
+ * (it reads one packet a poll), and the time is better spent on them. */
 void pace_note_question(struct pace *pace, const struct queue *inbound)
 {
 	struct pace_spin *spin = &pace->spin;
@@ -55,9 +55,9 @@ void pace_note_question(struct pace *pace, const struct queue *inbound)
 			queue_count(inbound) == 1 && now - spin->rested_at_ns >= spin->budget_ns / 2 ? now : 0;
 }
 
-/* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment: a
- * sleep and a wake-up cost more than that. With several messages under way the time is better spent on them.
- * Learns in both states: from answers that it waited for and from those that woke it. */
+/* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment:
+ * a sleep and a wake-up cost more than that. With several messages under way the time is better spent on
+ * them. Learns in both states: from answers that it waited for and from those that woke it. */
 void pace_wait_for_answer(struct pace *pace, const struct queue *outbound, struct wakeup *wakeup)
 {
 	struct pace_spin *spin = &pace->spin;
@@ -70,7 +70,8 @@ void pace_wait_for_answer(struct pace *pace, const struct queue *outbound, struc
 	if (spin->credit > 0) {
 		wakeup_attend(wakeup);
 		while (queue_is_empty(outbound) && now_ns() < deadline) {
-			/* The loop thread may have been woken on this very processor, where it could not run beside a busy wait. */
+			/* The loop thread may have been woken on this very processor, where it could not run beside a
+			 * busy wait. */
 			(void)sched_yield();
 		}
 	} else if (queue_is_empty(outbound)) {

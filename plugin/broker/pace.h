@@ -1,4 +1,5 @@
-/* How much the broker thread does for the application from one tick to the next, and whether it waits a moment for an answer.
+/* How much the broker thread does for the application from one tick to the next, and whether it waits a
+ * moment for an answer.
  *
  * Broker thread only; nothing here fails. */
 #ifndef MQTTASGI_PACE_H
@@ -16,16 +17,16 @@ struct wakeup;
 
 /* Whether it pays to wait for an answer instead of going to sleep. */
 struct pace_spin {
-	uint64_t budget_ns;      /* 0: never */
-	int credit;              /* rises with each answer within the budget, falls with each that was not */
-	uint64_t asked_at_ns;    /* when the only outstanding message was handed over; 0: none is */
-	uint64_t rested_at_ns;   /* when the last tick ended */
+	uint64_t budget_ns;    /* 0: never */
+	int credit;            /* rises with each answer within the budget, falls with each that was not */
+	uint64_t asked_at_ns;  /* when the only outstanding message was handed over; 0: none is */
+	uint64_t rested_at_ns; /* when the last tick ended */
 };
 
-/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when the broker
- * sends what was published: so a round of its loop that took too long halves the portion, and one
- * that had less doubles it; after a rest it begins small, because what the next flood costs is not known. Each message that
- * comes in adds one, for its answer. */
+/* How much is carried out from one tick to the next. What that costs other clients comes after the tick, when
+ * the broker sends what was published: so a round of its loop that took too long halves the portion, and one
+ * that had less doubles it; after a rest it begins small, because what the next flood costs is not known.
+ * Each message that comes in adds one, for its answer. */
 struct pace_portion {
 	size_t size;
 	size_t left;          /* until the next tick has ended */
@@ -43,8 +44,8 @@ void pace_init(struct pace *pace);
 /* For how long at most to wait for an answer; 0: not at all. */
 void pace_set_spin(struct pace *pace, unsigned int microseconds);
 
-/* How many commands and publishes may be carried out before the next tick has ended; so many were; and one more may be, for the
- * answer to a message that has come. */
+/* How many commands and publishes may be carried out before the next tick has ended; so many were; and one
+ * more may be, for the answer to a message that has come. */
 size_t pace_left(const struct pace *pace);
 void pace_spend(struct pace *pace, size_t done);
 void pace_allow_answer(struct pace *pace);

@@ -19,8 +19,9 @@ static int check(const struct message_content *content, uint8_t qos)
 	return content->payload_length > MQTT_MAX_PAYLOAD ? MOSQ_ERR_PAYLOAD_SIZE : MOSQ_ERR_SUCCESS;
 }
 
-/* Mosquitto counts its heap, so what it will free must come from its allocator: not from mosquitto_broker_publish_copy(), which
- * on 2.0 takes it elsewhere. The extra byte is the NUL that its loggers expect. */
+/* Mosquitto counts its heap, so what it will free must come from its allocator: not from
+ * mosquitto_broker_publish_copy(), which on 2.0 takes it elsewhere. The extra byte is the NUL that its
+ * loggers expect. */
 static int copy_payload(const struct message_content *content, char **ret_payload)
 {
 	*ret_payload = NULL;
@@ -48,8 +49,8 @@ int publish_message(const char *client_id, const struct message_content *content
 		rc = properties_make(content->properties, content->properties_length, &properties);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
-		rc = mosquitto_broker_publish(
-				client_id, content->topic, (int)content->payload_length, payload, qos, retain, properties);
+		rc = mosquitto_broker_publish(client_id, content->topic, (int)content->payload_length, payload, qos,
+				retain, properties);
 	}
 	if (rc != MOSQ_ERR_SUCCESS) {
 		mosquitto_free(payload);

@@ -23,8 +23,8 @@ struct reload {
 	struct mosquitto_conf_place place;
 };
 
-struct reload *reload_new(const struct options *options, const struct versions_traits *traits, struct broker *broker,
-		struct sys_tree *sys_tree)
+struct reload *reload_new(const struct options *options, const struct versions_traits *traits,
+		struct broker *broker, struct sys_tree *sys_tree)
 {
 	unsigned int sys_interval = MOSQUITTO_CONF_SYS_INTERVAL;
 	struct reload *reload = calloc(1, sizeof(*reload));
@@ -98,8 +98,8 @@ static void change_to(struct reload *reload, struct options *options)
 		log_line(MOSQ_LOG_NOTICE, "Options changed: %s.", at_once.data);
 	}
 	if (rest) {
-		log_line(MOSQ_LOG_NOTICE, "Option%s %s changed; %s at the next start of the broker.", rest > 1 ? "s" : "",
-				later.data, rest > 1 ? "they take effect" : "that takes effect");
+		log_line(MOSQ_LOG_NOTICE, "Option%s %s changed; %s at the next start of the broker.",
+				rest > 1 ? "s" : "", later.data, rest > 1 ? "they take effect" : "that takes effect");
 	}
 	if (!changes && !rest) {
 		log_line(MOSQ_LOG_INFO, "No option has changed.");

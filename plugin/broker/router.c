@@ -25,8 +25,8 @@ struct router {
 		bool is_readable; /* there is that */
 		struct text text; /* of the message that is being dealt with */
 	} properties;
-	bool may_hint;        /* see hint_about_slash() */
-	bool is_closed;       /* see router_close() */
+	bool may_hint;  /* see hint_about_slash() */
+	bool is_closed; /* see router_close() */
 };
 
 struct router *router_new(const struct options *options, struct queue *inbound, struct lanes *lanes,
@@ -86,8 +86,8 @@ void router_tell_of_clients(struct router *router)
 }
 
 /* Reads the broker's list for a content, which is valid until end_properties(). False: no memory. */
-static bool read_properties(
-		struct router *router, const mosquitto_property *list, struct message_content *content)
+static bool read_properties(struct router *router, const mosquitto_property *list,
+		struct message_content *content)
 {
 	if (list && router->properties.is_readable) {
 		properties_read(&router->properties.reader, list, &router->properties.text);
@@ -105,17 +105,18 @@ static void end_properties(struct router *router)
 	}
 }
 
-/* Hands a client's message to those who hear it, unless it is left to the session. Returns whether they get it so. */
+/* Hands a client's message to those who hear it, unless it is left to the session. Returns whether they get
+ * it so. */
 static bool hand_over_direct(struct router *router, const struct mosquitto_evt_message *event,
 		const struct recipient *recipients, size_t count)
 {
 	struct lanes_message published = {
-			.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
-			.qos = event->qos,
-			.retain = event->retain,
-			.list = event->properties,
-			.connection = event->client,
-			.client = clients_publisher(router->clients, event->client)};
+		.content = {event->topic, strlen(event->topic), event->payload, event->payloadlen, NULL, 0},
+		.qos = event->qos,
+		.retain = event->retain,
+		.list = event->properties,
+		.connection = event->client,
+		.client = clients_publisher(router->clients, event->client)};
 	struct message *message;
 	enum lane lane;
 
@@ -131,8 +132,9 @@ static bool hand_over_direct(struct router *router, const struct mosquitto_evt_m
 	return lane == LANE_DIRECT && deliver(&router->delivery, message, event->topic);
 }
 
-/* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two topics (MQTT 5,
- * 4.7.3). Said once, at verbosity 1, and only as long as no topic with such a slash has been heard: then it is meant. */
+/* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two
+ * topics (MQTT 5, 4.7.3). Said once, at verbosity 1, and only as long as no topic with such a slash has been
+ * heard: then it is meant. */
 static void hint_about_slash(struct router *router, const char *topic)
 {
 	const struct recipient *recipients;
@@ -142,11 +144,17 @@ static void hint_about_slash(struct router *router, const char *topic)
 		topics_match(router->topics, topic + 1, &recipients, &count);
 	}
 	if (count > 0) {
-		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" DELIVER_TOPIC "', but one would without the slash at its beginning: "
-				"with it, it is another topic. Publish without it, or subscribe with it.", topic);
+		log_line(MOSQ_LOG_INFO,
+				"No consumer hears the topic '" DELIVER_TOPIC
+				"', but one would without the slash at its beginning: "
+				"with it, it is another topic. Publish without it, or subscribe with it.",
+				topic);
 	} else if (*topic != '/' && *topic != '$' && topics_would_hear_with_slash(router->topics, topic)) {
-		log_line(MOSQ_LOG_INFO, "No consumer hears the topic '" DELIVER_TOPIC "', but one has a filter that begins with a slash and would "
-				"hear '/" DELIVER_TOPIC "', which is another topic. Subscribe without the slash.", topic, topic);
+		log_line(MOSQ_LOG_INFO,
+				"No consumer hears the topic '" DELIVER_TOPIC
+				"', but one has a filter that begins with a slash and would "
+				"hear '/" DELIVER_TOPIC "', which is another topic. Subscribe without the slash.",
+				topic, topic);
 	} else {
 		return;
 	}
@@ -170,10 +178,10 @@ bool router_route(struct router *router, const struct mosquitto_evt_message *eve
 void router_route_own(struct router *router, const struct message *publish)
 {
 	const struct lanes_message published = {
-			.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
-					publish->properties, publish->properties_length},
-			.qos = publish->as.publish.qos,
-			.retain = publish->as.publish.retain};
+		.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
+			publish->properties, publish->properties_length},
+		.qos = publish->as.publish.qos,
+		.retain = publish->as.publish.retain};
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -215,7 +223,8 @@ int router_subscribe(struct router *router, const struct message *message, bool 
 	*ret_answers = false;
 	/* Those that share come through the session alone: the broker decides who gets which message. */
 	if (!topics_is_shared(message->topic)) {
-		rc = topics_add(router->topics, message->as.request.consumer, message->topic, message->as.request.options);
+		rc = topics_add(router->topics, message->as.request.consumer, message->topic,
+				message->as.request.options);
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = lanes_command(router->lanes, message, is_new, ret_answers);
@@ -229,10 +238,10 @@ int router_subscribe(struct router *router, const struct message *message, bool 
 bool router_is_copy(struct router *router, const struct mosquitto_evt_acl_check *access)
 {
 	struct lanes_message message = {
-			.content = {access->topic, strlen(access->topic), access->payload, access->payloadlen, NULL, 0},
-			.qos = access->qos,
-			.retain = access->retain,
-			.list = access->properties};
+		.content = {access->topic, strlen(access->topic), access->payload, access->payloadlen, NULL, 0},
+		.qos = access->qos,
+		.retain = access->retain,
+		.list = access->properties};
 	bool is_own;
 
 	if (lanes_is_copy(router->lanes, &message)) {
@@ -249,7 +258,8 @@ bool router_is_copy(struct router *router, const struct mosquitto_evt_acl_check 
 
 void router_hide(struct router *router, const char *topic)
 {
-	const struct lanes_message published = {.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
+	const struct lanes_message published = {
+		.content = {.topic = topic, .topic_length = strlen(topic)}, .retain = true};
 	const struct recipient *recipients;
 	size_t count;
 

@@ -1,5 +1,5 @@
-/* Who hears a message: from the filters of the consumers, by the lane that it takes, into the inbound queue. Owns the trie of
- * filters. Broker thread only. */
+/* Who hears a message: from the filters of the consumers, by the lane that it takes, into the inbound queue.
+ * Owns the trie of filters. Broker thread only. */
 #ifndef MQTTASGI_ROUTER_H
 #define MQTTASGI_ROUTER_H
 
@@ -29,21 +29,23 @@ void router_adopt(struct router *router, const struct options *options);
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
 void router_use_reader(struct router *router, const struct properties_reader *reader);
 
-/* A MESSAGE_SUBSCRIBE or MESSAGE_UNSUBSCRIBE, of which the session is told. *ret_answers: it will answer; otherwise what is
- * returned is the answer: MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, MOSQ_ERR_INVAL (too many levels), MOSQ_ERR_NOT_FOUND (no such
- * subscription). */
+/* A MESSAGE_SUBSCRIBE or MESSAGE_UNSUBSCRIBE, of which the session is told. *ret_answers: it will answer;
+ * otherwise what is returned is the answer: MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, MOSQ_ERR_INVAL (too many
+ * levels), MOSQ_ERR_NOT_FOUND (no such subscription). */
 int router_subscribe(struct router *router, const struct message *message, bool *ret_answers)
 		__attribute__((warn_unused_result));
 int router_unsubscribe(struct router *router, const struct message *message, bool *ret_answers)
 		__attribute__((warn_unused_result));
 
-/* Hands a client's message to every consumer that asked for it. Returns whether one did and gets it by the direct lane. */
+/* Hands a client's message to every consumer that asked for it. Returns whether one did and gets it by the
+ * direct lane. */
 bool router_route(struct router *router, const struct mosquitto_evt_message *event);
 
 /* Hands what a consumer has published to all, itself included. */
 void router_route_own(struct router *router, const struct message *publish);
 
-/* An empty message with the RETAIN flag was published that is not for consumers: the copy that the session gets is not, either. */
+/* An empty message with the RETAIN flag was published that is not for consumers: the copy that the session
+ * gets is not, either. */
 void router_hide(struct router *router, const char *topic);
 
 /* Tells consumers that watch clients what there is to tell. */

@@ -16,8 +16,9 @@
 
 /* How long the session has to end before the application is asked to. */
 #define SUSPEND_MS 500
-/* How long the broker goes on after the application has ended. It sends what was published last, and reads the
- * acknowledgements: a connection that it closes over unread ones takes back what the client has not read yet. */
+/* How long the broker goes on after the application has ended. It sends what was published last, and reads
+ * the acknowledgements: a connection that it closes over unread ones takes back what the client has not read
+ * yet. */
 #define LINGER_MS 200
 /* How long the session's thread has; the name server may hold it up for longer, and then it is left alone. */
 #define SESSION_JOIN_MS 500
@@ -99,7 +100,8 @@ static void ask_application_to_stop(struct stop *stop)
 
 static void say_that_it_did_not_end(const struct stop *stop)
 {
-	log_line(MOSQ_LOG_WARNING, "The application did not end within shutdown_timeout (%g s); the broker ends without it.",
+	log_line(MOSQ_LOG_WARNING,
+			"The application did not end within shutdown_timeout (%g s); the broker ends without it.",
 			stop->options->shutdown_timeout_ms / 1000.0);
 }
 
@@ -119,7 +121,8 @@ void stop_tick(struct stop *stop)
 		broker_suspend(stop->broker);
 		enter(stop, STOP_SUSPENDING, SUSPEND_MS);
 	}
-	if (stop->stage == STOP_SUSPENDING && (!broker_is_suspending(stop->broker) || now_ns() >= stop->until_ns)) {
+	if (stop->stage == STOP_SUSPENDING &&
+			(!broker_is_suspending(stop->broker) || now_ns() >= stop->until_ns)) {
 		ask_application_to_stop(stop);
 		enter(stop, STOP_ASKED, stop->options->shutdown_timeout_ms);
 	}
@@ -152,8 +155,8 @@ bool stop_now(struct stop *stop)
 {
 	broker_end(stop->broker);
 	stop_pass_on();
-	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a restart, where
-	 * cleansession is false. */
+	/* The broker serves nobody any more; what it sent and the session has not read it sends again after a
+	 * restart, where cleansession is false. */
 	lanes_set_session(stop->lanes, false);
 	if (stop->session) {
 		(void)session_stop(stop->session, SESSION_JOIN_MS);

@@ -25,7 +25,8 @@ static bool is_false(const struct mosquitto_conf_setting *setting)
 {
 	size_t length = setting->value ? strcspn(setting->value, " ") : 0;
 
-	return (length == 5 && memcmp(setting->value, "false", 5) == 0) || (length == 1 && *setting->value == '0');
+	return (length == 5 && memcmp(setting->value, "false", 5) == 0) ||
+			(length == 1 && *setting->value == '0');
 }
 
 static void say_size(const struct mosquitto_conf_setting *setting)
@@ -39,9 +40,11 @@ static void say_size(const struct mosquitto_conf_setting *setting)
 	}
 }
 
-/* Mosquitto's plugin__handle_tick() has no line for this setting before 2.0.15, so nothing brings what consumers publish out
- * of their queue but the next packet of a client, and nothing waits for them at the end. */
-static int look_for_ticks(const struct surroundings *surroundings, const struct mosquitto_conf_setting *setting)
+/* Mosquitto's plugin__handle_tick() has no line for this setting before 2.0.15, so nothing brings what
+ * consumers publish out of their queue but the next packet of a client, and nothing waits for them at the
+ * end. */
+static int look_for_ticks(const struct surroundings *surroundings,
+		const struct mosquitto_conf_setting *setting)
 {
 	if (!is_true(setting) || surroundings->traits->always_ticks) {
 		return MOSQ_ERR_SUCCESS;
@@ -65,7 +68,8 @@ static int look_for_ticks(const struct surroundings *surroundings, const struct 
 
 static void look_for_others(const struct surroundings *surroundings)
 {
-	if (surroundings->connect_events && surroundings->has_predecessor && !surroundings->traits->tells_connects) {
+	if (surroundings->connect_events && surroundings->has_predecessor &&
+			!surroundings->traits->tells_connects) {
 		log_line(MOSQ_LOG_WARNING,
 				"connect_events: another plugin is loaded before this one. Where it decides about a login by itself, as the dynamic "
 				"security plugin does, this one is not asked, and consumers that watch clients hear of none that connects. Put this "

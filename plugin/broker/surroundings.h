@@ -1,4 +1,5 @@
-/* What the broker's own configuration, and who else is in it, mean for consumers: said once, at start. Broker thread only. */
+/* What the broker's own configuration, and who else is in it, mean for consumers: said once, at start. Broker
+ * thread only. */
 #ifndef MQTTASGI_SURROUNDINGS_H
 #define MQTTASGI_SURROUNDINGS_H
 
@@ -10,10 +11,10 @@ struct versions_traits;
 bool surroundings_has_predecessor(void);
 
 struct surroundings {
-	const char *version;    /* Mosquitto's; empty: not known */
+	const char *version; /* Mosquitto's; empty: not known */
 	const struct versions_traits *traits;
-	bool connect_events;    /* the option */
-	bool has_predecessor;   /* another plugin was loaded before this one */
+	bool connect_events;  /* the option */
+	bool has_predecessor; /* another plugin was loaded before this one */
 };
 
 /* Logs a line for each setting of Mosquitto's that consumers do not meet as clients do. MOSQ_ERR_SUCCESS, or

@@ -22,13 +22,13 @@
 
 struct sys_tree {
 	struct sys_tree_sources sources;
-	unsigned int interval;  /* 0: none */
+	unsigned int interval; /* 0: none */
 	time_t started_at;
 	time_t next_at;
 	uint64_t states_after_ns; /* not sooner is a change of a state published before its time */
 	struct {
-		bool is_retained;   /* the broker has it, */
-		uint64_t value;     /* with this value */
+		bool is_retained; /* the broker has it, */
+		uint64_t value;   /* with this value */
 	} published[STATISTICS_COUNT];
 };
 
@@ -109,11 +109,12 @@ static enum statistics_session state_of_session(const struct sys_tree_sources *s
 	return sources->has_session ? STATISTICS_SESSION_DOWN : STATISTICS_SESSION_OFF;
 }
 
-/* Whether something has changed that nobody should have to wait for: the session is up, a consumer runs or has failed. */
+/* Whether something has changed that nobody should have to wait for: the session is up, a consumer runs or
+ * has failed. */
 static bool has_changed(struct sys_tree *sys_tree)
 {
 	static const enum statistic states[] = {
-			STATISTICS_SESSION, STATISTICS_RUNNING, STATISTICS_RESTARTING, STATISTICS_FAILED};
+		STATISTICS_SESSION, STATISTICS_RUNNING, STATISTICS_RESTARTING, STATISTICS_FAILED};
 	struct statistics *statistics = sys_tree->sources.statistics;
 	size_t i;
 

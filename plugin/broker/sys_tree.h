@@ -1,8 +1,10 @@
-/* Publishes the statistics below `$SYS/broker/mqttasgi/`, as Mosquitto does its own below `$SYS/broker/`: retained, once per
- * `sys_interval`, only what has changed; and at once when the session is up or down, or a consumer runs or has failed. Broker thread only.
+/* Publishes the statistics below `$SYS/broker/mqttasgi/`, as Mosquitto does its own below `$SYS/broker/`:
+ * retained, once per `sys_interval`, only what has changed; and at once when the session is up or down, or a
+ * consumer runs or has failed. Broker thread only.
  *
- * They are no messages of the application's: they are not counted, and consumers that subscribe to them get them as they get
- * all of $SYS, through the session. Mosquitto keeps no $SYS topic over a restart, whoever published it. */
+ * They are no messages of the application's: they are not counted, and consumers that subscribe to them get
+ * them as they get all of $SYS, through the session. Mosquitto keeps no $SYS topic over a restart, whoever
+ * published it. */
 #ifndef MQTTASGI_SYS_TREE_H
 #define MQTTASGI_SYS_TREE_H
 
@@ -26,15 +28,15 @@ struct sys_tree_sources {
 	bool has_session; /* whether there is to be one */
 };
 
-/* Publishes nothing before the first sys_tree_set_interval(). Borrows all sources, which must outlive it. NULL when memory ran
- * out. */
+/* Publishes nothing before the first sys_tree_set_interval(). Borrows all sources, which must outlive it.
+ * NULL when memory ran out. */
 struct sys_tree *sys_tree_new(const struct sys_tree_sources *sources);
 
 /* Takes NULL. */
 void sys_tree_free(struct sys_tree *sys_tree);
 
-/* Seconds from one time to the next, the first of them at the next tick. 0: nothing is published any more, and what was is
- * taken back. */
+/* Seconds from one time to the next, the first of them at the next tick. 0: nothing is published any more,
+ * and what was is taken back. */
 void sys_tree_set_interval(struct sys_tree *sys_tree, unsigned int seconds);
 
 /* In each TICK. */

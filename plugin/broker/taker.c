@@ -24,8 +24,9 @@ static void describe(struct taker *taker, const struct mosquitto *connection)
 {
 	const char *address = mosquitto_client_address(connection), *user = mosquitto_client_username(connection);
 
-	(void)snprintf(taker->name, sizeof taker->name, "%.100s, %s%.200s%s, %s", address ? address : "a unix socket",
-			user ? "user '" : "without a user name", user ? user : "", user ? "'" : "", protocol_of(connection));
+	(void)snprintf(taker->name, sizeof taker->name, "%.100s, %s%.200s%s, %s",
+			address ? address : "a unix socket", user ? "user '" : "without a user name", user ? user : "",
+			user ? "'" : "", protocol_of(connection));
 }
 
 bool taker_took(const struct mosquitto *connection)

@@ -36,7 +36,8 @@ const struct versions_traits versions_2_1 = {
 
 const struct versions_traits *versions_traits(void)
 {
-	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is in. */
+	/* A function that 2.1 brought; which headers this was compiled with says nothing about the broker it is
+	 * in. */
 	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") ? &versions_2_1 : &versions_2_0;
 }
 
@@ -69,8 +70,8 @@ int versions_reason(const struct versions_traits *traits, int reason)
 	}
 }
 
-enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client, int event, int reason,
-		bool began_clean)
+enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client,
+		int event, int reason, bool began_clean)
 {
 	if (reason == MQTT_RC_SESSION_TAKEN_OVER) {
 		return MESSAGE_FATE_UNKNOWN; /* the connection that takes over decides */
@@ -84,13 +85,14 @@ enum message_fate versions_fate(const struct versions_traits *traits, const stru
 	if (!mosquitto_client_clean_session(client)) {
 		return MESSAGE_FATE_KEPT;
 	}
-	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its subscriptions. */
+	/* 2.0 says so of every client that is taken over, too, also of one whose session goes on with its
+	 * subscriptions. */
 	return began_clean || mosquitto_client_sub_count(client) > 0 ? MESSAGE_FATE_ENDS : MESSAGE_FATE_UNKNOWN;
 }
 
-/* The broker's own functions for reading properties where it has them, else those of the client library. That is opened as
- * any other, not with RTLD_DEEPBIND: with that it would call glibc's malloc(), and what it returns would go to the free() of
- * an allocator that somebody has preloaded. */
+/* The broker's own functions for reading properties where it has them, else those of the client library. That
+ * is opened as any other, not with RTLD_DEEPBIND: with that it would call glibc's malloc(), and what it
+ * returns would go to the free() of an allocator that somebody has preloaded. */
 bool versions_find_reader(struct properties_reader *ret_reader)
 {
 	const char *error = NULL;

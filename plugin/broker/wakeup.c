@@ -3,11 +3,11 @@
  *   RESTING    it polls, or will without another look: a request must signal
  *   ATTENTIVE  it will look before it polls: a request does nothing
  *   REQUESTED  a signal is under way and the timer repeats it: a request does nothing
- * wakeup_request() moves RESTING to REQUESTED and is the only transition another thread makes. The broker thread
- * makes the others and looks at the queue after each, so whatever was pushed before is seen.
+ * wakeup_request() moves RESTING to REQUESTED and is the only transition another thread makes. The broker
+ * thread makes the others and looks at the queue after each, so whatever was pushed before is seen.
  *
- * SIGURG is ignored by default, so a late one is harmless, and neither Mosquitto nor CPython uses it. SA_RESTART
- * keeps every call but the poll (which is never restarted, signal(7)) from noticing. */
+ * SIGURG is ignored by default, so a late one is harmless, and neither Mosquitto nor CPython uses it.
+ * SA_RESTART keeps every call but the poll (which is never restarted, signal(7)) from noticing. */
 #include "broker/wakeup.h"
 
 #include <errno.h>
@@ -24,9 +24,9 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-/* How long after the first signal the timer repeats it, and how often from then on. Not often: a machine on which taking
- * a signal takes longer than the interval would do nothing else any more (one under strace, or a virtual one whose host
- * is busy). */
+/* How long after the first signal the timer repeats it, and how often from then on. Not often: a machine on
+ * which taking a signal takes longer than the interval would do nothing else any more (one under strace, or a
+ * virtual one whose host is busy). */
 #define REPEAT_FIRST_NS 50000
 #define REPEAT_NS 500000
 /* For wakeup_insist(): the poll begins some microseconds after the caller returns. */
@@ -36,7 +36,7 @@ enum { RESTING, ATTENTIVE, REQUESTED };
 
 struct wakeup {
 	atomic_int state;
-	atomic_bool armed;            /* the timer may run */
+	atomic_bool armed; /* the timer may run */
 	atomic_uint_fast64_t signals;
 	pid_t process;
 	pid_t thread;
@@ -142,11 +142,12 @@ void wakeup_insist(struct wakeup *wakeup)
 
 void wakeup_settle(struct wakeup *wakeup)
 {
-	/* Whatever the state: a request may have been overtaken here before it set the timer, which then ran for ever. */
+	/* Whatever the state: a request may have been overtaken here before it set the timer, which then ran for
+	 * ever. */
 	if (atomic_load(&wakeup->armed)) {
 		atomic_store(&wakeup->armed, false);
-		/* The timer first: a request made between this line and the next finds REQUESTED and does nothing, which the
-		 * caller's look at the queue makes good; the other way round its timer would be stopped. */
+		/* The timer first: a request made between this line and the next finds REQUESTED and does nothing,
+		 * which the caller's look at the queue makes good; the other way round its timer would be stopped. */
 		set_timer(wakeup, 0, 0);
 	}
 	if (atomic_load(&wakeup->state) != RESTING) {

@@ -1,9 +1,9 @@
 /* Interrupts the broker's poll.
  *
- * Mosquitto waits for sockets for up to 100 ms (built with websockets) or a day (without) and offers no call to
- * wake it. So when the outbound queue fills, the loop thread sends the broker thread a signal, which makes its
- * epoll_wait() return; a timer repeats the signal until the broker thread has come round, because one that
- * arrives just before the poll begins is lost. */
+ * Mosquitto waits for sockets for up to 100 ms (built with websockets) or a day (without) and offers no call
+ * to wake it. So when the outbound queue fills, the loop thread sends the broker thread a signal, which makes
+ * its epoll_wait() return; a timer repeats the signal until the broker thread has come round, because one
+ * that arrives just before the poll begins is lost. */
 #ifndef MQTTASGI_WAKEUP_H
 #define MQTTASGI_WAKEUP_H
 
@@ -29,8 +29,8 @@ void wakeup_attend(struct wakeup *wakeup);
 /* Broker thread: the poll that follows must return soon, whoever asks. */
 void wakeup_insist(struct wakeup *wakeup);
 
-/* Broker thread: the requests so far are dealt with. A request that comes after this call wakes again, so look at
- * the queue once more when it returns. */
+/* Broker thread: the requests so far are dealt with. A request that comes after this call wakes again, so
+ * look at the queue once more when it returns. */
 void wakeup_settle(struct wakeup *wakeup);
 
 /* Broker thread: sleeps until a request comes or the time is over, like the broker's poll. */

@@ -38,9 +38,9 @@ static bool host_is_socket(const struct loader *loader)
 	return loader->given[ROW_host].valid && *loader->options->host == '/';
 }
 
-/* A unix socket is not reached by TCP. What another place than the host's says of that, such as a `.env` file that
- * somebody else uses too, is passed over before anybody looks at it, with the defaults: the fields stay zero, which is
- * no port, no TLS and transport tcp. */
+/* A unix socket is not reached by TCP. What another place than the host's says of that, such as a `.env` file
+ * that somebody else uses too, is passed over before anybody looks at it, with the defaults: the fields stay
+ * zero, which is no port, no TLS and transport tcp. */
 void checks_drop_tcp_options(struct loader *loader)
 {
 	struct given *given;
@@ -61,7 +61,8 @@ static bool is_zero(const struct option *option, const struct options *options)
 	return memcmp((const char *)options + option->offset, zeroes, option->size) == 0;
 }
 
-/* Beside the host such an option is a mistake, unless it says what holds anyway: port 0, use_ssl false, transport tcp. */
+/* Beside the host such an option is a mistake, unless it says what holds anyway: port 0, use_ssl false,
+ * transport tcp. */
 static void check_socket_path(struct loader *loader)
 {
 	const struct options *options = loader->options;
@@ -97,7 +98,8 @@ static void check_address(struct loader *loader)
 	if (strchr(options->host, '/')) {
 		loader_begin_sentence_about(loader, host);
 		text_add_quoted(&loader->errors, options->host);
-		text_addf(&loader->errors, " is neither a host's name or address nor a unix socket's path, which begins with /");
+		text_addf(&loader->errors,
+				" is neither a host's name or address nor a unix socket's path, which begins with /");
 	}
 	if (loader->given[port].valid && options->port == 0) {
 		loader_begin_sentence_about(loader, port);

@@ -12,17 +12,18 @@
 
 /* ---- the rest of the struct ---- */
 
-/* What nobody can guess: MQTT gives a client id to whoever connects with it last, and with it the session. The process
- * id will do where the system has no such number. */
+/* What nobody can guess: MQTT gives a client id to whoever connects with it last, and with it the session.
+ * The process id will do where the system has no such number. */
 static uint32_t secret_number(void)
 {
 	uint32_t number;
 
-	return getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number ? number : (uint32_t)getpid();
+	return getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number ? number
+																					  : (uint32_t)getpid();
 }
 
-/* With the process id, by which people know it, and a number that others do not know; without both, where the session is to
- * outlive the process. */
+/* With the process id, by which people know it, and a number that others do not know; without both, where the
+ * session is to outlive the process. */
 static void make_client_id(struct loader *loader)
 {
 	struct text id = {0};
@@ -60,8 +61,8 @@ static void load(struct loader *loader)
 	make_client_id(loader);
 }
 
-int options_load(
-		const struct mosquitto_opt *lines, int line_count, struct options **ret_options, char **ret_error)
+int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options,
+		char **ret_error)
 {
 	return options_load_again(lines, line_count, NULL, ret_options, ret_error);
 }

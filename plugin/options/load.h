@@ -16,9 +16,9 @@ struct mosquitto_opt;
 int options_load(const struct mosquitto_opt *lines, int line_count, struct options **ret_options,
 		char **ret_error) __attribute__((warn_unused_result));
 
-/* The same with other lines, and what first, which options_load() made, found in the environment and in the `.env` file:
- * both have become the application's since, which may change the one, and which would know nothing of a change of the
- * other. The new struct has no variables. */
+/* The same with other lines, and what first, which options_load() made, found in the environment and in the
+ * `.env` file: both have become the application's since, which may change the one, and which would know
+ * nothing of a change of the other. The new struct has no variables. */
 int options_load_again(const struct mosquitto_opt *lines, int line_count, const struct options *first,
 		struct options **ret_options, char **ret_error) __attribute__((warn_unused_result));
 

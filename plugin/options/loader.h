@@ -1,4 +1,5 @@
-/* What the parts of options_load() share: the values found so far, where they come from, and what is wrong with them.
+/* What the parts of options_load() share: the values found so far, where they come from, and what is wrong
+ * with them.
  *
  * Broker thread only. */
 #ifndef MQTTASGI_LOADER_H
@@ -29,7 +30,7 @@ struct loader {
 	const struct mosquitto_opt *lines;
 	int line_count;
 	struct options *options;
-	const struct options *first; /* whose environment and `.env` file count: options itself at start */
+	const struct options *first;      /* whose environment and `.env` file count: options itself at start */
 	struct given given[OPTION_COUNT]; /* one per row of the table */
 	struct text errors;               /* the sentences so far, "; " between */
 	bool out_of_memory;

@@ -1,6 +1,7 @@
-/* How Mosquitto reads its file (conf.c, the same in 2.0 and 2.1 unless said otherwise): a word ends at a space, a value at
- * the end of the line; `plugin`, or one of its other names, begins a plugin's section, which goes on until the next such
- * line; each file has its own sections, and an include_dir only counts in the main file. */
+/* How Mosquitto reads its file (conf.c, the same in 2.0 and 2.1 unless said otherwise): a word ends at a
+ * space, a value at the end of the line; `plugin`, or one of its other names, begins a plugin's section,
+ * which goes on until the next such line; each file has its own sections, and an include_dir only counts in
+ * the main file. */
 #include "options/mosquitto_conf.h"
 
 #include <ctype.h>
@@ -70,7 +71,8 @@ static int read_all(int fd, struct text *content)
 	return content->failed ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS;
 }
 
-/* MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, or MOSQ_ERR_ERRNO, see errno (ESPIPE: what is no file, and may not end). */
+/* MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, or MOSQ_ERR_ERRNO, see errno (ESPIPE: what is no file, and may not
+ * end). */
 static int read_file(const char *path, struct text *content)
 {
 	struct stat status;
@@ -115,7 +117,8 @@ int mosquitto_conf_find(struct mosquitto_conf_place *ret_place)
 	ret_place->folder = copy(folder);
 	ret_place->plugin = copy(info.dli_fname ? info.dli_fname : "");
 	text_free(&arguments);
-	if (rc == MOSQ_ERR_NOMEM || (file && !ret_place->file) || (folder && !ret_place->folder) || !ret_place->plugin) {
+	if (rc == MOSQ_ERR_NOMEM || (file && !ret_place->file) || (folder && !ret_place->folder) ||
+			!ret_place->plugin) {
 		mosquitto_conf_forget(ret_place);
 		return MOSQ_ERR_NOMEM;
 	}
@@ -157,7 +160,8 @@ static char *trim(char *string)
 	return string;
 }
 
-/* Whether a `plugin` line's path leads to this plugin's file. One without a slash was searched for by dlopen(). */
+/* Whether a `plugin` line's path leads to this plugin's file. One without a slash was searched for by
+ * dlopen(). */
 static bool is_this_plugin(struct reader *reader, const char *path)
 {
 	const char *own = reader->place->plugin, *base = strrchr(own, '/');
@@ -273,7 +277,8 @@ static int cannot_read(struct reader *reader, const char *path, int error)
 	return MOSQ_ERR_INVAL;
 }
 
-/* `#` is only looked for in the first column: to Mosquitto, `plugin_opt_spin 1 # one` has the value `1 # one`. */
+/* `#` is only looked for in the first column: to Mosquitto, `plugin_opt_spin 1 # one` has the value `1 #
+ * one`. */
 static int read_lines(struct reader *reader, bool is_main, char *line)
 {
 	struct file file = {.number = reader->files++, .is_main = is_main};
@@ -412,7 +417,8 @@ static int read_main(struct reader *reader)
 	rc = read_path(reader, true, path);
 	if (rc == MOSQ_ERR_SUCCESS && reader->sections != 1) {
 		text_add_quoted(reader->error, path);
-		text_addf(reader->error, reader->sections ? " has more than one plugin line for " : " has no plugin line for ");
+		text_addf(reader->error,
+				reader->sections ? " has more than one plugin line for " : " has no plugin line for ");
 		text_add_visible(reader->error, reader->place->plugin);
 		rc = MOSQ_ERR_INVAL;
 	}
@@ -420,7 +426,8 @@ static int read_main(struct reader *reader)
 	return rc;
 }
 
-int mosquitto_conf_read(const struct mosquitto_conf_place *place, struct mosquitto_conf_lines *ret_lines, struct text *error)
+int mosquitto_conf_read(const struct mosquitto_conf_place *place, struct mosquitto_conf_lines *ret_lines,
+		struct text *error)
 {
 	struct reader reader = {.place = place, .lines = ret_lines, .error = error};
 	int rc;
@@ -451,11 +458,13 @@ void mosquitto_conf_free(struct mosquitto_conf_lines *lines)
 
 /* ---- what is not the plugin's ---- */
 
-bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit, void *userdata)
+bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit,
+		void *userdata)
 {
 	struct mosquitto_conf_lines lines = {0};
 	struct text error = {0};
-	struct reader reader = {.place = place, .lines = &lines, .error = &error, .visit = visit, .userdata = userdata};
+	struct reader reader = {
+		.place = place, .lines = &lines, .error = &error, .visit = visit, .userdata = userdata};
 	char *path = place->file ? whole_path(&reader, place->file) : NULL;
 	bool done = path && read_path(&reader, true, path) == MOSQ_ERR_SUCCESS && !reader.no_memory;
 
@@ -466,7 +475,8 @@ bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitt
 	return done;
 }
 
-/* userdata: the seconds; -1: a line has no number that Mosquitto takes. Mosquitto 2.0 takes a word for 0, which 2.1 refuses. */
+/* userdata: the seconds; -1: a line has no number that Mosquitto takes. Mosquitto 2.0 takes a word for 0,
+ * which 2.1 refuses. */
 static void note_sys_interval(void *userdata, unsigned int file, const char *word, const char *value)
 {
 	long *seconds = userdata;
@@ -510,7 +520,8 @@ static void note_setting(void *userdata, unsigned int file, const char *word, co
 	}
 }
 
-bool mosquitto_conf_settings(const struct mosquitto_conf_place *place, struct mosquitto_conf_setting *settings, size_t count)
+bool mosquitto_conf_settings(const struct mosquitto_conf_place *place,
+		struct mosquitto_conf_setting *settings, size_t count)
 {
 	struct search search = {.settings = settings, .count = count};
 

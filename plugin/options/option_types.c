@@ -223,8 +223,8 @@ static const char *skip_dotted_name(const char *at)
 	}
 }
 
-int option_take_application(
-		const struct option *option, const char *value, void *field, struct text *complaint)
+int option_take_application(const struct option *option, const char *value, void *field,
+		struct text *complaint)
 {
 	const char *end = skip_dotted_name(value);
 
@@ -342,8 +342,8 @@ static int check_program(const char *folder, const char *name)
 	return rc;
 }
 
-int option_take_virtualenv(
-		const struct option *option, const char *value, void *field, struct text *complaint)
+int option_take_virtualenv(const struct option *option, const char *value, void *field,
+		struct text *complaint)
 {
 	int rc = check_readable(value, true, complaint);
 

@@ -19,9 +19,10 @@
 #define QUEUE_BYTES_MAX (SIZE_MAX > UINT32_MAX ? (uint64_t)64 << 30 : (uint64_t)1 << 30)
 
 const struct option option_table[OPTION_COUNT] = {
-#define OPTION(key, variable, kind, type, field, fallback, limits, flags, since, sample, meaning)                            \
-	{#key, variable, option_take_##kind, fallback, offsetof(struct options, field), sizeof(((struct options *)NULL)->field), \
-			_Generic((type){0}, char * : true, default : false), limits, flags},
+#define OPTION(key, variable, kind, type, field, fallback, limits, flags, since, sample, meaning)            \
+	{#key, variable, option_take_##kind, fallback, offsetof(struct options, field),                          \
+		sizeof(((struct options *)NULL)->field), _Generic((type){0}, char *: true, default: false), limits,  \
+		flags},
 #include "options/table.h"
 };
 
@@ -95,13 +96,14 @@ bool options_next_for_python(const struct options *options, size_t *row, struct 
 
 static bool differs(size_t row, const struct options *before, const struct options *now)
 {
-	const char *field = (const char *)before + option_table[row].offset, *other = (const char *)now + option_table[row].offset;
+	const char *field = (const char *)before + option_table[row].offset,
+			   *other = (const char *)now + option_table[row].offset;
 
 	if (row == ROW_client_id && before->client_id_is_made && now->client_id_is_made) {
 		return false; /* it follows from others, or from the machine's name */
 	}
 	return option_table[row].is_string ? !text_equal(*(char *const *)field, *(char *const *)other)
-								: memcmp(field, other, option_table[row].size) != 0;
+									   : memcmp(field, other, option_table[row].size) != 0;
 }
 
 size_t options_changed_at_once(const struct options *before, const struct options *now, struct text *ret_text)
@@ -110,14 +112,16 @@ size_t options_changed_at_once(const struct options *before, const struct option
 
 	for (row = 0; row < OPTION_COUNT; row++) {
 		if ((option_table[row].flags & AT_ONCE) && differs(row, before, now)) {
-			text_addf(ret_text, "%s%s is %" PRIu64 " now", count ? ", " : "", option_table[row].key, number_of(row, now));
+			text_addf(ret_text, "%s%s is %" PRIu64 " now", count ? ", " : "", option_table[row].key,
+					number_of(row, now));
 			count++;
 		}
 	}
 	return count;
 }
 
-size_t options_changed_for_later(const struct options *before, const struct options *now, struct text *ret_text)
+size_t options_changed_for_later(const struct options *before, const struct options *now,
+		struct text *ret_text)
 {
 	size_t count = 0, last = OPTION_COUNT, row;
 

@@ -1,5 +1,5 @@
-/* The table of options (table.h) as the functions of options_load() see it: one struct option for each row. It is in
- * options.c, which frees by it, and says by it what has changed. */
+/* The table of options (table.h) as the functions of options_load() see it: one struct option for each row.
+ * It is in options.c, which frees by it, and says by it what has changed. */
 #ifndef MQTTASGI_ROWS_H
 #define MQTTASGI_ROWS_H
 

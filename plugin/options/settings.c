@@ -1,5 +1,6 @@
-/* As Mosquitto's conf.c reads it: a listener's settings follow its `listener` line, in the same file; what stands before the
- * first one in each file is the default listener's, which is there if it has a setting of its own, or nobody else listens. */
+/* As Mosquitto's conf.c reads it: a listener's settings follow its `listener` line, in the same file; what
+ * stands before the first one in each file is the default listener's, which is there if it has a setting of
+ * its own, or nobody else listens. */
 #include "options/settings.h"
 
 #include <stdint.h>
@@ -25,7 +26,7 @@
 struct reading {
 	struct settings *settings;
 	unsigned int file;
-	size_t listener; /* that the next line of this file belongs to, */
+	size_t listener;      /* that the next line of this file belongs to, */
 	size_t main_listener; /* and of the main file */
 };
 
@@ -80,7 +81,8 @@ static void take_string(struct settings *settings, char **at, const char *value)
 }
 
 /* Of the listener that is being read. */
-static void take_of_listener(struct settings *settings, struct settings_listener *listener, const char *word, const char *value)
+static void take_of_listener(struct settings *settings, struct settings_listener *listener, const char *word,
+		const char *value)
 {
 	if (strcmp(word, "use_username_as_clientid") == 0) {
 		listener->use_username_as_clientid = is_true(value);
@@ -140,10 +142,11 @@ void settings_read(const struct mosquitto_conf_place *place, struct settings *re
 {
 	struct reading reading = {.settings = ret_settings};
 
-	*ret_settings = (struct settings){.max_queued_messages = QUEUED_MESSAGES, .max_inflight_messages = INFLIGHT_MESSAGES};
+	*ret_settings = (struct settings){
+		.max_queued_messages = QUEUED_MESSAGES, .max_inflight_messages = INFLIGHT_MESSAGES};
 	(void)add_listener(ret_settings, DEFAULT_PORT, NULL);
-	ret_settings->is_known =
-			!ret_settings->no_memory && mosquitto_conf_each_line(place, take_line, &reading) && !ret_settings->no_memory;
+	ret_settings->is_known = !ret_settings->no_memory &&
+			mosquitto_conf_each_line(place, take_line, &reading) && !ret_settings->no_memory;
 }
 
 void settings_free(struct settings *settings)
@@ -169,22 +172,26 @@ void settings_free(struct settings *settings)
 void settings_judge_limits(const struct settings *settings, struct text *ret_text)
 {
 	long messages = settings->max_queued_messages, bytes = settings->max_queued_bytes;
-	/* Mosquitto's queue begins where these bytes are under way; without a limit for it, it has no place at all. */
+	/* Mosquitto's queue begins where these bytes are under way; without a limit for it, it has no place at
+	 * all. */
 	bool no_bytes = settings->max_inflight_bytes > 0 && bytes == 0 && messages == 0;
 
 	if (!settings->is_known) {
 		return;
 	}
 	if (messages > 0 && messages < ENOUGH_MESSAGES) {
-		text_addf(ret_text, "max_queued_messages is %ld%s", messages, messages == QUEUED_MESSAGES ? ", Mosquitto's default" : "");
+		text_addf(ret_text, "max_queued_messages is %ld%s", messages,
+				messages == QUEUED_MESSAGES ? ", Mosquitto's default" : "");
 	} else if (bytes > 0 && bytes < ENOUGH_BYTES) {
 		text_addf(ret_text, "max_queued_bytes is %ld", bytes);
-	} else if (no_bytes || (settings->max_inflight_bytes > 0 && settings->max_inflight_bytes < ENOUGH_BYTES && bytes > 0)) {
+	} else if (no_bytes ||
+			(settings->max_inflight_bytes > 0 && settings->max_inflight_bytes < ENOUGH_BYTES && bytes > 0)) {
 		text_addf(ret_text, "max_inflight_bytes is %ld", settings->max_inflight_bytes);
 	} else {
 		return;
 	}
-	text_addf(ret_text, ": of what is retained for a consumer's filter, or waits while the application is down, the broker may drop "
+	text_addf(ret_text,
+			": of what is retained for a consumer's filter, or waits while the application is down, the broker may drop "
 			"what is more. max_queued_messages 100000 in mosquitto.conf, without the limits in bytes, is enough for most.");
 }
 
@@ -210,7 +217,8 @@ static int fits(const struct settings_listener *listener, const struct options *
 	return options->port && is_loopback(listener->host) && is_loopback(options->host) ? 2 : 0;
 }
 
-const struct settings_listener *settings_listener(const struct settings *settings, const struct options *options)
+const struct settings_listener *settings_listener(const struct settings *settings,
+		const struct options *options)
 {
 	const struct settings_listener *best = NULL;
 	int quality, best_quality = 0;
@@ -229,8 +237,8 @@ const struct settings_listener *settings_listener(const struct settings *setting
 
 /* ---- what follows for the session ---- */
 
-/* The first common name, or the whole subject, as Mosquitto makes a user name of it. NULL: the certificate has none, or
- * cannot be read. */
+/* The first common name, or the whole subject, as Mosquitto makes a user name of it. NULL: the certificate
+ * has none, or cannot be read. */
 static char *name_in_certificate(const char *path, bool whole)
 {
 	FILE *file = fopen(path, "re");
@@ -247,7 +255,8 @@ static char *name_in_certificate(const char *path, bool whole)
 	} else if (certificate && !whole) {
 		at = X509_NAME_get_index_by_NID(X509_get_subject_name(certificate), NID_commonName, -1);
 		if (at >= 0) {
-			const ASN1_STRING *value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(X509_get_subject_name(certificate), at));
+			const ASN1_STRING *value =
+					X509_NAME_ENTRY_get_data(X509_NAME_get_entry(X509_get_subject_name(certificate), at));
 
 			name = text_copy((const char *)ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
 		}
@@ -288,7 +297,8 @@ static void advise(const struct settings *settings, const struct settings_listen
 		const struct options *options, struct text *advice)
 {
 	if (settings->clientid_prefix && !has_prefix(options->client_id, settings->clientid_prefix)) {
-		text_addf(advice, " The broker's file has clientid_prefixes %.100s, and so it lets nobody in as '%.100s': choose "
+		text_addf(advice,
+				" The broker's file has clientid_prefixes %.100s, and so it lets nobody in as '%.100s': choose "
 				"plugin_opt_client_id accordingly.",
 				settings->clientid_prefix, options->client_id);
 	}
@@ -296,17 +306,20 @@ static void advise(const struct settings *settings, const struct settings_listen
 		return;
 	}
 	if (listener->use_username_as_clientid && !options->session_id) {
-		text_addf(advice, " The listener has use_username_as_clientid true, and so it lets in nobody without a user name: set "
+		text_addf(advice,
+				" The listener has use_username_as_clientid true, and so it lets in nobody without a user name: set "
 				"plugin_opt_username%s.",
 				listener->use_identity_as_username || listener->use_subject_as_username
 						? ", or plugin_opt_cert to a certificate that has one"
 						: "");
 	}
 	if (listener->require_certificate && !options->cert) {
-		text_addf(advice, " The listener has require_certificate true: set plugin_opt_cert and plugin_opt_key.");
+		text_addf(advice,
+				" The listener has require_certificate true: set plugin_opt_cert and plugin_opt_key.");
 	}
 	if (listener->max_connections > 0) {
-		text_addf(advice, " The listener has max_connections %ld, of which the session takes one.", listener->max_connections);
+		text_addf(advice, " The listener has max_connections %ld, of which the session takes one.",
+				listener->max_connections);
 	}
 }
 
@@ -315,7 +328,8 @@ int settings_apply(const struct settings *settings, struct options *options)
 	const struct settings_listener *listener = settings_listener(settings, options);
 	struct text advice = {0};
 
-	if (settings->clientid_prefix && options->client_id_is_made && !has_prefix(options->client_id, settings->clientid_prefix)) {
+	if (settings->clientid_prefix && options->client_id_is_made &&
+			!has_prefix(options->client_id, settings->clientid_prefix)) {
 		prefix_client_id(settings, options);
 	}
 	if (!options->client_id || settings->no_memory) {

@@ -1,8 +1,8 @@
-/* What the broker's own settings mean for the session: which client id it gets at its listener, what stands in the way
- * there, and how much the broker holds ready for it.
+/* What the broker's own settings mean for the session: which client id it gets at its listener, what stands
+ * in the way there, and how much the broker holds ready for it.
  *
- * Mosquitto tells plugins nothing of this, so it is read from its configuration file (mosquitto_conf.h), once at the start.
- * Broker thread. */
+ * Mosquitto tells plugins nothing of this, so it is read from its configuration file (mosquitto_conf.h), once
+ * at the start. Broker thread. */
 #ifndef MQTTASGI_SETTINGS_H
 #define MQTTASGI_SETTINGS_H
 
@@ -36,13 +36,16 @@ void settings_read(const struct mosquitto_conf_place *place, struct settings *re
 void settings_free(struct settings *settings);
 
 /* The listener that options name; NULL: not known, or not which of several. */
-const struct settings_listener *settings_listener(const struct settings *settings, const struct options *options);
+const struct settings_listener *settings_listener(const struct settings *settings,
+		const struct options *options);
 
 /* Adds a sentence about limits that are too low for what the session has to bring, where one is. */
 void settings_judge_limits(const struct settings *settings, struct text *ret_text);
 
-/* Gives the options what follows for the session: its client id where nobody chose one and a prefix is wanted, the id that
- * the broker knows it by, and what to try where it does not come about. MOSQ_ERR_SUCCESS or MOSQ_ERR_NOMEM. */
-int settings_apply(const struct settings *settings, struct options *options) __attribute__((warn_unused_result));
+/* Gives the options what follows for the session: its client id where nobody chose one and a prefix is
+ * wanted, the id that the broker knows it by, and what to try where it does not come about. MOSQ_ERR_SUCCESS
+ * or MOSQ_ERR_NOMEM. */
+int settings_apply(const struct settings *settings, struct options *options)
+		__attribute__((warn_unused_result));
 
 #endif

@@ -69,8 +69,8 @@ static void keep_environment(struct loader *loader)
 }
 
 /* Gives the rows that have no value yet those of the variables. */
-static void gather_variables(
-		struct loader *loader, enum source source, const struct options_variable *variables, size_t count)
+static void gather_variables(struct loader *loader, enum source source,
+		const struct options_variable *variables, size_t count)
 {
 	const struct options_variable *variable;
 	size_t row, i;
@@ -82,7 +82,8 @@ static void gather_variables(
 		}
 		for (i = 0; i < count; i++) {
 			variable = &variables[i];
-			if (text_equal(variable->name, option_table[row].variable) && variable->value && *variable->value) {
+			if (text_equal(variable->name, option_table[row].variable) && variable->value &&
+					*variable->value) {
 				loader->given[row].value = variable->value;
 				loader->given[row].line = variable->line;
 				loader->given[row].source = source;
@@ -186,8 +187,9 @@ static bool has_trusted_dotenv(struct loader *loader, const char *folder, uid_t 
 	return trusted;
 }
 
-/* Looks in the folders above folder, the nearest first, as python-dotenv does. One of them may be everybody's, as
- * /tmp is: there only a file counts that belongs to root, to this user or to whom folder belongs. */
+/* Looks in the folders above folder, the nearest first, as python-dotenv does. One of them may be
+ * everybody's, as /tmp is: there only a file counts that belongs to root, to this user or to whom folder
+ * belongs. */
 static bool try_above(struct loader *loader, const char *working, const char *folder, size_t length)
 {
 	struct text text = {0};
@@ -214,8 +216,8 @@ static bool try_above(struct loader *loader, const char *working, const char *fo
 	return found;
 }
 
-/* The first of the folders of python_path and of the working directory that has a `.env`, else the nearest above one
- * of them. */
+/* The first of the folders of python_path and of the working directory that has a `.env`, else the nearest
+ * above one of them. */
 static void search_dotenv(struct loader *loader)
 {
 	const char *const folders = loader->given[ROW_python_path].value;
@@ -238,7 +240,8 @@ static void search_dotenv(struct loader *loader)
 			}
 		}
 		length = strlen(working);
-		if (length > 0 && (above ? try_above(loader, working, working, length) : try_folder(loader, working, length))) {
+		if (length > 0 &&
+				(above ? try_above(loader, working, working, length) : try_folder(loader, working, length))) {
 			return;
 		}
 	}
@@ -277,7 +280,8 @@ void sources_gather(struct loader *loader)
 	if (loader->first == loader->options) {
 		keep_environment(loader);
 	}
-	gather_variables(loader, SOURCE_ENVIRONMENT, loader->first->environment, loader->first->environment_count);
+	gather_variables(loader, SOURCE_ENVIRONMENT, loader->first->environment,
+			loader->first->environment_count);
 	load_dotenv(loader);
 	gather_defaults(loader);
 }

@@ -1,9 +1,9 @@
 /* Every option of the plugin, once.
  *
- * Whoever includes this says with OPTION() what he wants of a row: options.h the fields of struct options, options.c the
- * table that options_load() goes by. tests/write_options writes from the same rows what is read elsewhere: the tables of
- * docs/options.md, the comments of config/mosquitto.conf, and what the command `mqttasgi` has to know of them. Run it after a
- * change; a test compares them.
+ * Whoever includes this says with OPTION() what he wants of a row: options.h the fields of struct options,
+ * options.c the table that options_load() goes by. tests/write_options writes from the same rows what is read
+ * elsewhere: the tables of docs/options.md, the comments of config/mosquitto.conf, and what the command
+ * `mqttasgi` has to know of them. Run it after a change; a test compares them.
  *
  * OPTION(key, environment variable, kind, type, field, default, limits, flags, since, sample, meaning)
  *

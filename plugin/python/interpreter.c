@@ -19,13 +19,14 @@
 #include "shared/thread.h"
 
 /* For the command and for what(1): which plugin a file is, without loading it. */
-__attribute__((used)) static const char identification[] = "@(#)mqttasgi_plugin " MQTTASGI_VERSION " Python " PY_VERSION;
+__attribute__((used)) static const char identification[] =
+		"@(#)mqttasgi_plugin " MQTTASGI_VERSION " Python " PY_VERSION;
 
 static pthread_t thread;
 static bool thread_runs;
 
-/* The folder beside this shared object that holds the Python package, so that the two are of one version whatever
- * else is installed. */
+/* The folder beside this shared object that holds the Python package, so that the two are of one version
+ * whatever else is installed. */
 static bool package_folder(char *ret_folder, size_t size)
 {
 	Dl_info info;
@@ -41,7 +42,8 @@ static bool package_folder(char *ret_folder, size_t size)
 	return length > 0 && (size_t)length < size;
 }
 
-/* Mosquitto 2.1 opens plugins with RTLD_LOCAL, under which Python's extension modules do not find libpython. */
+/* Mosquitto 2.1 opens plugins with RTLD_LOCAL, under which Python's extension modules do not find
+ * libpython. */
 static void promote_libpython(void)
 {
 	Dl_info info;
@@ -56,8 +58,8 @@ static bool check_virtualenv(const char *folder)
 {
 	char path[PATH_MAX], line[PATH_MAX + 256];
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/lib/python%d.%d", folder, PY_MAJOR_VERSION, PY_MINOR_VERSION) <
-					sizeof(path) &&
+	if ((size_t)snprintf(path, sizeof(path), "%s/lib/python%d.%d", folder, PY_MAJOR_VERSION,
+				PY_MINOR_VERSION) < sizeof(path) &&
 			access(path, F_OK) == 0) {
 		return true;
 	}
@@ -141,8 +143,8 @@ out:
 	Py_XDECREF(entry);
 }
 
-/* SIGCHLD is the application's, on its own threads. libuv's handler writes to a descriptor, which is another one, or
- * nobody's, in the broker thread's table. */
+/* SIGCHLD is the application's, on its own threads. libuv's handler writes to a descriptor, which is another
+ * one, or nobody's, in the broker thread's table. */
 static void take_child_signals(int how)
 {
 	sigset_t set;
@@ -152,8 +154,8 @@ static void take_child_signals(int how)
 	(void)pthread_sigmask(how, &set, NULL);
 }
 
-/* The broker thread keeps the locale that it has now, whatever the application sets for the process: it writes numbers
- * into $SYS topics. */
+/* The broker thread keeps the locale that it has now, whatever the application sets for the process: it
+ * writes numbers into $SYS topics. */
 static void keep_locale(void)
 {
 	static locale_t kept;
@@ -181,8 +183,8 @@ static void *loop_thread(void *argument)
 		if (PyStatus_Exception(status)) {
 			char line[512];
 
-			(void)snprintf(line, sizeof(line), "Python %d.%d does not start: %s", PY_MAJOR_VERSION, PY_MINOR_VERSION,
-					status.err_msg ? status.err_msg : "it asked to exit");
+			(void)snprintf(line, sizeof(line), "Python %d.%d does not start: %s", PY_MAJOR_VERSION,
+					PY_MINOR_VERSION, status.err_msg ? status.err_msg : "it asked to exit");
 			pymodule_log(MOSQ_LOG_ERR, line);
 		} else {
 			run();
@@ -199,7 +201,8 @@ int interpreter_start(const struct pymodule_context *context)
 	int rc;
 
 	if (Py_IsInitialized()) {
-		log_line(MOSQ_LOG_ERR, "Python already runs in this broker, started by another plugin or another `plugin` "
+		log_line(MOSQ_LOG_ERR,
+				"Python already runs in this broker, started by another plugin or another `plugin` "
 				"line; only one can have it.");
 		return MOSQ_ERR_NOT_SUPPORTED;
 	}

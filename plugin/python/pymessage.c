@@ -7,7 +7,8 @@
 #include "shared/properties.h"
 #include "shared/queue.h"
 
-/* Clients whose dict is kept for their next message. With more than these that publish in turn, some are made anew. */
+/* Clients whose dict is kept for their next message. With more than these that publish in turn, some are made
+ * anew. */
 #define CLIENTS_MAX 4096
 
 /* Keys and values of the events, made once. */
@@ -36,12 +37,12 @@ static const char *const property_names[PROPERTIES_END] = {PROPERTIES(PROPERTY_N
 
 _Static_assert(NAME_COUNT <= PYMESSAGE_NAMES, "room for every name");
 
-/* What consumers have yet to handle. It counts towards the inbound queue until the last of them has taken it. */
+/* What consumers have yet to handle. It counts towards the inbound queue until the last of them has taken
+ * it. */
 struct message_object {
-	PyObject_HEAD
-	struct message *message; /* owned */
+	PyObject_HEAD struct message *message; /* owned */
 	struct queue *inbound;
-	PyObject *topic;         /* str and bytes, made for the first consumer and shared with the others; NULL before */
+	PyObject *topic; /* str and bytes, made for the first consumer and shared with the others; NULL before */
 	PyObject *payload;
 };
 
@@ -59,7 +60,8 @@ static bool put(const struct pymessage_state *state, PyObject *dict, enum name n
 	return put_value(dict, state->names[name], value);
 }
 
-/* A str of UTF-8, None for NULL. What is not UTF-8 (nothing that the broker lets through) becomes U+FFFD. New reference. */
+/* A str of UTF-8, None for NULL. What is not UTF-8 (nothing that the broker lets through) becomes U+FFFD. New
+ * reference. */
 static PyObject *make_string(const char *text, size_t length)
 {
 	if (!text) {
@@ -81,7 +83,8 @@ static PyObject *make_alternative_names(const struct certificate *certificate)
 	size_t i;
 
 	for (i = 0; names && i < certificate->name_count; i++) {
-		pair = Py_BuildValue("(NN)", make_text(certificate->names[i].type), make_text(certificate->names[i].value));
+		pair = Py_BuildValue("(NN)", make_text(certificate->names[i].type),
+				make_text(certificate->names[i].value));
 		if (!pair) {
 			Py_CLEAR(names);
 		} else {
@@ -99,14 +102,15 @@ static PyObject *make_certificate(const struct pymessage_state *state, const str
 		Py_RETURN_NONE;
 	}
 	dict = PyDict_New();
-	if (dict && !(put(state, dict, NAME_SUBJECT, make_text(certificate->subject)) &&
-			put(state, dict, NAME_ISSUER, make_text(certificate->issuer)) &&
-			put(state, dict, NAME_COMMON_NAME, make_text(certificate->common_name)) &&
-			put(state, dict, NAME_SERIAL_NUMBER, make_text(certificate->serial_number)) &&
-			put(state, dict, NAME_SUBJECT_ALTERNATIVE_NAMES, make_alternative_names(certificate)) &&
-			put(state, dict, NAME_FINGERPRINT_SHA256, make_text(certificate->fingerprint)) &&
-			put(state, dict, NAME_NOT_BEFORE, PyLong_FromLongLong(certificate->not_before)) &&
-			put(state, dict, NAME_NOT_AFTER, PyLong_FromLongLong(certificate->not_after)))) {
+	if (dict &&
+			!(put(state, dict, NAME_SUBJECT, make_text(certificate->subject)) &&
+					put(state, dict, NAME_ISSUER, make_text(certificate->issuer)) &&
+					put(state, dict, NAME_COMMON_NAME, make_text(certificate->common_name)) &&
+					put(state, dict, NAME_SERIAL_NUMBER, make_text(certificate->serial_number)) &&
+					put(state, dict, NAME_SUBJECT_ALTERNATIVE_NAMES, make_alternative_names(certificate)) &&
+					put(state, dict, NAME_FINGERPRINT_SHA256, make_text(certificate->fingerprint)) &&
+					put(state, dict, NAME_NOT_BEFORE, PyLong_FromLongLong(certificate->not_before)) &&
+					put(state, dict, NAME_NOT_AFTER, PyLong_FromLongLong(certificate->not_after)))) {
 		Py_CLEAR(dict);
 	}
 	return dict;
@@ -116,12 +120,13 @@ static PyObject *make_client(const struct pymessage_state *state, const struct c
 {
 	PyObject *dict = PyDict_New();
 
-	if (dict && !(put(state, dict, NAME_ID, make_text(client->id)) &&
-			put(state, dict, NAME_USERNAME, make_text(client->username)) &&
-			put(state, dict, NAME_ADDRESS, make_text(client->address)) &&
-			put(state, dict, NAME_PROTOCOL, make_text(client->websockets ? "websockets" : "mqtt")) &&
-			put(state, dict, NAME_PROTOCOL_VERSION, PyLong_FromLong(client->protocol_version)) &&
-			put(state, dict, NAME_CERTIFICATE, make_certificate(state, client->certificate)))) {
+	if (dict &&
+			!(put(state, dict, NAME_ID, make_text(client->id)) &&
+					put(state, dict, NAME_USERNAME, make_text(client->username)) &&
+					put(state, dict, NAME_ADDRESS, make_text(client->address)) &&
+					put(state, dict, NAME_PROTOCOL, make_text(client->websockets ? "websockets" : "mqtt")) &&
+					put(state, dict, NAME_PROTOCOL_VERSION, PyLong_FromLong(client->protocol_version)) &&
+					put(state, dict, NAME_CERTIFICATE, make_certificate(state, client->certificate)))) {
 		Py_CLEAR(dict);
 	}
 	return dict;
@@ -171,7 +176,8 @@ static PyObject *copy_client(struct pymessage_state *state, const struct client 
 
 /* ---- properties ---- */
 
-static bool put_user_property(const struct pymessage_state *state, PyObject *dict, const struct property *property)
+static bool put_user_property(const struct pymessage_state *state, PyObject *dict,
+		const struct property *property)
 {
 	PyObject *pairs = PyDict_GetItemWithError(dict, state->names[NAME_USER_PROPERTY]), *pair; /* borrowed */
 	int rc;
@@ -245,8 +251,8 @@ static bool make_strings(struct message_object *object)
 	return object->topic && object->payload;
 }
 
-static bool put_publish(
-		const struct pymessage_state *state, PyObject *mqtt, const struct message_of_publish *publish, unsigned int options)
+static bool put_publish(const struct pymessage_state *state, PyObject *mqtt,
+		const struct message_of_publish *publish, unsigned int options)
 {
 	unsigned int qos = options & TOPICS_QOS;
 	bool retain = publish->is_retained || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
@@ -267,9 +273,12 @@ static PyObject *make_reason(const struct pymessage_state *state, const struct m
 {
 	PyObject *reason = PyDict_New(), *ends;
 
-	ends = gone->fate == MESSAGE_FATE_UNKNOWN ? Py_None : gone->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False;
+	ends = gone->fate == MESSAGE_FATE_UNKNOWN ? Py_None
+			: gone->fate == MESSAGE_FATE_ENDS ? Py_True
+											  : Py_False;
 	if (reason &&
-			!(put(state, reason, NAME_CODE, gone->reason < 0 ? new_reference(Py_None) : PyLong_FromLong(gone->reason)) &&
+			!(put(state, reason, NAME_CODE,
+					  gone->reason < 0 ? new_reference(Py_None) : PyLong_FromLong(gone->reason)) &&
 					put(state, reason, NAME_SESSION_ENDS, new_reference(ends)))) {
 		Py_CLEAR(reason);
 	}
@@ -277,17 +286,22 @@ static PyObject *make_reason(const struct pymessage_state *state, const struct m
 }
 
 /* What the event's row in MESSAGE_EVENTS says it shows. */
-static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_object *object, unsigned int options)
+static bool fill(struct pymessage_state *state, PyObject *mqtt, struct message_object *object,
+		unsigned int options)
 {
 	const struct message *message = object->message;
 	unsigned int shows = message_event(message->kind)->shows;
 
 	return (!(shows & (MESSAGE_SHOWS_TOPIC | MESSAGE_SHOWS_PAYLOAD)) || make_strings(object)) &&
-			(!(shows & MESSAGE_SHOWS_TOPIC) || PyDict_SetItem(mqtt, state->names[NAME_TOPIC], object->topic) == 0) &&
-			(!(shows & MESSAGE_SHOWS_PAYLOAD) || PyDict_SetItem(mqtt, state->names[NAME_PAYLOAD], object->payload) == 0) &&
+			(!(shows & MESSAGE_SHOWS_TOPIC) ||
+					PyDict_SetItem(mqtt, state->names[NAME_TOPIC], object->topic) == 0) &&
+			(!(shows & MESSAGE_SHOWS_PAYLOAD) ||
+					PyDict_SetItem(mqtt, state->names[NAME_PAYLOAD], object->payload) == 0) &&
 			(!(shows & MESSAGE_SHOWS_PUBLISH) || put_publish(state, mqtt, &message->as.publish, options)) &&
-			(!(shows & MESSAGE_SHOWS_PROPERTIES) || put(state, mqtt, NAME_PROPERTIES, make_properties(state, message))) &&
-			(!(shows & MESSAGE_SHOWS_CLIENT) || put(state, mqtt, NAME_CLIENT, copy_client(state, message->client))) &&
+			(!(shows & MESSAGE_SHOWS_PROPERTIES) ||
+					put(state, mqtt, NAME_PROPERTIES, make_properties(state, message))) &&
+			(!(shows & MESSAGE_SHOWS_CLIENT) ||
+					put(state, mqtt, NAME_CLIENT, copy_client(state, message->client))) &&
 			(!(shows & MESSAGE_SHOWS_DISCONNECT) ||
 					put(state, mqtt, NAME_REASON, make_reason(state, &message->as.disconnect)));
 }
@@ -305,7 +319,8 @@ static PyObject *make_event(PyObject *self, PyObject *subscribed)
 	}
 	event = PyDict_New();
 	mqtt = PyDict_New();
-	if (!event || !mqtt || !fill(state, mqtt, (struct message_object *)self, (unsigned int)(options & 0xff)) ||
+	if (!event || !mqtt ||
+			!fill(state, mqtt, (struct message_object *)self, (unsigned int)(options & 0xff)) ||
 			PyDict_SetItem(event, state->names[NAME_TYPE], state->types[kind]) ||
 			PyDict_SetItem(event, state->names[NAME_MQTT], mqtt)) {
 		Py_CLEAR(event);
@@ -390,7 +405,8 @@ static PyMethodDef message_methods[] = {
 };
 
 static PyGetSetDef message_getset[] = {
-	{"topic", message_get_topic, NULL, "The topic it was published to; empty for a client that came or went.", NULL},
+	{"topic", message_get_topic, NULL, "The topic it was published to; empty for a client that came or went.",
+		NULL},
 	{"payload", message_get_payload, NULL, "The application message.", NULL},
 	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
 	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},

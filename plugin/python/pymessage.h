@@ -29,8 +29,8 @@ int pymessage_prepare(PyObject *module, struct queue *inbound) __attribute__((wa
 int pymessage_traverse(PyObject *module, visitproc visit, void *arg);
 int pymessage_clear(PyObject *module);
 
-/* A Message. Owns message from here on, also when it fails, and counts it towards the inbound queue until it is freed.
- * New reference, or NULL with an exception. */
+/* A Message. Owns message from here on, also when it fails, and counts it towards the inbound queue until it
+ * is freed. New reference, or NULL with an exception. */
 PyObject *pymessage_new(struct pymessage_state *state, struct message *message);
 
 #endif

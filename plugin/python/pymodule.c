@@ -19,8 +19,8 @@ static const struct pymodule_context *context;
 
 /* ---- taking ---- */
 
-/* What Python wants to know of a recipient: Subscription Options, and from bit 8 on the identifier of the subscription
- * that a retained message comes for. */
+/* What Python wants to know of a recipient: Subscription Options, and from bit 8 on the identifier of the
+ * subscription that a retained message comes for. */
 static unsigned long long options_of(const struct recipient *recipient)
 {
 	return (unsigned long long)recipient->subscription << 8 | recipient->qos |
@@ -36,7 +36,8 @@ static int append_deliveries(PyObject *list, struct pymessage_state *state, stru
 
 	for (i = 0; rc == 0 && i < message->recipient_count; i++) {
 		const struct recipient *recipient = &message->recipients[i];
-		PyObject *delivery = Py_BuildValue("(KOK)", (unsigned long long)recipient->consumer, object, options_of(recipient));
+		PyObject *delivery = Py_BuildValue("(KOK)", (unsigned long long)recipient->consumer, object,
+				options_of(recipient));
 
 		rc = delivery ? PyList_Append(list, delivery) : -1;
 		Py_XDECREF(delivery);
@@ -84,8 +85,8 @@ static int append_batch(PyObject *batches, PyObject *deliveries, PyObject *contr
 	return rc;
 }
 
-/* Ends a batch with a control. Owns message from here on. The next batch's deliveries, which take the place of this one's, or
- * NULL with an exception. */
+/* Ends a batch with a control. Owns message from here on. The next batch's deliveries, which take the place
+ * of this one's, or NULL with an exception. */
 static PyObject *end_batch(PyObject *batches, PyObject *deliveries, struct message *message)
 {
 	PyObject *control = make_control(message);
@@ -96,9 +97,10 @@ static PyObject *end_batch(PyObject *batches, PyObject *deliveries, struct messa
 	return rc ? NULL : PyList_New(0);
 }
 
-/* Puts a message where it belongs, and owns it. Returns where the next delivery goes; NULL: with an exception. */
-static PyObject *put_message(
-		PyObject *batches, PyObject *deliveries, struct pymessage_state *state, struct message *message)
+/* Puts a message where it belongs, and owns it. Returns where the next delivery goes; NULL: with an
+ * exception. */
+static PyObject *put_message(PyObject *batches, PyObject *deliveries, struct pymessage_state *state,
+		struct message *message)
 {
 	if (!message_event(message->kind)) {
 		return end_batch(batches, deliveries, message);
@@ -179,10 +181,12 @@ static PyObject *module_publish(PyObject *module, PyObject *const *arguments, Py
 
 	(void)module;
 	if (count != 6) {
-		PyErr_SetString(PyExc_TypeError, "publish() takes consumer, topic, payload, qos, retain and properties");
+		PyErr_SetString(PyExc_TypeError,
+				"publish() takes consumer, topic, payload, qos, retain and properties");
 		return NULL;
 	}
-	/* One after the other: an exception must not be set while the next is looked at, which may run Python code. */
+	/* One after the other: an exception must not be set while the next is looked at, which may run Python
+	 * code. */
 	consumer = PyLong_AsUnsignedLongLong(arguments[0]);
 	if (consumer == (unsigned long long)-1 && PyErr_Occurred()) {
 		return NULL;
@@ -231,8 +235,10 @@ static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
 	if (!PyArg_ParseTuple(arguments, "Ks#KK:subscribe", &consumer, &filter, &length, &options, &sequence)) {
 		return NULL;
 	}
-	request = (struct message_request){.consumer = consumer, .sequence = sequence, .options = (uint8_t)options,
-			.identifier = (uint32_t)(options >> 8)};
+	request = (struct message_request){.consumer = consumer,
+		.sequence = sequence,
+		.options = (uint8_t)options,
+		.identifier = (uint32_t)(options >> 8)};
 	return tell(message_subscribe(&request, filter, (size_t)length));
 }
 
@@ -337,8 +343,8 @@ static PyObject *module_fileno(PyObject *module, PyObject *unused)
 /* ---- statistics ---- */
 
 /* Changes the statistic with this name by or to this number. */
-static PyObject *change_statistic(
-		PyObject *arguments, void (*change)(struct statistics *statistics, enum statistic which, uint64_t value))
+static PyObject *change_statistic(PyObject *arguments,
+		void (*change)(struct statistics *statistics, enum statistic which, uint64_t value))
 {
 	unsigned long long value;
 	enum statistic which;
@@ -475,21 +481,24 @@ static PyObject *module_options(PyObject *module, PyObject *unused)
 static PyMethodDef module_methods[] = {
 	{"fileno", module_fileno, METH_NOARGS, "A descriptor that is readable when take() has something."},
 	{"take", module_take, METH_O, "What the broker has for the application, at most so many."},
-	{"is_over", module_is_over, METH_O, "Whether more than so many sixteenths of the inbound queue's bounds are in use."},
+	{"is_over", module_is_over, METH_O,
+		"Whether more than so many sixteenths of the inbound queue's bounds are in use."},
 	{"publish", (PyCFunction)(void (*)(void))module_publish, METH_FASTCALL,
-			"Queues a PUBLISH; False when the queue is full."},
+		"Queues a PUBLISH; False when the queue is full."},
 	{"subscribe", module_subscribe, METH_VARARGS, "Queues a subscription of a consumer."},
 	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
 	{"watch_clients", module_watch_clients, METH_VARARGS, "Queues that a consumer watches clients."},
 	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
-	{"settled", module_settled, METH_O, "Says that the consumers of the start have subscribed, and what there is."},
+	{"settled", module_settled, METH_O,
+		"Says that the consumers of the start have subscribed, and what there is."},
 	{"suspend", module_suspend, METH_NOARGS, "Says that the application has failed."},
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
-	{"beat", module_beat, METH_NOARGS, "Says that Python runs; how long the broker has not heard so, in seconds."},
+	{"beat", module_beat, METH_NOARGS,
+		"Says that Python runs; how long the broker has not heard so, in seconds."},
 	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},
 	{"handled", module_handled, METH_O, "Counts the time since then, unless that is 0; the time now."},
 	{"options", module_options, METH_NOARGS, "The options that concern Python."},

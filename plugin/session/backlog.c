@@ -1,6 +1,7 @@
 /* DESIGN
- * Messages with one fingerprint are a group, in the order in which they came. Each filter goes through its group from the
- * first to the last, so a filter needs no more than its place there, however many equal messages there are. */
+ * Messages with one fingerprint are a group, in the order in which they came. Each filter goes through its
+ * group from the first to the last, so a filter needs no more than its place there, however many equal
+ * messages there are. */
 #include "session/backlog.h"
 
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 struct item {
 	struct message *message;
 	uint64_t fingerprint;
-	struct item *next;         /* of all */
+	struct item *next; /* of all */
 	struct item *next_in_group;
 };
 
@@ -111,7 +112,8 @@ static void append_to_group(struct group *group, struct item *item, const struct
 	}
 }
 
-bool backlog_add(struct backlog *backlog, uint64_t fingerprint, uint32_t subscription, struct message *message)
+bool backlog_add(struct backlog *backlog, uint64_t fingerprint, uint32_t subscription,
+		struct message *message)
 {
 	struct item *item = calloc(1, sizeof(*item));
 	struct group *group = find_group(backlog, fingerprint);

@@ -1,16 +1,17 @@
 /* DESIGN
- * What comes is collected in one buffer, which grows with the bytes that have come and never by a length that somebody has
- * written into a packet. packets.c checks a packet when it is complete; one that is wrong ends the connection, and so does
- * memory that runs out. Then the broker sends again, after the next CONNECT, what it has not got acknowledged, so nothing
- * above QoS 0 is lost.
+ * What comes is collected in one buffer, which grows with the bytes that have come and never by a length that
+ * somebody has written into a packet. packets.c checks a packet when it is complete; one that is wrong ends
+ * the connection, and so does memory that runs out. Then the broker sends again, after the next CONNECT, what
+ * it has not got acknowledged, so nothing above QoS 0 is lost.
  *
- * QoS 2 (MQTT 5, 4.3.3, method B): a message is handed over at its first PUBLISH, and its packet identifier is kept until
- * PUBREL. A PUBLISH with DUP and an identifier that is kept is the same message once more; one without DUP is a new message,
- * whatever is kept (3.3.1.1). The identifiers are kept over a reconnection in which the broker has kept the session. They come
- * from an earlier connection then, and it sends each of them again first, as PUBLISH or PUBREL; those it does not mention it
- * has given up (a message that expires), and they must not stand for a message that gets the number later. So there are two
- * sets, of this connection and of earlier ones, and the second is emptied when a message has come that is newer than this
- * connection (connection_caught_up()). In doubt a message comes twice rather than never. */
+ * QoS 2 (MQTT 5, 4.3.3, method B): a message is handed over at its first PUBLISH, and its packet identifier
+ * is kept until PUBREL. A PUBLISH with DUP and an identifier that is kept is the same message once more; one
+ * without DUP is a new message, whatever is kept (3.3.1.1). The identifiers are kept over a reconnection in
+ * which the broker has kept the session. They come from an earlier connection then, and it sends each of them
+ * again first, as PUBLISH or PUBREL; those it does not mention it has given up (a message that expires), and
+ * they must not stand for a message that gets the number later. So there are two sets, of this connection and
+ * of earlier ones, and the second is emptied when a message has come that is newer than this connection
+ * (connection_caught_up()). In doubt a message comes twice rather than never. */
 #include "session/connection.h"
 
 #include <netinet/in.h>
@@ -28,13 +29,14 @@
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
-/* Seconds without a packet after which the broker may take the connection for dead (MQTT 5, 3.1.2.10); it may want less. */
+/* Seconds without a packet after which the broker may take the connection for dead (MQTT 5, 3.1.2.10); it may
+ * want less. */
 #define KEEP_ALIVE 60
 /* How long a PINGREQ may go unanswered while what comes is read. */
 #define PING_ANSWER_MS 60000U
-/* A Receive Maximum (MQTT 5, 3.1.2.11.3) that the broker never reaches: it then sends QoS 1 and 2 at once, as it does
- * QoS 0, and one order holds for all three. With its own limit of 20 it would queue them, and drop what is beyond
- * max_queued_messages. */
+/* A Receive Maximum (MQTT 5, 3.1.2.11.3) that the broker never reaches: it then sends QoS 1 and 2 at once, as
+ * it does QoS 0, and one order holds for all three. With its own limit of 20 it would queue them, and drop
+ * what is beyond max_queued_messages. */
 #define RECEIVE_MAXIMUM 65535
 /* How long the broker has to close a connection after DISCONNECT. */
 #define CLOSE_MS 1000U
@@ -100,7 +102,8 @@ static void set_empty(struct packet_set *set)
 
 /* ---- ends ---- */
 
-static bool fail(struct connection *connection, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct connection *connection, const char *format, ...)
+		__attribute__((format(printf, 2, 3)));
 
 static bool fail(struct connection *connection, const char *format, ...)
 {
@@ -114,7 +117,8 @@ static bool fail(struct connection *connection, const char *format, ...)
 	return false;
 }
 
-/* Tells the broker that what it sent is against the protocol (MQTT 5, 4.13), as far as that goes without waiting. */
+/* Tells the broker that what it sent is against the protocol (MQTT 5, 4.13), as far as that goes without
+ * waiting. */
 static bool refuse(struct connection *connection, const char *wrong)
 {
 	if (connection->state == ACCEPTED) {
@@ -243,11 +247,12 @@ static const char *on_pubrel(struct connection *connection, const struct packets
 	if (wrong) {
 		return wrong;
 	}
-	known = set_has(&connection->received, pubrel.packet) || set_has(&connection->received_earlier, pubrel.packet);
+	known = set_has(&connection->received, pubrel.packet) ||
+			set_has(&connection->received_earlier, pubrel.packet);
 	set_remove(&connection->received, pubrel.packet);
 	set_remove(&connection->received_earlier, pubrel.packet);
-	packets_write_answer(
-			&connection->out, PACKETS_PUBCOMP, pubrel.packet, known ? 0 : MQTT_RC_PACKET_ID_NOT_FOUND);
+	packets_write_answer(&connection->out, PACKETS_PUBCOMP, pubrel.packet,
+			known ? 0 : MQTT_RC_PACKET_ID_NOT_FOUND);
 	return NULL;
 }
 
@@ -318,7 +323,8 @@ static bool on_connack(struct connection *connection, const struct packets_packe
 		return refuse(connection, wrong);
 	}
 	if (connack.code) {
-		describe(why, sizeof(why), packets_reason(connack.code, connack.is_old), connack.reason, connack.reason_length);
+		describe(why, sizeof(why), packets_reason(connack.code, connack.is_old), connack.reason,
+				connack.reason_length);
 		(void)snprintf(sentence, sizeof(sentence), "it refused the connection: %s", why);
 		(void)fail(connection, "%s", sentence);
 		connection->events->connected(connection->userdata, sentence, false);
@@ -372,7 +378,8 @@ static bool make_room(struct connection *connection)
 	unsigned char *in;
 
 	if (connection->in_at > 0) {
-		memmove(connection->in, connection->in + connection->in_at, connection->in_length - connection->in_at);
+		memmove(connection->in, connection->in + connection->in_at,
+				connection->in_length - connection->in_at);
 		connection->in_length -= connection->in_at;
 		connection->in_at = 0;
 	}
@@ -407,16 +414,19 @@ static long find_packet(const struct connection *connection, struct packets_pack
 	if (connection->in_at == connection->in_length) {
 		return 0;
 	}
-	return packets_find(connection->in + connection->in_at, connection->in_length - connection->in_at, ret_packet);
+	return packets_find(connection->in + connection->in_at, connection->in_length - connection->in_at,
+			ret_packet);
 }
 
-/* Deals with what is there. Returns how many of limit packets may still come, -1: the connection has ended. */
+/* Deals with what is there. Returns how many of limit packets may still come, -1: the connection has
+ * ended. */
 static long deal_with_input(struct connection *connection, unsigned int limit)
 {
 	struct packets_packet packet;
 	long size = 0;
 
-	while (limit > 0 && unwritten(connection) < WRITE_PAUSE && (size = find_packet(connection, &packet)) > 0) {
+	while (limit > 0 && unwritten(connection) < WRITE_PAUSE &&
+			(size = find_packet(connection, &packet)) > 0) {
 		connection->in_at += (size_t)size;
 		limit--;
 		if (!deal(connection, &packet)) {
@@ -438,7 +448,8 @@ static bool read_packets(struct connection *connection, unsigned int limit)
 	size_t taken = 0;
 	long rest, count;
 
-	while ((rest = deal_with_input(connection, limit)) > 0 && unwritten(connection) < WRITE_PAUSE && taken < READ_MAX) {
+	while ((rest = deal_with_input(connection, limit)) > 0 && unwritten(connection) < WRITE_PAUSE &&
+			taken < READ_MAX) {
 		limit = (unsigned int)rest;
 		if (!make_room(connection)) {
 			return false;
@@ -466,7 +477,8 @@ static bool read_packets(struct connection *connection, unsigned int limit)
 /* The broker counts any packet as a sign of life, and allows one and a half times the interval. */
 static bool keep_alive(struct connection *connection, bool reads)
 {
-	uint64_t now = now_ms(), interval = (connection->keep_alive ? connection->keep_alive : KEEP_ALIVE) * 500U, since;
+	uint64_t now = now_ms(), interval = (connection->keep_alive ? connection->keep_alive : KEEP_ALIVE) * 500U,
+			 since;
 
 	if (connection->state != ACCEPTED) {
 		return true;
@@ -493,7 +505,8 @@ static bool keep_alive(struct connection *connection, bool reads)
 
 /* ---- its life ---- */
 
-struct connection *connection_new(const struct options *options, const struct connection_events *events, void *userdata)
+struct connection *connection_new(const struct options *options, const struct connection_events *events,
+		void *userdata)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
 
@@ -587,8 +600,8 @@ bool connection_has_more(const struct connection *connection)
 	return transport_has_more(connection->transport) || find_packet(connection, &packet) != 0;
 }
 
-/* The broker, unless set_tcp_nodelay is given, holds a packet back until the one before is acknowledged, which without this
- * takes 40 ms. The kernel forgets it after a while. A unix socket knows neither. */
+/* The broker, unless set_tcp_nodelay is given, holds a packet back until the one before is acknowledged,
+ * which without this takes 40 ms. The kernel forgets it after a while. A unix socket knows neither. */
 static void acknowledge_quickly(struct connection *connection)
 {
 	static const int on = 1;
@@ -635,30 +648,32 @@ static bool may_send(struct connection *connection, const char *filter)
 	if (connection->state != ACCEPTED) {
 		(void)snprintf(connection->reason, sizeof(connection->reason), "there is no connection");
 	} else if (size - BESIDE_THE_FILTER > UINT16_MAX || size > connection->size_max) {
-		(void)snprintf(connection->reason, sizeof(connection->reason), "the broker takes packets of at most %u bytes",
-				connection->size_max);
+		(void)snprintf(connection->reason, sizeof(connection->reason),
+				"the broker takes packets of at most %u bytes", connection->size_max);
 	} else if (unwritten(connection) + size > WRITE_MAX) {
-		(void)snprintf(connection->reason, sizeof(connection->reason), "more than %u bytes wait to be written", WRITE_MAX);
+		(void)snprintf(connection->reason, sizeof(connection->reason),
+				"more than %u bytes wait to be written", WRITE_MAX);
 	} else {
 		return true;
 	}
 	return false;
 }
 
-/* Returns packet, if it could be written. Else a piece of it may be there, so the connection ends with the next
- * connection_handle(). */
+/* Returns packet, if it could be written. Else a piece of it may be there, so the connection ends with the
+ * next connection_handle(). */
 static int sent(struct connection *connection, int packet)
 {
 	if (connection->out.failed) {
-		(void)snprintf(connection->reason, sizeof(connection->reason), "no memory for what goes through the connection");
+		(void)snprintf(connection->reason, sizeof(connection->reason),
+				"no memory for what goes through the connection");
 		return -1;
 	}
 	connection->sent_at = now_ms();
 	return packet;
 }
 
-static int send_subscribe(
-		struct connection *connection, const char *filter, uint32_t identifier, unsigned int subscription_options)
+static int send_subscribe(struct connection *connection, const char *filter, uint32_t identifier,
+		unsigned int subscription_options)
 {
 	int packet;
 
@@ -666,17 +681,18 @@ static int send_subscribe(
 		return -1;
 	}
 	packet = next_packet(connection);
-	packets_write_subscribe(&connection->out, (uint16_t)packet, filter, identifier, (uint8_t)subscription_options);
+	packets_write_subscribe(&connection->out, (uint16_t)packet, filter, identifier,
+			(uint8_t)subscription_options);
 	return sent(connection, packet);
 }
 
-/* With Retain As Published, a live message may have the RETAIN flag, too. So what the broker has retained is asked for with
- * an identifier of its own, an odd one (MQTT 5, 3.8.2.1.2), which each message keeps whenever it comes; a second SUBSCRIBE
- * sets the even one, for what is live. Between the two, a live message with the flag counts as retained, which is why it
- * is not done where nobody wants the flag. To turn the option off meanwhile is no way: Mosquitto 2.0 does not change it in
- * a subscription that it has, neither off nor on. */
-int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool retained,
-		bool flags)
+/* With Retain As Published, a live message may have the RETAIN flag, too. So what the broker has retained is
+ * asked for with an identifier of its own, an odd one (MQTT 5, 3.8.2.1.2), which each message keeps whenever
+ * it comes; a second SUBSCRIBE sets the even one, for what is live. Between the two, a live message with the
+ * flag counts as retained, which is why it is not done where nobody wants the flag. To turn the option off
+ * meanwhile is no way: Mosquitto 2.0 does not change it in a subscription that it has, neither off nor on. */
+int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos,
+		uint32_t subscription, bool retained, bool flags)
 {
 	unsigned int always = qos | (flags ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED : 0);
 	unsigned int handling = retained ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEVER;

@@ -63,8 +63,8 @@ void copies_lose(struct copies *copies)
 	copies->late_until = UINT64_MAX;
 }
 
-/* A copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark behind that
- * swallows a later message: so they end after a time in which copies come. */
+/* A copy that never comes, because the publisher is gone or the broker has dropped it, must not leave a mark
+ * behind that swallows a later message: so they end after a time in which copies come. */
 void copies_end_late(struct copies *copies, uint64_t now)
 {
 	if (now >= copies->late_until) {
@@ -122,8 +122,8 @@ bool copies_are_under_way(const struct copies *copies)
 
 uint64_t copies_fingerprint(const struct copies *copies, const struct connection_message *event)
 {
-	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
-			event->properties, event->properties_length};
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload,
+		event->payload_length, event->properties, event->properties_length};
 
 	return fingerprint_of(&content, !copies->ignore_properties);
 }
@@ -134,15 +134,15 @@ bool copies_take(struct copies *copies, const struct fingerprint_copies *publish
 			marks_take(copies->late_marks, published->values, published->count);
 }
 
-/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not told, but
- * without it copies with a lower QoS than that of the subscription come, so then it is not set. */
+/* With upgrade_outgoing_qos a copy may have been published with a lower QoS than it has. The plugin is not
+ * told, but without it copies with a lower QoS than that of the subscription come, so then it is not set. */
 static bool may_be_upgraded(const struct copies *copies)
 {
 	return !copies->lowered_at || now_ms() >= copies->lowered_at + COPIES_LOWERED_MS;
 }
 
-bool copies_recognise(struct copies *copies, const struct connection_message *event, uint8_t granted_qos, bool shows_retain,
-		struct fingerprint_copies *ret_published)
+bool copies_recognise(struct copies *copies, const struct connection_message *event, uint8_t granted_qos,
+		bool shows_retain, struct fingerprint_copies *ret_published)
 {
 	bool is_lowered = event->qos < granted_qos, may_be_lower = false;
 	struct fingerprint_copies lower;
@@ -157,7 +157,8 @@ bool copies_recognise(struct copies *copies, const struct connection_message *ev
 		copies_end_late(copies, now_ms());
 	}
 	hash = copies_fingerprint(copies, event);
-	*ret_published = fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, shows_retain, event->retain);
+	*ret_published =
+			fingerprint_copies(hash, event->qos, is_lowered ? event->qos : 2, shows_retain, event->retain);
 	if (copies_take(copies, ret_published)) {
 		return true;
 	}

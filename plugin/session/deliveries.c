@@ -67,13 +67,13 @@ void deliveries_tell_unnamed(struct deliveries *deliveries, uint64_t now)
 static struct message *make_message(struct deliveries *deliveries, const struct connection_message *event,
 		const struct recipient *recipients, size_t count)
 {
-	const struct message_content content = {event->topic, strlen(event->topic), event->payload, event->payload_length,
-			event->properties, event->properties_length};
+	const struct message_content content = {event->topic, strlen(event->topic), event->payload,
+		event->payload_length, event->properties, event->properties_length};
 	struct message *message = message_publish(&content, recipients, count);
 
 	if (!message) {
-		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.",
-				event->topic);
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING,
+				"No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		return NULL;
 	}
 	message->as.publish.qos = event->qos;
@@ -86,7 +86,8 @@ static struct message *make_message(struct deliveries *deliveries, const struct 
 static void deliver_to_subscribers(struct deliveries *deliveries, const struct connection_message *event,
 		const struct fingerprint_copies *published)
 {
-	struct client *publisher = publishers_take(deliveries->publishers, published->values, published->count, now_ms());
+	struct client *publisher =
+			publishers_take(deliveries->publishers, published->values, published->count, now_ms());
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -118,8 +119,8 @@ static bool make_room(struct deliveries *deliveries, size_t count)
 }
 
 /* Only to those that subscribed just now; others had it long ago. */
-static void deliver_retained(
-		struct deliveries *deliveries, const struct connection_message *event, struct filter *filter)
+static void deliver_retained(struct deliveries *deliveries, const struct connection_message *event,
+		struct filter *filter)
 {
 	uint32_t round = deliveries->subscriptions->round.number, before;
 	struct message *message;
@@ -129,8 +130,8 @@ static void deliver_retained(
 		return;
 	}
 	if (!make_room(deliveries, filter->fetching.count)) {
-		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a retained message on topic '%.400s' is lost.",
-				event->topic);
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING,
+				"No memory: a retained message on topic '%.400s' is lost.", event->topic);
 		return;
 	}
 	before = fetched_note(&filter->fetched, copies_fingerprint(deliveries->copies, event), round);
@@ -148,21 +149,23 @@ static void deliver_retained(
 	outlet_deliver(deliveries->outlet, message);
 }
 
-static void deliver_shared(struct deliveries *deliveries, struct filter *filter, const struct connection_message *event)
+static void deliver_shared(struct deliveries *deliveries, struct filter *filter,
+		const struct connection_message *event)
 {
 	const struct recipient *recipients;
 	size_t count;
 
 	topics_subscribers(deliveries->subscriptions->topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		outlet_deliver(deliveries->outlet, make_message(deliveries, event, &recipients[filter->shared++ % count], 1));
+		outlet_deliver(deliveries->outlet,
+				make_message(deliveries, event, &recipients[filter->shared++ % count], 1));
 	}
 }
 
 /* ---- what the broker had queued ---- */
 
-/* Collects it until all has come: which filters these copies are for is from another time, and so is what is in
- * force. */
+/* Collects it until all has come: which filters these copies are for is from another time, and so is what is
+ * in force. */
 static void add_to_backlog(struct deliveries *deliveries, const struct connection_message *event)
 {
 	uint64_t hash = copies_fingerprint(deliveries->copies, event);
@@ -176,8 +179,8 @@ static void add_to_backlog(struct deliveries *deliveries, const struct connectio
 	}
 	message = make_message(deliveries, event, NULL, 0);
 	if (message && !backlog_add(deliveries->backlog, hash, event->subscription, message)) {
-		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING, "No memory: a message for consumers on topic '%.400s' is lost.",
-				event->topic);
+		outlet_log(deliveries->outlet, MOSQ_LOG_WARNING,
+				"No memory: a message for consumers on topic '%.400s' is lost.", event->topic);
 		message_free(message);
 	}
 }
@@ -198,8 +201,8 @@ void deliveries_deliver_backlog(struct deliveries *deliveries)
 			.retain = message->as.publish.retain,
 		};
 		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
-		const struct fingerprint_copies published =
-				fingerprint_copies(hash, message->as.publish.qos, 2, message->as.publish.retain, message->as.publish.retain);
+		const struct fingerprint_copies published = fingerprint_copies(hash, message->as.publish.qos, 2,
+				message->as.publish.retain, message->as.publish.retain);
 
 		if (!copies_take(deliveries->copies, &published)) {
 			deliver_to_subscribers(deliveries, &event, &published);
@@ -210,8 +213,8 @@ void deliveries_deliver_backlog(struct deliveries *deliveries)
 
 /* ---- what comes ---- */
 
-static void deliver_live(
-		struct deliveries *deliveries, const struct connection_message *event, const struct filter *filter)
+static void deliver_live(struct deliveries *deliveries, const struct connection_message *event,
+		const struct filter *filter)
 {
 	struct fingerprint_copies published;
 

@@ -1,7 +1,9 @@
-/* Who gets what the session brings: live messages, retained ones, those of groups that share, and what the broker had queued.
+/* Who gets what the session brings: live messages, retained ones, those of groups that share, and what the
+ * broker had queued.
  *
- * What waits here: what the broker had queued (backlog.h), which it bounds (max_queued_messages) and the next fence ends; and
- * who published what has not come (publishers.h). The session's thread, but for deliveries_unnamed(). */
+ * What waits here: what the broker had queued (backlog.h), which it bounds (max_queued_messages) and the next
+ * fence ends; and who published what has not come (publishers.h). The session's thread, but for
+ * deliveries_unnamed(). */
 #ifndef MQTTASGI_DELIVERIES_H
 #define MQTTASGI_DELIVERIES_H
 
@@ -32,7 +34,7 @@ struct deliveries {
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 	uint64_t unnamed_told, unnamed_told_at; /* deliveries_unnamed() as the log has it */
-	bool brought_copies; /* of what went the direct lane, since that was cleared */
+	bool brought_copies;                    /* of what went the direct lane, since that was cleared */
 };
 
 /* Borrows all. False: no memory; deliveries_free() all the same. */
@@ -40,11 +42,12 @@ bool deliveries_init(struct deliveries *deliveries, struct outlet *outlet, struc
 		struct subscriptions *subscriptions) __attribute__((warn_unused_result));
 void deliveries_free(struct deliveries *deliveries);
 
-/* Client has published what has this fingerprint, and the session will bring it. The reference is taken over. */
+/* Client has published what has this fingerprint, and the session will bring it. The reference is taken
+ * over. */
 void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client);
 
-/* A message has come. collect: what is neither retained nor a group's waits for deliveries_deliver_backlog(), because it is not
- * known yet which filters are in force. */
+/* A message has come. collect: what is neither retained nor a group's waits for deliveries_deliver_backlog(),
+ * because it is not known yet which filters are in force. */
 void deliveries_receive(struct deliveries *deliveries, const struct connection_message *event, bool collect);
 
 /* Hands over what was collected: all of it has come. */

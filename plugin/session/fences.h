@@ -1,8 +1,8 @@
 /* Fences: messages that the broker thread sends through the session, by which it learns how far it has got.
  *
- * They have numbers that rise. The broker sends them in order, behind all that it had for the session before; one that it has no
- * room for it leaves out, so a fence does as well as those before it that have not come. One that does not come is asked for
- * again. The session's thread. */
+ * They have numbers that rise. The broker sends them in order, behind all that it had for the session before;
+ * one that it has no room for it leaves out, so a fence does as well as those before it that have not come.
+ * One that does not come is asked for again. The session's thread. */
 #ifndef MQTTASGI_FENCES_H
 #define MQTTASGI_FENCES_H
 
@@ -15,11 +15,12 @@ struct outlet;
 
 /* So long the broker may be silent while one is on its way. */
 #define FENCES_ANSWER_MS 5000U
-/* A fence that has not come after this is asked for again, with pauses that double up to FENCES_ASK_MAX_MS: the broker drops
- * what it has no room for in the session's queue, fences included. */
+/* A fence that has not come after this is asked for again, with pauses that double up to FENCES_ASK_MAX_MS:
+ * the broker drops what it has no room for in the session's queue, fences included. */
 #define FENCES_ASK_MS 1000U
 #define FENCES_ASK_MAX_MS 30000U
-/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew for that. */
+/* How often the log says, at most, that the broker has dropped some of it, and the connection is made anew
+ * for that. */
 #define FENCES_LEFT_OUT_MS 60000U
 
 struct fences {
@@ -52,13 +53,14 @@ static inline bool fences_are_under_way(const struct fences *fences)
 /* Asks again for what is on its way, if it is time for that. True: it was. */
 bool fences_ask_again(struct fences *fences, uint64_t now);
 
-/* This one has come. False: it is of an earlier connection. ret_left_out: how many before it have not come. */
+/* This one has come. False: it is of an earlier connection. ret_left_out: how many before it have not
+ * come. */
 bool fences_come(struct fences *fences, uint64_t number, uint64_t now, uint64_t *ret_left_out)
 		__attribute__((warn_unused_result));
 
-/* So many have not come, and with them whatever else the broker had no room for. filter: one whose retained messages are under
- * way; NULL: none are. What the broker drops of QoS 1 and 2 from its socket's queue it sends again on the next connection only.
- * True: the log says so, and it is time for that. */
+/* So many have not come, and with them whatever else the broker had no room for. filter: one whose retained
+ * messages are under way; NULL: none are. What the broker drops of QoS 1 and 2 from its socket's queue it
+ * sends again on the next connection only. True: the log says so, and it is time for that. */
 bool fences_tell_left_out(struct fences *fences, uint64_t count, const char *filter, uint64_t now);
 
 /* Those on their way are lost with the connection. */
@@ -72,8 +74,8 @@ void fences_hear(struct fences *fences, uint64_t now);
 /* What comes is read again, after a while in which nothing was. */
 void fences_read_again(struct fences *fences, uint64_t now);
 
-/* Another broker may have something to say all the time: from now on, whatever comes is no sign of life after this moment. 0:
- * it is. fences_lose() ends it. */
+/* Another broker may have something to say all the time: from now on, whatever comes is no sign of life after
+ * this moment. 0: it is. fences_lose() ends it. */
 void fences_set_limit(struct fences *fences, uint64_t at);
 
 /* A fence is on its way, and nothing has come for too long. */

@@ -17,7 +17,8 @@ static size_t place_of(const struct fetched *fetched, uint64_t fingerprint)
 
 static bool grow(struct fetched *fetched)
 {
-	struct fetched more = {.capacity = fetched->capacity ? 2 * fetched->capacity : CAPACITY_MIN, .count = fetched->count};
+	struct fetched more = {
+		.capacity = fetched->capacity ? 2 * fetched->capacity : CAPACITY_MIN, .count = fetched->count};
 	size_t i, at;
 
 	more.fingerprints = calloc(more.capacity, sizeof(*more.fingerprints));

@@ -1,8 +1,8 @@
-/* Which retained messages have come for a filter, while it is not certain that all have: where the connection is lost before
- * that, they are asked for again, and no consumer is to get one twice.
+/* Which retained messages have come for a filter, while it is not certain that all have: where the connection
+ * is lost before that, they are asked for again, and no consumer is to get one twice.
  *
- * A message is known by its fingerprint (marks.h), with the number of the last round in which it came: who waits since a
- * later one has not had it. One thread. */
+ * A message is known by its fingerprint (marks.h), with the number of the last round in which it came: who
+ * waits since a later one has not had it. One thread. */
 #ifndef MQTTASGI_FETCHED_H
 #define MQTTASGI_FETCHED_H
 
@@ -19,8 +19,8 @@ struct fetched {
 	size_t count, capacity;
 };
 
-/* It has come in this round, from 1. Returns the last round in which it came before, 0 for none; without memory, or beyond
- * the limit, it is not remembered. */
+/* It has come in this round, from 1. Returns the last round in which it came before, 0 for none; without
+ * memory, or beyond the limit, it is not remembered. */
 uint32_t fetched_note(struct fetched *fetched, uint64_t fingerprint, uint32_t round);
 
 void fetched_forget(struct fetched *fetched);

@@ -98,8 +98,9 @@ struct filter *filters_add(struct filters *filters, const char *name)
 	}
 	memcpy(filter->name, name, length + 1);
 	filter->is_shared = topics_is_shared(name);
-	/* Made from the name: messages that the broker kept queued over a restart have the identifier of then. Names made up to have
-	 * one in common must not make the search for another long, so where that is nobody can foresee. */
+	/* Made from the name: messages that the broker kept queued over a restart have the identifier of then.
+	 * Names made up to have one in common must not make the search for another long, so where that is nobody
+	 * can foresee. */
 	while (filters_of_id(filters, id)) {
 		id = (uint32_t)((id + (hash >> 32) + step++) % CONNECTION_SUBSCRIPTION_MAX) + 1;
 	}
@@ -126,7 +127,8 @@ void filters_remove(struct filters *filters, struct filter *filter)
 	free_filter(filter);
 }
 
-void filters_for_each(struct filters *filters, void (*visit)(void *userdata, struct filter *filter), void *userdata)
+void filters_for_each(struct filters *filters, void (*visit)(void *userdata, struct filter *filter),
+		void *userdata)
 {
 	struct table_entry *entry, *next;
 	size_t i;
@@ -201,8 +203,10 @@ bool filters_decide(struct filters *filters, const char *topic, uint32_t id)
 	}
 	for (i = 0; i < count; i++) {
 		filter = filters_of_id(filters, (uint32_t)matches[i].consumer);
-		if (filter && (!best || matches[i].qos > best_qos ||
-				(matches[i].qos == best_qos && filter->subscription.since < best->subscription.since))) {
+		if (filter &&
+				(!best || matches[i].qos > best_qos ||
+						(matches[i].qos == best_qos &&
+								filter->subscription.since < best->subscription.since))) {
 			best = filter;
 			best_qos = matches[i].qos;
 		}

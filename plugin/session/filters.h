@@ -1,7 +1,8 @@
-/* The topic filters that the session subscribes to, each with what the broker knows of it and who waits for it.
+/* The topic filters that the session subscribes to, each with what the broker knows of it and who waits for
+ * it.
  *
- * A filter is here from the first consumer that subscribes to it until the broker has acknowledged that the session
- * unsubscribed; how many there are the consumers decide. The session's thread. */
+ * A filter is here from the first consumer that subscribes to it until the broker has acknowledged that the
+ * session unsubscribed; how many there are the consumers decide. The session's thread. */
 #ifndef MQTTASGI_FILTERS_H
 #define MQTTASGI_FILTERS_H
 
@@ -43,37 +44,37 @@ struct waiter *waiters_find(struct waiters *waiters, uint64_t consumer);
 
 /* The session's subscription, as far as the broker has told. */
 struct filter_subscription {
-	bool may_exist;       /* the broker may have it */
-	uint8_t asked_qos;    /* at this QoS, */
-	uint8_t granted_qos;  /* or at this one, the broker has said, */
-	bool asked_retain;    /* and with Retain As Published */
-	bool shows_retain;    /* the broker has acknowledged that: a live message may have the RETAIN flag */
-	uint64_t since;       /* when it came into force, as a number that rises; 0: it is not */
+	bool may_exist;      /* the broker may have it */
+	uint8_t asked_qos;   /* at this QoS, */
+	uint8_t granted_qos; /* or at this one, the broker has said, */
+	bool asked_retain;   /* and with Retain As Published */
+	bool shows_retain;   /* the broker has acknowledged that: a live message may have the RETAIN flag */
+	uint64_t since;      /* when it came into force, as a number that rises; 0: it is not */
 };
 
 /* What becomes of the filter in the round that it is in. */
 struct filter_turn {
-	int packet;           /* its SUBSCRIBE or UNSUBSCRIBE */
-	unsigned int sent;    /* so often */
-	bool leaves;          /* it is an UNSUBSCRIBE */
-	bool is_answered;     /* it has been acknowledged */
-	bool has_failed;      /* it has not gone out, or its answer could not be used: it is tried again later */
+	int packet;        /* its SUBSCRIBE or UNSUBSCRIBE */
+	unsigned int sent; /* so often */
+	bool leaves;       /* it is an UNSUBSCRIBE */
+	bool is_answered;  /* it has been acknowledged */
+	bool has_failed;   /* it has not gone out, or its answer could not be used: it is tried again later */
 };
 
 struct filter {
 	struct table_entry by_name;
 	struct table_entry by_id;
-	struct filter *next;  /* among those that are due, or in the round */
-	uint32_t id;          /* its Subscription Identifier (MQTT 5, 3.8.2.1.2) */
+	struct filter *next; /* among those that are due, or in the round */
+	uint32_t id;         /* its Subscription Identifier (MQTT 5, 3.8.2.1.2) */
 	bool is_due;
 	bool in_round;
-	bool is_shared;       /* $share/group/filter */
-	bool is_told;         /* the log says that it has failed */
+	bool is_shared; /* $share/group/filter */
+	bool is_told;   /* the log says that it has failed */
 	struct filter_subscription subscription;
 	struct filter_turn turn;
-	struct fetched fetched;  /* what the broker had retained, unless all of it has come */
-	size_t consumers[3];     /* at each QoS */
-	size_t shared;           /* how many messages consumers that share have got; they take turns */
+	struct fetched fetched; /* what the broker had retained, unless all of it has come */
+	size_t consumers[3];    /* at each QoS */
+	size_t shared;          /* how many messages consumers that share have got; they take turns */
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
 	char name[];
@@ -81,7 +82,8 @@ struct filter {
 
 struct filters {
 	struct table by_name, by_id;
-	struct topics *in_force; /* of the filters that the broker has acknowledged the identifiers, at their asked_qos */
+	struct topics *in_force; /* of the filters that the broker has acknowledged the identifiers, at their
+								asked_qos */
 	uint64_t in_force_count; /* how often one came into force */
 };
 
@@ -100,18 +102,21 @@ struct filter *filters_add(struct filters *filters, const char *name);
 void filters_remove(struct filters *filters, struct filter *filter);
 
 /* visit must not add or remove one. */
-void filters_for_each(struct filters *filters, void (*visit)(void *userdata, struct filter *filter), void *userdata);
+void filters_for_each(struct filters *filters, void (*visit)(void *userdata, struct filter *filter),
+		void *userdata);
 
 /* Whether a consumer has subscribed to it. */
 bool filter_is_served(const struct filter *filter);
 
-/* From here on the broker sends copies for it: acknowledgements and messages come in one order. False: no memory. */
+/* From here on the broker sends copies for it: acknowledgements and messages come in one order. False: no
+ * memory. */
 bool filters_enter_force(struct filters *filters, struct filter *filter) __attribute__((warn_unused_result));
 void filters_leave_force(struct filters *filters, struct filter *filter);
 
-/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the highest QoS,
- * which tells the publisher's as far as any consumer asked for it; of several, that for the filter that has been in force
- * for the longest time. Whether it is that for the filter with this identifier. */
+/* Of the copies that the broker sends of one message, one for each filter, the one to go by: that with the
+ * highest QoS, which tells the publisher's as far as any consumer asked for it; of several, that for the
+ * filter that has been in force for the longest time. Whether it is that for the filter with this
+ * identifier. */
 bool filters_decide(struct filters *filters, const char *topic, uint32_t id);
 
 #endif

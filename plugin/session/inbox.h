@@ -1,7 +1,7 @@
 /* What the broker thread has for the session's: commands, and a descriptor that tells when there are any.
  *
- * Commands come from consumers' subscriptions and from clients, and wait only for the session's thread, so they need no
- * bound; none is lost. */
+ * Commands come from consumers' subscriptions and from clients, and wait only for the session's thread, so
+ * they need no bound; none is lost. */
 #ifndef MQTTASGI_INBOX_H
 #define MQTTASGI_INBOX_H
 

@@ -34,7 +34,8 @@ void outlet_log(struct outlet *outlet, int level, const char *format, ...)
 	}
 }
 
-/* Of a word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was none for a while. */
+/* Of a word that somebody would wait for for ever: this thread can wait for memory instead. NULL: there was
+ * none for a while. */
 static struct message *patient_copy(const struct message *word)
 {
 	static const struct timespec pause = {.tv_nsec = 10000000};
@@ -137,8 +138,8 @@ static void tell_loop(struct outlet *outlet, const struct message *word)
 
 void outlet_hold(struct outlet *outlet, uint64_t consumer, bool subscribed_before)
 {
-	const struct message word = {
-			.kind = MESSAGE_HOLD_CONSUMER, .as.hold_consumer = {.consumer = consumer, .again = subscribed_before}};
+	const struct message word = {.kind = MESSAGE_HOLD_CONSUMER,
+		.as.hold_consumer = {.consumer = consumer, .again = subscribed_before}};
 
 	tell_loop(outlet, &word);
 }
@@ -159,7 +160,8 @@ void outlet_release_all(struct outlet *outlet, int hold)
 
 void outlet_answer(struct outlet *outlet, uint64_t sequence)
 {
-	const struct message word = {.kind = MESSAGE_ANSWER, .as.answer = {.sequence = sequence, .rc = MOSQ_ERR_SUCCESS}};
+	const struct message word = {
+		.kind = MESSAGE_ANSWER, .as.answer = {.sequence = sequence, .rc = MOSQ_ERR_SUCCESS}};
 
 	if (sequence) {
 		tell_loop(outlet, &word);

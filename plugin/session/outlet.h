@@ -1,9 +1,10 @@
-/* Where the session's thread hands over what it has for the other two: messages and words to the loop thread, words and log
- * lines to the broker thread.
+/* Where the session's thread hands over what it has for the other two: messages and words to the loop thread,
+ * words and log lines to the broker thread.
  *
- * The inbound queue is bounded. What finds no room waits here, in order, with whatever comes after it. While anything waits the
- * session reads nothing, so what waits is no more than one call of connection_handle() brings, and is handed over before the
- * next. Nothing of it is lost but with the session. The session's thread. */
+ * The inbound queue is bounded. What finds no room waits here, in order, with whatever comes after it. While
+ * anything waits the session reads nothing, so what waits is no more than one call of connection_handle()
+ * brings, and is handed over before the next. Nothing of it is lost but with the session. The session's
+ * thread. */
 #ifndef MQTTASGI_OUTLET_H
 #define MQTTASGI_OUTLET_H
 
@@ -35,7 +36,8 @@ void outlet_clear(struct outlet *outlet);
 /* Takes NULL. The message is the outlet's from here on. */
 void outlet_deliver(struct outlet *outlet, struct message *message);
 
-/* The consumer keeps back what comes the direct lane; subscribed_before: it had subscribed to the filter already. */
+/* The consumer keeps back what comes the direct lane; subscribed_before: it had subscribed to the filter
+ * already. */
 void outlet_hold(struct outlet *outlet, uint64_t consumer, bool subscribed_before);
 void outlet_release(struct outlet *outlet, uint64_t consumer);
 /* All consumers go on, as far as this hold or an earlier one had them wait. */
@@ -54,9 +56,9 @@ static inline bool outlet_is_stalled(const struct outlet *outlet)
 /* Hands over what waits, as far as there is room. True: all that waited, if anything did. */
 bool outlet_try_again(struct outlet *outlet);
 
-/* What consumers keep back counts towards the bound of their queue. Where that is why there is no room, what would end it
- * is among what waits for room; so they go on without, in an order that may not be the broker's. True, once each
- * OUTLET_STALL_MS: it is time for that. */
+/* What consumers keep back counts towards the bound of their queue. Where that is why there is no room, what
+ * would end it is among what waits for room; so they go on without, in an order that may not be the broker's.
+ * True, once each OUTLET_STALL_MS: it is time for that. */
 bool outlet_is_stuck(struct outlet *outlet, uint64_t now);
 
 /* Ahead of what waits. False: no memory, and nothing was said. */
@@ -66,7 +68,8 @@ void outlet_release_all_at_once(struct outlet *outlet);
 /* ---- to the broker thread ---- */
 
 /* level: MOSQ_LOG_*. */
-void outlet_log(struct outlet *outlet, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void outlet_log(struct outlet *outlet, int level, const char *format, ...)
+		__attribute__((format(printf, 3, 4)));
 
 /* It is to send this fence, and to mark its place. */
 void outlet_ask_fence(struct outlet *outlet, uint64_t fence);

@@ -33,7 +33,8 @@ static bool take_number(struct cursor *cursor, unsigned int size, uint32_t *ret_
 	return true;
 }
 
-/* A Variable Byte Integer (MQTT 5, 1.5.5). Returns how many bytes it has; 0: it goes on behind length; -1: it is none. */
+/* A Variable Byte Integer (MQTT 5, 1.5.5). Returns how many bytes it has; 0: it goes on behind length; -1: it
+ * is none. */
 static int read_variable(const unsigned char *bytes, size_t length, uint32_t *ret_number)
 {
 	uint32_t number = 0;
@@ -126,8 +127,7 @@ static const struct {
 	enum kind kind;
 	unsigned int packets; /* that a broker sends with it */
 } property_kinds[] = {
-	PROPERTIES(OF_PUBLISH)
-	[MQTT_PROP_SUBSCRIPTION_IDENTIFIER] = {VARIABLE, IN(PUBLISH)},
+	PROPERTIES(OF_PUBLISH)[MQTT_PROP_SUBSCRIPTION_IDENTIFIER] = {VARIABLE, IN(PUBLISH)},
 	[MQTT_PROP_SESSION_EXPIRY_INTERVAL] = {FOUR, IN(CONNACK) | IN(DISCONNECT)},
 	[MQTT_PROP_ASSIGNED_CLIENT_IDENTIFIER] = {STRING, IN(CONNACK)},
 	[MQTT_PROP_SERVER_KEEP_ALIVE] = {TWO, IN(CONNACK)},
@@ -467,8 +467,9 @@ static const struct {
 };
 
 /* MQTT 3.1.1, 3.2.2.3 */
-static const char *const old_reasons[] = {"Connection accepted", "unacceptable protocol version, it does not speak MQTT 5",
-	"identifier rejected", "server unavailable", "bad user name or password", "not authorized"};
+static const char *const old_reasons[] = {"Connection accepted",
+	"unacceptable protocol version, it does not speak MQTT 5", "identifier rejected", "server unavailable",
+	"bad user name or password", "not authorized"};
 
 const char *packets_reason(uint8_t code, bool is_old)
 {
@@ -571,8 +572,8 @@ void packets_write_answer(struct text *bytes, enum packets_type type, uint16_t p
 	}
 }
 
-void packets_write_subscribe(
-		struct text *bytes, uint16_t packet, const char *filter, uint32_t identifier, uint8_t options)
+void packets_write_subscribe(struct text *bytes, uint16_t packet, const char *filter, uint32_t identifier,
+		uint8_t options)
 {
 	size_t properties = 1 + variable_size(identifier);
 

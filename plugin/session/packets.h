@@ -1,8 +1,9 @@
 /* MQTT 5 packets as bytes: those that a broker sends are read, those that a client sends are written.
  *
- * Nothing that comes is believed: each length is checked against what is there, strings are UTF-8 without NUL, properties are
- * those that their packet may have. What is read points into the packet's own bytes, which are changed on the way (a topic
- * gets its terminator), so a packet is read once. Nothing is allocated but what is written. Any thread. */
+ * Nothing that comes is believed: each length is checked against what is there, strings are UTF-8 without
+ * NUL, properties are those that their packet may have. What is read points into the packet's own bytes,
+ * which are changed on the way (a topic gets its terminator), so a packet is read once. Nothing is allocated
+ * but what is written. Any thread. */
 #ifndef MQTTASGI_PACKETS_H
 #define MQTTASGI_PACKETS_H
 
@@ -42,17 +43,17 @@ struct packets_packet {
 
 struct packets_connack {
 	bool session_present;
-	bool is_old;           /* a refusal by a broker that does not know MQTT 5 */
+	bool is_old; /* a refusal by a broker that does not know MQTT 5 */
 	uint8_t code;
 	bool has_keep_alive;
-	uint16_t keep_alive;   /* seconds */
-	uint32_t size_max;     /* of a packet that the broker takes */
-	const char *reason;    /* not terminated; NULL: none */
+	uint16_t keep_alive; /* seconds */
+	uint32_t size_max;   /* of a packet that the broker takes */
+	const char *reason;  /* not terminated; NULL: none */
 	size_t reason_length;
 };
 
 struct packets_publish {
-	const char *topic;     /* terminated */
+	const char *topic; /* terminated */
 	const void *payload;
 	size_t payload_length;
 	const void *properties; /* see properties.h; NULL: none */
@@ -66,13 +67,14 @@ struct packets_publish {
 
 /* PUBREL, SUBACK, UNSUBACK, DISCONNECT. */
 struct packets_answer {
-	uint16_t packet;       /* 0 in DISCONNECT */
-	uint8_t code;          /* the first one */
-	const char *reason;    /* not terminated; NULL: none */
+	uint16_t packet;    /* 0 in DISCONNECT */
+	uint8_t code;       /* the first one */
+	const char *reason; /* not terminated; NULL: none */
 	size_t reason_length;
 };
 
-/* Finds the packet that bytes begin with. Returns its size, 0 where it is not complete, -1 where its length is none. */
+/* Finds the packet that bytes begin with. Returns its size, 0 where it is not complete, -1 where its length
+ * is none. */
 long packets_find(unsigned char *bytes, size_t length, struct packets_packet *ret_packet)
 		__attribute__((warn_unused_result));
 
@@ -89,7 +91,7 @@ const char *packets_reason(uint8_t code, bool is_old);
 
 struct packets_connect {
 	const char *client_id;
-	const char *username;  /* NULL: none */
+	const char *username; /* NULL: none */
 	const char *password;
 	uint16_t keep_alive;
 	uint32_t session_expiry;
@@ -101,8 +103,8 @@ void packets_write_connect(struct text *bytes, const struct packets_connect *con
 /* PUBACK, PUBREC, PUBCOMP. */
 void packets_write_answer(struct text *bytes, enum packets_type type, uint16_t packet, uint8_t code);
 /* options is the byte of Subscription Options (MQTT 5, 3.8.3.1). */
-void packets_write_subscribe(
-		struct text *bytes, uint16_t packet, const char *filter, uint32_t identifier, uint8_t options);
+void packets_write_subscribe(struct text *bytes, uint16_t packet, const char *filter, uint32_t identifier,
+		uint8_t options);
 void packets_write_unsubscribe(struct text *bytes, uint16_t packet, const char *filter);
 void packets_write_ping(struct text *bytes);
 void packets_write_disconnect(struct text *bytes, uint8_t code, bool end_session);

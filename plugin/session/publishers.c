@@ -1,9 +1,9 @@
 /* DESIGN
- * One entry for all equal messages that wait, with their number and who published the last of them. Where that was
- * another before, it stays unknown whose message comes for as long as one of the other's may wait.
+ * One entry for all equal messages that wait, with their number and who published the last of them. Where
+ * that was another before, it stays unknown whose message comes for as long as one of the other's may wait.
  *
- * Entries are in the order in which they end, in a list of all and in one of each connection; a call removes a few
- * that have ended, so none of them takes long. */
+ * Entries are in the order in which they end, in a list of all and in one of each connection; a call removes
+ * a few that have ended, so none of them takes long. */
 #include "session/publishers.h"
 
 #include <stdatomic.h>
@@ -40,15 +40,15 @@ struct publisher {
 	struct place places[2];   /* enum which */
 	struct owner *owner;      /* the connection of the last */
 	struct client *client;
-	uint64_t count;           /* of messages that wait */
+	uint64_t count; /* of messages that wait */
 	uint64_t ends_at;
-	uint64_t doubt_ends_at;   /* until then one of another client may wait, too */
+	uint64_t doubt_ends_at; /* until then one of another client may wait, too */
 };
 
 struct publishers {
 	struct table table, owners;
 	struct list list;
-	size_t client_bytes;      /* of all owners */
+	size_t client_bytes; /* of all owners */
 	uint64_t lifetime;
 	_Atomic uint64_t forgotten;
 };
@@ -181,7 +181,8 @@ static void forget(struct publishers *publishers, struct publisher *publisher)
 /* One at least stays: a client's description alone is no larger than its CONNECT and its certificate. */
 static void forget_beyond_bytes(struct publishers *publishers)
 {
-	while (publishers->client_bytes > PUBLISHERS_BYTES_MAX && publishers->list.oldest != publishers->list.newest) {
+	while (publishers->client_bytes > PUBLISHERS_BYTES_MAX &&
+			publishers->list.oldest != publishers->list.newest) {
 		forget(publishers, publishers->list.oldest);
 	}
 }
@@ -229,8 +230,8 @@ static uint64_t later(uint64_t a, uint64_t b)
 }
 
 /* One more of equal messages. The references to client and owner are the entry's. */
-static void add_another(
-		struct publishers *publishers, struct publisher *publisher, struct client *client, struct owner *owner, uint64_t now)
+static void add_another(struct publishers *publishers, struct publisher *publisher, struct client *client,
+		struct owner *owner, uint64_t now)
 {
 	struct owner *before = disown(publisher);
 
@@ -249,8 +250,8 @@ static void add_another(
 	append(&publishers->list, publisher, OF_ALL);
 }
 
-static bool add_first(
-		struct publishers *publishers, uint64_t fingerprint, struct client *client, struct owner *owner, uint64_t now)
+static bool add_first(struct publishers *publishers, uint64_t fingerprint, struct client *client,
+		struct owner *owner, uint64_t now)
 {
 	struct publisher *publisher = calloc(1, sizeof(*publisher));
 
@@ -311,7 +312,8 @@ static void count_down(struct publishers *publishers, struct publisher *publishe
 	}
 }
 
-struct client *publishers_take(struct publishers *publishers, const uint64_t *fingerprints, size_t count, uint64_t now)
+struct client *publishers_take(struct publishers *publishers, const uint64_t *fingerprints, size_t count,
+		uint64_t now)
 {
 	struct publisher *found, *oldest = NULL;
 	struct client *client = NULL;
@@ -325,7 +327,8 @@ struct client *publishers_take(struct publishers *publishers, const uint64_t *fi
 		if (!found) {
 			continue;
 		}
-		is_one = is_one && now >= found->doubt_ends_at && (!oldest || client_is_same(found->client, oldest->client));
+		is_one = is_one && now >= found->doubt_ends_at &&
+				(!oldest || client_is_same(found->client, oldest->client));
 		doubt_ends_at = later(doubt_ends_at, found->ends_at);
 		if (!oldest || found->ends_at < oldest->ends_at) {
 			oldest = found;

@@ -48,8 +48,9 @@ static void tell_failure(struct retry *retry, const char *reason, unsigned int p
 				where, reason, retry->options->advice ? retry->options->advice : "", pause / 1000);
 		outlet_tell_session(retry->outlet, false); /* which may never have been up */
 	} else if (retry->failures > 1) {
-		outlet_log(retry->outlet, MOSQ_LOG_DEBUG, "No session with the listener at %s, try %u: %s. Trying again in %u s.",
-				where, retry->failures, reason, pause / 1000);
+		outlet_log(retry->outlet, MOSQ_LOG_DEBUG,
+				"No session with the listener at %s, try %u: %s. Trying again in %u s.", where,
+				retry->failures, reason, pause / 1000);
 	}
 }
 
@@ -106,10 +107,12 @@ void retry_begins(struct retry *retry)
 {
 	char where[300];
 
-	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with that. */
+	/* Not when it happens: a broker that stops closes its connections, and there is nothing wrong with
+	 * that. */
 	if (retry->lost[0]) {
 		retry->is_told = true;
-		outlet_log(retry->outlet, MOSQ_LOG_NOTICE, "The session with the listener at %s is lost: %s. Connecting again.",
+		outlet_log(retry->outlet, MOSQ_LOG_NOTICE,
+				"The session with the listener at %s is lost: %s. Connecting again.",
 				listener(retry, where, sizeof(where)), retry->lost);
 		retry->lost[0] = '\0';
 	}

@@ -1,8 +1,9 @@
 /* DESIGN
- * The life of the connection, and one loop: commands from the broker thread, the connection, timers. The state says how far
- * the connection is. What it subscribes to (subscriptions.c), who gets what it brings (deliveries.c), which of that are copies
- * (copies.c), how far the broker has got (fences.c), when to connect again (retry.c), and what goes to the other threads
- * (outlet.c) are pieces of their own, which know nothing of the session. */
+ * The life of the connection, and one loop: commands from the broker thread, the connection, timers. The
+ * state says how far the connection is. What it subscribes to (subscriptions.c), who gets what it brings
+ * (deliveries.c), which of that are copies (copies.c), how far the broker has got (fences.c), when to connect
+ * again (retry.c), and what goes to the other threads (outlet.c) are pieces of their own, which know nothing
+ * of the session. */
 #include "session/session.h"
 
 #include <limits.h>
@@ -31,8 +32,8 @@
 
 /* A listener that is another broker's may have something to say all the time. */
 #define PROVE_MS 60000U
-/* How long the first connection waits for consumers that are still subscribing, and live messages for what the
- * broker had queued. */
+/* How long the first connection waits for consumers that are still subscribing, and live messages for what
+ * the broker had queued. */
 #define SETTLE_MS 5000U
 #define FIRST_HOLD_MS 1000U
 /* How long the broker keeps the session when the connection is lost and cleansession is true. */
@@ -47,14 +48,16 @@
 #define SUSPEND_MS 200U
 /* Packets read before commands and timers get a turn. */
 #define READ_MAX 64
-/* The same while the broker sends what it has retained: it writes all of it at once, and drops what finds no room. */
+/* The same while the broker sends what it has retained: it writes all of it at once, and drops what finds no
+ * room. */
 #define READ_BATCH_MAX 1024
 
 enum state {
 	WAITING,       /* for the start, or for the next try */
 	CONNECTING,    /* for CONNACK */
 	REFUSED,       /* CONNACK said no; until the connection has returned */
-	STARTING_OVER, /* the broker had a session that must not be there, and is to end it; until the connection has returned */
+	STARTING_OVER, /* the broker had a session that must not be there, and is to end it; until the connection
+					  has returned */
 	PROVING,       /* for the first fence: is this our broker, and has all come that it had queued? */
 	SUBSCRIBING,   /* for the end of the first round */
 	UP,            /* the subscriptions are in force */
@@ -65,7 +68,7 @@ enum state {
 /* Whether the session is about to be suspended, and why. */
 struct suspension {
 	enum { SUSPENSION_NONE, SUSPENSION_FAILED, SUSPENSION_ENDS } why;
-	uint64_t at;          /* then at the latest */
+	uint64_t at; /* then at the latest */
 };
 
 /* What has to come before the first connection is made, and how long live messages wait for that. */
@@ -77,8 +80,8 @@ struct start {
 
 /* Whether another connection has taken this one's place. */
 struct takeover {
-	bool is_suspected;    /* the broker thread says that a connection with the session's client id is gone */
-	uint64_t fence;       /* if this comes, it was not this one; 0: it does not wait for one */
+	bool is_suspected; /* the broker thread says that a connection with the session's client id is gone */
+	uint64_t fence;    /* if this comes, it was not this one; 0: it does not wait for one */
 };
 
 struct session {
@@ -92,15 +95,16 @@ struct session {
 	/* the rest is the thread's */
 	struct connection *connection;
 	enum state state;
-	bool is_ours;        /* what session the broker has is of this process, or may be taken over from an earlier one */
+	bool is_ours; /* what session the broker has is of this process, or may be taken over from an earlier
+				   * one */
 	bool was_up;
 	bool ends;
 	uint64_t up_since;
-	uint64_t deadline;   /* of CONNECTING */
+	uint64_t deadline; /* of CONNECTING */
 	struct suspension suspension;
 	struct start start;
 	struct takeover takeover;
-	bool resumes;        /* the connection is to be made anew, so that the broker sends what it has left out */
+	bool resumes; /* the connection is to be made anew, so that the broker sends what it has left out */
 	struct retry retry;
 	struct outlet outlet;
 	struct fences fences;
@@ -141,7 +145,8 @@ static void lose_connection(struct session *session, enum state next)
 	bool was_up = session->state == UP;
 
 	subscriptions_lose(&session->subscriptions);
-	deliveries_deliver_backlog(&session->deliveries); /* it is acknowledged: the broker will not send it again */
+	deliveries_deliver_backlog(
+			&session->deliveries); /* it is acknowledged: the broker will not send it again */
 	copies_lose(&session->copies);
 	fences_lose(&session->fences);
 	session->state = next;
@@ -226,11 +231,12 @@ static void on_connected(void *userdata, const char *reason, bool session_presen
 	if (!session_present) {
 		subscriptions_forget(&session->subscriptions);
 	} else if (!session->was_up) {
-		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in force is not
-		 * known before they are acknowledged. */
+		/* It is that of an earlier process, and so are the consumers' subscriptions. Which filters are in
+		 * force is not known before they are acknowledged. */
 		subscriptions_assume(&session->subscriptions);
 	}
-	/* What was said so far may have been said of those before it, or of this connection: it can be over already. */
+	/* What was said so far may have been said of those before it, or of this connection: it can be over
+	 * already. */
 	session->takeover.fence = fences_request(&session->fences);
 }
 
@@ -288,7 +294,8 @@ static void on_fence(struct session *session, uint64_t fence)
 		return; /* of an earlier connection */
 	}
 	if (left_out > 0 &&
-			fences_tell_left_out(&session->fences, left_out, subscriptions_in_round(&session->subscriptions), now_ms())) {
+			fences_tell_left_out(&session->fences, left_out, subscriptions_in_round(&session->subscriptions),
+					now_ms())) {
 		session->resumes = true;
 	}
 	if (session->takeover.fence && fence >= session->takeover.fence) {
@@ -321,8 +328,8 @@ static void suspend(struct session *session)
 			ends ? "ends" : "has failed", options_session_id(session->options));
 }
 
-/* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was it that of
- * somebody who was not let in, a fence comes. */
+/* The broker thread heard that a connection with this client id is gone. Was it this one, it soon ends; was
+ * it that of somebody who was not let in, a fence comes. */
 static void on_connection_gone(struct session *session, bool was_taken)
 {
 	session->takeover.is_suspected |= was_taken;
@@ -335,7 +342,8 @@ static void on_connection_gone(struct session *session, bool was_taken)
 static void on_listening(struct session *session, uint64_t now)
 {
 	session->start.at = now;
-	session->start.holds_until = now + (session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + FENCES_ANSWER_MS);
+	session->start.holds_until =
+			now + (session->options->cleansession ? FIRST_HOLD_MS : SETTLE_MS + FENCES_ANSWER_MS);
 }
 
 static void carry_out(struct session *session, const struct message *command)
@@ -348,7 +356,8 @@ static void carry_out(struct session *session, const struct message *command)
 		subscriptions_unsubscribe(&session->subscriptions, command);
 		break;
 	case MESSAGE_PUBLISHER:
-		deliveries_announce(&session->deliveries, command->as.publisher.fingerprint, client_hold(command->client));
+		deliveries_announce(&session->deliveries, command->as.publisher.fingerprint,
+				client_hold(command->client));
 		break;
 	case MESSAGE_SETTLED:
 		session->start.is_settled = true;
@@ -369,8 +378,8 @@ static void carry_out(struct session *session, const struct message *command)
 	}
 }
 
-/* Whether it is not to be carried out: when the application has failed, the broker is to keep messages for what it had
- * subscribed to. */
+/* Whether it is not to be carried out: when the application has failed, the broker is to keep messages for
+ * what it had subscribed to. */
 static bool is_void(const struct session *session, const struct message *command)
 {
 	return command->kind == MESSAGE_UNSUBSCRIBE &&
@@ -437,15 +446,18 @@ static const struct connection_events events = {
 
 /* ---- the thread ---- */
 
-/* Once the listeners are open and, where the broker has queued messages, the consumers have subscribed to them. */
+/* Once the listeners are open and, where the broker has queued messages, the consumers have subscribed to
+ * them. */
 static bool may_connect(const struct session *session, uint64_t now)
 {
 	return session->start.at && now >= session->retry.at &&
-			(session->options->cleansession || session->start.is_settled || now >= session->start.at + SETTLE_MS);
+			(session->options->cleansession || session->start.is_settled ||
+					now >= session->start.at + SETTLE_MS);
 }
 
-/* Once the copies of what the application had before it failed have come: what is not acknowledged it gets again, the
- * message too that it failed at. What comes after these stays with the broker, so not a packet more is read. */
+/* Once the copies of what the application had before it failed have come: what is not acknowledged it gets
+ * again, the message too that it failed at. What comes after these stays with the broker, so not a packet
+ * more is read. */
 static bool may_suspend(const struct session *session, uint64_t now)
 {
 	return !is_running(session) || !copies_are_under_way(&session->copies) || now >= session->suspension.at;
@@ -473,12 +485,14 @@ static void watch_fences(struct session *session, uint64_t now)
 	bool reads = !outlet_is_stalled(&session->outlet);
 
 	if (reads && fences_are_overdue(&session->fences, now)) {
-		break_off(session, session->state == PROVING
+		break_off(session,
+				session->state == PROVING
 						? "what the broker sends to the session does not arrive there; the listener belongs to another "
 						  "broker, or has a mount_point"
 						: "it does not answer any more");
-	} else if (!(reads && fences_ask_again(&session->fences, now)) && !subscriptions_probe(&session->subscriptions, now) &&
-			!fences_are_under_way(&session->fences) && copies_want_fence_now(&session->copies, now)) {
+	} else if (!(reads && fences_ask_again(&session->fences, now)) &&
+			!subscriptions_probe(&session->subscriptions, now) && !fences_are_under_way(&session->fences) &&
+			copies_want_fence_now(&session->copies, now)) {
 		(void)fences_request(&session->fences);
 	}
 }
@@ -491,7 +505,8 @@ static void watch_subscriptions(struct session *session, uint64_t now)
 	if (session->resumes && may_resume(session)) {
 		resume(session);
 	}
-	if (is_running(session) && subscriptions_begin_round(&session->subscriptions) && session->state == SUBSCRIBING) {
+	if (is_running(session) && subscriptions_begin_round(&session->subscriptions) &&
+			session->state == SUBSCRIBING) {
 		on_first_round(session);
 	}
 }
@@ -519,7 +534,9 @@ static unsigned int packets_to_read(const struct session *session)
 	if (outlet_is_stalled(&session->outlet)) {
 		return 0;
 	}
-	return session->suspension.why ? 1 : subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX : READ_MAX;
+	return session->suspension.why                            ? 1
+			: subscriptions_in_round(&session->subscriptions) ? READ_BATCH_MAX
+															  : READ_MAX;
 }
 
 static void use_connection(struct session *session)
@@ -537,7 +554,8 @@ static void use_connection(struct session *session)
 
 static bool uses_connection(const struct session *session)
 {
-	return (session->state == CONNECTING || is_connected(session)) && connection_socket(session->connection) >= 0;
+	return (session->state == CONNECTING || is_connected(session)) &&
+			connection_socket(session->connection) >= 0;
 }
 
 static int poll_timeout(const struct session *session, uint64_t now)
@@ -557,18 +575,19 @@ static int poll_timeout(const struct session *session, uint64_t now)
 	if (session->suspension.why) {
 		return (int)SUSPEND_MS;
 	}
-	if (session->start.holds_until || fences_are_under_way(&session->fences) || copies_want_fence(&session->copies) ||
-			subscriptions_watch_clock(&session->subscriptions)) {
+	if (session->start.holds_until || fences_are_under_way(&session->fences) ||
+			copies_want_fence(&session->copies) || subscriptions_watch_clock(&session->subscriptions)) {
 		return (int)COPIES_FENCE_MS;
 	}
 	return IDLE_MS;
 }
 
-/* Copies can wait. To be woken for each of them would cost the broker and the application, which work on the messages
- * at that very moment, more than anything else here. */
+/* Copies can wait. To be woken for each of them would cost the broker and the application, which work on the
+ * messages at that very moment, more than anything else here. */
 static bool naps(const struct session *session)
 {
-	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives it. */
+	/* What the broker still has to get acknowledged when it stops it sends again to a session that outlives
+	 * it. */
 	return session->deliveries.brought_copies && !session->outlet.is_used && is_running(session) &&
 			session->options->cleansession && !subscriptions_in_round(&session->subscriptions) &&
 			!fences_are_under_way(&session->fences);
@@ -634,7 +653,8 @@ static void *session_thread(void *argument)
 			(void)poll(polled, 1, NAP_MS);
 		}
 	}
-	subscriptions_unsubscribe_until(&session->subscriptions, UINT64_MAX); /* nobody shall wait for a session that has ended */
+	subscriptions_unsubscribe_until(&session->subscriptions,
+			UINT64_MAX); /* nobody shall wait for a session that has ended */
 	return NULL;
 }
 
@@ -657,10 +677,12 @@ int session_new(const struct options *options, struct queue *inbound, struct que
 	/* Fences of an earlier process that the broker had queued for this client id have other numbers. */
 	fences_init(&session->fences, &session->outlet, (uint64_t)time(NULL) << 20);
 	session->connection = connection_new(options, &events, session);
-	if (!session->connection || !inbox_init(&session->inbox) || !copies_init(&session->copies, &session->outlet) ||
-			!subscriptions_init(&session->subscriptions, &session->outlet, &session->fences, session->connection,
-					options->cleansession) ||
-			!deliveries_init(&session->deliveries, &session->outlet, &session->copies, &session->subscriptions)) {
+	if (!session->connection || !inbox_init(&session->inbox) ||
+			!copies_init(&session->copies, &session->outlet) ||
+			!subscriptions_init(&session->subscriptions, &session->outlet, &session->fences,
+					session->connection, options->cleansession) ||
+			!deliveries_init(&session->deliveries, &session->outlet, &session->copies,
+					&session->subscriptions)) {
 		session_free(session);
 		return MOSQ_ERR_NOMEM;
 	}

@@ -34,9 +34,10 @@ static void forget_waiter(struct subscriptions *subscriptions, struct waiters *w
 	}
 }
 
-/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew of their
- * subscription is not for them. */
-static bool add_subscribers(struct subscriptions *subscriptions, const struct filter *filter, const struct waiters *waiters)
+/* From here on those that waited get what comes. Not before: what the broker sent the session before it knew
+ * of their subscription is not for them. */
+static bool add_subscribers(struct subscriptions *subscriptions, const struct filter *filter,
+		const struct waiters *waiters)
 {
 	bool done = true;
 	size_t i;
@@ -44,7 +45,8 @@ static bool add_subscribers(struct subscriptions *subscriptions, const struct fi
 	for (i = 0; i < waiters->count; i++) {
 		const struct waiter *waiter = &waiters->items[i];
 
-		if (!waiter->gone && topics_add(subscriptions->topics, waiter->who.consumer, filter->name, waiter->options)) {
+		if (!waiter->gone &&
+				topics_add(subscriptions->topics, waiter->who.consumer, filter->name, waiter->options)) {
 			done = false;
 		}
 	}
@@ -75,9 +77,9 @@ static void unlink_due(struct subscriptions *subscriptions, const struct filter 
 	}
 }
 
-/* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any consumer ever
- * asked for: then every copy tells whether its message was published with QoS 2. With cleansession false each has its own,
- * because the broker queues messages by it. */
+/* At which QoS the session subscribes. With cleansession true all filters have one, the highest that any
+ * consumer ever asked for: then every copy tells whether its message was published with QoS 2. With
+ * cleansession false each has its own, because the broker queues messages by it. */
 static uint8_t wanted_qos(const struct subscriptions *subscriptions, const struct filter *filter)
 {
 	if (subscriptions->has_one_qos) {
@@ -113,7 +115,8 @@ static void make_due_what_changed(struct subscriptions *subscriptions)
 
 /* ---- rounds ---- */
 
-/* Something about the filter has not worked; it is tried again when the others are through, and the log says so once. */
+/* Something about the filter has not worked; it is tried again when the others are through, and the log says
+ * so once. */
 static void fail_filter(struct subscriptions *subscriptions, struct filter *filter, const char *reason)
 {
 	filter->turn.has_failed = true;
@@ -210,7 +213,7 @@ bool subscriptions_begin_round(struct subscriptions *subscriptions)
 	}
 	subscriptions->due = NULL;
 	*round = (struct subscriptions_round){
-			.number = round->number + 1, .acknowledge_at = now_ms() + SUBSCRIPTIONS_AGAIN_MS};
+		.number = round->number + 1, .acknowledge_at = now_ms() + SUBSCRIPTIONS_AGAIN_MS};
 	for (; filter; filter = next) {
 		next = filter->next;
 		if (enter_round(subscriptions, filter)) {
@@ -226,7 +229,8 @@ bool subscriptions_begin_round(struct subscriptions *subscriptions)
 	return !round->first;
 }
 
-/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them again. */
+/* Lets those that waited go on; come: the retained messages have come, else the next connection asks for them
+ * again. */
 static void end_fetching(struct subscriptions *subscriptions, struct filter *filter, bool come)
 {
 	size_t i;
@@ -255,7 +259,8 @@ static void come_back_later(struct subscriptions *subscriptions)
 		return;
 	}
 	subscriptions->again_at = now_ms() + pause;
-	subscriptions->again_pause = pause < SUBSCRIPTIONS_AGAIN_MAX_MS / 2 ? pause * 2 : SUBSCRIPTIONS_AGAIN_MAX_MS;
+	subscriptions->again_pause =
+			pause < SUBSCRIPTIONS_AGAIN_MAX_MS / 2 ? pause * 2 : SUBSCRIPTIONS_AGAIN_MAX_MS;
 }
 
 static void end_round(struct subscriptions *subscriptions, bool come)
@@ -275,7 +280,8 @@ static void end_round(struct subscriptions *subscriptions, bool come)
 		end_fetching(subscriptions, filter, done);
 		filter->turn.leaves = false;
 		if (!done) {
-			filter->subscription.asked_qos = UINT8_MAX; /* asked for again, whether the broker has it or not */
+			filter->subscription.asked_qos =
+					UINT8_MAX; /* asked for again, whether the broker has it or not */
 		}
 		any_failed |= filter->turn.has_failed;
 		if (needs_round(subscriptions, filter) && !filter->turn.has_failed) {
@@ -296,12 +302,13 @@ static void on_granted(struct subscriptions *subscriptions, struct filter *filte
 {
 	filter->subscription.shows_retain = filter->subscription.asked_retain;
 	filter->subscription.granted_qos = qos;
-	if (!filters_enter_force(&subscriptions->filters, filter) || !add_subscribers(subscriptions, filter, &filter->fetching)) {
+	if (!filters_enter_force(&subscriptions->filters, filter) ||
+			!add_subscribers(subscriptions, filter, &filter->fetching)) {
 		fail_filter(subscriptions, filter, "there is no memory for it");
 	} else if (filter->is_told) {
 		filter->is_told = false;
-		outlet_log(subscriptions->outlet, MOSQ_LOG_NOTICE, "The session's subscription to '%.400s' is in force now.",
-				filter->name);
+		outlet_log(subscriptions->outlet, MOSQ_LOG_NOTICE,
+				"The session's subscription to '%.400s' is in force now.", filter->name);
 	}
 }
 
@@ -493,7 +500,8 @@ static void unsubscribe_before(struct subscriptions *subscriptions, const struct
 	const struct message *leaving;
 
 	for (leaving = subscriptions->leaving.first; leaving; leaving = leaving->next) {
-		if (leaving->as.request.consumer == command->as.request.consumer && strcmp(leaving->topic, command->topic) == 0) {
+		if (leaving->as.request.consumer == command->as.request.consumer &&
+				strcmp(leaving->topic, command->topic) == 0) {
 			subscriptions_unsubscribe_until(subscriptions, leaving->as.request.fence);
 			break;
 		}
@@ -517,14 +525,13 @@ static struct waiter make_waiter(const struct message_request *request, const ch
 {
 	uint8_t qos = request->options & TOPICS_QOS;
 
-	return (struct waiter){
-			.who = {request->consumer, request->identifier, qos, (int8_t)qos,
-					(request->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
-			.options = request->options,
-			.sequence = request->sequence,
-			.again = again,
-			.holds = request->is_held,
-			.fetches = topics_brings_retained(filter, request->options, !again)};
+	return (struct waiter){.who = {request->consumer, request->identifier, qos, (int8_t)qos,
+							   (request->options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED) != 0},
+		.options = request->options,
+		.sequence = request->sequence,
+		.again = again,
+		.holds = request->is_held,
+		.fetches = topics_brings_retained(filter, request->options, !again)};
 }
 
 void subscriptions_subscribe(struct subscriptions *subscriptions, const struct message *command)
@@ -542,8 +549,8 @@ void subscriptions_subscribe(struct subscriptions *subscriptions, const struct m
 	}
 	waiter = make_waiter(&command->as.request, command->topic, before >= 0);
 	if (!filter || !waiters_add(&filter->waiting, &waiter)) {
-		outlet_log(subscriptions->outlet, MOSQ_LOG_ERR, "No memory: a subscription to '%.400s' is incomplete.",
-				command->topic);
+		outlet_log(subscriptions->outlet, MOSQ_LOG_ERR,
+				"No memory: a subscription to '%.400s' is incomplete.", command->topic);
 		end_wait(subscriptions, &waiter);
 		return;
 	}
@@ -565,8 +572,11 @@ bool subscriptions_init(struct subscriptions *subscriptions, struct outlet *outl
 {
 	bool ok;
 
-	*subscriptions = (struct subscriptions){.outlet = outlet, .fences = fences, .connection = connection,
-			.has_one_qos = has_one_qos, .again_pause = SUBSCRIPTIONS_AGAIN_MS};
+	*subscriptions = (struct subscriptions){.outlet = outlet,
+		.fences = fences,
+		.connection = connection,
+		.has_one_qos = has_one_qos,
+		.again_pause = SUBSCRIPTIONS_AGAIN_MS};
 	atomic_init(&subscriptions->refused_count, 0);
 	subscriptions->topics = topics_new();
 	ok = filters_init(&subscriptions->filters);

@@ -48,7 +48,8 @@ static bool load_own(SSL_CTX *context, const struct options *options, char *reas
 		return false;
 	}
 	if (options->key && SSL_CTX_check_private_key(context) != 1) {
-		(void)snprintf(reason, size, "options cert and key: '%s' is not the key of '%s'", options->key, options->cert);
+		(void)snprintf(reason, size, "options cert and key: '%s' is not the key of '%s'", options->key,
+				options->cert);
 		return false;
 	}
 	return true;
@@ -67,7 +68,8 @@ SSL_CTX *tls_context(const struct options *options, char *reason, size_t size)
 	SSL_CTX_set_default_passwd_cb(context, has_no_password);
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
 	(void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	/* Without a file of their own, wherever OpenSSL and its environment say that the system's authorities are. */
+	/* Without a file of their own, wherever OpenSSL and its environment say that the system's authorities
+	 * are. */
 	if (options->cacert ? SSL_CTX_load_verify_locations(context, options->cacert, NULL) != 1
 						: SSL_CTX_set_default_verify_paths(context) != 1) {
 		refuse_file("cacert", options->cacert ? options->cacert : "the system's certificates", reason, size);
@@ -133,7 +135,8 @@ void tls_describe(const SSL *connection, int code, char *reason, size_t size)
 	unsigned long error = ERR_peek_error();
 
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-		(void)snprintf(reason, size, "the listener's certificate is refused: %s", X509_verify_cert_error_string(verified));
+		(void)snprintf(reason, size, "the listener's certificate is refused: %s",
+				X509_verify_cert_error_string(verified));
 	} else if (code == SSL_ERROR_SYSCALL && !error) {
 		(void)snprintf(reason, size, "%s", errno ? strerror(errno) : "the broker closed the connection");
 	} else if (code == SSL_ERROR_ZERO_RETURN || (SSL_is_init_finished(connection) && is_plain_end(error))) {

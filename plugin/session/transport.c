@@ -33,7 +33,7 @@ struct transport {
 	struct addrinfo *addresses, *address; /* address: the one that is tried */
 	uint64_t address_since;
 	SSL_CTX *context;
-	SSL *ssl; /* NULL: without TLS */
+	SSL *ssl;                                             /* NULL: without TLS */
 	bool reading_waits_for_room, writing_waits_for_bytes; /* TLS's own business */
 	struct websocket websocket;
 	char reason[512];
@@ -86,7 +86,8 @@ static void close_socket(struct transport *transport)
 }
 
 /* Opens one and begins to connect it. Returns 0 or an errno. */
-static int open_socket(struct transport *transport, int family, const struct sockaddr *address, socklen_t length)
+static int open_socket(struct transport *transport, int family, const struct sockaddr *address,
+		socklen_t length)
 {
 	static const int on = 1;
 
@@ -112,7 +113,8 @@ static bool connect_unix(struct transport *transport)
 	int error;
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
-		fail(transport, "the path is longer than a socket's can be (%zu characters)", sizeof(address.sun_path) - 1);
+		fail(transport, "the path is longer than a socket's can be (%zu characters)",
+				sizeof(address.sun_path) - 1);
 		return false;
 	}
 	memcpy(address.sun_path, path, strlen(path) + 1);
@@ -248,7 +250,8 @@ static long read_raw(struct transport *transport, unsigned char *bytes, size_t s
 	if (transport->ssl) {
 		transport->reading_waits_for_room = false;
 		errno = 0;
-		return tls_result(transport, SSL_read(transport->ssl, bytes, size < INT32_MAX ? (int)size : INT32_MAX), true);
+		return tls_result(transport,
+				SSL_read(transport->ssl, bytes, size < INT32_MAX ? (int)size : INT32_MAX), true);
 	}
 	do {
 		count = recv(transport->descriptor, bytes, size, 0);
@@ -267,7 +270,8 @@ static long write_raw(struct transport *transport, const void *bytes, size_t siz
 	if (transport->ssl) {
 		transport->writing_waits_for_bytes = false;
 		errno = 0;
-		return tls_result(transport, SSL_write(transport->ssl, bytes, size < INT32_MAX ? (int)size : INT32_MAX), false);
+		return tls_result(transport,
+				SSL_write(transport->ssl, bytes, size < INT32_MAX ? (int)size : INT32_MAX), false);
 	}
 	do {
 		count = send(transport->descriptor, bytes, size, MSG_NOSIGNAL);
@@ -275,7 +279,8 @@ static long write_raw(struct transport *transport, const void *bytes, size_t siz
 	if (count >= 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
 		return count > 0 ? count : 0;
 	}
-	/* The broker has closed, but what it said last, why it did, may not have been read yet: that shows the end. */
+	/* The broker has closed, but what it said last, why it did, may not have been read yet: that shows the
+	 * end. */
 	if (errno == EPIPE || errno == ECONNRESET) {
 		return (long)size;
 	}
@@ -290,7 +295,8 @@ static int flush_frames(struct transport *transport)
 	long count;
 
 	while (websocket->out_at < websocket->out.length) {
-		count = write_raw(transport, websocket->out.data + websocket->out_at, websocket->out.length - websocket->out_at);
+		count = write_raw(transport, websocket->out.data + websocket->out_at,
+				websocket->out.length - websocket->out_at);
 		if (count <= 0) {
 			return (int)count;
 		}
@@ -307,7 +313,8 @@ static long read_frames(struct transport *transport, unsigned char *bytes, size_
 	unsigned int reads = 0;
 	long count;
 
-	/* A call may bring nothing but the heads of frames; a listener that sends nothing else must not keep the thread. */
+	/* A call may bring nothing but the heads of frames; a listener that sends nothing else must not keep the
+	 * thread. */
 	do {
 		/* Answers to PINGs, for which no other write need come. */
 		if (flush_frames(transport) < 0) {
@@ -362,8 +369,8 @@ static bool begin_upgrade(struct transport *transport)
 	return true;
 }
 
-/* The answer is the first thing that comes, and MQTT says nothing before CONNECT: what follows the answer in the same read
- * would be against the protocol. */
+/* The answer is the first thing that comes, and MQTT says nothing before CONNECT: what follows the answer in
+ * the same read would be against the protocol. */
 static int step_upgrade(struct transport *transport)
 {
 	unsigned char bytes[512];
@@ -380,7 +387,8 @@ static int step_upgrade(struct transport *transport)
 		count = websocket_receive(&transport->websocket, bytes, (size_t)count);
 		if (count != 0) {
 			fail(transport, "%s",
-					count < 0 ? transport->websocket.reason : "it speaks websockets, but says something before it is asked");
+					count < 0 ? transport->websocket.reason
+							  : "it speaks websockets, but says something before it is asked");
 			return -1;
 		}
 	} while (!transport->websocket.is_open);

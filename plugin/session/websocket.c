@@ -144,7 +144,8 @@ static long take_head(struct websocket *websocket, const unsigned char *bytes, s
 /* ---- frames ---- */
 
 /* A frame of the client's is masked (RFC 6455, 5.3). */
-static bool add_frame(struct websocket *websocket, enum opcode opcode, const unsigned char *bytes, size_t length)
+static bool add_frame(struct websocket *websocket, enum opcode opcode, const unsigned char *bytes,
+		size_t length)
 {
 	unsigned char head[8], chunk[512];
 	size_t head_length = 2, at, i, size;
@@ -199,7 +200,8 @@ static int take_frame_head(struct websocket *websocket, unsigned char byte)
 		return (int)fail(websocket, "a websocket frame came that no server sends");
 	}
 	if (websocket->frame_opcode >= CLOSE) {
-		if (websocket->frame_opcode > PONG || !(head[0] & 0x80) || websocket->frame_left > sizeof(websocket->control)) {
+		if (websocket->frame_opcode > PONG || !(head[0] & 0x80) ||
+				websocket->frame_left > sizeof(websocket->control)) {
 			return (int)fail(websocket, "a websocket control frame came that is none");
 		}
 		return 1;
@@ -215,7 +217,8 @@ static int take_frame_head(struct websocket *websocket, unsigned char byte)
 static bool end_control(struct websocket *websocket)
 {
 	if (websocket->frame_opcode == CLOSE) {
-		(void)snprintf(websocket->reason, sizeof(websocket->reason), "the broker closed the websocket (code %d)",
+		(void)snprintf(websocket->reason, sizeof(websocket->reason),
+				"the broker closed the websocket (code %d)",
 				websocket->control_length >= 2 ? websocket->control[0] << 8 | websocket->control[1] : 0);
 		return false;
 	}
@@ -228,9 +231,10 @@ static bool end_control(struct websocket *websocket)
 	return true;
 }
 
-/* Takes payload of the frame that is under way, and moves what is MQTT's to kept. Returns how much it took. */
-static size_t take_payload(
-		struct websocket *websocket, const unsigned char *bytes, size_t length, unsigned char *kept, size_t *kept_length)
+/* Takes payload of the frame that is under way, and moves what is MQTT's to kept. Returns how much it
+ * took. */
+static size_t take_payload(struct websocket *websocket, const unsigned char *bytes, size_t length,
+		unsigned char *kept, size_t *kept_length)
 {
 	size_t size = websocket->frame_left < length ? (size_t)websocket->frame_left : length;
 

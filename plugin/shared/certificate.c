@@ -240,8 +240,9 @@ static enum outcome add_address(struct reader *reader, const ASN1_STRING *addres
 	char printed[INET6_ADDRSTRLEN];
 	int length = ASN1_STRING_length(address);
 
-	if ((length != 4 && length != 16) || !inet_ntop(length == 4 ? AF_INET : AF_INET6,
-												 ASN1_STRING_get0_data(address), printed, sizeof(printed))) {
+	if ((length != 4 && length != 16) ||
+			!inet_ntop(length == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(address), printed,
+					sizeof(printed))) {
 		return LEFT_OUT;
 	}
 	return add(reader, printed, strlen(printed), ret_place);
@@ -300,8 +301,9 @@ static bool read_names(struct reader *reader, const X509 *x509)
 	bool ok = true;
 
 	/* Decoded, a name of two bytes takes a hundred. */
-	if (position < 0 || ASN1_STRING_length(X509_EXTENSION_get_data(X509_get_ext(x509, position))) >
-								CERTIFICATE_EXTENSION_MAX) {
+	if (position < 0 ||
+			ASN1_STRING_length(X509_EXTENSION_get_data(X509_get_ext(x509, position))) >
+					CERTIFICATE_EXTENSION_MAX) {
 		return true;
 	}
 	/* NULL also when there is a second such extension: nobody could tell which is meant. */
@@ -333,7 +335,7 @@ static bool read_serial_number(struct reader *reader, const X509 *x509)
 		length = 1;
 	}
 	return add_hexadecimal(reader, sign, bytes, (size_t)length, "0123456789ABCDEF", &reader->serial_number) ==
-		   ADDED;
+			ADDED;
 }
 
 static bool read_fingerprint(struct reader *reader, const X509 *x509)
@@ -342,11 +344,11 @@ static bool read_fingerprint(struct reader *reader, const X509 *x509)
 	unsigned int length;
 
 	return X509_digest(x509, EVP_sha256(), digest, &length) &&
-		   add_hexadecimal(reader, "", digest, length, "0123456789abcdef", &reader->fingerprint) == ADDED;
+			add_hexadecimal(reader, "", digest, length, "0123456789abcdef", &reader->fingerprint) == ADDED;
 }
 
-/* By the difference, as time_t may be too small: certificates without an end are valid until the end of 9999.
- */
+/* By the difference, as time_t may be too small: certificates without an end are valid until the end of
+ * 9999. */
 static bool read_time(const ASN1_TIME *time, const ASN1_TIME *epoch, int64_t *ret_seconds)
 {
 	int days, seconds;
@@ -362,7 +364,7 @@ static bool read_validity(struct reader *reader, const X509 *x509)
 {
 	ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
 	bool ok = epoch && read_time(X509_get0_notBefore(x509), epoch, &reader->not_before) &&
-			  read_time(X509_get0_notAfter(x509), epoch, &reader->not_after);
+			read_time(X509_get0_notAfter(x509), epoch, &reader->not_after);
 
 	ASN1_TIME_free(epoch);
 	return ok;
@@ -374,9 +376,9 @@ static bool read_all(struct reader *reader, const X509 *x509)
 
 	reader->common_name = NOWHERE;
 	return add_distinguished_name(reader, subject, &reader->subject) == ADDED &&
-		   add_distinguished_name(reader, X509_get_issuer_name(x509), &reader->issuer) == ADDED &&
-		   add_common_name(reader, subject) != FAILED && read_serial_number(reader, x509) &&
-		   read_fingerprint(reader, x509) && read_validity(reader, x509) && read_names(reader, x509);
+			add_distinguished_name(reader, X509_get_issuer_name(x509), &reader->issuer) == ADDED &&
+			add_common_name(reader, subject) != FAILED && read_serial_number(reader, x509) &&
+			read_fingerprint(reader, x509) && read_validity(reader, x509) && read_names(reader, x509);
 }
 
 static struct certificate *assemble(const struct reader *reader)
@@ -397,15 +399,15 @@ static struct certificate *assemble(const struct reader *reader)
 		names[i].value = text + reader->names[i].value;
 	}
 	*certificate = (struct certificate){
-			.subject = text + reader->subject,
-			.issuer = text + reader->issuer,
-			.common_name = reader->common_name == NOWHERE ? NULL : text + reader->common_name,
-			.serial_number = text + reader->serial_number,
-			.fingerprint = text + reader->fingerprint,
-			.not_before = reader->not_before,
-			.not_after = reader->not_after,
-			.name_count = reader->name_count,
-			.names = names,
+		.subject = text + reader->subject,
+		.issuer = text + reader->issuer,
+		.common_name = reader->common_name == NOWHERE ? NULL : text + reader->common_name,
+		.serial_number = text + reader->serial_number,
+		.fingerprint = text + reader->fingerprint,
+		.not_before = reader->not_before,
+		.not_after = reader->not_after,
+		.name_count = reader->name_count,
+		.names = names,
 	};
 	return certificate;
 }

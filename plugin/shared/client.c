@@ -16,8 +16,8 @@ struct client {
 	char strings[];
 };
 
-/* The broker lets in whom OpenSSL accepted, but may be told not to look at dates (disable_client_cert_date_checks), and
- * a connection may last longer than its certificate. */
+/* The broker lets in whom OpenSSL accepted, but may be told not to look at dates
+ * (disable_client_cert_date_checks), and a connection may last longer than its certificate. */
 static bool is_valid(const struct certificate *certificate)
 {
 	int64_t now = (int64_t)time(NULL);
@@ -114,6 +114,7 @@ bool client_is_same(const struct client *client, const struct client *other)
 {
 	const struct client_description *a = &client->description, *b = &other->description;
 
-	return text_equal(a->id, b->id) && text_equal(a->username, b->username) && !a->certificate == !b->certificate &&
+	return text_equal(a->id, b->id) && text_equal(a->username, b->username) &&
+			!a->certificate == !b->certificate &&
 			(!a->certificate || text_equal(a->certificate->fingerprint, b->certificate->fingerprint));
 }

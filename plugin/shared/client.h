@@ -22,8 +22,8 @@ struct client_description {
 	const struct certificate *certificate; /* NULL: none that is valid now */
 };
 
-/* Copies the strings, owns the certificate from here on, also when it fails, and says whether it is valid now. One
- * reference is the caller's. NULL when memory ran out. Any thread. */
+/* Copies the strings, owns the certificate from here on, also when it fails, and says whether it is valid
+ * now. One reference is the caller's. NULL when memory ran out. Any thread. */
 struct client *client_new(const struct client_description *description, struct certificate *certificate)
 		__attribute__((warn_unused_result));
 
@@ -35,7 +35,8 @@ void client_release(struct client *client);
 
 const struct client_description *client_description(const struct client *client);
 
-/* Bytes that it takes: who connects chooses how long an id and a username are, and what its certificate says. */
+/* Bytes that it takes: who connects chooses how long an id and a username are, and what its certificate
+ * says. */
 size_t client_size(const struct client *client);
 
 /* Whether the validity of its certificate is what it was when it was described. */

@@ -43,8 +43,8 @@ uint64_t fingerprint_published(uint64_t of_content, uint8_t qos, enum fingerprin
 	return value ? value : 1;
 }
 
-static void add_copies(struct fingerprint_copies *copies, uint64_t of_content, uint8_t least_qos, uint8_t most_qos,
-		enum fingerprint_retain retain)
+static void add_copies(struct fingerprint_copies *copies, uint64_t of_content, uint8_t least_qos,
+		uint8_t most_qos, enum fingerprint_retain retain)
 {
 	uint8_t qos;
 
@@ -53,8 +53,8 @@ static void add_copies(struct fingerprint_copies *copies, uint64_t of_content, u
 	}
 }
 
-struct fingerprint_copies fingerprint_copies(
-		uint64_t of_content, uint8_t least_qos, uint8_t most_qos, bool shows_retain, bool retain)
+struct fingerprint_copies fingerprint_copies(uint64_t of_content, uint8_t least_qos, uint8_t most_qos,
+		bool shows_retain, bool retain)
 {
 	struct fingerprint_copies copies = {.count = 0};
 

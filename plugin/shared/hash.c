@@ -46,8 +46,8 @@ static void add_word(struct hash *hash, uint64_t word)
 struct hash hash_begin(void)
 {
 	(void)pthread_once(&once, make_key);
-	return (struct hash){key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU, key[0] ^ 0x6c7967656e657261U,
-			key[1] ^ 0x7465646279746573U};
+	return (struct hash){key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU,
+		key[0] ^ 0x6c7967656e657261U, key[1] ^ 0x7465646279746573U};
 }
 
 /* The bytes in words, the last one filled up, then their number. */

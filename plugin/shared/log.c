@@ -36,8 +36,8 @@ void log_line(int level, const char *format, ...)
 	va_start(arguments, format);
 	length = vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	/* Memory is asked for only by what does not fit, and what remains of that without memory is its beginning: "no
-	 * memory" can always be said. */
+	/* Memory is asked for only by what does not fit, and what remains of that without memory is its
+	 * beginning: "no memory" can always be said. */
 	if (length > LOG_LINE_MAX && (text = malloc((size_t)length + 1))) {
 		va_start(arguments, format);
 		(void)vsnprintf(text, (size_t)length + 1, format, arguments);

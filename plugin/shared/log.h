@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Writes to the broker's log, with our name before each line; a text that is too long for one line of it takes several.
- * level is a MOSQ_LOG_*. */
+/* Writes to the broker's log, with our name before each line; a text that is too long for one line of it
+ * takes several. level is a MOSQ_LOG_*. */
 void log_line(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same for a text that is no format; length in bytes. */
@@ -20,8 +20,8 @@ struct log_complaint {
 	time_t last_line;
 };
 
-/* It happened so many times. Whether to write a line now, at most one a second, and how often it has happened since the
- * last. */
+/* It happened so many times. Whether to write a line now, at most one a second, and how often it has happened
+ * since the last. */
 bool log_may_complain(struct log_complaint *complaint, uint64_t times, uint64_t *ret_times);
 
 #endif

@@ -1,9 +1,10 @@
 /* DESIGN
- * A ring of fingerprints. Copies come in the order in which they were marked, except that the application's own
- * publishes wait for the broker's next turn: so the first few of the oldest end hold what is looked for. Where they do not,
- * because the broker has dropped copies or what comes is none, the taking thread looks it up: it puts what is in the ring
- * into buckets, each a chain in the order of the ring, so that the oldest of several equal marks is taken and a chain's
- * first one ends first. A mark that is taken out of the middle leaves a 0, which the oldest end skips later.
+ * A ring of fingerprints. Copies come in the order in which they were marked, except that the application's
+ * own publishes wait for the broker's next turn: so the first few of the oldest end hold what is looked for.
+ * Where they do not, because the broker has dropped copies or what comes is none, the taking thread looks it
+ * up: it puts what is in the ring into buckets, each a chain in the order of the ring, so that the oldest of
+ * several equal marks is taken and a chain's first one ends first. A mark that is taken out of the middle
+ * leaves a 0, which the oldest end skips later.
  *
  * Places count on for ever, and a fence is the place of the next mark to come. */
 #include "shared/marks.h"
@@ -175,8 +176,8 @@ static bool is_among(uint64_t entry, const uint64_t *fingerprints, size_t count)
 }
 
 /* Among the first few, where it is the oldest of those with these fingerprints, too. */
-static bool take_near(
-		struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest, size_t newest)
+static bool take_near(struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest,
+		size_t newest)
 {
 	size_t at;
 	uint32_t before, found;
@@ -196,8 +197,8 @@ static bool take_near(
 	return false;
 }
 
-static bool take_far(
-		struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest, size_t newest)
+static bool take_far(struct marks *marks, const uint64_t *fingerprints, size_t count, size_t oldest,
+		size_t newest)
 {
 	uint32_t before, found, best = 0, before_best = 0;
 	size_t i;

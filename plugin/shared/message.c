@@ -93,8 +93,8 @@ static struct message *make_plain(enum message_kind kind)
 	return make_text(kind, NULL, 0);
 }
 
-static struct message *make_request(
-		enum message_kind kind, const struct message_request *request, const char *filter, size_t length)
+static struct message *make_request(enum message_kind kind, const struct message_request *request,
+		const char *filter, size_t length)
 {
 	struct message *message = make_text(kind, filter, length);
 
@@ -126,13 +126,14 @@ struct message *message_release(int number)
 
 struct message *message_hold_consumer(uint64_t consumer, bool again)
 {
-	return make_control(
-			MESSAGE_HOLD_CONSUMER, (union message_as){.hold_consumer = {.consumer = consumer, .again = again}});
+	return make_control(MESSAGE_HOLD_CONSUMER,
+			(union message_as){.hold_consumer = {.consumer = consumer, .again = again}});
 }
 
 struct message *message_release_consumer(uint64_t consumer)
 {
-	return make_control(MESSAGE_RELEASE_CONSUMER, (union message_as){.hold_consumer = {.consumer = consumer}});
+	return make_control(MESSAGE_RELEASE_CONSUMER,
+			(union message_as){.hold_consumer = {.consumer = consumer}});
 }
 
 struct message *message_verbosity(int verbosity)
@@ -157,7 +158,8 @@ struct message *message_unsubscribe(const struct message_request *request, const
 
 struct message *message_watch(uint64_t consumer, uint64_t sequence)
 {
-	return make_control(MESSAGE_WATCH, (union message_as){.request = {.consumer = consumer, .sequence = sequence}});
+	return make_control(MESSAGE_WATCH,
+			(union message_as){.request = {.consumer = consumer, .sequence = sequence}});
 }
 
 struct message *message_unwatch(uint64_t consumer)
@@ -172,7 +174,8 @@ struct message *message_settled(const char *summary, size_t length)
 
 struct message *message_suspend(bool application_ends)
 {
-	return make_control(MESSAGE_SUSPEND, (union message_as){.suspend = {.application_ends = application_ends}});
+	return make_control(MESSAGE_SUSPEND,
+			(union message_as){.suspend = {.application_ends = application_ends}});
 }
 
 struct message *message_started(void)
@@ -232,8 +235,8 @@ struct message *message_copy(const struct message *message)
 	return message_copy_for(message, NULL, NULL, 0);
 }
 
-struct message *message_copy_for(const struct message *message, struct client *client, const struct recipient *recipients,
-		size_t recipient_count)
+struct message *message_copy_for(const struct message *message, struct client *client,
+		const struct recipient *recipients, size_t recipient_count)
 {
 	const struct message_content content = {.topic = message->topic, .topic_length = message->topic_length};
 	struct message *copy = make(message->kind, &content, recipients, recipient_count);
@@ -256,7 +259,8 @@ bool message_is_droppable(const struct message *message)
 {
 	const struct message_event *event = message_event(message->kind);
 
-	return event && event->is_droppable && !(message->kind == MESSAGE_PUBLISH && message->as.publish.by_session);
+	return event && event->is_droppable &&
+			!(message->kind == MESSAGE_PUBLISH && message->as.publish.by_session);
 }
 
 void message_leave_out(struct message *message, uint64_t publisher)

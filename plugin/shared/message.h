@@ -1,8 +1,8 @@
 /* What travels between the threads.
  *
- * A message is one heap block: the struct, then its recipients, its topic and its payload. It has one owner at a
- * time: who made it, then the queue it was pushed to, then who took it from there. No function here looks at
- * another thread's data, so any thread may call them for a message it owns. */
+ * A message is one heap block: the struct, then its recipients, its topic and its payload. It has one owner
+ * at a time: who made it, then the queue it was pushed to, then who took it from there. No function here
+ * looks at another thread's data, so any thread may call them for a message it owns. */
 #ifndef MQTTASGI_MESSAGE_H
 #define MQTTASGI_MESSAGE_H
 
@@ -14,8 +14,8 @@
 
 struct client;
 
-/* What consumers receive, one row for each event: its kind, its type in Python, whether it may be lost where there is no room,
- * and what of the message it shows. */
+/* What consumers receive, one row for each event: its kind, its type in Python, whether it may be lost where
+ * there is no room, and what of the message it shows. */
 /* clang-format off */
 #define MESSAGE_EVENTS(EVENT) \
 	EVENT(PUBLISH, "mqtt.msg", true, \
@@ -29,7 +29,7 @@ struct client;
 enum message_shows {
 	MESSAGE_SHOWS_TOPIC = 1,
 	MESSAGE_SHOWS_PAYLOAD = 2,
-	MESSAGE_SHOWS_PUBLISH = 4,     /* as.publish */
+	MESSAGE_SHOWS_PUBLISH = 4, /* as.publish */
 	MESSAGE_SHOWS_PROPERTIES = 8,
 	MESSAGE_SHOWS_CLIENT = 16,
 	MESSAGE_SHOWS_DISCONNECT = 32, /* as.disconnect */
@@ -37,8 +37,8 @@ enum message_shows {
 
 #define MESSAGE_KIND(kind, type, is_droppable, shows) MESSAGE_##kind,
 
-/* For each kind, what it carries: which of the common fields, and which part of the union. A kind has one meaning, whoever
- * reads it. */
+/* For each kind, what it carries: which of the common fields, and which part of the union. A kind has one
+ * meaning, whoever reads it. */
 enum message_kind {
 	/* Events for consumers: recipients; client, as far as it is known.
 	 * MESSAGE_PUBLISH, both ways: topic, payload, properties, as.publish.
@@ -50,38 +50,38 @@ enum message_kind {
 
 	/* to the loop thread: controls */
 	MESSAGE_ANSWER = MESSAGE_EVENTS_END, /* as.answer: what became of a SUBSCRIBE, UNSUBSCRIBE or WATCH */
-	MESSAGE_WRITABLE,         /* the outbound queue was full and has room again */
-	MESSAGE_HOLD,             /* as.hold: every consumer keeps back what comes the direct lane; see session.h */
-	MESSAGE_RELEASE,          /* as.hold: they go on, with what came until that hold */
-	MESSAGE_HOLD_CONSUMER,    /* as.hold_consumer: one keeps back what is not retained */
+	MESSAGE_WRITABLE,                    /* the outbound queue was full and has room again */
+	MESSAGE_HOLD,          /* as.hold: every consumer keeps back what comes the direct lane; see session.h */
+	MESSAGE_RELEASE,       /* as.hold: they go on, with what came until that hold */
+	MESSAGE_HOLD_CONSUMER, /* as.hold_consumer: one keeps back what is not retained */
 	MESSAGE_RELEASE_CONSUMER, /* as.hold_consumer: it goes on */
 	MESSAGE_VERBOSITY,        /* as.verbosity: the option has changed */
 	MESSAGE_STOP,             /* end every consumer, then the loop */
 
 	/* from the loop thread to the broker thread, and from there to the session's */
-	MESSAGE_SUBSCRIBE,        /* topic (the filter), as.request */
-	MESSAGE_UNSUBSCRIBE,      /* topic (the filter), as.request */
-	MESSAGE_SETTLED,          /* the consumers of the start have subscribed; topic: what there is, for the log */
-	MESSAGE_SUSPEND,          /* as.suspend: the broker is to keep what it can */
+	MESSAGE_SUBSCRIBE,   /* topic (the filter), as.request */
+	MESSAGE_UNSUBSCRIBE, /* topic (the filter), as.request */
+	MESSAGE_SETTLED,     /* the consumers of the start have subscribed; topic: what there is, for the log */
+	MESSAGE_SUSPEND,     /* as.suspend: the broker is to keep what it can */
 
 	/* from the loop thread to the broker thread */
-	MESSAGE_WATCH,            /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
-	MESSAGE_UNWATCH,          /* as.request: no more */
-	MESSAGE_STARTED,          /* the master consumer's connect() returned */
-	MESSAGE_STOPPED,          /* Python has ended, or never began; nothing follows */
+	MESSAGE_WATCH,   /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
+	MESSAGE_UNWATCH, /* as.request: no more */
+	MESSAGE_STARTED, /* the master consumer's connect() returned */
+	MESSAGE_STOPPED, /* Python has ended, or never began; nothing follows */
 
 	/* from the session's thread to the broker thread */
-	MESSAGE_SESSION,          /* as.session: whether it is up */
-	MESSAGE_FENCE,            /* as.fence: send it through the session, and mark its place */
+	MESSAGE_SESSION, /* as.session: whether it is up */
+	MESSAGE_FENCE,   /* as.fence: send it through the session, and mark its place */
 
 	/* from both of them */
-	MESSAGE_LOG,              /* as.log; topic: the line */
+	MESSAGE_LOG, /* as.log; topic: the line */
 
 	/* from the broker thread to the session's */
-	MESSAGE_LISTENING,        /* the broker lets clients in: connect */
-	MESSAGE_PUBLISHER,        /* client, as.publisher: who published what the session will bring */
-	MESSAGE_CONNECTION_GONE,  /* as.gone: a connection with the session's client id is; is the session up? */
-	MESSAGE_END,              /* the session's thread is to end */
+	MESSAGE_LISTENING,       /* the broker lets clients in: connect */
+	MESSAGE_PUBLISHER,       /* client, as.publisher: who published what the session will bring */
+	MESSAGE_CONNECTION_GONE, /* as.gone: a connection with the session's client id is; is the session up? */
+	MESSAGE_END,             /* the session's thread is to end */
 };
 
 /* What becomes of a session (MQTT 5, 4.1) whose client is gone. */
@@ -90,24 +90,24 @@ enum message_fate { MESSAGE_FATE_UNKNOWN, MESSAGE_FATE_ENDS, MESSAGE_FATE_KEPT }
 struct message_of_publish {
 	uint64_t publisher; /* outbound: the consumer; 0: nobody */
 	uint8_t qos;
-	bool retain;        /* as it was published */
-	bool is_retained;   /* inbound: the broker had retained it before the subscription */
-	bool by_session;    /* inbound: it came through the session */
+	bool retain;      /* as it was published */
+	bool is_retained; /* inbound: the broker had retained it before the subscription */
+	bool by_session;  /* inbound: it came through the session */
 };
 
 struct message_of_disconnect {
-	int reason;         /* MQTT 5, 3.14.2.1; -1: not known */
+	int reason; /* MQTT 5, 3.14.2.1; -1: not known */
 	enum message_fate fate;
 };
 
 struct message_of_answer {
 	uint64_t sequence;
-	int rc;             /* MOSQ_ERR_* */
+	int rc; /* MOSQ_ERR_* */
 };
 
 struct message_of_hold_consumer {
 	uint64_t consumer;
-	bool again;         /* of a hold: it had subscribed to the filter before */
+	bool again; /* of a hold: it had subscribed to the filter before */
 };
 
 /* What a consumer asks for. */
@@ -126,12 +126,12 @@ union message_as {
 	struct message_of_disconnect disconnect;
 	struct message_of_answer answer;
 	struct {
-		int number;            /* they rise; a release ends those up to its own */
+		int number; /* they rise; a release ends those up to its own */
 	} hold;
 	struct message_of_hold_consumer hold_consumer;
 	struct message_request request;
 	struct {
-		int level;             /* the option's value */
+		int level; /* the option's value */
 	} verbosity;
 	struct {
 		bool application_ends; /* otherwise it has failed */
@@ -143,30 +143,30 @@ union message_as {
 		uint64_t number;
 	} fence;
 	struct {
-		int level;             /* MOSQ_LOG_* */
+		int level; /* MOSQ_LOG_* */
 	} log;
 	struct {
-		uint64_t fingerprint;  /* see fingerprint.h */
+		uint64_t fingerprint; /* see fingerprint.h */
 	} publisher;
 	struct {
-		bool was_taken;        /* it was the session's, and another one took its place */
+		bool was_taken; /* it was the session's, and another one took its place */
 	} gone;
 };
 
 struct message {
-	struct message *next;         /* the queue's */
+	struct message *next; /* the queue's */
 	enum message_kind kind;
-	bool is_counted;              /* the queue's: towards its bounds; */
-	bool is_control;              /* beyond them */
-	size_t topic_length;          /* bytes, without the terminating NUL */
-	size_t payload_length;        /* bytes */
+	bool is_counted;       /* the queue's: towards its bounds; */
+	bool is_control;       /* beyond them */
+	size_t topic_length;   /* bytes, without the terminating NUL */
+	size_t payload_length; /* bytes */
 	size_t recipient_count;
 	const struct recipient *recipients;
-	const char *topic;            /* NUL-terminated UTF-8 */
-	const void *payload;          /* NULL when empty */
-	const void *properties;       /* see properties.h; NULL when there are none */
-	size_t properties_length;     /* bytes */
-	struct client *client;        /* NULL: not known; it holds a reference */
+	const char *topic;        /* NUL-terminated UTF-8 */
+	const void *payload;      /* NULL when empty */
+	const void *properties;   /* see properties.h; NULL when there are none */
+	size_t properties_length; /* bytes */
+	struct client *client;    /* NULL: not known; it holds a reference */
 	union message_as as;
 };
 
@@ -185,8 +185,8 @@ struct message_content {
 #define MESSAGE_MADE __attribute__((warn_unused_result))
 
 /* Who makes it fills as.publish. */
-MESSAGE_MADE struct message *message_publish(const struct message_content *content, const struct recipient *recipients,
-		size_t recipient_count);
+MESSAGE_MADE struct message *message_publish(const struct message_content *content,
+		const struct recipient *recipients, size_t recipient_count);
 
 MESSAGE_MADE struct message *message_answer(uint64_t sequence, int rc);
 MESSAGE_MADE struct message *message_writable(void);
@@ -197,8 +197,10 @@ MESSAGE_MADE struct message *message_release_consumer(uint64_t consumer);
 MESSAGE_MADE struct message *message_verbosity(int verbosity);
 MESSAGE_MADE struct message *message_stop(void);
 
-MESSAGE_MADE struct message *message_subscribe(const struct message_request *request, const char *filter, size_t length);
-MESSAGE_MADE struct message *message_unsubscribe(const struct message_request *request, const char *filter, size_t length);
+MESSAGE_MADE struct message *message_subscribe(const struct message_request *request, const char *filter,
+		size_t length);
+MESSAGE_MADE struct message *message_unsubscribe(const struct message_request *request, const char *filter,
+		size_t length);
 MESSAGE_MADE struct message *message_watch(uint64_t consumer, uint64_t sequence);
 MESSAGE_MADE struct message *message_unwatch(uint64_t consumer);
 MESSAGE_MADE struct message *message_settled(const char *summary, size_t length);
@@ -215,8 +217,9 @@ MESSAGE_MADE struct message *message_publisher(struct client *client, uint64_t f
 MESSAGE_MADE struct message *message_connection_gone(bool was_taken);
 MESSAGE_MADE struct message *message_end(void);
 
-/* A copy of its kind, its topic and its part of the union, for one that has nothing else. It may be one on the stack, as
- * (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries again. */
+/* A copy of its kind, its topic and its part of the union, for one that has nothing else. It may be one on
+ * the stack, as (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries
+ * again. */
 MESSAGE_MADE struct message *message_copy(const struct message *message);
 
 /* The same, as an event for consumers about a client, which may be NULL: not known. */
@@ -233,8 +236,8 @@ struct message_event {
 /* NULL: a message of this kind is no event. */
 const struct message_event *message_event(enum message_kind kind);
 
-/* Whether it may be lost where there is no room: an event that may, unless it came through the session, which waits with it
- * until there is room. Nobody would say again that a client came or went. */
+/* Whether it may be lost where there is no room: an event that may, unless it came through the session, which
+ * waits with it until there is room. Nobody would say again that a client came or went. */
 bool message_is_droppable(const struct message *message);
 
 /* Takes the recipient that published it out, as far as its subscriptions have No Local (MQTT 5, 3.8.3.1). */
@@ -243,7 +246,8 @@ void message_leave_out(struct message *message, uint64_t publisher);
 /* Takes NULL. */
 void message_free(struct message *message);
 
-/* Bytes that count towards a queue's bound, those of its client too: that is set before it goes into a queue, and stays. */
+/* Bytes that count towards a queue's bound, those of its client too: that is set before it goes into a queue,
+ * and stays. */
 size_t message_size(const struct message *message);
 
 #endif

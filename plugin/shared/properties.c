@@ -7,12 +7,11 @@
 #define KIND(identifier, kind, name) [MQTT_PROP_##identifier] = PROPERTY_##kind,
 
 static const enum property_kind kinds[PROPERTIES_END] = {
-	PROPERTIES(KIND)
-	[MQTT_PROP_USER_PROPERTY] = PROPERTY_PAIR,
+	PROPERTIES(KIND)[MQTT_PROP_USER_PROPERTY] = PROPERTY_PAIR,
 };
 
-/* PROPERTY_NONE: it is none that a receiver gets. A topic alias or a subscription identifier is between the broker and one
- * of its clients. */
+/* PROPERTY_NONE: it is none that a receiver gets. A topic alias or a subscription identifier is between the
+ * broker and one of its clients. */
 static enum property_kind kind_of(uint32_t identifier)
 {
 	return identifier < PROPERTIES_END ? kinds[identifier] : PROPERTY_NONE;
@@ -37,7 +36,8 @@ static void add_value(struct text *bytes, const void *value, size_t length)
 	text_add(bytes, value ? value : "", length);
 }
 
-static bool take_number(const unsigned char **at, const unsigned char *end, unsigned int size, uint32_t *ret_number)
+static bool take_number(const unsigned char **at, const unsigned char *end, unsigned int size,
+		uint32_t *ret_number)
 {
 	uint32_t number = 0;
 
@@ -51,8 +51,8 @@ static bool take_number(const unsigned char **at, const unsigned char *end, unsi
 	return true;
 }
 
-static bool take_value(
-		const unsigned char **at, const unsigned char *end, const char **ret_value, size_t *ret_length)
+static bool take_value(const unsigned char **at, const unsigned char *end, const char **ret_value,
+		size_t *ret_length)
 {
 	uint32_t length;
 
@@ -111,19 +111,19 @@ bool properties_find_reader(struct properties_reader *reader, void *library)
 	*(void **)&reader->read_string = dlsym(library, "mosquitto_property_read_string");
 	*(void **)&reader->read_binary = dlsym(library, "mosquitto_property_read_binary");
 	*(void **)&reader->read_string_pair = dlsym(library, "mosquitto_property_read_string_pair");
-	/* What the broker's own functions allocate counts as its memory; what those of the client library of 2.0 do is
-	 * plain. */
+	/* What the broker's own functions allocate counts as its memory; what those of the client library of 2.0
+	 * do is plain. */
 	*(void **)&reader->release = dlsym(library, "mosquitto_free");
 	if (!reader->release) {
 		reader->release = free;
 	}
-	return reader->next && reader->identifier && reader->read_byte && reader->read_int32 && reader->read_string &&
-			reader->read_binary && reader->read_string_pair;
+	return reader->next && reader->identifier && reader->read_byte && reader->read_int32 &&
+			reader->read_string && reader->read_binary && reader->read_string_pair;
 }
 
 /* Strings have no NUL in them: Mosquitto refuses those that do. */
-static void read_strings(
-		const struct properties_reader *reader, const mosquitto_property *property, int identifier, struct text *bytes)
+static void read_strings(const struct properties_reader *reader, const mosquitto_property *property,
+		int identifier, struct text *bytes)
 {
 	char *name = NULL, *value = NULL;
 	const mosquitto_property *found;
@@ -147,8 +147,8 @@ static void read_strings(
 	reader->release(value);
 }
 
-static void read_binary(
-		const struct properties_reader *reader, const mosquitto_property *property, int identifier, struct text *bytes)
+static void read_binary(const struct properties_reader *reader, const mosquitto_property *property,
+		int identifier, struct text *bytes)
 {
 	uint16_t length = 0;
 	void *value = NULL;
@@ -162,7 +162,8 @@ static void read_binary(
 	reader->release(value);
 }
 
-void properties_read(const struct properties_reader *reader, const mosquitto_property *list, struct text *bytes)
+void properties_read(const struct properties_reader *reader, const mosquitto_property *list,
+		struct text *bytes)
 {
 	uint32_t number;
 	uint8_t byte;
@@ -207,7 +208,7 @@ static int make_strings(const struct property *property, mosquitto_property **li
 
 	if (value && (name || !property->name)) {
 		rc = property->name ? mosquitto_property_add_string_pair(list, property->identifier, name, value)
-												: mosquitto_property_add_string(list, property->identifier, value);
+							: mosquitto_property_add_string(list, property->identifier, value);
 	}
 	free(name);
 	free(value);
@@ -222,8 +223,8 @@ static int make_one(const struct property *property, mosquitto_property **list)
 	case PROPERTY_FOUR:
 		return mosquitto_property_add_int32(list, property->identifier, property->number);
 	case PROPERTY_BINARY:
-		return mosquitto_property_add_binary(
-				list, property->identifier, property->value, (uint16_t)property->value_length);
+		return mosquitto_property_add_binary(list, property->identifier, property->value,
+				(uint16_t)property->value_length);
 	default:
 		return make_strings(property, list);
 	}
@@ -250,11 +251,30 @@ int properties_make(const void *bytes, size_t length, mosquitto_property **ret_l
 bool properties_reader_agrees(const struct properties_reader *reader)
 {
 	static const unsigned char bytes[] = {
-		MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1,
-		MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, 1, 2, 3, 4,
-		MQTT_PROP_CONTENT_TYPE, 0, 1, 't',
-		MQTT_PROP_CORRELATION_DATA, 0, 2, 0, 'c',
-		MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 2, 'v', 'v',
+		MQTT_PROP_PAYLOAD_FORMAT_INDICATOR,
+		1,
+		MQTT_PROP_MESSAGE_EXPIRY_INTERVAL,
+		1,
+		2,
+		3,
+		4,
+		MQTT_PROP_CONTENT_TYPE,
+		0,
+		1,
+		't',
+		MQTT_PROP_CORRELATION_DATA,
+		0,
+		2,
+		0,
+		'c',
+		MQTT_PROP_USER_PROPERTY,
+		0,
+		1,
+		'n',
+		0,
+		2,
+		'v',
+		'v',
 	};
 	mosquitto_property *list;
 	struct text read = {0};

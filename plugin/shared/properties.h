@@ -1,8 +1,8 @@
-/* MQTT 5 properties of a PUBLISH, as they travel between the threads: identifier and value, one after the other, as on
- * the wire (MQTT 5, 2.2.2.2), without the length in front. None are no bytes.
+/* MQTT 5 properties of a PUBLISH, as they travel between the threads: identifier and value, one after the
+ * other, as on the wire (MQTT 5, 2.2.2.2), without the length in front. None are no bytes.
  *
- * Here Mosquitto's lists are read and made; python/mqttasgi/_properties.py and pymessage.c do the same for Python.
- * Functions without a word about threads are for any. */
+ * Here Mosquitto's lists are read and made; python/mqttasgi/_properties.py and pymessage.c do the same for
+ * Python. Functions without a word about threads are for any. */
 #ifndef MQTTASGI_PROPERTIES_H
 #define MQTTASGI_PROPERTIES_H
 
@@ -13,9 +13,10 @@
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
-/* What a PUBLISH brings its receiver (MQTT 5, 3.3.2.3), one row for each property: its identifier (MQTT_PROP_*), how its value
- * is written (PROPERTY_*, MQTT 5, 1.5), its name in Python. python/mqttasgi/_properties.py has the same with the checks of
- * what applications send; a test compares them. User properties, of which there may be several, are apart. */
+/* What a PUBLISH brings its receiver (MQTT 5, 3.3.2.3), one row for each property: its identifier
+ * (MQTT_PROP_*), how its value is written (PROPERTY_*, MQTT 5, 1.5), its name in Python.
+ * python/mqttasgi/_properties.py has the same with the checks of what applications send; a test compares
+ * them. User properties, of which there may be several, are apart. */
 /* clang-format off */
 #define PROPERTIES(PROPERTY) \
 	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator") \
@@ -25,7 +26,14 @@
 	PROPERTY(CORRELATION_DATA, BINARY, "correlation_data")
 /* clang-format on */
 
-enum property_kind { PROPERTY_NONE, PROPERTY_BYTE, PROPERTY_FOUR, PROPERTY_STRING, PROPERTY_BINARY, PROPERTY_PAIR };
+enum property_kind {
+	PROPERTY_NONE,
+	PROPERTY_BYTE,
+	PROPERTY_FOUR,
+	PROPERTY_STRING,
+	PROPERTY_BINARY,
+	PROPERTY_PAIR
+};
 
 /* Identifiers are below. */
 #define PROPERTIES_END 64
@@ -33,8 +41,8 @@ enum property_kind { PROPERTY_NONE, PROPERTY_BYTE, PROPERTY_FOUR, PROPERTY_STRIN
 /* A buffer for the properties of one message is kept for the next up to so many bytes. */
 #define PROPERTIES_ROOM 65536U
 
-/* The functions that read a list. Mosquitto 2.0 offers a plugin those that make one, and not these, which the client
- * library has. */
+/* The functions that read a list. Mosquitto 2.0 offers a plugin those that make one, and not these, which the
+ * client library has. */
 struct properties_reader {
 	const mosquitto_property *(*next)(const mosquitto_property *);
 	int (*identifier)(const mosquitto_property *);
@@ -53,23 +61,27 @@ struct property {
 	uint32_t number;         /* of a byte or a four byte integer */
 	const char *value;       /* of a string, a pair or binary data; not terminated */
 	size_t value_length;
-	const char *name;        /* of a pair */
+	const char *name; /* of a pair */
 	size_t name_length;
 };
 
 /* Looks the functions up in what dlopen() has returned, or RTLD_DEFAULT. Returns whether they are there. */
-bool properties_find_reader(struct properties_reader *reader, void *library) __attribute__((warn_unused_result));
+bool properties_find_reader(struct properties_reader *reader, void *library)
+		__attribute__((warn_unused_result));
 
-/* Whether the reader understands the lists that the broker makes: one from another version might not. Broker thread. */
+/* Whether the reader understands the lists that the broker makes: one from another version might not. Broker
+ * thread. */
 bool properties_reader_agrees(const struct properties_reader *reader);
 
-/* Adds what list has of a PUBLISH's properties for its receiver. Memory that runs out shows in bytes. On the thread that
- * owns the list. */
-void properties_read(const struct properties_reader *reader, const mosquitto_property *list, struct text *bytes);
+/* Adds what list has of a PUBLISH's properties for its receiver. Memory that runs out shows in bytes. On the
+ * thread that owns the list. */
+void properties_read(const struct properties_reader *reader, const mosquitto_property *list,
+		struct text *bytes);
 
-/* Makes a list for mosquitto_broker_publish(). MOSQ_ERR_SUCCESS: *ret_list is the caller's (NULL for no bytes);
- * MOSQ_ERR_NOMEM; MOSQ_ERR_INVAL: the broker refuses a value. Broker thread. */
-int properties_make(const void *bytes, size_t length, mosquitto_property **ret_list) __attribute__((warn_unused_result));
+/* Makes a list for mosquitto_broker_publish(). MOSQ_ERR_SUCCESS: *ret_list is the caller's (NULL for no
+ * bytes); MOSQ_ERR_NOMEM; MOSQ_ERR_INVAL: the broker refuses a value. Broker thread. */
+int properties_make(const void *bytes, size_t length, mosquitto_property **ret_list)
+		__attribute__((warn_unused_result));
 
 /* Takes the first property off *at, which ends at end. False: there is none, or what is there is none. */
 bool properties_take(const unsigned char **at, const unsigned char *end, struct property *ret_property);

@@ -1,15 +1,16 @@
 /* DESIGN
- * Pushing puts a message in front of a singly linked list with one compare-and-exchange; taking swaps the whole
- * list out with one exchange, turns it round, and hands out its messages one by one from then on. A message is
- * never taken out of the shared list alone, so the ABA problem of lock-free stacks cannot occur. A thread that
- * loses the processor between two instructions here holds nobody up.
+ * Pushing puts a message in front of a singly linked list with one compare-and-exchange; taking swaps the
+ * whole list out with one exchange, turns it round, and hands out its messages one by one from then on. A
+ * message is never taken out of the shared list alone, so the ABA problem of lock-free stacks cannot occur. A
+ * thread that loses the processor between two instructions here holds nobody up.
  *
  * The counters are separate from the list: with one pushing thread the bound is exact, with several it may be
  * exceeded by one message a thread.
  *
- * Where the oldest messages may be dropped, the list of those that were swapped out belongs to two threads, and is guarded
- * by a flag. The taking thread waits for it; the pushing thread, which waits for nobody, drops nothing while it is not to be
- * had. Messages that are pushed meanwhile stay in the shared list, behind these, so that the order remains. */
+ * Where the oldest messages may be dropped, the list of those that were swapped out belongs to two threads,
+ * and is guarded by a flag. The taking thread waits for it; the pushing thread, which waits for nobody, drops
+ * nothing while it is not to be had. Messages that are pushed meanwhile stay in the shared list, behind
+ * these, so that the order remains. */
 #include "shared/queue.h"
 
 #include <sched.h>
@@ -22,18 +23,18 @@ struct queue {
 	_Atomic(struct message *) newest; /* pushed and not yet swapped out */
 	atomic_size_t messages;
 	atomic_size_t bytes;
-	atomic_size_t controls;           /* pushed and not yet taken */
-	atomic_bool refused;              /* a push was; cleared by queue_has_room_again() */
+	atomic_size_t controls; /* pushed and not yet taken */
+	atomic_bool refused;    /* a push was; cleared by queue_has_room_again() */
 	atomic_size_t max_messages;
 	atomic_size_t max_bytes;
 	void (*notify)(void *userdata);
 	void *userdata;
-	struct message *oldest;           /* swapped out, in order; the taking thread's, or who has the flag's */
-	struct message *last;             /* of those, if there is one */
+	struct message *oldest; /* swapped out, in order; the taking thread's, or who has the flag's */
+	struct message *last;   /* of those, if there is one */
 
 	bool may_drop;
-	atomic_flag is_held;              /* somebody uses the two above */
-	atomic_size_t waiting_messages;   /* counted and not taken; only where the oldest may be dropped */
+	atomic_flag is_held;            /* somebody uses the two above */
+	atomic_size_t waiting_messages; /* counted and not taken; only where the oldest may be dropped */
 	atomic_size_t waiting_bytes;
 };
 
@@ -108,15 +109,16 @@ bool queue_tell(struct queue *queue, struct message *message)
 	return true;
 }
 
-/* Looked at before the message counts: what counted for a moment and was refused would make the queue look full to the
- * taking thread, which would not call, and to other pushing threads. */
+/* Looked at before the message counts: what counted for a moment and was refused would make the queue look
+ * full to the taking thread, which would not call, and to other pushing threads. */
 static bool is_full(const struct queue *queue, size_t size)
 {
 	size_t messages = queue_count(queue);
 
 	/* A message larger than the bound passes when it is alone: otherwise it could never pass. */
-	return messages > 0 && (messages >= atomic_load(&queue->max_messages) ||
-			queue_bytes(queue) + size > atomic_load(&queue->max_bytes));
+	return messages > 0 &&
+			(messages >= atomic_load(&queue->max_messages) ||
+					queue_bytes(queue) + size > atomic_load(&queue->max_bytes));
 }
 
 static void push_counted(struct queue *queue, struct message *message, size_t size)
@@ -136,8 +138,8 @@ bool queue_push(struct queue *queue, struct message *message)
 	size_t size = message_size(message);
 
 	if (is_full(queue, size)) {
-		/* Said first, then tried again: a taker that emptied the queue in between did not see the word and will
-		 * not call. */
+		/* Said first, then tried again: a taker that emptied the queue in between did not see the word and
+		 * will not call. */
 		atomic_store(&queue->refused, true);
 		if (is_full(queue, size)) {
 			return false;
@@ -230,7 +232,8 @@ static bool has_room(const struct queue *queue, size_t size)
 	if (waiting > 0 && (waiting >= messages || atomic_load(&queue->waiting_bytes) + size > bytes)) {
 		return false;
 	}
-	return queue_count(queue) == 0 || (queue_count(queue) < 2 * messages && queue_bytes(queue) + size <= 2 * bytes);
+	return queue_count(queue) == 0 ||
+			(queue_count(queue) < 2 * messages && queue_bytes(queue) + size <= 2 * bytes);
 }
 
 /* The oldest message that may be dropped, out of the list; NULL: there is none. */

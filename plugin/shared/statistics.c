@@ -1,6 +1,6 @@
 /* DESIGN
- * Handling times are counted in a histogram whose buckets are an eighth of a power of two wide, so a percentile is right
- * to within 12.5 %, with a few hundred counters and one addition a message. */
+ * Handling times are counted in a histogram whose buckets are an eighth of a power of two wide, so a
+ * percentile is right to within 12.5 %, with a few hundred counters and one addition a message. */
 #include "shared/statistics.h"
 
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define PARTS_BITS 3U
-#define PARTS (1U << PARTS_BITS)                /* buckets from one power of two to the next */
+#define PARTS (1U << PARTS_BITS)                  /* buckets from one power of two to the next */
 #define BUCKETS ((64U - PARTS_BITS + 1U) * PARTS) /* for every 64-bit number */
 
 static const char *const names[STATISTICS_COUNT] = {
@@ -73,8 +73,9 @@ void statistics_raise(struct statistics *statistics, enum statistic which, uint6
 {
 	uint64_t before = statistics_get(statistics, which);
 
-	while (before < value && !atomic_compare_exchange_weak_explicit(&statistics->values[which], &before, value,
-			memory_order_relaxed, memory_order_relaxed)) {
+	while (before < value &&
+			!atomic_compare_exchange_weak_explicit(&statistics->values[which], &before, value,
+					memory_order_relaxed, memory_order_relaxed)) {
 	}
 }
 
@@ -90,8 +91,8 @@ const char *statistics_name(enum statistic which)
 
 size_t statistics_text(enum statistic which, uint64_t value, char text[STATISTICS_TEXT_MAX])
 {
-	static const char *const sessions[] = {[STATISTICS_SESSION_OFF] = "off", [STATISTICS_SESSION_DOWN] = "down",
-			[STATISTICS_SESSION_UP] = "up"};
+	static const char *const sessions[] = {
+		[STATISTICS_SESSION_OFF] = "off", [STATISTICS_SESSION_DOWN] = "down", [STATISTICS_SESSION_UP] = "up"};
 
 	if (which == STATISTICS_SESSION && value < sizeof(sessions) / sizeof(sessions[0])) {
 		return (size_t)snprintf(text, STATISTICS_TEXT_MAX, "%s", sessions[value]);

@@ -24,8 +24,8 @@ void text_addf(struct text *text, const char *format, ...) __attribute__((format
 void text_add_visible(struct text *text, const char *value);
 void text_add_quoted(struct text *text, const char *value);
 
-/* Returns the string, which the caller frees with free(), and leaves an empty text. NULL when memory ran out.
- */
+/* Returns the string, which the caller frees with free(), and leaves an empty text. NULL when memory ran
+ * out. */
 char *text_take(struct text *text) __attribute__((warn_unused_result));
 void text_free(struct text *text);
 

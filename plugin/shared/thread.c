@@ -47,8 +47,8 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
 /* The thread that has the broker's signals. */
 static pthread_t signals_thread;
 
-/* In the child, which is about to become another program or is one of the application's own: only functions that a
- * signal handler may call. */
+/* In the child, which is about to become another program or is one of the application's own: only functions
+ * that a signal handler may call. */
 static void after_fork(void)
 {
 	/* What the broker and this plugin have handlers for, and libuv. */
@@ -137,7 +137,8 @@ void thread_take_own_descriptors(const int *keep, size_t count)
 	size_t i;
 
 #ifdef __SANITIZE_THREAD__
-	/* ThreadSanitizer takes descriptors with one number for one descriptor, and reports what two threads do with them. */
+	/* ThreadSanitizer takes descriptors with one number for one descriptor, and reports what two threads do
+	 * with them. */
 	return;
 #endif
 	if (unshare(CLONE_FILES)) {

@@ -16,8 +16,8 @@
  * then the topic's next level leads to at most two children.
  *
  * A consumer met for the first time in a match gets the match's number as its stamp and a place among the
- * recipients; met again, its QoS may rise and its options add up. Hence no search and no sorting. The recipients have room
- * for all consumers at any time, so a match does not allocate.
+ * recipients; met again, its QoS may rise and its options add up. Hence no search and no sorting. The
+ * recipients have room for all consumers at any time, so a match does not allocate.
  *
  * Which place a subscription has in its list is kept in one table for all of them, keyed by list and
  * consumer: adding and removing stay cheap where 10,000 consumers share a filter.
@@ -297,14 +297,14 @@ static void drop_idle_consumer(struct topics *topics, struct consumer *consumer)
 
 /* ---- subscriptions ---- */
 
-static uint64_t hash_subscription(
-		const struct topics *topics, const struct subscriber_list *list, const struct consumer *consumer)
+static uint64_t hash_subscription(const struct topics *topics, const struct subscriber_list *list,
+		const struct consumer *consumer)
 {
 	return mix(mix(topics->seed ^ (uintptr_t)list) ^ consumer->id);
 }
 
-static struct subscription *find_subscription(
-		const struct topics *topics, const struct subscriber_list *list, const struct consumer *consumer)
+static struct subscription *find_subscription(const struct topics *topics, const struct subscriber_list *list,
+		const struct consumer *consumer)
 {
 	uint64_t hash = hash_subscription(topics, list, consumer);
 	struct table_entry *entry;
@@ -332,8 +332,8 @@ static int resize_list(struct subscriber_list *list, size_t capacity)
 }
 
 /* Puts consumer at the end of list. */
-static int subscribe(
-		struct topics *topics, struct subscriber_list *list, struct consumer *consumer, uint8_t options)
+static int subscribe(struct topics *topics, struct subscriber_list *list, struct consumer *consumer,
+		uint8_t options)
 {
 	struct subscription *subscription = calloc(1, sizeof *subscription);
 
@@ -468,8 +468,8 @@ static void collect(struct topics *topics, const struct subscriber_list *list)
  * as the trie is no deeper, whatever the topic. */
 static void match_from(struct topics *topics, const struct node *node, const char *rest)
 {
-	/* MQTT 5, 4.7.2: the server must not match topics that begin with $ with a wildcard in the first level.
-	 */
+	/* MQTT 5, 4.7.2: the server must not match topics that begin with $ with a wildcard in the first
+	 * level. */
 	bool wildcards = node->parent || !rest || *rest != '$';
 	struct level level;
 	const struct node *child;
@@ -495,8 +495,8 @@ static void match_from(struct topics *topics, const struct node *node, const cha
 	}
 }
 
-void topics_match(
-		struct topics *topics, const char *topic, const struct recipient **ret_recipients, size_t *ret_count)
+void topics_match(struct topics *topics, const char *topic, const struct recipient **ret_recipients,
+		size_t *ret_count)
 {
 	topics->match++;
 	topics->recipient_count = 0;
@@ -518,8 +518,8 @@ bool topics_would_hear_with_slash(struct topics *topics, const char *topic)
 	return topics->recipient_count > 0;
 }
 
-void topics_subscribers(
-		struct topics *topics, const char *filter, const struct recipient **ret_recipients, size_t *ret_count)
+void topics_subscribers(struct topics *topics, const char *filter, const struct recipient **ret_recipients,
+		size_t *ret_count)
 {
 	struct path path = follow(topics, filter, false);
 
@@ -551,8 +551,9 @@ bool topics_brings_retained(const char *filter, uint8_t options, bool is_new)
 {
 	int handling = options & TOPICS_RETAIN_HANDLING;
 
-	return !topics_is_shared(filter) && (handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
-												(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
+	return !topics_is_shared(filter) &&
+			(handling == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS ||
+					(handling == MQTT_SUB_OPT_SEND_RETAIN_NEW && is_new));
 }
 
 /* ---- the whole ---- */

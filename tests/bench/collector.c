@@ -54,8 +54,8 @@ static void forget(struct collector *collector, unsigned int count)
 	check("forgetting", collector->seen == NULL ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
 }
 
-static void begin_round(
-		struct mosquitto *client, struct collector *collector, unsigned int qos, unsigned int count)
+static void begin_round(struct mosquitto *client, struct collector *collector, unsigned int qos,
+		unsigned int count)
 {
 	forget(collector, count);
 	collector->begin = now_ns();
@@ -71,7 +71,7 @@ static void end_round(struct mosquitto *client, struct collector *collector)
 
 	if (collector->live > 0) {
 		missing = collector->live_highest - collector->live_first + 1 -
-				  (long)(collector->live - collector->live_disordered);
+				(long)(collector->live - collector->live_disordered);
 	}
 	if (collector->subscribed) {
 		check("unsubscribing", mosquitto_unsubscribe(client, NULL, KEPT "#"));
@@ -88,8 +88,8 @@ static void end_round(struct mosquitto *client, struct collector *collector)
 	forget(collector, 0);
 }
 
-static void count_message(
-		struct mosquitto *client, struct collector *collector, unsigned long number, bool marked)
+static void count_message(struct mosquitto *client, struct collector *collector, unsigned long number,
+		bool marked)
 {
 	char text[16];
 
@@ -136,8 +136,8 @@ static void on_connect(struct mosquitto *client, void *userdata, int code)
 	check("subscribing", mosquitto_subscribe(client, NULL, COMMAND, 1));
 }
 
-static void on_subscribe(
-		struct mosquitto *client, void *userdata, int id, int granted_count, const int *granted)
+static void on_subscribe(struct mosquitto *client, void *userdata, int id, int granted_count,
+		const int *granted)
 {
 	struct collector *collector = userdata;
 

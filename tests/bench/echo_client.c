@@ -26,8 +26,8 @@ static void on_connect(struct mosquitto *client, void *userdata, int code)
 static void on_message(struct mosquitto *client, void *userdata, const struct mosquitto_message *message)
 {
 	const struct echo *echo = userdata;
-	int error = mosquitto_publish(
-			client, NULL, echo->answer, message->payloadlen, message->payload, echo->qos, false);
+	int error = mosquitto_publish(client, NULL, echo->answer, message->payloadlen, message->payload,
+			echo->qos, false);
 
 	if (error != MOSQ_ERR_SUCCESS) {
 		fprintf(stderr, "echo_client: cannot publish to %s: %s\n", echo->answer, mosquitto_strerror(error));
@@ -51,8 +51,8 @@ int main(int argc, char **argv)
 	if (client != NULL) {
 		mosquitto_connect_callback_set(client, on_connect);
 		mosquitto_message_callback_set(client, on_message);
-		/* Without a bound, as the broker is run: the default of 20 would be measured instead of the client.
-		 */
+		/* Without a bound, as the broker is run: the default of 20 would be measured instead of the
+		 * client. */
 		mosquitto_max_inflight_messages_set(client, 0);
 		mosquitto_int_option(client, MOSQ_OPT_TCP_NODELAY, 1);
 		error = mosquitto_connect(client, "127.0.0.1", atoi(argv[1]), 60);

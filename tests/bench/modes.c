@@ -39,8 +39,8 @@ static double seconds(int64_t ns)
 }
 
 /* Returns the stamp it wrote. */
-static int64_t send_message(
-		struct wire *wire, const struct plan *plan, const char *topic, uint8_t kind, uint64_t number)
+static int64_t send_message(struct wire *wire, const struct plan *plan, const char *topic, uint8_t kind,
+		uint64_t number)
 {
 	uint8_t payload[PAYLOAD_MAX];
 	int64_t now = now_ns();
@@ -69,8 +69,8 @@ static bool read_stamp(const struct wire_message *message, int64_t *ret_stamp, u
 
 /* The next answer to a message of this kind; what else arrives is skipped. False when there is none right
  * now. */
-static bool take_answer(
-		struct wire *wire, const struct plan *plan, uint8_t kind, int64_t *ret_stamp, uint64_t *ret_number)
+static bool take_answer(struct wire *wire, const struct plan *plan, uint8_t kind, int64_t *ret_stamp,
+		uint64_t *ret_number)
 {
 	struct wire_message message;
 
@@ -311,8 +311,8 @@ void mode_sink(const struct plan *plan)
 }
 
 /* What has reached the subscriber that is behind most. */
-static uint64_t flood_take(
-		struct wire *const *subscribers, uint64_t *delivered, size_t count, uint64_t *ret_total)
+static uint64_t flood_take(struct wire *const *subscribers, uint64_t *delivered, size_t count,
+		uint64_t *ret_total)
 {
 	struct wire_message message;
 	uint64_t slowest = UINT64_MAX, total = 0;

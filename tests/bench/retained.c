@@ -85,9 +85,9 @@ static void command(struct stage *stage, uint64_t round, bool begin)
 {
 	const struct plan *plan = stage->plan;
 	char text[64];
-	int length =
-			begin ? snprintf(text, sizeof(text), "%" PRIu64 " %d %" PRIu64, round, plan->qos, plan->count)
-				  : snprintf(text, sizeof(text), "%" PRIu64, round);
+	int length = begin
+			? snprintf(text, sizeof(text), "%" PRIu64 " %d %" PRIu64, round, plan->qos, plan->count)
+			: snprintf(text, sizeof(text), "%" PRIu64, round);
 
 	wire_publish(stage->wire, plan->start, (const uint8_t *)text, (size_t)length, 1);
 }

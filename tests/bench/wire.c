@@ -129,8 +129,8 @@ void wire_publish(struct wire *wire, const char *topic, const uint8_t *payload, 
 	put_publish(wire, PUBLISH, topic, payload, length, qos);
 }
 
-void wire_publish_retained(
-		struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos)
+void wire_publish_retained(struct wire *wire, const char *topic, const uint8_t *payload, size_t length,
+		uint8_t qos)
 {
 	put_publish(wire, PUBLISH | RETAIN, topic, payload, length, qos);
 }
@@ -315,7 +315,7 @@ void wire_await_subscribed(struct wire *wire, int64_t timeout_ns)
 bool wire_message_is(const struct wire_message *message, const char *topic)
 {
 	return message->topic_length == strlen(topic) &&
-		   memcmp(message->topic, topic, message->topic_length) == 0;
+			memcmp(message->topic, topic, message->topic_length) == 0;
 }
 
 static void dial(struct wire *wire, const char *host, uint16_t port)

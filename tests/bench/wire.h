@@ -37,8 +37,8 @@ void wire_await_subscribed(struct wire *wire, int64_t timeout_ns);
 void wire_publish(struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos);
 
 /* The broker is to keep it. */
-void wire_publish_retained(
-		struct wire *wire, const char *topic, const uint8_t *payload, size_t length, uint8_t qos);
+void wire_publish_retained(struct wire *wire, const char *topic, const uint8_t *payload, size_t length,
+		uint8_t qos);
 
 /* Sends what the socket takes of the output now. */
 void wire_flush(struct wire *wire);

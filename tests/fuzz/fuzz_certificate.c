@@ -1,5 +1,5 @@
-/* Bytes → a certificate as OpenSSL decodes it; what certificate.c says of it is text, and within its bounds.
- */
+/* Bytes → a certificate as OpenSSL decodes it; what certificate.c says of it is text, and within its
+ * bounds. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* Whatever a broker sends, in whatever pieces: nothing is read that is not there, and the answers are those of a naive
- * receiver, which has an array for QoS 2 and reads the same bytes a second time.
+/* Whatever a broker sends, in whatever pieces: nothing is read that is not there, and the answers are those
+ * of a naive receiver, which has an array for QoS 2 and reads the same bytes a second time.
  *
- * Input: a byte for the kind, a byte for the size of the pieces, then what comes. Kind, its lowest bit: 0: MQTT (bit 1: a
- * CONNACK comes first); 1: websockets, whose frames are to come out the same however they are cut. Between two bytes 0xf0
- * 0x00 in MQTT the connection is lost and made again. */
+ * Input: a byte for the kind, a byte for the size of the pieces, then what comes. Kind, its lowest bit: 0:
+ * MQTT (bit 1: a CONNACK comes first); 1: websockets, whose frames are to come out the same however they are
+ * cut. Between two bytes 0xf0 0x00 in MQTT the connection is lost and made again. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,7 +146,8 @@ static void on_message(void *userdata, const struct connection_message *message)
 
 	(void)userdata;
 	require(accepted, "a message before CONNACK");
-	require(message->qos < 3 && strlen(message->topic) > 0 && !strpbrk(message->topic, "+#"), "a topic that is none");
+	require(message->qos < 3 && strlen(message->topic) > 0 && !strpbrk(message->topic, "+#"),
+			"a topic that is none");
 	for (i = 0; i < message->payload_length; i++) {
 		sum = (uint8_t)(sum + ((const uint8_t *)message->payload)[i]);
 	}
@@ -245,7 +246,8 @@ static void receive_naively(const uint8_t *packet, size_t size, size_t head)
 
 static bool begins_with(const struct text *whole_text, const struct text *part)
 {
-	return part->length <= whole_text->length && (!part->length || memcmp(whole_text->data, part->data, part->length) == 0);
+	return part->length <= whole_text->length &&
+			(!part->length || memcmp(whole_text->data, part->data, part->length) == 0);
 }
 
 /* ---- one connection of several ---- */
@@ -268,8 +270,10 @@ static void compare(const uint8_t *data, size_t size, bool alive)
 	wire.written.length -= length;
 	memmove(wire.written.data, wire.written.data + length, wire.written.length);
 	if (alive) {
-		require(handed_over.length == expected.length && begins_with(&expected, &handed_over), "not what was to be handed over");
-		require(wire.written.length == answers.length && begins_with(&answers, &wire.written), "not the answers that were due");
+		require(handed_over.length == expected.length && begins_with(&expected, &handed_over),
+				"not what was to be handed over");
+		require(wire.written.length == answers.length && begins_with(&answers, &wire.written),
+				"not the answers that were due");
 		return;
 	}
 	require(begins_with(&expected, &handed_over), "handed over what was not to be");
@@ -311,7 +315,8 @@ static bool connect_and_receive(struct connection *connection, const uint8_t *da
 
 static void fuzz_mqtt(bool with_connack, const uint8_t *data, size_t size, size_t piece)
 {
-	static const struct options options = {.host = (char *)(uintptr_t)"/", .client_id = (char *)(uintptr_t)"me"};
+	static const struct options options = {
+		.host = (char *)(uintptr_t)"/", .client_id = (char *)(uintptr_t)"me"};
 	static const struct connection_events events = {on_connected, on_acknowledged, on_message};
 	static const uint8_t connack[] = {0x20, 3, 1, 0, 0};
 	struct connection *connection = connection_new(&options, &events, NULL);
@@ -329,7 +334,8 @@ static void fuzz_mqtt(bool with_connack, const uint8_t *data, size_t size, size_
 			memcpy(copy + (with_connack ? sizeof(connack) : 0), data, length);
 		}
 		/* After an end in the middle the naive receiver knows more than was handed over. */
-		if (!connect_and_receive(connection, copy, length + (with_connack ? sizeof(connack) : 0), piece) || !end) {
+		if (!connect_and_receive(connection, copy, length + (with_connack ? sizeof(connack) : 0), piece) ||
+				!end) {
 			break;
 		}
 		data += length + 2;
@@ -343,7 +349,8 @@ static void fuzz_mqtt(bool with_connack, const uint8_t *data, size_t size, size_
 /* ---- websockets ---- */
 
 /* Everything that comes out, however it was cut. False: it ended. */
-static bool receive_frames(const uint8_t *data, size_t size, size_t piece, struct text *ret_bytes, struct text *ret_out)
+static bool receive_frames(const uint8_t *data, size_t size, size_t piece, struct text *ret_bytes,
+		struct text *ret_out)
 {
 	static struct websocket websocket;
 	unsigned char bytes[256];
@@ -377,7 +384,8 @@ static void fuzz_websocket(const uint8_t *data, size_t size, size_t piece)
 
 	require(ok == receive_frames(data, size, piece, &other, &other_out), "cut otherwise it ends otherwise");
 	/* Where it ends, the rest of a piece is not handed over. */
-	require(ok ? one.length == other.length : one.length >= other.length, "cut otherwise, more or less comes out");
+	require(ok ? one.length == other.length : one.length >= other.length,
+			"cut otherwise, more or less comes out");
 	require(begins_with(&one, &other), "cut otherwise, something else comes out");
 	require(!ok || strcmp(one_out.data, other_out.data) == 0, "cut otherwise, it is answered otherwise");
 	text_free(&one);

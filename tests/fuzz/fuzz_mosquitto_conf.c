@@ -22,7 +22,7 @@ static void require(int condition, const char *what)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char path[64];
-	struct mosquitto_conf_place place = {path, (char *)(uintptr_t) "/nowhere", (char *)(uintptr_t) "/p.so"};
+	struct mosquitto_conf_place place = {path, (char *)(uintptr_t)"/nowhere", (char *)(uintptr_t)"/p.so"};
 	struct mosquitto_conf_lines lines;
 	struct text error = {0};
 	const char *key, *value;

@@ -91,10 +91,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(head != NULL, "no memory");
 	if (separator) {
 		fd = write_dotenv((const char *)separator + 4, size - head_length - 4, path, sizeof path);
-		lines[count].key = (char *)(uintptr_t) "env_file";
+		lines[count].key = (char *)(uintptr_t)"env_file";
 		lines[count++].value = path;
 	}
-	lines[count].key = (char *)(uintptr_t) "password";
+	lines[count].key = (char *)(uintptr_t)"password";
 	lines[count++].value = (char *)(uintptr_t)SECRET;
 	for (line = head; line; line = next) {
 		next = cut(line, "\n");

@@ -1,8 +1,9 @@
-/* Bytes → messages in both queues: what Python gets out of the inbound one is what went in, and what publish() makes of
- * Python's objects is in the outbound one, or is an exception.
+/* Bytes → messages in both queues: what Python gets out of the inbound one is what went in, and what
+ * publish() makes of Python's objects is in the outbound one, or is an exception.
  *
  * The input is a sequence of operations, as run_one() reads them. There is one interpreter for all inputs; it
- * takes its memory from malloc(), so that AddressSanitizer knows its objects, and now and then it gets none. */
+ * takes its memory from malloc(), so that AddressSanitizer knows its objects, and now and then it gets
+ * none. */
 #include "python/python_api.h"
 
 #include <stdint.h>
@@ -215,7 +216,8 @@ static int is_text(PyObject *object, struct bytes bytes)
 	if (!is_utf8(bytes)) {
 		return text && memmem(text, (size_t)length, "\xef\xbf\xbd", 3) != NULL;
 	}
-	return text && (size_t)length == bytes.length && (length == 0 || memcmp(text, bytes.at, bytes.length) == 0);
+	return text && (size_t)length == bytes.length &&
+			(length == 0 || memcmp(text, bytes.at, bytes.length) == 0);
 }
 
 /* None for NULL. */
@@ -257,7 +259,8 @@ static int is_pair(PyObject *object, struct bytes first, struct bytes second)
 static struct certificate *make_certificate(struct input *input)
 {
 	size_t room = input->left + 2 * (CERTIFICATE_NAMES_MAX + 8), count = take_byte(input) % 4, i;
-	struct certificate *certificate = calloc(1, sizeof(*certificate) + 4 * sizeof(struct certificate_name) + room);
+	struct certificate *certificate =
+			calloc(1, sizeof(*certificate) + 4 * sizeof(struct certificate_name) + room);
 	struct certificate_name *names = (struct certificate_name *)(certificate + 1);
 	char *at = (char *)(names + 4);
 	const char *strings[5 + 2 * 4];
@@ -291,11 +294,11 @@ static struct client *make_client(struct input *input)
 	uint8_t how = take_byte(input);
 	char *id = take_string(input), *username = take_string(input), *address = take_string(input);
 	struct client_description description = {.number = ++clients_made,
-			.id = id ? id : "",
-			.username = username,
-			.address = address,
-			.protocol_version = versions[how % 3],
-			.websockets = how & 4};
+		.id = id ? id : "",
+		.username = username,
+		.address = address,
+		.protocol_version = versions[how % 3],
+		.websockets = how & 4};
 	struct client *client = client_new(&description, how & 8 ? make_certificate(input) : NULL);
 
 	require(client != NULL, "no memory");
@@ -314,7 +317,8 @@ static void check_certificate(PyObject *dict, const struct certificate *certific
 		require(dict == Py_None, "a certificate that is none");
 		return;
 	}
-	require(PyDict_CheckExact(dict) && PyDict_Size(dict) == 8 && has_one_holder(dict), "not a certificate's dict");
+	require(PyDict_CheckExact(dict) && PyDict_Size(dict) == 8 && has_one_holder(dict),
+			"not a certificate's dict");
 	require(is_string(value_of(dict, "subject"), certificate->subject) &&
 					is_string(value_of(dict, "issuer"), certificate->issuer) &&
 					is_string(value_of(dict, "common_name"), certificate->common_name) &&
@@ -324,11 +328,13 @@ static void check_certificate(PyObject *dict, const struct certificate *certific
 					is_number(value_of(dict, "not_after"), certificate->not_after),
 			"another certificate");
 	names = value_of(dict, "subject_alternative_names");
-	require(PyTuple_CheckExact(names) && (size_t)PyTuple_GET_SIZE(names) == certificate->name_count, "other names");
+	require(PyTuple_CheckExact(names) && (size_t)PyTuple_GET_SIZE(names) == certificate->name_count,
+			"other names");
 	for (i = 0; i < certificate->name_count; i++) {
 		const struct certificate_name *name = &certificate->names[i];
 
-		require(is_pair(PyTuple_GET_ITEM(names, (Py_ssize_t)i), (struct bytes){name->type, strlen(name->type)},
+		require(is_pair(PyTuple_GET_ITEM(names, (Py_ssize_t)i),
+						(struct bytes){name->type, strlen(name->type)},
 						(struct bytes){name->value, strlen(name->value)}),
 				"another name");
 	}
@@ -362,7 +368,7 @@ static void check_client(PyObject *dict, const struct client *client)
 
 /* What a dict of properties is to have; found independently of properties.c. */
 struct found {
-	long long numbers[256]; /* -1: none */
+	long long numbers[256];   /* -1: none */
 	struct bytes values[256]; /* at NULL: none */
 	struct bytes pairs[256][2];
 	size_t pair_count;
@@ -437,9 +443,9 @@ static void check_properties(PyObject *dict, struct bytes bytes)
 		uint8_t identifier;
 		const char *name;
 	} numbers[] = {{MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, "payload_format_indicator"},
-			{MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, "message_expiry_interval"}},
+		{MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, "message_expiry_interval"}},
 	  values[] = {{MQTT_PROP_CONTENT_TYPE, "content_type"}, {MQTT_PROP_RESPONSE_TOPIC, "response_topic"},
-			  {MQTT_PROP_CORRELATION_DATA, "correlation_data"}};
+		  {MQTT_PROP_CORRELATION_DATA, "correlation_data"}};
 	PyObject *value;
 	Py_ssize_t count = 0;
 	size_t i;
@@ -449,8 +455,9 @@ static void check_properties(PyObject *dict, struct bytes bytes)
 	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
 		value = value_of(dict, numbers[i].name);
 		count += value != NULL;
-		require(found.numbers[numbers[i].identifier] < 0 ? !value
-														 : is_number(value, found.numbers[numbers[i].identifier]),
+		require(found.numbers[numbers[i].identifier] < 0
+						? !value
+						: is_number(value, found.numbers[numbers[i].identifier]),
 				"another number");
 	}
 	for (i = 0; i < sizeof(values) / sizeof(*values); i++) {
@@ -458,16 +465,17 @@ static void check_properties(PyObject *dict, struct bytes bytes)
 
 		value = value_of(dict, values[i].name);
 		count += value != NULL;
-		require(!expected.at ? !value
-							 : values[i].identifier == MQTT_PROP_CORRELATION_DATA ? is_bytes(value, expected)
-																				  : is_text(value, expected),
+		require(!expected.at                                                 ? !value
+						: values[i].identifier == MQTT_PROP_CORRELATION_DATA ? is_bytes(value, expected)
+																			 : is_text(value, expected),
 				"another value");
 	}
 	value = value_of(dict, "user_property");
 	count += value != NULL;
 	require(!value == (found.pair_count == 0) && PyDict_Size(dict) == count, "other properties");
-	require(!value || (PyList_CheckExact(value) && has_one_holder(value) &&
-							  (size_t)PyList_GET_SIZE(value) == found.pair_count),
+	require(!value ||
+					(PyList_CheckExact(value) && has_one_holder(value) &&
+							(size_t)PyList_GET_SIZE(value) == found.pair_count),
 			"not the user properties");
 	for (i = 0; i < found.pair_count; i++) {
 		PyObject *pair = PyList_GET_ITEM(value, (Py_ssize_t)i);
@@ -483,12 +491,14 @@ static void check_publish(PyObject *mqtt, const struct message *message, unsigne
 	int retain = publish->is_retained || (publish->retain && subscribed & 8);
 
 	require(PyDict_Size(mqtt) == 6, "another event");
-	require(is_text(value_of(mqtt, "topic"), (struct bytes){message->topic, message->topic_length}), "another topic");
+	require(is_text(value_of(mqtt, "topic"), (struct bytes){message->topic, message->topic_length}),
+			"another topic");
 	require(is_bytes(value_of(mqtt, "payload"), (struct bytes){message->payload, message->payload_length}),
 			"another payload");
 	require(is_number(value_of(mqtt, "qos"), qos < publish->qos ? qos : publish->qos), "another QoS");
 	require(value_of(mqtt, "retain") == (retain ? Py_True : Py_False), "retain");
-	check_properties(value_of(mqtt, "properties"), (struct bytes){message->properties, message->properties_length});
+	check_properties(value_of(mqtt, "properties"),
+			(struct bytes){message->properties, message->properties_length});
 	check_client(value_of(mqtt, "client"), message->client);
 }
 
@@ -498,10 +508,12 @@ static void check_reason(PyObject *reason, const struct message *message)
 	PyObject *ends = value_of(reason, "session_ends");
 
 	require(PyDict_CheckExact(reason) && PyDict_Size(reason) == 2 && has_one_holder(reason), "not a reason");
-	require(gone->reason < 0 ? value_of(reason, "code") == Py_None : is_number(value_of(reason, "code"), gone->reason),
+	require(gone->reason < 0 ? value_of(reason, "code") == Py_None
+							 : is_number(value_of(reason, "code"), gone->reason),
 			"another reason");
-	require(gone->fate == MESSAGE_FATE_UNKNOWN ? ends == Py_None
-												  : ends == (gone->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False),
+	require(gone->fate == MESSAGE_FATE_UNKNOWN
+					? ends == Py_None
+					: ends == (gone->fate == MESSAGE_FATE_ENDS ? Py_True : Py_False),
 			"another fate");
 }
 
@@ -530,9 +542,11 @@ static void check_event(PyObject *event, const struct message *message, unsigned
 }
 
 /* An event, of which Python may want more than there is memory for. */
-static void ask_for_event(PyObject *object, const struct message *message, uint64_t subscribed, uint8_t scarcity)
+static void ask_for_event(PyObject *object, const struct message *message, uint64_t subscribed,
+		uint8_t scarcity)
 {
-	PyObject *argument = PyLong_FromUnsignedLongLong(subscribed), *method = PyObject_GetAttrString(object, "event"), *event;
+	PyObject *argument = PyLong_FromUnsignedLongLong(subscribed),
+			 *method = PyObject_GetAttrString(object, "event"), *event;
 	int scarce;
 
 	require(argument && method, "no memory");
@@ -563,7 +577,8 @@ static int has(PyObject *object, const char *name, PyObject *expected)
 
 static void check_attributes(PyObject *object, const struct message *message)
 {
-	PyObject *topic = PyObject_GetAttrString(object, "topic"), *payload = PyObject_GetAttrString(object, "payload");
+	PyObject *topic = PyObject_GetAttrString(object, "topic"),
+			 *payload = PyObject_GetAttrString(object, "payload");
 	struct message_of_publish publish = {0};
 
 	require(is_text(topic, (struct bytes){message->topic, message->topic_length}), "another .topic");
@@ -574,22 +589,25 @@ static void check_attributes(PyObject *object, const struct message *message)
 	require(has(object, "qos", PyLong_FromLong(publish.qos)), "another .qos");
 	require(has(object, "retain", PyBool_FromLong(publish.is_retained)), "another .retain");
 	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
-	require(has(object, "is_droppable", PyBool_FromLong(message->kind == MESSAGE_PUBLISH && !publish.by_session)),
+	require(has(object, "is_droppable",
+					PyBool_FromLong(message->kind == MESSAGE_PUBLISH && !publish.by_session)),
 			"another .is_droppable");
 }
 
-/* Messages that reach Python: who takes them, and with what subscription. Returns the one batch that take() has given, NULL
- * where nothing was to come. */
+/* Messages that reach Python: who takes them, and with what subscription. Returns the one batch that take()
+ * has given, NULL where nothing was to come. */
 static PyObject *take(size_t count, int with_control)
 {
 	PyObject *batches = PyObject_CallMethod(module, "take", "n", (Py_ssize_t)100), *batch = NULL;
 
-	require(batches && PyList_CheckExact(batches) && PyList_GET_SIZE(batches) == (count || with_control), "another batch");
+	require(batches && PyList_CheckExact(batches) && PyList_GET_SIZE(batches) == (count || with_control),
+			"another batch");
 	if (PyList_GET_SIZE(batches)) {
 		batch = PyList_GET_ITEM(batches, 0);
 		Py_INCREF(batch);
 		require(PyTuple_CheckExact(batch) && PyTuple_GET_SIZE(batch) == 2, "not a batch");
-		require(PyList_CheckExact(PyTuple_GET_ITEM(batch, 0)) && (size_t)PyList_GET_SIZE(PyTuple_GET_ITEM(batch, 0)) == count,
+		require(PyList_CheckExact(PyTuple_GET_ITEM(batch, 0)) &&
+						(size_t)PyList_GET_SIZE(PyTuple_GET_ITEM(batch, 0)) == count,
 				"others than were pushed");
 		require((PyTuple_GET_ITEM(batch, 1) != Py_None) == with_control, "a control more or less");
 	}
@@ -599,7 +617,8 @@ static PyObject *take(size_t count, int with_control)
 
 static void receive(struct input *input)
 {
-	static const enum message_kind kinds[] = {MESSAGE_PUBLISH, MESSAGE_PUBLISH, MESSAGE_CONNECT, MESSAGE_DISCONNECT};
+	static const enum message_kind kinds[] = {
+		MESSAGE_PUBLISH, MESSAGE_PUBLISH, MESSAGE_CONNECT, MESSAGE_DISCONNECT};
 	struct recipient recipients[RECIPIENTS_MAX];
 	uint8_t how = take_byte(input), scarcity = take_byte(input);
 	size_t count = how % (RECIPIENTS_MAX + 1), i;
@@ -613,9 +632,9 @@ static void receive(struct input *input)
 
 	for (i = 0; i < count; i++) {
 		recipients[i] = (struct recipient){.consumer = take_number(input),
-				.subscription = (uint32_t)take_number(input),
-				.qos = take_byte(input) % 3,
-				.retain_as_published = how & 32};
+			.subscription = (uint32_t)take_number(input),
+			.qos = take_byte(input) % 3,
+			.retain_as_published = how & 32};
 	}
 	if (kind == MESSAGE_PUBLISH) {
 		topic = take_bytes(input);
@@ -623,15 +642,16 @@ static void receive(struct input *input)
 		properties = take_bytes(input);
 	}
 	content = (struct message_content){
-			topic.at, topic.length, payload.at, payload.length, properties.at, properties.length};
-	message = kind == MESSAGE_PUBLISH ? message_publish(&content, recipients, count)
-									  : message_copy_for(&(const struct message){.kind = kind}, NULL, recipients, count);
+		topic.at, topic.length, payload.at, payload.length, properties.at, properties.length};
+	message = kind == MESSAGE_PUBLISH
+			? message_publish(&content, recipients, count)
+			: message_copy_for(&(const struct message){.kind = kind}, NULL, recipients, count);
 	require(message != NULL, "no memory");
 	message->client = how & 64 ? make_client(input) : NULL;
 	publish = (struct message_of_publish){.qos = take_byte(input) % 3,
-			.retain = how & 16,
-			.is_retained = how & 128,
-			.by_session = scarcity & 128};
+		.retain = how & 16,
+		.is_retained = how & 128,
+		.by_session = scarcity & 128};
 	gone.fate = (enum message_fate)(take_byte(input) % 3);
 	gone.reason = (int)take_number(input);
 	if (kind == MESSAGE_PUBLISH) {
@@ -643,7 +663,8 @@ static void receive(struct input *input)
 	require(queue_push(context.inbound, message), "a queue that is full");
 	batch = take(count, 0);
 	list = batch ? PyTuple_GET_ITEM(batch, 0) : NULL;
-	require(queue_count(context.inbound) == (count > 0), "what nobody holds counts, or what somebody holds does not");
+	require(queue_count(context.inbound) == (count > 0),
+			"what nobody holds counts, or what somebody holds does not");
 	for (i = 0; i < count; i++) {
 		PyObject *delivery = PyList_GET_ITEM(list, (Py_ssize_t)i), *object = PyTuple_GET_ITEM(delivery, 1);
 		uint64_t subscribed = (uint64_t)recipients[i].subscription << 8 | recipients[i].qos |
@@ -677,7 +698,7 @@ static struct control make_control(struct input *input)
 	switch (which) {
 	case 0:
 		return (struct control){message_answer(whose, code), "answer", 2,
-				{PyLong_FromUnsignedLongLong(whose), PyLong_FromLong(code)}};
+			{PyLong_FromUnsignedLongLong(whose), PyLong_FromLong(code)}};
 	case 1:
 		return (struct control){message_writable(), "writable", 0, {NULL, NULL}};
 	case 2:
@@ -686,10 +707,10 @@ static struct control make_control(struct input *input)
 		return (struct control){message_release(code), "release", 1, {PyLong_FromLong(code), NULL}};
 	case 4:
 		return (struct control){message_hold_consumer(whose, code & 1), "hold_consumer", 2,
-				{PyLong_FromUnsignedLongLong(whose), PyBool_FromLong(code & 1)}};
+			{PyLong_FromUnsignedLongLong(whose), PyBool_FromLong(code & 1)}};
 	case 5:
 		return (struct control){message_release_consumer(whose), "release_consumer", 1,
-				{PyLong_FromUnsignedLongLong(whose), NULL}};
+			{PyLong_FromUnsignedLongLong(whose), NULL}};
 	case 6:
 		return (struct control){message_verbosity(code), "verbosity", 1, {PyLong_FromLong(code), NULL}};
 	default:
@@ -711,7 +732,8 @@ static void receive_control(struct input *input)
 			"another word");
 	for (i = 0; i < control.parts; i++) {
 		require(Py_TYPE(PyTuple_GET_ITEM(found, (Py_ssize_t)i + 1)) == Py_TYPE(control.expected[i]) &&
-						PyObject_RichCompareBool(PyTuple_GET_ITEM(found, (Py_ssize_t)i + 1), control.expected[i], Py_EQ) == 1,
+						PyObject_RichCompareBool(PyTuple_GET_ITEM(found, (Py_ssize_t)i + 1),
+								control.expected[i], Py_EQ) == 1,
 				"for somebody else");
 		Py_DECREF(control.expected[i]);
 	}
@@ -784,8 +806,9 @@ static void make_arguments(struct input *input, PyObject **arguments)
 			arguments[i] = PyBool_FromLong(take_byte(input) & 1);
 		} else {
 			bytes = take_bytes(input);
-			arguments[i] = or_none(i == 1 ? PyUnicode_DecodeUTF8(bytes.at, (Py_ssize_t)bytes.length, "replace")
-										  : PyBytes_FromStringAndSize(bytes.at, (Py_ssize_t)bytes.length));
+			arguments[i] =
+					or_none(i == 1 ? PyUnicode_DecodeUTF8(bytes.at, (Py_ssize_t)bytes.length, "replace")
+								   : PyBytes_FromStringAndSize(bytes.at, (Py_ssize_t)bytes.length));
 		}
 	}
 }
@@ -852,12 +875,15 @@ static int has_room(const struct published *expected)
 static void check_published(const struct message *message, const struct published *expected)
 {
 	require(message->kind == MESSAGE_PUBLISH && message->as.publish.publisher == expected->consumer &&
-					message->as.publish.qos == expected->qos && message->as.publish.retain == expected->retain && message->recipient_count == 0 && !message->client,
+					message->as.publish.qos == expected->qos &&
+					message->as.publish.retain == expected->retain && message->recipient_count == 0 &&
+					!message->client,
 			"another message");
 	require(is_bytes(expected->topic, (struct bytes){message->topic, message->topic_length}) &&
 					message->topic[message->topic_length] == '\0',
 			"another topic");
-	require(is_bytes(expected->payload, (struct bytes){message->payload, message->payload_length}), "another payload");
+	require(is_bytes(expected->payload, (struct bytes){message->payload, message->payload_length}),
+			"another payload");
 	require(is_bytes(expected->properties, (struct bytes){message->properties, message->properties_length}),
 			"other properties");
 }
@@ -877,7 +903,8 @@ static void drain(void)
 		forget(&published[i]);
 	}
 	published_count = 0;
-	require(queue_is_empty(context.outbound) && queue_count(context.outbound) == 0 && queue_bytes(context.outbound) == 0,
+	require(queue_is_empty(context.outbound) && queue_count(context.outbound) == 0 &&
+					queue_bytes(context.outbound) == 0,
 			"more than was published");
 }
 
@@ -905,7 +932,8 @@ static void publish(struct input *input)
 	} else {
 		require(!is_good || count != ARGUMENTS || scarce, "it refuses what is good");
 		require(PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
-						PyErr_ExceptionMatches(PyExc_OverflowError) || PyErr_ExceptionMatches(PyExc_BufferError) ||
+						PyErr_ExceptionMatches(PyExc_OverflowError) ||
+						PyErr_ExceptionMatches(PyExc_BufferError) ||
 						PyErr_ExceptionMatches(PyExc_ZeroDivisionError) ||
 						(scarce && PyErr_ExceptionMatches(PyExc_MemoryError)),
 				"an exception of another kind");
@@ -947,11 +975,14 @@ static void say(struct input *input)
 	require(!result == !message, "a word that was not said, or said in vain");
 	if (message) {
 		/* What is like bytes is a text for PyArg_ParseTuple(), too. */
-		require(!expected || (message->topic_length == (size_t)length && memcmp(message->topic, expected, (size_t)length) == 0),
+		require(!expected ||
+						(message->topic_length == (size_t)length &&
+								memcmp(message->topic, expected, (size_t)length) == 0),
 				"another text");
 		require(which == 2 ? message->kind == MESSAGE_LOG && message->as.log.level == (int)number
 						   : message->kind == (which == 0 ? MESSAGE_SUBSCRIBE : MESSAGE_UNSUBSCRIBE) &&
-								message->as.request.consumer == consumer && message->as.request.sequence == number &&
+								message->as.request.consumer == consumer &&
+								message->as.request.sequence == number &&
 								message->as.request.options == (uint8_t)subscribed &&
 								message->as.request.identifier == (uint32_t)(subscribed >> 8),
 				"another word");
@@ -1004,7 +1035,8 @@ static void start_python(void)
 	preconfig.allocator = PYMEM_ALLOCATOR_MALLOC;
 	require(!PyStatus_Exception(Py_PreInitialize(&preconfig)), "no Python");
 	PyConfig_InitIsolatedConfig(&config);
-	require(!PyStatus_Exception(PyConfig_SetBytesString(&config, &config.program_name, MQTTASGI_PYTHON_EXECUTABLE)) &&
+	require(!PyStatus_Exception(PyConfig_SetBytesString(&config, &config.program_name,
+					MQTTASGI_PYTHON_EXECUTABLE)) &&
 					!PyStatus_Exception(Py_InitializeFromConfig(&config)),
 			"Python does not start");
 	PyConfig_Clear(&config);
@@ -1025,8 +1057,8 @@ static const char odd_code[] =
 		"    memoryview(b'abcd')[::2], memoryview(b'abcd')[1:3], memoryview(b''), '\\0', '\\U0001f600', '\\ud800', (), object,\n"
 		"    256, -1]\n";
 
-/* An interpreter keeps what it has made. What is the plugin's is counted here: its blocks, and the holders of what it has
- * made for Python. */
+/* An interpreter keeps what it has made. What is the plugin's is counted here: its blocks, and the holders of
+ * what it has made for Python. */
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";

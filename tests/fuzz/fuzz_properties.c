@@ -1,5 +1,5 @@
-/* Bytes → a list as Mosquitto makes it → bytes again: the same, as far as they are properties and the broker takes
- * them. */
+/* Bytes → a list as Mosquitto makes it → bytes again: the same, as far as they are properties and the broker
+ * takes them. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,8 +30,8 @@ static void add_string(struct text *bytes, const char *value, size_t length)
 	text_add(bytes, length ? value : "", length);
 }
 
-/* Mosquitto looks at all strings but the value of a pair. It is given a copy that ends, as the plugin gives it one: of a
- * character that is cut short it reads what is behind the length it was told. */
+/* Mosquitto looks at all strings but the value of a pair. It is given a copy that ends, as the plugin gives
+ * it one: of a character that is cut short it reads what is behind the length it was told. */
 static int is_refused(const char *value, size_t length)
 {
 	char *copy = text_copy(length ? value : "", length);
@@ -56,11 +56,13 @@ static int expect(const uint8_t *data, size_t size, struct text *expected)
 			return 0;
 		}
 		require(at > before && at <= end, "took what is not there");
-		require(!property.value_length || ((const unsigned char *)property.value >= before &&
-												(const unsigned char *)property.value + property.value_length <= at),
+		require(!property.value_length ||
+						((const unsigned char *)property.value >= before &&
+								(const unsigned char *)property.value + property.value_length <= at),
 				"a value that is not in the property");
-		require(!property.name_length || ((const unsigned char *)property.name >= before &&
-												(const unsigned char *)property.name + property.name_length <= at),
+		require(!property.name_length ||
+						((const unsigned char *)property.name >= before &&
+								(const unsigned char *)property.name + property.name_length <= at),
 				"a name that is not in the property");
 		identifier = (char)property.identifier;
 		switch (property.identifier) {
@@ -100,7 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(properties_reader_agrees(&reader), "a reader of another version");
 	}
 	rc = properties_make(data, size, &list);
-	require((rc == MOSQ_ERR_SUCCESS) == expect(data, size, &expected), "taken or refused otherwise than expected");
+	require((rc == MOSQ_ERR_SUCCESS) == expect(data, size, &expected),
+			"taken or refused otherwise than expected");
 	require(rc == MOSQ_ERR_SUCCESS || (rc == MOSQ_ERR_INVAL && !list), "refused, and something is left");
 	if (rc == MOSQ_ERR_SUCCESS) {
 		properties_read(&reader, list, &read);

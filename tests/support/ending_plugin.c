@@ -1,5 +1,5 @@
-/* Another plugin beside ours, loaded before it: at a message to `end` the broker leaves its loop, as it does when something
- * other than a signal ends it. What its own handler of SIGTERM does is all that takes. */
+/* Another plugin beside ours, loaded before it: at a message to `end` the broker leaves its loop, as it does
+ * when something other than a signal ends it. What its own handler of SIGTERM does is all that takes. */
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,7 +53,8 @@ int mosquitto_plugin_version(int count, const int *versions)
 	return -1;
 }
 
-int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options, int count)
+int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,
+		int count)
 {
 	int result;
 

@@ -1,4 +1,5 @@
-/* Another plugin beside ours: sends away the client that a message to `kick` names, as an administrator's tool does. */
+/* Another plugin beside ours: sends away the client that a message to `kick` names, as an administrator's
+ * tool does. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,7 +52,8 @@ int mosquitto_plugin_version(int count, const int *versions)
 	return -1;
 }
 
-int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options, int count)
+int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,
+		int count)
 {
 	int result;
 

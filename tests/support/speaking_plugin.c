@@ -1,4 +1,5 @@
-/* Another plugin beside ours: what clients publish to `ask/<qos>` it publishes to `said/<qos>`, as plugins do. */
+/* Another plugin beside ours: what clients publish to `ask/<qos>` it publishes to `said/<qos>`, as plugins
+ * do. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,8 +22,8 @@ static int on_message(int event, void *event_data, void *userdata)
 	(void)userdata;
 	if (strncmp(message->topic, "ask/", 4) == 0) {
 		topic[5] = message->topic[4];
-		(void)mosquitto_broker_publish_copy(
-				NULL, topic, (int)message->payloadlen, message->payload, topic[5] - '0', message->retain, NULL);
+		(void)mosquitto_broker_publish_copy(NULL, topic, (int)message->payloadlen, message->payload,
+				topic[5] - '0', message->retain, NULL);
 	}
 	return MOSQ_ERR_SUCCESS;
 }
@@ -39,7 +40,8 @@ int mosquitto_plugin_version(int count, const int *versions)
 	return -1;
 }
 
-int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options, int count)
+int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,
+		int count)
 {
 	(void)userdata;
 	(void)options;

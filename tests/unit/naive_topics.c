@@ -71,7 +71,8 @@ bool naive_remove(struct naive *naive, uint64_t consumer, const char *filter)
 }
 
 /* What consumer gets of a message on topic, by all its filters. False: nothing. */
-static bool gets(const struct naive *naive, uint64_t consumer, const char *topic, struct recipient *ret_recipient)
+static bool gets(const struct naive *naive, uint64_t consumer, const char *topic,
+		struct recipient *ret_recipient)
 {
 	struct recipient gets = {.consumer = consumer, .own_qos = -1};
 	bool found = false;
@@ -79,9 +80,9 @@ static bool gets(const struct naive *naive, uint64_t consumer, const char *topic
 
 	for (i = 0; i < naive->count; i++) {
 		const struct naive_subscription *item = &naive->items[i];
-		int qos = item->options % 4;                  /* bits 0 and 1 */
-		bool no_local = item->options / 4 % 2;        /* bit 2 */
-		bool as_published = item->options / 8 % 2;    /* bit 3 */
+		int qos = item->options % 4;               /* bits 0 and 1 */
+		bool no_local = item->options / 4 % 2;     /* bit 2 */
+		bool as_published = item->options / 8 % 2; /* bit 3 */
 
 		if (item->consumer != consumer || !naive_matches(item->filter, topic)) {
 			continue;

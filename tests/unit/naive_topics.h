@@ -28,7 +28,8 @@ bool naive_matches(const char *filter, const char *topic);
 bool naive_add(struct naive *naive, uint64_t consumer, const char *filter, uint8_t options);
 bool naive_remove(struct naive *naive, uint64_t consumer, const char *filter);
 
-/* Whether topics finds for topic just what the list finds, and what each consumer asked for in its options. */
+/* Whether topics finds for topic just what the list finds, and what each consumer asked for in its
+ * options. */
 bool naive_agrees(const struct naive *naive, struct topics *topics, const char *topic);
 
 #endif

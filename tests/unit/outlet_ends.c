@@ -85,7 +85,7 @@ void outlet_ends_expect(enum message_kind kind, uint64_t which)
 {
 	struct message *message = outlet_ends_take(kind);
 
-	assert_int_equal(kind == MESSAGE_ANSWER    ? message->as.answer.sequence
+	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
 					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
 											  : message->as.hold_consumer.consumer,
 			which);

@@ -81,8 +81,8 @@ void mosquitto_free(void *block)
 	}
 }
 
-int mosquitto_broker_publish(const char *client_id, const char *topic, int payload_length, void *payload, int qos,
-		bool retain, mosquitto_property *properties)
+int mosquitto_broker_publish(const char *client_id, const char *topic, int payload_length, void *payload,
+		int qos, bool retain, mosquitto_property *properties)
 {
 	struct stub_publish *publish = &stub.publishes[stub.publish_count];
 
@@ -177,8 +177,8 @@ void mosquitto_log_printf(int level, const char *format, ...)
 	}
 }
 
-int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback callback,
-		const void *event_data, void *userdata)
+int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event,
+		MOSQ_FUNC_generic_callback callback, const void *event_data, void *userdata)
 {
 	(void)identifier;
 	assert_null(event_data);
@@ -193,8 +193,8 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MO
 	return MOSQ_ERR_SUCCESS;
 }
 
-int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback callback,
-		const void *event_data)
+int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event,
+		MOSQ_FUNC_generic_callback callback, const void *event_data)
 {
 	size_t i;
 

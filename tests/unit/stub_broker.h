@@ -1,7 +1,7 @@
 /* Stands for the functions of mosquitto_broker.h, and records what they are called with.
  *
- * Like the broker's they are for one thread. With STUB_BROKER_2_1 the program also exports a function that only
- * Mosquitto 2.1 has, as long as it is linked with its symbols exported. */
+ * Like the broker's they are for one thread. With STUB_BROKER_2_1 the program also exports a function that
+ * only Mosquitto 2.1 has, as long as it is linked with its symbols exported. */
 #ifndef STUB_BROKER_H
 #define STUB_BROKER_H
 
@@ -23,8 +23,8 @@ struct stub_publish {
 	mosquitto_property *properties; /* the client library's; freed with the rest */
 };
 
-/* What the broker knows of a client: a connection here is a pointer to one of these, or, where only its id matters, to
- * that string. */
+/* What the broker knows of a client: a connection here is a pointer to one of these, or, where only its id
+ * matters, to that string. */
 #define STUB_CLIENT_MARK 1
 struct stub_client {
 	char mark; /* STUB_CLIENT_MARK, with which no id begins */
@@ -45,12 +45,12 @@ struct stub_broker {
 	size_t sent_count; /* of publishes: what stub_broker_send() has sent */
 	struct stub_log logs[STUB_RECORDS];
 	size_t log_count;
-	long blocks;                 /* allocated with mosquitto_calloc() and not freed */
-	bool no_memory;              /* for mosquitto_calloc() */
-	int publish_rc;              /* what mosquitto_broker_publish() returns */
-	void (*on_publish)(void);    /* called by it */
-	int register_rc;             /* what mosquitto_callback_register() returns, */
-	size_t register_rc_after;    /* after so many that succeeded */
+	long blocks;              /* allocated with mosquitto_calloc() and not freed */
+	bool no_memory;           /* for mosquitto_calloc() */
+	int publish_rc;           /* what mosquitto_broker_publish() returns */
+	void (*on_publish)(void); /* called by it */
+	int register_rc;          /* what mosquitto_callback_register() returns, */
+	size_t register_rc_after; /* after so many that succeeded */
 	size_t callback_count;
 	struct {
 		int event;

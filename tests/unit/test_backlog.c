@@ -31,7 +31,7 @@ static int tear_down(void **state)
 static struct message *make(const char *payload)
 {
 	const struct message_content content = {
-			.topic = "t", .topic_length = 1, .payload = payload, .payload_length = strlen(payload)};
+		.topic = "t", .topic_length = 1, .payload = payload, .payload_length = strlen(payload)};
 	struct message *message = message_publish(&content, NULL, 0);
 
 	assert_non_null(message);
@@ -181,12 +181,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			backlog_test(test_in_the_order_in_which_they_came),
-			backlog_test(test_copies_of_equal_messages),
-			backlog_test(test_more_filters_than_anybody_has),
-			backlog_test(test_many_equal_messages),
-			backlog_test(test_freed),
-			backlog_test(test_no_memory),
+		backlog_test(test_in_the_order_in_which_they_came),
+		backlog_test(test_copies_of_equal_messages),
+		backlog_test(test_more_filters_than_anybody_has),
+		backlog_test(test_many_equal_messages),
+		backlog_test(test_freed),
+		backlog_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

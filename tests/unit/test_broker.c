@@ -39,10 +39,12 @@
 
 int __real_clock_gettime(clockid_t clock, struct timespec *ret_time);
 time_t __real_time(time_t *ret_time);
-int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
 time_t __wrap_time(time_t *ret_time);
-int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before);
 
 static struct {
 	uint64_t step_ns; /* how far the clock goes with each look at it; 0: the real clock */
@@ -75,7 +77,8 @@ time_t __wrap_time(time_t *ret_time)
 	return fake.seconds ? fake.seconds : __real_time(ret_time);
 }
 
-int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before)
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before)
 {
 	atomic_store(&timer_runs, times->it_value.tv_nsec != 0);
 	return __real_timer_settime(timer, flags, times, ret_before);
@@ -170,8 +173,11 @@ static void tick(void)
 static void client_publishes(const char *topic, const char *payload, uint8_t qos)
 {
 	static char client;
-	struct mosquitto_evt_message event = {.client = (struct mosquitto *)&client, .topic = (char *)(uintptr_t)topic, .payload = (char *)(uintptr_t)payload,
-			.payloadlen = (uint32_t)strlen(payload), .qos = qos};
+	struct mosquitto_evt_message event = {.client = (struct mosquitto *)&client,
+		.topic = (char *)(uintptr_t)topic,
+		.payload = (char *)(uintptr_t)payload,
+		.payloadlen = (uint32_t)strlen(payload),
+		.qos = qos};
 
 	if (event.payloadlen == 0) {
 		event.payload = NULL;
@@ -181,19 +187,20 @@ static void client_publishes(const char *topic, const char *payload, uint8_t qos
 
 static struct stub_client make_client(const char *id, int protocol_version)
 {
-	return (struct stub_client){.mark = STUB_CLIENT_MARK, .id = id, .username = "user", .protocol_version = protocol_version};
+	return (struct stub_client){
+		.mark = STUB_CLIENT_MARK, .id = id, .username = "user", .protocol_version = protocol_version};
 }
 
-static void client_publishes_more(
-		const struct stub_client *client, const char *topic, bool retain, const void *properties, size_t length)
+static void client_publishes_more(const struct stub_client *client, const char *topic, bool retain,
+		const void *properties, size_t length)
 {
 	mosquitto_property *list = NULL;
 	struct mosquitto_evt_message event = {.client = (struct mosquitto *)(uintptr_t)client,
-			.topic = (char *)(uintptr_t)topic,
-			.payload = (char *)(uintptr_t)"payload",
-			.payloadlen = 7,
-			.qos = 1,
-			.retain = retain};
+		.topic = (char *)(uintptr_t)topic,
+		.payload = (char *)(uintptr_t)"payload",
+		.payloadlen = 7,
+		.qos = 1,
+		.retain = retain};
 
 	assert_int_equal(properties_make(properties, length, &list), MOSQ_ERR_SUCCESS);
 	event.properties = list;
@@ -231,17 +238,17 @@ static void application_unsubscribes(uint64_t consumer, const char *filter, uint
 static bool is_marked(struct marks *marks, const char *topic, const char *payload)
 {
 	const struct message_content content = {
-			.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
+		.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
 	struct fingerprint_copies copies = fingerprint_copies(fingerprint_of(&content, true), 0, 2, false, false);
 
 	return marks_take(marks, copies.values, copies.count);
 }
 
-static bool application_publishes_as(uint64_t consumer, const char *topic, const char *payload, const void *properties,
-		size_t properties_length)
+static bool application_publishes_as(uint64_t consumer, const char *topic, const char *payload,
+		const void *properties, size_t properties_length)
 {
 	const struct message_content content = {
-			topic, strlen(topic), payload, strlen(payload), properties, properties_length};
+		topic, strlen(topic), payload, strlen(payload), properties, properties_length};
 	struct message *message = message_publish(&content, NULL, 0);
 
 	message->as.publish.publisher = consumer;
@@ -287,7 +294,8 @@ static struct message *receive(enum message_kind kind)
 
 static void done(struct message *message)
 {
-	if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT || message->kind == MESSAGE_DISCONNECT) {
+	if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT ||
+			message->kind == MESSAGE_DISCONNECT) {
 		queue_release(f.inbound, message_size(message));
 	}
 	message_free(message);
@@ -1000,7 +1008,8 @@ static void start_spinning(void)
 	fake.now_ns = 1000000000;
 }
 
-/* The broker rests; a client asks; the consumer takes the message. Returns how often the tick that follows looked at the clock. */
+/* The broker rests; a client asks; the consumer takes the message. Returns how often the tick that follows
+ * looked at the clock. */
 static unsigned int ask(void)
 {
 	fake.now_ns += SPIN_US * 1000;
@@ -1215,7 +1224,8 @@ static void *echo(void *argument)
 	return NULL;
 }
 
-/* The loop of the Mosquitto that this program stands for, with one client that asks, hears, and asks again. */
+/* The loop of the Mosquitto that this program stands for, with one client that asks, hears, and asks
+ * again. */
 static void run_loop(unsigned int spin_us)
 {
 	unsigned int asked = 0, lost = 0;
@@ -1362,7 +1372,8 @@ static void test_the_session_gets_what_is_not_direct(void **state)
 	application_unsubscribes(1, "$share/g/b", 7);
 	tick();
 	receive_answer(7, MOSQ_ERR_SUCCESS);
-	assert_int_equal(stub_session.command_count, 7); /* with the publisher of "2", and the question whether it is gone */
+	assert_int_equal(stub_session.command_count,
+			7); /* with the publisher of "2", and the question whether it is gone */
 }
 
 /* Of somebody who was not let in, too, it is told under the client id that was claimed. */
@@ -1385,7 +1396,11 @@ static void test_the_session_is_asked_whether_it_is_gone(void **state)
 static void client_is_gone_from(const char *address, const char *username, bool clean)
 {
 	const struct stub_client client = {.mark = STUB_CLIENT_MARK,
-			.id = "the-session", .address = address, .username = username, .protocol_version = 4, .clean_session = clean};
+		.id = "the-session",
+		.address = address,
+		.username = username,
+		.protocol_version = 4,
+		.clean_session = clean};
 
 	client_is_gone((const char *)&client);
 }
@@ -1435,7 +1450,11 @@ static void test_who_took_the_sessions_place(void **state)
 static int asked_for(const char *client_id, int access, const char *topic, const char *payload)
 {
 	struct mosquitto_evt_acl_check event = {.client = (struct mosquitto *)(uintptr_t)client_id,
-			.topic = topic, .payload = payload, .payloadlen = (uint32_t)strlen(payload), .access = access, .qos = 1};
+		.topic = topic,
+		.payload = payload,
+		.payloadlen = (uint32_t)strlen(payload),
+		.access = access,
+		.qos = 1};
 
 	return broker_on_access(MOSQ_EVT_ACL_CHECK, &event, f.broker);
 }
@@ -1475,7 +1494,8 @@ static void test_copies_are_kept_from_the_session_alone(void **state)
 
 static void test_a_message_has_its_properties_and_its_client(void **state)
 {
-	static const char properties[] = {MQTT_PROP_CONTENT_TYPE, 0, 1, 't', MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 1, 'v'};
+	static const char properties[] = {
+		MQTT_PROP_CONTENT_TYPE, 0, 1, 't', MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 1, 'v'};
 	struct stub_client a = make_client("a", 5), b = make_client("b", 4);
 	struct message *message;
 
@@ -1537,7 +1557,10 @@ static void test_large_properties(void **state)
 	for (i = 0; i < pairs; i++) {
 		char *at = properties + i * (large + 6);
 
-		memcpy(at, (char[]){MQTT_PROP_USER_PROPERTY, 0, 1, (char)('a' + i), (char)(large >> 8), (char)(large & 0xff)}, 6);
+		memcpy(at,
+				(char[]){
+					MQTT_PROP_USER_PROPERTY, 0, 1, (char)('a' + i), (char)(large >> 8), (char)(large & 0xff)},
+				6);
 		memset(at + 6, 'x', large);
 	}
 	client_publishes_more(&a, "a", false, properties, pairs * (large + 6));
@@ -1569,7 +1592,8 @@ static void test_no_memory_for_properties(void **state)
 	done(receive(MESSAGE_PUBLISH));
 	for (n = 1; failed; n++) {
 		mosquitto_property *list = NULL;
-		struct mosquitto_evt_message event = {.client = (struct mosquitto *)&a, .topic = (char *)(uintptr_t)"a"};
+		struct mosquitto_evt_message event = {
+			.client = (struct mosquitto *)&a, .topic = (char *)(uintptr_t)"a"};
 
 		assert_int_equal(properties_make("\x02\x00\x00\x00\x01\x01\x01", 7, &list), MOSQ_ERR_SUCCESS);
 		event.properties = list;
@@ -1592,7 +1616,8 @@ static void test_no_memory_for_properties(void **state)
 
 static void test_own_publish_has_properties(void **state)
 {
-	static const char properties[] = {MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1, MQTT_PROP_RESPONSE_TOPIC, 0, 1, 'r'};
+	static const char properties[] = {
+		MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1, MQTT_PROP_RESPONSE_TOPIC, 0, 1, 'r'};
 	struct message *message;
 	char *text = NULL;
 
@@ -1602,8 +1627,8 @@ static void test_own_publish_has_properties(void **state)
 	tick();
 	assert_int_equal(stub.publish_count, 1);
 	assert_non_null(stub.publishes[0].properties);
-	assert_non_null(
-			mosquitto_property_read_string(stub.publishes[0].properties, MQTT_PROP_RESPONSE_TOPIC, &text, false));
+	assert_non_null(mosquitto_property_read_string(stub.publishes[0].properties, MQTT_PROP_RESPONSE_TOPIC,
+			&text, false));
 	assert_string_equal(text, "r");
 	__real_free(text);
 	message = receive(MESSAGE_PUBLISH);
@@ -1721,7 +1746,8 @@ static void client_logs_in(const struct stub_client *client)
 
 static void client_goes(const struct stub_client *client, int event_kind, int reason)
 {
-	struct mosquitto_evt_disconnect event = {.client = (struct mosquitto *)(uintptr_t)client, .reason = reason};
+	struct mosquitto_evt_disconnect event = {
+		.client = (struct mosquitto *)(uintptr_t)client, .reason = reason};
 
 	assert_int_equal(broker_on_disconnect(event_kind, &event, f.broker), MOSQ_ERR_SUCCESS);
 }
@@ -1787,7 +1813,8 @@ static void test_logins_settle_with_the_tick(void **state)
 	receive_nothing();
 }
 
-static void assert_goes_with(struct stub_client *client, int event, int reason, int code, enum message_fate fate)
+static void assert_goes_with(struct stub_client *client, int event, int reason, int code,
+		enum message_fate fate)
 {
 	struct message *message;
 
@@ -1830,7 +1857,8 @@ static void test_why_and_what_becomes_of_the_session(void **state)
 			MESSAGE_FATE_UNKNOWN);
 }
 
-/* When another connection takes a client over, 2.0 says that its session is not kept, whether it goes on or not. */
+/* When another connection takes a client over, 2.0 says that its session is not kept, whether it goes on or
+ * not. */
 static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
 {
 	struct stub_client client = make_client("a", 4);
@@ -1876,25 +1904,25 @@ static void test_what_becomes_of_a_session_that_is_taken_over(void **state)
 static void test_reason_codes(void **state)
 {
 	static const int cases[][2] = {
-			{MOSQ_ERR_SUCCESS, MQTT_RC_NORMAL_DISCONNECTION},
-			{MOSQ_ERR_MALFORMED_PACKET, MQTT_RC_MALFORMED_PACKET},
-			{MOSQ_ERR_PROTOCOL, MQTT_RC_PROTOCOL_ERROR},
-			{MOSQ_ERR_DUPLICATE_PROPERTY, MQTT_RC_PROTOCOL_ERROR},
-			{MOSQ_ERR_AUTH, MQTT_RC_NOT_AUTHORIZED},
-			{MOSQ_ERR_ACL_DENIED, MQTT_RC_NOT_AUTHORIZED},
-			{MOSQ_ERR_KEEPALIVE, MQTT_RC_KEEP_ALIVE_TIMEOUT},
-			{MOSQ_ERR_OVERSIZE_PACKET, MQTT_RC_PACKET_TOO_LARGE},
-			{MOSQ_ERR_PAYLOAD_SIZE, MQTT_RC_PACKET_TOO_LARGE},
-			{MOSQ_ERR_QOS_NOT_SUPPORTED, MQTT_RC_QOS_NOT_SUPPORTED},
-			{MOSQ_ERR_CONN_LOST, MQTT_RC_UNSPECIFIED},
-			{MOSQ_ERR_ERRNO, MQTT_RC_UNSPECIFIED},
-			{MOSQ_ERR_NOMEM, MQTT_RC_UNSPECIFIED},
-			{-4, MQTT_RC_UNSPECIFIED},
-			{127, MQTT_RC_UNSPECIFIED},
-			{128, MQTT_RC_UNSPECIFIED},
-			{MQTT_RC_ADMINISTRATIVE_ACTION, MQTT_RC_ADMINISTRATIVE_ACTION},
-			{255, 255},
-			{256, MQTT_RC_UNSPECIFIED},
+		{MOSQ_ERR_SUCCESS, MQTT_RC_NORMAL_DISCONNECTION},
+		{MOSQ_ERR_MALFORMED_PACKET, MQTT_RC_MALFORMED_PACKET},
+		{MOSQ_ERR_PROTOCOL, MQTT_RC_PROTOCOL_ERROR},
+		{MOSQ_ERR_DUPLICATE_PROPERTY, MQTT_RC_PROTOCOL_ERROR},
+		{MOSQ_ERR_AUTH, MQTT_RC_NOT_AUTHORIZED},
+		{MOSQ_ERR_ACL_DENIED, MQTT_RC_NOT_AUTHORIZED},
+		{MOSQ_ERR_KEEPALIVE, MQTT_RC_KEEP_ALIVE_TIMEOUT},
+		{MOSQ_ERR_OVERSIZE_PACKET, MQTT_RC_PACKET_TOO_LARGE},
+		{MOSQ_ERR_PAYLOAD_SIZE, MQTT_RC_PACKET_TOO_LARGE},
+		{MOSQ_ERR_QOS_NOT_SUPPORTED, MQTT_RC_QOS_NOT_SUPPORTED},
+		{MOSQ_ERR_CONN_LOST, MQTT_RC_UNSPECIFIED},
+		{MOSQ_ERR_ERRNO, MQTT_RC_UNSPECIFIED},
+		{MOSQ_ERR_NOMEM, MQTT_RC_UNSPECIFIED},
+		{-4, MQTT_RC_UNSPECIFIED},
+		{127, MQTT_RC_UNSPECIFIED},
+		{128, MQTT_RC_UNSPECIFIED},
+		{MQTT_RC_ADMINISTRATIVE_ACTION, MQTT_RC_ADMINISTRATIVE_ACTION},
+		{255, 255},
+		{256, MQTT_RC_UNSPECIFIED},
 	};
 	struct stub_client a = make_client("a", 4);
 	size_t i;
@@ -1903,8 +1931,8 @@ static void test_reason_codes(void **state)
 	watch_clients();
 	a.clean_session = true;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		assert_goes_with(
-				&a, MOSQ_EVT_DISCONNECT, cases[i][0], TICK_BEFORE_POLL ? cases[i][1] : -1, MESSAGE_FATE_ENDS);
+		assert_goes_with(&a, MOSQ_EVT_DISCONNECT, cases[i][0], TICK_BEFORE_POLL ? cases[i][1] : -1,
+				MESSAGE_FATE_ENDS);
 	}
 }
 
@@ -2045,63 +2073,63 @@ static void test_after_the_end_only_log_lines_are_carried_out(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			broker_test(test_message_goes_to_its_recipients_in_one_message),
-			broker_test(test_message_event_drains_first),
-			broker_test(test_the_portions_of_a_flood),
-			broker_test(test_no_signal_between_message_and_tick),
-			broker_test(test_full_inbound_queue_drops_the_newest),
-			broker_test(test_full_inbound_queue_drops_the_oldest),
-			broker_test(test_what_was_pushed_is_not_looked_at_any_more),
-			broker_test(test_options_that_change),
-			broker_test(test_complaints_about_long_topics),
-			broker_test(test_no_memory_for_a_message),
-			broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
-			broker_test(test_refused_publish_is_reported),
-			broker_test(test_subscriptions_are_answered),
-			broker_test(test_no_memory_for_a_subscription_or_its_answer),
-			broker_test(test_a_tick_does_a_bounded_number),
-			broker_test(test_writable_comes_once),
-			broker_test(test_writable_comes_when_there_is_memory_again),
-			broker_test(test_log_lines_are_split_between_characters),
-			broker_test(test_log_lines_about_as_long_as_a_piece),
-			broker_test(test_log_lines_of_anything),
-			broker_test(test_own_log_lines),
-			broker_test(test_wait),
-			broker_test(test_wait_ends_when_python_does),
-			broker_test(test_wait_does_what_the_application_asks_for),
-			broker_test(test_wait_ends_in_a_flood),
-			broker_test(test_spin_waits_for_the_answer_to_a_lone_message),
-			broker_test(test_spin_is_bounded_and_gives_up),
-			broker_test(test_spin_learns_again_from_quick_answers),
-			broker_test(test_spin_does_not_learn_from_slow_answers),
-			broker_test(test_no_spin_with_several_messages_under_way),
-			broker_test(test_no_spin_without_a_rest_before),
-			broker_test(test_no_spin_without_the_option),
-			broker_test(test_spin_begins_and_ends_while_the_broker_runs),
-			broker_test(test_poll_after_a_tick_that_did_something),
-			broker_test(test_every_answer_wakes_the_broker),
-			broker_test(test_the_session_gets_what_is_not_direct),
-			broker_test(test_the_session_is_asked_whether_it_is_gone),
-			broker_test(test_who_took_the_sessions_place),
-			broker_test(test_copies_are_kept_from_the_session_alone),
-			broker_test(test_a_message_has_its_properties_and_its_client),
-			broker_test(test_without_a_reader_there_are_no_properties),
-			broker_test(test_large_properties),
-			broker_test(test_no_memory_for_properties),
-			broker_test(test_own_publish_has_properties),
-			broker_test(test_properties_that_the_broker_refuses),
-			broker_test(test_no_memory_for_own_properties),
-			broker_test(test_own_publish_with_no_local),
-			broker_test(test_consumers_are_told_of_clients),
-			broker_test(test_logins_settle_with_the_tick),
-			broker_test(test_why_and_what_becomes_of_the_session),
-			broker_test(test_what_becomes_of_a_session_that_is_taken_over),
-			broker_test(test_reason_codes),
-			broker_test(test_a_full_queue_drops_clients_events),
-			broker_test(test_no_memory_to_watch),
-			broker_test(test_what_is_retained_is_forgotten_with_the_link),
-			broker_test(test_after_the_end_only_log_lines_are_carried_out),
-			broker_test(test_no_memory_at_start),
+		broker_test(test_message_goes_to_its_recipients_in_one_message),
+		broker_test(test_message_event_drains_first),
+		broker_test(test_the_portions_of_a_flood),
+		broker_test(test_no_signal_between_message_and_tick),
+		broker_test(test_full_inbound_queue_drops_the_newest),
+		broker_test(test_full_inbound_queue_drops_the_oldest),
+		broker_test(test_what_was_pushed_is_not_looked_at_any_more),
+		broker_test(test_options_that_change),
+		broker_test(test_complaints_about_long_topics),
+		broker_test(test_no_memory_for_a_message),
+		broker_test(test_own_publish_goes_to_the_broker_and_comes_in_again),
+		broker_test(test_refused_publish_is_reported),
+		broker_test(test_subscriptions_are_answered),
+		broker_test(test_no_memory_for_a_subscription_or_its_answer),
+		broker_test(test_a_tick_does_a_bounded_number),
+		broker_test(test_writable_comes_once),
+		broker_test(test_writable_comes_when_there_is_memory_again),
+		broker_test(test_log_lines_are_split_between_characters),
+		broker_test(test_log_lines_about_as_long_as_a_piece),
+		broker_test(test_log_lines_of_anything),
+		broker_test(test_own_log_lines),
+		broker_test(test_wait),
+		broker_test(test_wait_ends_when_python_does),
+		broker_test(test_wait_does_what_the_application_asks_for),
+		broker_test(test_wait_ends_in_a_flood),
+		broker_test(test_spin_waits_for_the_answer_to_a_lone_message),
+		broker_test(test_spin_is_bounded_and_gives_up),
+		broker_test(test_spin_learns_again_from_quick_answers),
+		broker_test(test_spin_does_not_learn_from_slow_answers),
+		broker_test(test_no_spin_with_several_messages_under_way),
+		broker_test(test_no_spin_without_a_rest_before),
+		broker_test(test_no_spin_without_the_option),
+		broker_test(test_spin_begins_and_ends_while_the_broker_runs),
+		broker_test(test_poll_after_a_tick_that_did_something),
+		broker_test(test_every_answer_wakes_the_broker),
+		broker_test(test_the_session_gets_what_is_not_direct),
+		broker_test(test_the_session_is_asked_whether_it_is_gone),
+		broker_test(test_who_took_the_sessions_place),
+		broker_test(test_copies_are_kept_from_the_session_alone),
+		broker_test(test_a_message_has_its_properties_and_its_client),
+		broker_test(test_without_a_reader_there_are_no_properties),
+		broker_test(test_large_properties),
+		broker_test(test_no_memory_for_properties),
+		broker_test(test_own_publish_has_properties),
+		broker_test(test_properties_that_the_broker_refuses),
+		broker_test(test_no_memory_for_own_properties),
+		broker_test(test_own_publish_with_no_local),
+		broker_test(test_consumers_are_told_of_clients),
+		broker_test(test_logins_settle_with_the_tick),
+		broker_test(test_why_and_what_becomes_of_the_session),
+		broker_test(test_what_becomes_of_a_session_that_is_taken_over),
+		broker_test(test_reason_codes),
+		broker_test(test_a_full_queue_drops_clients_events),
+		broker_test(test_no_memory_to_watch),
+		broker_test(test_what_is_retained_is_forgotten_with_the_link),
+		broker_test(test_after_the_end_only_log_lines_are_carried_out),
+		broker_test(test_no_memory_at_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,8 +191,8 @@ static void assert_is_fixed(const struct certificate *certificate)
 	assert_string_equal(certificate->issuer, name);
 	assert_string_equal(certificate->common_name, "sensor-17");
 	assert_string_equal(certificate->serial_number, "7FC0FFEE1234567890ABCDEF0123456789ABCDEF");
-	assert_string_equal(
-			certificate->fingerprint, "0a0be8d39affbc3abef0c19d5b44506862cbb629983f8c34ae46b9a1941c62ce");
+	assert_string_equal(certificate->fingerprint,
+			"0a0be8d39affbc3abef0c19d5b44506862cbb629983f8c34ae46b9a1941c62ce");
 	assert_true(certificate->not_before == 1795498790);
 	assert_true(certificate->not_after == 4387498790);
 	assert_int_equal(certificate->name_count, 6);
@@ -304,30 +304,29 @@ struct name_case {
 static void test_strings(void **state)
 {
 	static const struct name_case cases[] = {
-			{V_ASN1_UTF8STRING, "Zoë \xf0\x9f\x90\x9d", 9, "Zoë \xf0\x9f\x90\x9d", "CN=Zoë \xf0\x9f\x90\x9d"},
-			{V_ASN1_UTF8STRING, "", 0, "", "CN="},
-			{V_ASN1_UTF8STRING, "a,b+c\"d\\e<f>g;", 14, "a,b+c\"d\\e<f>g;",
-					"CN=a\\,b\\+c\\\"d\\\\e\\<f\\>g\\;"},
-			{V_ASN1_T61STRING, "Zo\xeb", 3, "Zoë", "CN=Zoë"},
-			{V_ASN1_BMPSTRING, "\0Z\0o\0\xeb\x65\xe5", 8, "Zoë日", "CN=Zoë日"},
-			{V_ASN1_UNIVERSALSTRING, "\0\0\0Z\0\x01\xf4\x1d", 8, "Z\xf0\x9f\x90\x9d", "CN=Z\xf0\x9f\x90\x9d"},
-			/* control characters are text, but printed they are escaped */
-			{V_ASN1_UTF8STRING, "a\nb\x7f", 4, "a\nb\x7f", "CN=a\\0Ab\\7F"},
-			{V_ASN1_UTF8STRING,
-					"a\xc2\x9b"
-					"b",
-					4,
-					"a\xc2\x9b"
-					"b",
-					"CN=a\\C2\\9Bb"},
-			/* NULs */
-			{V_ASN1_UTF8STRING, "admin\0.evil", 11, NULL, "CN=admin\\00.evil"},
-			{V_ASN1_UTF8STRING, "admin\0", 6, NULL, "CN=admin\\00"},
-			{V_ASN1_UTF8STRING, "\0", 1, NULL, "CN=\\00"},
-			{V_ASN1_IA5STRING, "admin\0.evil", 11, NULL, "CN=admin\\00.evil"},
-			{V_ASN1_BMPSTRING, "\0a\0\0\0b", 6, NULL, "CN=a\\00b"},
-			/* no text, and says so */
-			{V_ASN1_BIT_STRING, "admin", 5, NULL, "CN=#03060161646D696E"},
+		{V_ASN1_UTF8STRING, "Zoë \xf0\x9f\x90\x9d", 9, "Zoë \xf0\x9f\x90\x9d", "CN=Zoë \xf0\x9f\x90\x9d"},
+		{V_ASN1_UTF8STRING, "", 0, "", "CN="},
+		{V_ASN1_UTF8STRING, "a,b+c\"d\\e<f>g;", 14, "a,b+c\"d\\e<f>g;", "CN=a\\,b\\+c\\\"d\\\\e\\<f\\>g\\;"},
+		{V_ASN1_T61STRING, "Zo\xeb", 3, "Zoë", "CN=Zoë"},
+		{V_ASN1_BMPSTRING, "\0Z\0o\0\xeb\x65\xe5", 8, "Zoë日", "CN=Zoë日"},
+		{V_ASN1_UNIVERSALSTRING, "\0\0\0Z\0\x01\xf4\x1d", 8, "Z\xf0\x9f\x90\x9d", "CN=Z\xf0\x9f\x90\x9d"},
+		/* control characters are text, but printed they are escaped */
+		{V_ASN1_UTF8STRING, "a\nb\x7f", 4, "a\nb\x7f", "CN=a\\0Ab\\7F"},
+		{V_ASN1_UTF8STRING,
+			"a\xc2\x9b"
+			"b",
+			4,
+			"a\xc2\x9b"
+			"b",
+			"CN=a\\C2\\9Bb"},
+		/* NULs */
+		{V_ASN1_UTF8STRING, "admin\0.evil", 11, NULL, "CN=admin\\00.evil"},
+		{V_ASN1_UTF8STRING, "admin\0", 6, NULL, "CN=admin\\00"},
+		{V_ASN1_UTF8STRING, "\0", 1, NULL, "CN=\\00"},
+		{V_ASN1_IA5STRING, "admin\0.evil", 11, NULL, "CN=admin\\00.evil"},
+		{V_ASN1_BMPSTRING, "\0a\0\0\0b", 6, NULL, "CN=a\\00b"},
+		/* no text, and says so */
+		{V_ASN1_BIT_STRING, "admin", 5, NULL, "CN=#03060161646D696E"},
 	};
 	size_t i;
 
@@ -353,16 +352,16 @@ static void test_subject_is_no_text(void **state)
 {
 	/* stray byte, cut short, overlong, surrogates, beyond Unicode */
 	static const struct name_case cases[] = {
-			{V_ASN1_UTF8STRING, "ab\xff", 3, NULL, NULL},
-			{V_ASN1_UTF8STRING, "ab\xc3", 3, NULL, NULL},
-			{V_ASN1_UTF8STRING, "ad\xc1\xad", 4, NULL, NULL},
-			{V_ASN1_UTF8STRING, "\xc0\x80", 2, NULL, NULL},
-			{V_ASN1_UTF8STRING, "\xed\xa0\x80", 3, NULL, NULL},
-			{V_ASN1_UTF8STRING, "\xf4\x90\x80\x80", 4, NULL, NULL},
-			{V_ASN1_BMPSTRING, "\0a\xd8\0\0b", 6, NULL, NULL},
-			{V_ASN1_BMPSTRING, "\0a\0", 3, NULL, NULL},
-			{V_ASN1_UNIVERSALSTRING, "\0\x11\0\0", 4, NULL, NULL},
-			{V_ASN1_UNIVERSALSTRING, "\xff\0\0a", 4, NULL, NULL},
+		{V_ASN1_UTF8STRING, "ab\xff", 3, NULL, NULL},
+		{V_ASN1_UTF8STRING, "ab\xc3", 3, NULL, NULL},
+		{V_ASN1_UTF8STRING, "ad\xc1\xad", 4, NULL, NULL},
+		{V_ASN1_UTF8STRING, "\xc0\x80", 2, NULL, NULL},
+		{V_ASN1_UTF8STRING, "\xed\xa0\x80", 3, NULL, NULL},
+		{V_ASN1_UTF8STRING, "\xf4\x90\x80\x80", 4, NULL, NULL},
+		{V_ASN1_BMPSTRING, "\0a\xd8\0\0b", 6, NULL, NULL},
+		{V_ASN1_BMPSTRING, "\0a\0", 3, NULL, NULL},
+		{V_ASN1_UNIVERSALSTRING, "\0\x11\0\0", 4, NULL, NULL},
+		{V_ASN1_UNIVERSALSTRING, "\xff\0\0a", 4, NULL, NULL},
 	};
 	size_t i;
 
@@ -385,19 +384,19 @@ static void test_subject_is_no_text(void **state)
 static void test_serial_numbers(void **state)
 {
 	static const char *const cases[][2] = {
-			{"0", "00"},
-			{"5", "05"},
-			{"80", "80"},
-			{"0A1B", "0A1B"},
-			{"-5", "-05"},
-			{"-80", "-80"},
-			{"-100", "-0100"},
-			{"FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"},
-			{"-7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "-7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"},
-			/* OpenSSL breaks the line in it when it prints this one */
-			{"112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF",
-					"112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEE"
-					"FF"},
+		{"0", "00"},
+		{"5", "05"},
+		{"80", "80"},
+		{"0A1B", "0A1B"},
+		{"-5", "-05"},
+		{"-80", "-80"},
+		{"-100", "-0100"},
+		{"FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"},
+		{"-7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "-7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"},
+		/* OpenSSL breaks the line in it when it prints this one */
+		{"112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF",
+			"112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEEFF112233445566778899AABBCCDDEE"
+			"FF"},
 	};
 	size_t i;
 
@@ -439,17 +438,17 @@ static void test_times(void **state)
 		const char *text;
 		int64_t seconds;
 	} cases[] = {
-			{"500101000000Z", -631152000},
-			{"19500101000000Z", -631152000},
-			{"691231235959Z", -1},
-			{"700101000000Z", 0},
-			{"000229120000Z", 951825600},
-			{"380119031408Z", 2147483648},
-			{"491231235959Z", 2524607999},
-			{"20500101000000Z", 2524608000},
-			{"21060207062816Z", 4294967296},
-			{"99991231235959Z", 253402300799},
-			{"00010101000000Z", -62135596800},
+		{"500101000000Z", -631152000},
+		{"19500101000000Z", -631152000},
+		{"691231235959Z", -1},
+		{"700101000000Z", 0},
+		{"000229120000Z", 951825600},
+		{"380119031408Z", 2147483648},
+		{"491231235959Z", 2524607999},
+		{"20500101000000Z", 2524608000},
+		{"21060207062816Z", 4294967296},
+		{"99991231235959Z", 253402300799},
+		{"00010101000000Z", -62135596800},
 	};
 	size_t i;
 
@@ -706,16 +705,16 @@ static void test_long_serial_number(void **state)
 	assert_null(read_and_free(x509));
 }
 
-/* From 3.5 on OpenSSL looks into a time when it decodes, and has no certificate for such a one. Older releases hand it on;
- * here nothing is decoded. */
+/* From 3.5 on OpenSSL looks into a time when it decodes, and has no certificate for such a one. Older
+ * releases hand it on; here nothing is decoded. */
 static void test_broken_times(void **state)
 {
 	static const struct {
 		const char *time;
 		bool is_one;
 	} cases[] = {{"20300101000000Z", true}, {"", false}, {"2020", false}, {"20201301000000Z", false},
-			{"20200101000000", false}, {"20200230000000Z", false}, {"2020010100000\0Z", false},
-			{"not a time, no", false}};
+		{"20200101000000", false}, {"20200230000000Z", false}, {"2020010100000\0Z", false},
+		{"not a time, no", false}};
 	struct certificate *certificate;
 	size_t i;
 
@@ -724,8 +723,8 @@ static void test_broken_times(void **state)
 		X509 *x509 = make();
 
 		assert_true(X509_sign(x509, key, EVP_sha256()) > 0);
-		assert_int_equal(
-				ASN1_STRING_set(X509_getm_notAfter(x509), cases[i].time, (int)strlen(cases[i].time)), 1);
+		assert_int_equal(ASN1_STRING_set(X509_getm_notAfter(x509), cases[i].time, (int)strlen(cases[i].time)),
+				1);
 		certificate = certificate_read(x509);
 		assert_int_equal(certificate != NULL, cases[i].is_one);
 		certificate_free(certificate);
@@ -899,33 +898,33 @@ static int free_key(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_fixed_certificate),
-			cmocka_unit_test(test_version_1),
-			cmocka_unit_test(test_empty_subject),
-			cmocka_unit_test(test_no_common_name),
-			cmocka_unit_test(test_several_common_names),
-			cmocka_unit_test(test_last_common_name_is_no_text),
-			cmocka_unit_test(test_strings),
-			cmocka_unit_test(test_subject_is_no_text),
-			cmocka_unit_test(test_serial_numbers),
-			cmocka_unit_test(test_serial_number_without_bytes),
-			cmocka_unit_test(test_times),
-			cmocka_unit_test(test_fingerprint_is_of_der_form),
-			cmocka_unit_test(test_alternative_names),
-			cmocka_unit_test(test_unusable_names_are_left_out),
-			cmocka_unit_test(test_first_names_are_read),
-			cmocka_unit_test(test_ten_thousand_names),
-			cmocka_unit_test(test_names_without_room),
-			cmocka_unit_test(test_long_directory_name_is_left_out),
-			cmocka_unit_test(test_megabyte_of_subject),
-			cmocka_unit_test(test_long_issuer),
-			cmocka_unit_test(test_long_serial_number),
-			cmocka_unit_test(test_broken_times),
-			cmocka_unit_test(test_broken_alternative_names),
-			cmocka_unit_test(test_no_certificate),
-			cmocka_unit_test(test_error_queue_is_left_alone),
-			cmocka_unit_test(test_no_memory),
-			cmocka_unit_test(test_no_memory_in_openssl),
+		cmocka_unit_test(test_fixed_certificate),
+		cmocka_unit_test(test_version_1),
+		cmocka_unit_test(test_empty_subject),
+		cmocka_unit_test(test_no_common_name),
+		cmocka_unit_test(test_several_common_names),
+		cmocka_unit_test(test_last_common_name_is_no_text),
+		cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_subject_is_no_text),
+		cmocka_unit_test(test_serial_numbers),
+		cmocka_unit_test(test_serial_number_without_bytes),
+		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_fingerprint_is_of_der_form),
+		cmocka_unit_test(test_alternative_names),
+		cmocka_unit_test(test_unusable_names_are_left_out),
+		cmocka_unit_test(test_first_names_are_read),
+		cmocka_unit_test(test_ten_thousand_names),
+		cmocka_unit_test(test_names_without_room),
+		cmocka_unit_test(test_long_directory_name_is_left_out),
+		cmocka_unit_test(test_megabyte_of_subject),
+		cmocka_unit_test(test_long_issuer),
+		cmocka_unit_test(test_long_serial_number),
+		cmocka_unit_test(test_broken_times),
+		cmocka_unit_test(test_broken_alternative_names),
+		cmocka_unit_test(test_no_certificate),
+		cmocka_unit_test(test_error_queue_is_left_alone),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_memory_in_openssl),
 	};
 
 	/* Before OpenSSL has allocated anything. */

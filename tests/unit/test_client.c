@@ -51,11 +51,11 @@ static void test_everything_is_copied(void **state)
 {
 	char id[] = "id", username[] = "user", address[] = "192.0.2.1";
 	const struct client_description description = {.number = UINT64_MAX,
-			.id = id,
-			.username = username,
-			.address = address,
-			.protocol_version = 5,
-			.websockets = true};
+		.id = id,
+		.username = username,
+		.address = address,
+		.protocol_version = 5,
+		.websockets = true};
 	struct client *client = client_new(&description, make_certificate("f", true));
 	const struct client_description *known;
 
@@ -109,7 +109,8 @@ static void assert_same(const struct client_description *one, const char *one_fi
 		const struct client_description *other, const char *other_fingerprint, bool is_same)
 {
 	struct client *a = client_new(one, one_fingerprint ? make_certificate(one_fingerprint, true) : NULL);
-	struct client *b = client_new(other, other_fingerprint ? make_certificate(other_fingerprint, true) : NULL);
+	struct client *b =
+			client_new(other, other_fingerprint ? make_certificate(other_fingerprint, true) : NULL);
 
 	assert_int_equal(client_is_same(a, b), is_same);
 	assert_int_equal(client_is_same(b, a), is_same);
@@ -120,10 +121,11 @@ static void assert_same(const struct client_description *one, const char *one_fi
 
 static void test_who_is_the_same(void **state)
 {
-	const struct client_description a = {.number = 1, .id = "a", .username = "u", .address = "x", .protocol_version = 4},
-									again = {.number = 2, .id = "a", .username = "u", .address = "y", .protocol_version = 5},
-									other_id = {.id = "b", .username = "u"}, other_user = {.id = "a", .username = "v"},
-									no_user = {.id = "a"}, empty_user = {.id = "a", .username = ""};
+	const struct client_description
+			a = {.number = 1, .id = "a", .username = "u", .address = "x", .protocol_version = 4},
+			again = {.number = 2, .id = "a", .username = "u", .address = "y", .protocol_version = 5},
+			other_id = {.id = "b", .username = "u"}, other_user = {.id = "a", .username = "v"},
+			no_user = {.id = "a"}, empty_user = {.id = "a", .username = ""};
 
 	(void)state;
 	assert_same(&a, NULL, &again, NULL, true);
@@ -203,12 +205,12 @@ static void test_references_on_several_threads(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			client_test(test_everything_is_copied),
-			client_test(test_what_is_not_there_is_null),
-			client_test(test_the_last_reference_frees),
-			client_test(test_who_is_the_same),
-			client_test(test_no_memory),
-			client_test(test_references_on_several_threads),
+		client_test(test_everything_is_copied),
+		client_test(test_what_is_not_there_is_null),
+		client_test(test_the_last_reference_frees),
+		client_test(test_who_is_the_same),
+		client_test(test_no_memory),
+		client_test(test_references_on_several_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* clients.c between the stub of Mosquitto, whose connections the test makes, and the consumers it speaks for. */
+/* clients.c between the stub of Mosquitto, whose connections the test makes, and the consumers it speaks
+ * for. */
 #include "cmocka_all.h"
 
 #include <stdio.h>
@@ -47,7 +48,9 @@ static void make_certificate(void)
 
 	certificate = X509_new();
 	assert_non_null(certificate);
-	assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"sensor", -1, -1, 0), 1);
+	assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"sensor", -1,
+							 -1, 0),
+			1);
 	assert_int_equal(X509_set_subject_name(certificate, name), 1);
 	assert_int_equal(X509_set_issuer_name(certificate, name), 1);
 	assert_int_equal(ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1), 1);
@@ -62,11 +65,11 @@ static void make_certificate(void)
 static struct stub_client make_client(const char *id)
 {
 	return (struct stub_client){.mark = STUB_CLIENT_MARK,
-			.id = id,
-			.username = "user",
-			.address = "192.0.2.1",
-			.protocol_version = 5,
-			.clean_session = true};
+		.id = id,
+		.username = "user",
+		.address = "192.0.2.1",
+		.protocol_version = 5,
+		.clean_session = true};
 }
 
 static const struct mosquitto *of(const struct stub_client *client)
@@ -392,7 +395,8 @@ static void test_taken_over_order_on_2_0(void **state)
 	told_nothing();
 }
 
-/* Whose message comes in the turn in which it was let in, or who was never asked about: it has been let in. */
+/* Whose message comes in the turn in which it was let in, or who was never asked about: it has been let
+ * in. */
 static void test_who_publishes_is_announced_first(void **state)
 {
 	(void)state;
@@ -710,7 +714,8 @@ static void test_nobody_is_described_for_nobody(void **state)
 
 /* ---- memory ---- */
 
-/* Whatever fails, what is told makes sense: nobody goes who did not come, and each connection at most once. */
+/* Whatever fails, what is told makes sense: nobody goes who did not come, and each connection at most
+ * once. */
 static void live(unsigned long n)
 {
 	struct stub_client second = make_client("a");
@@ -836,34 +841,34 @@ static void test_no_memory_for_a_publisher(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			clients_test(test_a_client_comes_and_goes),
-			clients_test(test_what_the_broker_does_not_say),
-			clients_test(test_the_session_is_nobody),
-			clients_test(test_a_client_is_taken_over),
-			clients_test(test_an_address_is_used_again),
-			clients_test(test_a_client_is_let_in),
-			clients_test(test_a_client_is_refused),
-			clients_test(test_refused_among_others),
-			clients_test(test_refused_with_its_id),
-			clients_test(test_let_in_and_taken_over_in_one_turn),
-			clients_test(test_taken_over_order_on_2_0),
-			clients_test(test_who_publishes_is_announced_first),
-			clients_test(test_without_connects_there_are_disconnects),
-			clients_test(test_a_client_that_comes_back_does_not_go_again),
-			clients_test(test_the_address_of_a_client_that_did_not_come_back),
-			clients_test(test_which_began_clean),
-			clients_test(test_a_description_serves_until_the_end),
-			clients_test(test_another_name_is_another_description),
-			clients_test(test_a_certificate_expires),
-			clients_test(test_a_client_without_a_certificate_stays_the_same),
-			clients_test(test_who_watches_later_is_told_who_is_there),
-			clients_test(test_several_watch_and_stop),
-			clients_test(test_events_that_nobody_takes),
-			clients_test(test_nobody_is_described_for_nobody),
-			clients_test(test_no_memory),
-			clients_test(test_no_memory_for_who_may_come_back),
-			clients_test(test_no_memory_to_watch),
-			clients_test(test_no_memory_for_a_publisher),
+		clients_test(test_a_client_comes_and_goes),
+		clients_test(test_what_the_broker_does_not_say),
+		clients_test(test_the_session_is_nobody),
+		clients_test(test_a_client_is_taken_over),
+		clients_test(test_an_address_is_used_again),
+		clients_test(test_a_client_is_let_in),
+		clients_test(test_a_client_is_refused),
+		clients_test(test_refused_among_others),
+		clients_test(test_refused_with_its_id),
+		clients_test(test_let_in_and_taken_over_in_one_turn),
+		clients_test(test_taken_over_order_on_2_0),
+		clients_test(test_who_publishes_is_announced_first),
+		clients_test(test_without_connects_there_are_disconnects),
+		clients_test(test_a_client_that_comes_back_does_not_go_again),
+		clients_test(test_the_address_of_a_client_that_did_not_come_back),
+		clients_test(test_which_began_clean),
+		clients_test(test_a_description_serves_until_the_end),
+		clients_test(test_another_name_is_another_description),
+		clients_test(test_a_certificate_expires),
+		clients_test(test_a_client_without_a_certificate_stays_the_same),
+		clients_test(test_who_watches_later_is_told_who_is_there),
+		clients_test(test_several_watch_and_stop),
+		clients_test(test_events_that_nobody_takes),
+		clients_test(test_nobody_is_described_for_nobody),
+		clients_test(test_no_memory),
+		clients_test(test_no_memory_for_who_may_come_back),
+		clients_test(test_no_memory_to_watch),
+		clients_test(test_no_memory_for_a_publisher),
 	};
 	int failed;
 

@@ -1,5 +1,5 @@
-/* connection.c and what it is made of, against a broker that this program plays over a socket, byte by byte. Both sides are
- * on one thread: nothing waits but the test, for bytes that are on their way. */
+/* connection.c and what it is made of, against a broker that this program plays over a socket, byte by byte.
+ * Both sides are on one thread: nothing waits but the test, for bytes that are on their way. */
 #include "cmocka_all.h"
 
 #include <arpa/inet.h>
@@ -79,8 +79,8 @@ static void on_message(void *userdata, const struct connection_message *message)
 		deliveries[i]++;
 		return;
 	}
-	text_addf(&told, "%s %.*s qos %d", message->topic, (int)message->payload_length, (const char *)message->payload,
-			message->qos);
+	text_addf(&told, "%s %.*s qos %d", message->topic, (int)message->payload_length,
+			(const char *)message->payload, message->qos);
 	text_addf(&told, "%s%s", message->retain ? " retain" : "", message->is_fetched ? " fetched" : "");
 	if (message->subscription) {
 		text_addf(&told, " for %u", message->subscription);
@@ -253,7 +253,8 @@ static void begin_connection(void)
 {
 	assert_true(connection_connect(connection, 300));
 	broker_accepts();
-	broker_gets("101700044d5154540500003c081100000" "12c21ffff00026d65");
+	broker_gets("101700044d5154540500003c081100000"
+				"12c21ffff00026d65");
 }
 
 static void connect_with(const char *connack)
@@ -272,7 +273,8 @@ static void connect_again(bool session_present)
 	/* What was told before stays. */
 	length = strlen("connected 1\n");
 	assert_true(told.length >= length);
-	assert_string_equal(told.data + told.length - length, session_present ? "connected 1\n" : "connected 0\n");
+	assert_string_equal(told.data + told.length - length,
+			session_present ? "connected 1\n" : "connected 0\n");
 	told.length -= length;
 	told.data[told.length] = '\0';
 }
@@ -335,10 +337,15 @@ static void test_a_whole_life(void **state)
 	assert_false(connection_handle(connection, PACKETS));
 	connect_again(false);
 	assert_int_equal(connection_subscribe(connection, "a/#", 1, 5, true, false), 1);
-	broker_gets("820b0001" "020b0a" "0003612f23" "01");
+	broker_gets("820b0001"
+				"020b0a"
+				"0003612f23"
+				"01");
 	broker_sends("9004 0001 00 01");
 	assert_int_equal(connection_unsubscribe(connection, "a/#"), 2);
-	broker_gets("a2080002" "00" "0003612f23");
+	broker_gets("a2080002"
+				"00"
+				"0003612f23");
 	broker_sends("b004 0002 00 11");
 	broker_publishes(0, 0, false, "one");
 	broker_waits();
@@ -354,7 +361,9 @@ static void test_user_and_password(void **state)
 	options.password = (char *)(uintptr_t)"pw";
 	assert_true(connection_connect(connection, UINT32_MAX));
 	broker_accepts();
-	broker_gets("101e00044d51545405c0003c0811ffffffff21ffff00026d65" "000175" "00027077");
+	broker_gets("101e00044d51545405c0003c0811ffffffff21ffff00026d65"
+				"000175"
+				"00027077");
 }
 
 /* Both kinds of retained messages, and a SUBSCRIBE that nobody can be told of. */
@@ -369,10 +378,20 @@ static void test_subscribing(void **state)
 	assert_true(handle());
 	/* Retain Handling 2: nothing that is retained. */
 	assert_int_equal(connection_subscribe(connection, "x", 2, 1, false, false), 1);
-	broker_gets("82090001" "020b02" "000178" "22");
+	broker_gets("82090001"
+				"020b02"
+				"000178"
+				"22");
 	/* With Retain As Published, first the retained ones. */
 	assert_int_equal(connection_subscribe(connection, "x", 0, CONNECTION_SUBSCRIPTION_MAX, true, true), 3);
-	broker_gets("820c0002" "050bffffff7f" "000178" "08" "820c0003" "050bfeffff7f" "000178" "28");
+	broker_gets("820c0002"
+				"050bffffff7f"
+				"000178"
+				"08"
+				"820c0003"
+				"050bfeffff7f"
+				"000178"
+				"28");
 	memset(filter, 'f', 70000);
 	filter[69999] = '\0';
 	assert_int_equal(connection_subscribe(connection, filter, 0, 1, false, false), -1);
@@ -434,8 +453,9 @@ static void test_nobody_there(void **state)
 	options.host = (char *)(uintptr_t)"/nowhere/there";
 	assert_false(connection_connect(connection, 300));
 	assert_string_equal(connection_reason(connection), "No such file or directory");
-	options.host = (char *)(uintptr_t)"/a path that is far too long for a socket, which can have a hundred characters or so and "
-									   "not one more than these";
+	options.host =
+			(char *)(uintptr_t)"/a path that is far too long for a socket, which can have a hundred characters or so and "
+							   "not one more than these";
 	assert_false(connection_connect(connection, 300));
 	assert_non_null(strstr(connection_reason(connection), "longer than a socket's can be"));
 	options.host = (char *)(uintptr_t)"no-such-host.invalid";
@@ -459,7 +479,11 @@ static void test_disconnecting(void **state)
 	(void)shutdown(peer, SHUT_WR);
 	connection_disconnect(connection, true);
 	assert_int_equal(connection_socket(connection), -1);
-	broker_gets("50020001" "e007" "00" "0511" "00000000");
+	broker_gets("50020001"
+				"e007"
+				"00"
+				"0511"
+				"00000000");
 	assert_int_equal(read(peer, &byte, 1), 0);
 	tells("t 1 qos 2\n");
 
@@ -514,10 +538,10 @@ static void test_what_a_message_brings(void **state)
 {
 	(void)state;
 	connect_again(false);
-	broker_sends("3107 000378 2f79 00 61");      /* RETAIN */
-	broker_sends("3108 000178 02 0b06 6869");    /* for subscription 3 */
-	broker_sends("3108 000178 02 0b07 6869");    /* the same, fetched */
-	broker_sends("3008 000178 02 0b07 6869");    /* live */
+	broker_sends("3107 000378 2f79 00 61");   /* RETAIN */
+	broker_sends("3108 000178 02 0b06 6869"); /* for subscription 3 */
+	broker_sends("3108 000178 02 0b07 6869"); /* the same, fetched */
+	broker_sends("3008 000178 02 0b07 6869"); /* live */
 	/* What consumers get of the properties, without the identifiers between them. */
 	broker_sends("301e 000178 19 0b02 0101 0200000e10 0b8001 03000174 26000161 000162 0b04 21");
 	broker_waits();
@@ -533,9 +557,11 @@ static void test_what_a_message_brings(void **state)
 static void test_byte_by_byte(void **state)
 {
 	unsigned char bytes[256];
-	size_t length = from_hex("3207 0001 74 0001 00 61  9004 0001 00 02  3407 0001 74 0002 00 62  6202 0002  d000"
-							 " 301e 000178 19 0b02 0101 0200000e10 0b8001 03000174 26000161 000162 0b04 21",
-			bytes), step, i;
+	size_t length = from_hex(
+				   "3207 0001 74 0001 00 61  9004 0001 00 02  3407 0001 74 0002 00 62  6202 0002  d000"
+				   " 301e 000178 19 0b02 0101 0200000e10 0b8001 03000174 26000161 000162 0b04 21",
+				   bytes),
+		   step, i;
 
 	(void)state;
 	for (step = 1; step <= length; step++) {
@@ -545,7 +571,9 @@ static void test_byte_by_byte(void **state)
 			wait_readable(connection_socket(connection));
 			assert_true(handle());
 		}
-		broker_gets("40020001" "50020002" "70020002");
+		broker_gets("40020001"
+					"50020002"
+					"70020002");
 		tells("t a qos 1\nacknowledged 1 2\nt b qos 2\n"
 			  "x ! qos 0 for 1 with 01010200000e100300017426000161000162\n");
 	}
@@ -610,13 +638,13 @@ static void test_malformed(void **state)
 		{"30ffffffff7f", "a packet whose length is none"},
 		{"3004 0005 7441", "a PUBLISH whose topic is none"},
 		{"3003 0000 00", "a PUBLISH whose topic is none"},
-		{"3004 0001 00 00", "a PUBLISH whose topic is none"},             /* NUL */
-		{"3004 0001 2b 00", "a PUBLISH whose topic is none"},             /* + */
-		{"3004 0001 23 00", "a PUBLISH whose topic is none"},             /* # */
-		{"3005 0002 c080 00", "a PUBLISH whose topic is none"},           /* longer than need be */
-		{"3006 0003 eda080 00", "a PUBLISH whose topic is none"},         /* half a pair */
-		{"3005 0002 c374 00", "a PUBLISH whose topic is none"},           /* cut short */
-		{"3007 0004 f4908080 00", "a PUBLISH whose topic is none"},       /* beyond the last */
+		{"3004 0001 00 00", "a PUBLISH whose topic is none"},       /* NUL */
+		{"3004 0001 2b 00", "a PUBLISH whose topic is none"},       /* + */
+		{"3004 0001 23 00", "a PUBLISH whose topic is none"},       /* # */
+		{"3005 0002 c080 00", "a PUBLISH whose topic is none"},     /* longer than need be */
+		{"3006 0003 eda080 00", "a PUBLISH whose topic is none"},   /* half a pair */
+		{"3005 0002 c374 00", "a PUBLISH whose topic is none"},     /* cut short */
+		{"3007 0004 f4908080 00", "a PUBLISH whose topic is none"}, /* beyond the last */
 		{"3004 0001 ff 00", "a PUBLISH whose topic is none"},
 		{"3004 0001 e2 00", "a PUBLISH whose topic is none"},
 		{"3600", "QoS 3"},
@@ -624,12 +652,12 @@ static void test_malformed(void **state)
 		{"3204 0001 74 00", "packet identifier"},
 		{"3003 0001 74", "a property that is none"},
 		{"3004 0001 74 05", "a property that is none"},
-		{"3006 0001 74 02 0b00", "a property that is none"},              /* no such identifier */
-		{"3006 0001 74 02 0102", "a property that is none"},              /* neither bytes nor text */
-		{"3008 0001 74 04 01010101", "a property that is none"},          /* twice */
-		{"3007 0001 74 03 230001", "a property that is none"},            /* a topic alias */
-		{"3008 0001 74 04 0300ff 61", "a property that is none"},         /* longer than they are */
-		{"3008 0001 74 04 03000100", "a property that is none"},          /* NUL */
+		{"3006 0001 74 02 0b00", "a property that is none"},      /* no such identifier */
+		{"3006 0001 74 02 0102", "a property that is none"},      /* neither bytes nor text */
+		{"3008 0001 74 04 01010101", "a property that is none"},  /* twice */
+		{"3007 0001 74 03 230001", "a property that is none"},    /* a topic alias */
+		{"3008 0001 74 04 0300ff 61", "a property that is none"}, /* longer than they are */
+		{"3008 0001 74 04 03000100", "a property that is none"},  /* NUL */
 		{"3007 0001 74 03 26 0000", "a property that is none"},
 		{"3006 0001 74 02 7f00", "a property that is none"},
 		{"3006 0001 74 02 1f00", "a property that is none"},
@@ -670,9 +698,10 @@ static void test_malformed(void **state)
 
 static void test_no_connack(void **state)
 {
-	static const char *const cases[] = {"2000", "2002 0000", "2003 020000", "2103 000000", "2003 000100", "2003 018700",
-		"2004 0000 ffff", "2003 0000 01", "2006 0000 02 2400 00", "2006 0000 03 13003c", "2007 0000 04 13003c 2100",
-		"3006 000178 00 6869", "5353482d322e30", "d000", "20ffffffff", "485454502f312e31"};
+	static const char *const cases[] = {"2000", "2002 0000", "2003 020000", "2103 000000", "2003 000100",
+		"2003 018700", "2004 0000 ffff", "2003 0000 01", "2006 0000 02 2400 00", "2006 0000 03 13003c",
+		"2007 0000 04 13003c 2100", "3006 000178 00 6869", "5353482d322e30", "d000", "20ffffffff",
+		"485454502f312e31"};
 	size_t i;
 
 	(void)state;
@@ -719,7 +748,8 @@ static void test_qos_2(void **state)
 	broker_publishes(0, 0, false, "d");
 	broker_publishes(2, 8, false, "e");
 	broker_publishes(1, 9, false, "f");
-	broker_gets("50020008" "40020009");
+	broker_gets("50020008"
+				"40020009");
 	tells("t a qos 2\nt b qos 2\nt c qos 2\nt d qos 0\nt e qos 2\nt f qos 1\n");
 }
 
@@ -731,7 +761,9 @@ static void test_qos_2_over_connections(void **state)
 	broker_publishes(2, 1, false, "1"); /* its PUBREC gets lost */
 	broker_publishes(2, 2, false, "2");
 	broker_publishes(2, 3, false, "3");
-	broker_gets("50020001" "50020002" "50020003");
+	broker_gets("50020001"
+				"50020002"
+				"50020003");
 	broker_releases(3); /* and this one's PUBCOMP */
 	broker_gets("70020003");
 	connect_again(true);
@@ -739,7 +771,10 @@ static void test_qos_2_over_connections(void **state)
 	broker_releases(2);
 	broker_releases(3);
 	broker_publishes(2, 4, false, "4");
-	broker_gets("50020001" "70020002" "7003000392" "50020004");
+	broker_gets("50020001"
+				"70020002"
+				"7003000392"
+				"50020004");
 	connection_caught_up(connection);
 	broker_releases(1);
 	broker_gets("70020001");
@@ -756,30 +791,34 @@ static void test_qos_2_over_connections(void **state)
 	tells("");
 }
 
-/* The broker gave a message up (it was valid for a while only). What has its number later is another one, even if the
- * first try of that gets lost. */
+/* The broker gave a message up (it was valid for a while only). What has its number later is another one,
+ * even if the first try of that gets lost. */
 static void test_qos_2_given_up(void **state)
 {
 	(void)state;
 	connect_again(false);
 	broker_publishes(2, 1, false, "old");
 	broker_publishes(2, 2, false, "kept");
-	broker_gets("50020001" "50020002");
+	broker_gets("50020001"
+				"50020002");
 	connect_again(true);
 	broker_publishes(2, 2, true, "kept");
 	broker_publishes(2, 3, false, "newer");
-	broker_gets("50020002" "50020003");
+	broker_gets("50020002"
+				"50020003");
 	connection_caught_up(connection);
 	connect_again(true);
 	broker_publishes(2, 2, true, "kept");
 	broker_publishes(2, 3, true, "newer");
 	broker_publishes(2, 1, true, "new");
-	broker_gets("50020002" "50020003" "50020001");
+	broker_gets("50020002"
+				"50020003"
+				"50020001");
 	tells("t old qos 2\nt kept qos 2\nt newer qos 2\nt new qos 2\n");
 }
 
-/* A broker as Mosquitto is one: what is in flight is sent again in its order, with DUP, or as PUBREL. It loses each
- * connection at any byte, on either side. */
+/* A broker as Mosquitto is one: what is in flight is sent again in its order, with DUP, or as PUBREL. It
+ * loses each connection at any byte, on either side. */
 struct in_flight {
 	unsigned int number;
 	uint16_t packet;
@@ -822,7 +861,8 @@ static void send_message(struct in_flight *message, bool *breaks)
 	size_t at = 0, digits;
 
 	if (message->received) {
-		const unsigned char pubrel[] = {0x62, 2, (unsigned char)(message->packet >> 8), (unsigned char)message->packet};
+		const unsigned char pubrel[] = {
+			0x62, 2, (unsigned char)(message->packet >> 8), (unsigned char)message->packet};
 
 		transmit(pubrel, sizeof(pubrel), breaks);
 		return;
@@ -844,7 +884,8 @@ static void send_message(struct in_flight *message, bool *breaks)
 static void forget_in_flight(struct broker *broker, size_t i)
 {
 	broker->count--;
-	memmove(&broker->in_flight[i], &broker->in_flight[i + 1], (broker->count - i) * sizeof(broker->in_flight[0]));
+	memmove(&broker->in_flight[i], &broker->in_flight[i + 1],
+			(broker->count - i) * sizeof(broker->in_flight[0]));
 }
 
 static void take_answer(struct broker *broker, const unsigned char *bytes, bool *breaks)
@@ -870,8 +911,9 @@ static void read_answers(struct broker *broker, bool *breaks)
 	size_t size = 2;
 	ssize_t count;
 
-	while (!*breaks && (count = recv(peer, broker->partial + broker->partial_length, size - broker->partial_length,
-							   MSG_DONTWAIT)) > 0) {
+	while (!*breaks &&
+			(count = recv(peer, broker->partial + broker->partial_length, size - broker->partial_length,
+					 MSG_DONTWAIT)) > 0) {
 		broker->partial_length += (size_t)count;
 		size = broker->partial_length < 2 ? 2 : 2U + broker->partial[1];
 		if (broker->partial_length == size) {
@@ -1070,7 +1112,10 @@ static void use_everything(void)
 	broker_accepts();
 	while (connection_wants_to_write(connection) && handle()) {
 	}
-	(void)!send(peer, "\x20\x03\0\0\0\x34\x07\0\1t\0\1\0" "1", 14, MSG_NOSIGNAL);
+	(void)!send(peer,
+			"\x20\x03\0\0\0\x34\x07\0\1t\0\1\0"
+			"1",
+			14, MSG_NOSIGNAL);
 	if (connection_handle(connection, PACKETS)) {
 		(void)!connection_subscribe(connection, "x", 1, 1, true, true);
 		(void)!connection_unsubscribe(connection, "x");
@@ -1247,10 +1292,11 @@ static void test_websockets_that_are_none(void **state)
 			"it does not speak websockets, it answers 'HTTP/1.1 404 Not? Found'"},
 		{"\x20\x03\x00\x84\x00xxx", "handshake is none"},
 		{"SSH-2.0-OpenSSH\r\n", "it does not speak websockets"},
-		{"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: nonsense\r\n\r\n", "handshake is wrong"},
+		{"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: nonsense\r\n\r\n",
+			"handshake is wrong"},
 	};
-	static const char *const frames[] = {"c200", "8280 00000000", "8100", "8300", "0900", "897e0080", "8b00", "8000",
-		"827fffffffffffffffff", "0200 8200"};
+	static const char *const frames[] = {"c200", "8280 00000000", "8100", "8300", "0900", "897e0080", "8b00",
+		"8000", "827fffffffffffffffff", "0200 8200"};
 	char request[1000], *endless;
 	size_t i;
 
@@ -1343,35 +1389,35 @@ static void test_tcp_by_name(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			connection_test(test_a_whole_life),
-			connection_test(test_user_and_password),
-			connection_test(test_subscribing),
-			connection_test(test_packet_numbers_go_round),
-			connection_test(test_refused),
-			connection_test(test_nobody_there),
-			connection_test(test_disconnecting),
-			connection_test(test_the_broker_disconnects),
-			connection_test(test_the_broker_closes_while_something_is_written),
-			connection_test(test_what_a_message_brings),
-			connection_test(test_byte_by_byte),
-			connection_test(test_a_large_message),
-			connection_test(test_a_limit),
-			connection_test(test_malformed),
-			connection_test(test_no_connack),
-			connection_test(test_qos_2),
-			connection_test(test_qos_2_over_connections),
-			connection_test(test_qos_2_given_up),
-			connection_test(test_exactly_once),
-			connection_test(test_exactly_once_three_times_round),
-			connection_test(test_pings),
-			connection_test(test_the_broker_wants_pings_more_often),
-			connection_test(test_a_broker_that_does_not_read),
-			connection_test(test_no_memory),
-			connection_test(test_websockets),
-			connection_test(test_pings_of_websockets_do_not_pile_up),
-			connection_test(test_websockets_that_are_none),
-			connection_test(test_websockets_with_much_to_write),
-			connection_test(test_tcp_by_name),
+		connection_test(test_a_whole_life),
+		connection_test(test_user_and_password),
+		connection_test(test_subscribing),
+		connection_test(test_packet_numbers_go_round),
+		connection_test(test_refused),
+		connection_test(test_nobody_there),
+		connection_test(test_disconnecting),
+		connection_test(test_the_broker_disconnects),
+		connection_test(test_the_broker_closes_while_something_is_written),
+		connection_test(test_what_a_message_brings),
+		connection_test(test_byte_by_byte),
+		connection_test(test_a_large_message),
+		connection_test(test_a_limit),
+		connection_test(test_malformed),
+		connection_test(test_no_connack),
+		connection_test(test_qos_2),
+		connection_test(test_qos_2_over_connections),
+		connection_test(test_qos_2_given_up),
+		connection_test(test_exactly_once),
+		connection_test(test_exactly_once_three_times_round),
+		connection_test(test_pings),
+		connection_test(test_the_broker_wants_pings_more_often),
+		connection_test(test_a_broker_that_does_not_read),
+		connection_test(test_no_memory),
+		connection_test(test_websockets),
+		connection_test(test_pings_of_websockets_do_not_pile_up),
+		connection_test(test_websockets_that_are_none),
+		connection_test(test_websockets_with_much_to_write),
+		connection_test(test_tcp_by_name),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);

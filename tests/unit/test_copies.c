@@ -30,7 +30,7 @@ static int tear_down(void **state)
 static struct connection_message message_of(const char *payload, uint8_t qos)
 {
 	return (struct connection_message){
-			.topic = "t", .payload = payload, .payload_length = strlen(payload), .subscription = 1, .qos = qos};
+		.topic = "t", .payload = payload, .payload_length = strlen(payload), .subscription = 1, .qos = qos};
 }
 
 /* As the broker thread does. */
@@ -38,7 +38,8 @@ static void mark(const char *payload, uint8_t qos, bool late)
 {
 	const struct message_content content = {"t", 1, payload, strlen(payload), NULL, 0};
 
-	marks_add(copies_marks(&copies, late), fingerprint_published(fingerprint_of(&content, true), qos, FINGERPRINT_LIVE));
+	marks_add(copies_marks(&copies, late),
+			fingerprint_published(fingerprint_of(&content, true), qos, FINGERPRINT_LIVE));
 }
 
 /* For a subscription with QoS 2. */
@@ -127,7 +128,7 @@ static void test_upgraded_copies(void **state)
 	assert_true(is_copy("a", 2));
 	assert_false(copies_recognise(&copies, &event, 2, false, &published));
 	assert_int_equal(published.count, 9); /* any QoS, any flag */
-	assert_false(is_copy("b", 1)); /* lower than the subscription's: nothing is upgraded */
+	assert_false(is_copy("b", 1));        /* lower than the subscription's: nothing is upgraded */
 	mark("a", 0, false);
 	assert_false(is_copy("a", 2));
 	clock_ms += COPIES_LOWERED_MS;
@@ -167,13 +168,13 @@ static void test_no_copies_without_connections(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			copies_test(test_each_mark_is_one_copy),
-			copies_test(test_a_fence_ends_marks),
-			copies_test(test_late_marks_end),
-			copies_test(test_a_session_that_is_new),
-			copies_test(test_upgraded_copies),
-			copies_test(test_marks_without_room_are_told),
-			copies_test(test_no_copies_without_connections),
+		copies_test(test_each_mark_is_one_copy),
+		copies_test(test_a_fence_ends_marks),
+		copies_test(test_late_marks_end),
+		copies_test(test_a_session_that_is_new),
+		copies_test(test_upgraded_copies),
+		copies_test(test_marks_without_room_are_told),
+		copies_test(test_no_copies_without_connections),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,8 +13,8 @@
 #include "shared/fingerprint.h"
 #include "shared/marks.h"
 
-int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t subscription, bool retained,
-		bool flags)
+int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t subscription,
+		bool retained, bool flags)
 {
 	(void)unused;
 	(void)filter;
@@ -81,10 +81,10 @@ static struct filter *subscribe(uint64_t consumer, const char *name)
 static struct connection_message message_of(const struct filter *filter, const char *payload, uint8_t qos)
 {
 	return (struct connection_message){.topic = "a",
-			.payload = payload,
-			.payload_length = strlen(payload),
-			.subscription = filter ? filter->id : 0,
-			.qos = qos};
+		.payload = payload,
+		.payload_length = strlen(payload),
+		.subscription = filter ? filter->id : 0,
+		.qos = qos};
 }
 
 static void comes(const struct filter *filter, const char *payload, bool collect)
@@ -114,14 +114,15 @@ static void test_live_messages(void **state)
 	assert_true(deliveries.brought_copies);
 	marks_add(copies_marks(&copies, false), published("2"));
 	comes(first, "2", false); /* which went the direct lane */
-	comes(NULL, "3", false); /* for no filter of ours */
+	comes(NULL, "3", false);  /* for no filter of ours */
 	outlet_ends_expect_nothing();
 }
 
 static void test_retained_messages_go_to_who_fetches(void **state)
 {
 	struct filter *filter = subscribe(1, "a");
-	const struct waiter fetches = {.who = {.consumer = 2}, .fetches = true}, does_not = {.who = {.consumer = 3}},
+	const struct waiter fetches = {.who = {.consumer = 2}, .fetches = true},
+						does_not = {.who = {.consumer = 3}},
 						gone = {.who = {.consumer = 4}, .fetches = true, .gone = true};
 	struct connection_message event = message_of(filter, "1", 1);
 	struct message *message;
@@ -136,7 +137,8 @@ static void test_retained_messages_go_to_who_fetches(void **state)
 	subscriptions.round.number = 1;
 	deliveries_receive(&deliveries, &event, false);
 	message = outlet_ends_take(MESSAGE_PUBLISH);
-	assert_true(message->as.publish.is_retained && message->as.publish.retain && message->as.publish.by_session);
+	assert_true(message->as.publish.is_retained && message->as.publish.retain &&
+			message->as.publish.by_session);
 	assert_int_equal(message->recipient_count, 1);
 	assert_int_equal(message->recipients[0].consumer, 2);
 	message_free(message);
@@ -237,11 +239,11 @@ static void test_who_published_it(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			deliveries_test(test_live_messages),
-			deliveries_test(test_retained_messages_go_to_who_fetches),
-			deliveries_test(test_a_group_shares),
-			deliveries_test(test_what_the_broker_had_queued),
-			deliveries_test(test_who_published_it),
+		deliveries_test(test_live_messages),
+		deliveries_test(test_retained_messages_go_to_who_fetches),
+		deliveries_test(test_a_group_shares),
+		deliveries_test(test_what_the_broker_had_queued),
+		deliveries_test(test_who_published_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

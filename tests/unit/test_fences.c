@@ -41,7 +41,7 @@ static void test_one_that_comes(void **state)
 	assert_int_equal(fences_request(&fences), LAST + 1);
 	assert_int_equal(outlet_ends_listen(), LAST + 1);
 	assert_true(fences_are_under_way(&fences));
-	assert_false(fences_come(&fences, LAST, clock_ms, &left_out)); /* of an earlier connection */
+	assert_false(fences_come(&fences, LAST, clock_ms, &left_out));     /* of an earlier connection */
 	assert_false(fences_come(&fences, LAST + 2, clock_ms, &left_out)); /* of an earlier process */
 	assert_int_equal(come(LAST + 1), 0);
 	assert_false(fences_are_under_way(&fences));
@@ -135,12 +135,12 @@ static void test_numbers(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			fences_test(test_one_that_comes),
-			fences_test(test_one_does_as_well_as_those_before),
-			fences_test(test_one_is_asked_for_again),
-			fences_test(test_whether_the_broker_lives),
-			fences_test(test_what_was_left_out_is_told),
-			fences_test(test_numbers),
+		fences_test(test_one_that_comes),
+		fences_test(test_one_does_as_well_as_those_before),
+		fences_test(test_one_is_asked_for_again),
+		fences_test(test_whether_the_broker_lives),
+		fences_test(test_what_was_left_out_is_told),
+		fences_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

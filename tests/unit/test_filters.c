@@ -144,10 +144,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			filters_test(test_found_by_name_and_by_id),
-			filters_test(test_one_copy_decides),
-			filters_test(test_who_waits),
-			filters_test(test_no_memory),
+		filters_test(test_found_by_name_and_by_id),
+		filters_test(test_one_copy_decides),
+		filters_test(test_who_waits),
+		filters_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

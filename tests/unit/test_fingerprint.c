@@ -11,16 +11,16 @@
 
 static uint64_t of(const char *topic, const void *payload, size_t payload_length)
 {
-	const struct message_content content = {.topic = topic, .topic_length = strlen(topic), .payload = payload,
-			.payload_length = payload_length};
+	const struct message_content content = {
+		.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = payload_length};
 
 	return fingerprint_of(&content, true);
 }
 
 static uint64_t with(const char *properties, size_t length)
 {
-	const struct message_content content = {.topic = "t", .topic_length = 1, .properties = properties,
-			.properties_length = length};
+	const struct message_content content = {
+		.topic = "t", .topic_length = 1, .properties = properties, .properties_length = length};
 
 	return fingerprint_of(&content, true);
 }
@@ -69,14 +69,17 @@ static void test_properties(void **state)
 	assert_true(WITH("\x0b\1" USER("a", "b")) != WITH("\x0b\1" USER("a", "c")));
 	/* Which the broker counts down. */
 	assert_true(WITH(EXPIRY("\5")) == WITH(""));
-	assert_true(WITH(USER("a", "b") EXPIRY("\5") USER("c", "d")) == WITH(USER("a", "b") USER("c", "d") EXPIRY("\4")));
+	assert_true(WITH(USER("a", "b") EXPIRY("\5") USER("c", "d")) ==
+			WITH(USER("a", "b") USER("c", "d") EXPIRY("\4")));
 	assert_true(WITH(EXPIRY("\5") USER("a", "b") USER("c", "d")) == WITH(USER("a", "b") USER("c", "d")));
 }
 
 static void test_without_properties(void **state)
 {
-	const struct message_content content = {.topic = "t", .topic_length = 1, .properties = USER("a", "b"),
-			.properties_length = sizeof(USER("a", "b")) - 1};
+	const struct message_content content = {.topic = "t",
+		.topic_length = 1,
+		.properties = USER("a", "b"),
+		.properties_length = sizeof(USER("a", "b")) - 1};
 
 	(void)state;
 	assert_true(fingerprint_of(&content, false) == of("t", NULL, 0));
@@ -101,8 +104,8 @@ static void test_what_a_copy_may_be(void **state)
 	static const struct {
 		uint8_t least, most;
 		bool shows, retain;
-	} cases[] = {{0, 2, false, false}, {0, 0, true, false}, {1, 2, true, true}, {2, 2, false, false}, {1, 1, true, true},
-			{0, 1, true, false}};
+	} cases[] = {{0, 2, false, false}, {0, 0, true, false}, {1, 2, true, true}, {2, 2, false, false},
+		{1, 1, true, true}, {0, 1, true, false}};
 	uint8_t qos;
 	size_t i;
 
@@ -115,7 +118,8 @@ static void test_what_a_copy_may_be(void **state)
 			bool suits = qos >= cases[i].least && qos <= cases[i].most;
 
 			assert_int_equal(fits(&copies, qos, FINGERPRINT_LIVE), suits && !cases[i].retain);
-			assert_int_equal(fits(&copies, qos, FINGERPRINT_RETAIN), suits && (!cases[i].shows || cases[i].retain));
+			assert_int_equal(fits(&copies, qos, FINGERPRINT_RETAIN),
+					suits && (!cases[i].shows || cases[i].retain));
 			/* The broker may have taken the flag off. */
 			assert_int_equal(fits(&copies, qos, FINGERPRINT_OWN_RETAIN), suits);
 		}
@@ -143,11 +147,11 @@ static void test_hashes(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_topic_and_payload),
-			cmocka_unit_test(test_properties),
-			cmocka_unit_test(test_without_properties),
-			cmocka_unit_test(test_what_a_copy_may_be),
-			cmocka_unit_test(test_hashes),
+		cmocka_unit_test(test_topic_and_payload),
+		cmocka_unit_test(test_properties),
+		cmocka_unit_test(test_without_properties),
+		cmocka_unit_test(test_what_a_copy_may_be),
+		cmocka_unit_test(test_hashes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

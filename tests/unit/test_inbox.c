@@ -64,8 +64,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_commands_come_in_order),
-			cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_commands_come_in_order),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

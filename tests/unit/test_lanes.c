@@ -81,12 +81,11 @@ static void receive_nothing(void)
 
 static struct lanes_message published(const char *topic, const char *payload, uint8_t qos)
 {
-	return (struct lanes_message){
-			.content = {.topic = topic,
-					.topic_length = strlen(topic),
-					.payload = payload,
-					.payload_length = strlen(payload)},
-			.qos = qos};
+	return (struct lanes_message){.content = {.topic = topic,
+									  .topic_length = strlen(topic),
+									  .payload = payload,
+									  .payload_length = strlen(payload)},
+		.qos = qos};
 }
 
 /* Whether it is left to the session; if not, a message is made of it. */
@@ -135,7 +134,8 @@ static bool is_copy_at(const char *topic, const char *payload, uint8_t qos)
 {
 	const struct lanes_message message = published(topic, payload, qos);
 
-	return lanes_is_copy(lanes, &message) || (lanes_has_published(lanes) && lanes_is_own_copy(lanes, &message));
+	return lanes_is_copy(lanes, &message) ||
+			(lanes_has_published(lanes) && lanes_is_own_copy(lanes, &message));
 }
 
 static bool is_copy(const char *topic, const char *payload)
@@ -162,13 +162,13 @@ static bool is_marked(const char *topic, const char *payload)
 	return is_marked_at(topic, payload, 1);
 }
 
-static bool command_with(
-		enum message_kind kind, const char *filter, uint64_t sequence, uint8_t options, bool is_new)
+static bool command_with(enum message_kind kind, const char *filter, uint64_t sequence, uint8_t options,
+		bool is_new)
 {
 	const struct message command = {.kind = kind,
-			.topic = filter,
-			.topic_length = strlen(filter),
-			.as.request = {.consumer = 7, .options = options, .sequence = sequence}};
+		.topic = filter,
+		.topic_length = strlen(filter),
+		.as.request = {.consumer = 7, .options = options, .sequence = sequence}};
 	bool answers;
 
 	assert_int_equal(lanes_command(lanes, &command, is_new, &answers), MOSQ_ERR_SUCCESS);
@@ -628,12 +628,12 @@ static void test_only_who_gets_retained_messages_keeps_back(void **state)
 		uint8_t handling;
 		bool is_new, holds;
 	} cases[] = {
-			{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true, true},
-			{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, false, true},
-			{MQTT_SUB_OPT_SEND_RETAIN_NEW, true, true},
-			{MQTT_SUB_OPT_SEND_RETAIN_NEW, false, false},
-			{MQTT_SUB_OPT_SEND_RETAIN_NEVER, true, false},
-			{MQTT_SUB_OPT_SEND_RETAIN_NEVER, false, false},
+		{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, true, true},
+		{MQTT_SUB_OPT_SEND_RETAIN_ALWAYS, false, true},
+		{MQTT_SUB_OPT_SEND_RETAIN_NEW, true, true},
+		{MQTT_SUB_OPT_SEND_RETAIN_NEW, false, false},
+		{MQTT_SUB_OPT_SEND_RETAIN_NEVER, true, false},
+		{MQTT_SUB_OPT_SEND_RETAIN_NEVER, false, false},
 	};
 	const struct message *copy;
 	struct message *hold;
@@ -740,7 +740,7 @@ static void test_no_memory_for_a_publisher(void **state)
 static void test_no_memory(void **state)
 {
 	const struct message command_of_group = {
-			.kind = MESSAGE_SUBSCRIBE, .topic = "$share/g/a", .topic_length = 10, .as.request = {.sequence = 1}};
+		.kind = MESSAGE_SUBSCRIBE, .topic = "$share/g/a", .topic_length = 10, .as.request = {.sequence = 1}};
 	unsigned long n;
 	bool failed = true, answers;
 	int rc;
@@ -768,32 +768,32 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			lanes_test(test_opening_holds_back_and_tells_the_session_once),
-			lanes_test(test_without_a_session_everything_is_direct),
-			lanes_test(test_qos_2_goes_through_the_session_while_it_is_up),
-			lanes_test(test_what_follows_a_qos_2_message_is_kept_back_for_a_while),
-			lanes_test(test_a_will_is_waited_for),
-			lanes_test(test_a_late_will_is_waited_for),
-			lanes_test(test_fences_are_bounded_by_what_the_session_has_read),
-			lanes_test(test_a_lost_fence_is_made_good),
-			lanes_test(test_a_fence_that_does_not_come_is_sent_again),
-			lanes_test(test_holds_are_bounded_by_what_the_loop_has_taken),
-			lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
-			lanes_test(test_copies_are_refused),
-			lanes_test(test_copies_of_own_publishes_are_refused),
-			lanes_test(test_what_is_compared),
-			lanes_test(test_other_content_at_the_same_place),
-			lanes_test(test_copies_of_own_qos_2_publishes_are_marked),
-			lanes_test(test_properties_that_nobody_can_read),
-			lanes_test(test_copies_are_marked_where_the_topic_is_shared),
-			lanes_test(test_no_marks_once_the_session_has_given_up),
-			lanes_test(test_a_fence_is_marked_and_sent),
-			lanes_test(test_commands_are_answered_by_the_session_only_while_it_is_up),
-			lanes_test(test_only_who_gets_retained_messages_keeps_back),
-			lanes_test(test_what_mqtt_5_clients_publish_may_be_left),
-			lanes_test(test_the_session_is_told_who_published),
-			lanes_test(test_no_memory_for_a_publisher),
-			lanes_test(test_no_memory),
+		lanes_test(test_opening_holds_back_and_tells_the_session_once),
+		lanes_test(test_without_a_session_everything_is_direct),
+		lanes_test(test_qos_2_goes_through_the_session_while_it_is_up),
+		lanes_test(test_what_follows_a_qos_2_message_is_kept_back_for_a_while),
+		lanes_test(test_a_will_is_waited_for),
+		lanes_test(test_a_late_will_is_waited_for),
+		lanes_test(test_fences_are_bounded_by_what_the_session_has_read),
+		lanes_test(test_a_lost_fence_is_made_good),
+		lanes_test(test_a_fence_that_does_not_come_is_sent_again),
+		lanes_test(test_holds_are_bounded_by_what_the_loop_has_taken),
+		lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
+		lanes_test(test_copies_are_refused),
+		lanes_test(test_copies_of_own_publishes_are_refused),
+		lanes_test(test_what_is_compared),
+		lanes_test(test_other_content_at_the_same_place),
+		lanes_test(test_copies_of_own_qos_2_publishes_are_marked),
+		lanes_test(test_properties_that_nobody_can_read),
+		lanes_test(test_copies_are_marked_where_the_topic_is_shared),
+		lanes_test(test_no_marks_once_the_session_has_given_up),
+		lanes_test(test_a_fence_is_marked_and_sent),
+		lanes_test(test_commands_are_answered_by_the_session_only_while_it_is_up),
+		lanes_test(test_only_who_gets_retained_messages_keeps_back),
+		lanes_test(test_what_mqtt_5_clients_publish_may_be_left),
+		lanes_test(test_the_session_is_told_who_published),
+		lanes_test(test_no_memory_for_a_publisher),
+		lanes_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

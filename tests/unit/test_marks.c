@@ -90,7 +90,8 @@ static void test_a_fence_clears_what_did_not_come(void **state)
 	marks_free(marks);
 }
 
-/* What is not marked for want of room comes twice; what was never marked is no copy, whatever else is the case. */
+/* What is not marked for want of room comes twice; what was never marked is no copy, whatever else is the
+ * case. */
 static void test_overflow_makes_nothing_a_copy(void **state)
 {
 	struct marks *marks = marks_new(4);
@@ -185,7 +186,8 @@ static bool plain_take(struct plain *plain, uint64_t mark)
 	return false;
 }
 
-/* Marks that share buckets, equal ones, copies out of order, copies that never come, and fences: as a list would do it. */
+/* Marks that share buckets, equal ones, copies out of order, copies that never come, and fences: as a list
+ * would do it. */
 static void test_like_a_plain_list(void **state)
 {
 	enum { CAPACITY = 64, STEPS = 200000 };
@@ -229,7 +231,8 @@ static void test_like_a_plain_list(void **state)
 	marks_free(marks);
 }
 
-/* The broker has dropped 60,000 copies: that costs the others nothing. Without an index this takes minutes. */
+/* The broker has dropped 60,000 copies: that costs the others nothing. Without an index this takes
+ * minutes. */
 static void test_many_that_never_come(void **state)
 {
 	enum { DROPPED = 60000, OTHERS = 1000000 };
@@ -385,18 +388,18 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_taken_once),
-			cmocka_unit_test(test_out_of_order_and_round_the_ring),
-			cmocka_unit_test(test_a_fence_clears_what_did_not_come),
-			cmocka_unit_test(test_overflow_makes_nothing_a_copy),
-			cmocka_unit_test(test_fences_without_end),
-			cmocka_unit_test(test_forgetting_up_to_a_place),
-			cmocka_unit_test(test_like_a_plain_list),
-			cmocka_unit_test(test_many_that_never_come),
-			cmocka_unit_test(test_one_of_several),
-			cmocka_unit_test(test_two_threads),
-			cmocka_unit_test(test_two_threads_without_room),
-			cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_taken_once),
+		cmocka_unit_test(test_out_of_order_and_round_the_ring),
+		cmocka_unit_test(test_a_fence_clears_what_did_not_come),
+		cmocka_unit_test(test_overflow_makes_nothing_a_copy),
+		cmocka_unit_test(test_fences_without_end),
+		cmocka_unit_test(test_forgetting_up_to_a_place),
+		cmocka_unit_test(test_like_a_plain_list),
+		cmocka_unit_test(test_many_that_never_come),
+		cmocka_unit_test(test_one_of_several),
+		cmocka_unit_test(test_two_threads),
+		cmocka_unit_test(test_two_threads_without_room),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

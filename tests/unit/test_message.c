@@ -15,8 +15,8 @@ static void test_everything_is_copied(void **state)
 	char topic[] = "a/b";
 	char payload[] = {'x', '\0', 'y'};
 	struct recipient recipients[] = {{.consumer = 7, .qos = 1}, {.consumer = UINT64_MAX, .qos = 2}};
-	const struct message_content content = {.topic = topic, .topic_length = 3, .payload = payload,
-			.payload_length = sizeof(payload)};
+	const struct message_content content = {
+		.topic = topic, .topic_length = 3, .payload = payload, .payload_length = sizeof(payload)};
 	struct message *message = message_publish(&content, recipients, 2);
 
 	(void)state;
@@ -75,7 +75,8 @@ static void test_topic_ends_where_its_length_says(void **state)
 static void test_size_counts_every_part(void **state)
 {
 	static const struct recipient recipients[3] = {{.consumer = 1}, {.consumer = 2}, {.consumer = 3}};
-	const struct message_content content = {.topic = "abcd", .topic_length = 4, .payload = "payload", .payload_length = 7};
+	const struct message_content content = {
+		.topic = "abcd", .topic_length = 4, .payload = "payload", .payload_length = 7};
 	struct message *bare = message_publish(&(const struct message_content){0}, NULL, 0);
 	struct message *full = message_publish(&content, recipients, 3);
 
@@ -154,8 +155,8 @@ static struct message *for_three(int8_t first, int8_t second, int8_t third)
 {
 	const struct message_content content = {"a", 1, "payload", 7, "\x01\x01", 2};
 	const struct recipient recipients[] = {{.consumer = 1, .qos = 2, .own_qos = first},
-			{.consumer = 2, .qos = 1, .own_qos = second},
-			{.consumer = 3, .qos = 2, .own_qos = third, .retain_as_published = true}};
+		{.consumer = 2, .qos = 1, .own_qos = second},
+		{.consumer = 3, .qos = 2, .own_qos = third, .retain_as_published = true}};
 	struct message *message = message_publish(&content, recipients, 3);
 
 	assert_non_null(message);
@@ -185,19 +186,19 @@ static void test_leaving_out_who_published(void **state)
 		uint64_t publisher;
 		const char *expected;
 	} cases[] = {
-			/* No Local in all of its filters: first, in the middle, last. */
-			{{-1, 1, 2}, 1, "2@1 3@2 "},
-			{{2, -1, 2}, 2, "1@2 3@2 "},
-			{{2, 1, -1}, 3, "1@2 2@1 "},
-			/* In some. */
-			{{0, 1, 2}, 1, "1@0 2@1 3@2 "},
-			{{2, 1, 1}, 3, "1@2 2@1 3@1 "},
-			{{2, 1, 0}, 3, "1@2 2@1 3@0 "},
-			/* In none. */
-			{{2, 1, 2}, 3, "1@2 2@1 3@2 "},
-			/* That of others does not matter. */
-			{{-1, -1, 2}, 3, "1@2 2@1 3@2 "},
-			{{-1, -1, -1}, 77, "1@2 2@1 3@2 "},
+		/* No Local in all of its filters: first, in the middle, last. */
+		{{-1, 1, 2}, 1, "2@1 3@2 "},
+		{{2, -1, 2}, 2, "1@2 3@2 "},
+		{{2, 1, -1}, 3, "1@2 2@1 "},
+		/* In some. */
+		{{0, 1, 2}, 1, "1@0 2@1 3@2 "},
+		{{2, 1, 1}, 3, "1@2 2@1 3@1 "},
+		{{2, 1, 0}, 3, "1@2 2@1 3@0 "},
+		/* In none. */
+		{{2, 1, 2}, 3, "1@2 2@1 3@2 "},
+		/* That of others does not matter. */
+		{{-1, -1, 2}, 3, "1@2 2@1 3@2 "},
+		{{-1, -1, -1}, 77, "1@2 2@1 3@2 "},
 	};
 	struct message *message;
 	size_t i;
@@ -240,7 +241,8 @@ static void test_size_counts_the_client(void **state)
 static struct message *of_lengths(size_t topic, size_t payload, size_t recipient_count)
 {
 	static const struct recipient recipient = {.consumer = 1};
-	const struct message_content content = {.topic = "a", .topic_length = topic, .payload = "b", .payload_length = payload};
+	const struct message_content content = {
+		.topic = "a", .topic_length = topic, .payload = "b", .payload_length = payload};
 
 	return message_publish(&content, &recipient, recipient_count);
 }
@@ -282,24 +284,26 @@ static void assert_bare(const struct message *message, enum message_kind kind)
 	assert_int_equal(message->recipient_count, 0);
 }
 
-#define ASSERT_SAYS(made, kind, what) \
-	do { \
-		struct message *message = (made); \
-\
-		assert_bare(message, kind); \
-		assert_true(what); \
-		message_free(message); \
+#define ASSERT_SAYS(made, kind, what)                                                                        \
+	do {                                                                                                     \
+		struct message *message = (made);                                                                    \
+                                                                                                             \
+		assert_bare(message, kind);                                                                          \
+		assert_true(what);                                                                                   \
+		message_free(message);                                                                               \
 	} while (0)
 
 static void test_each_control_says_what_it_is(void **state)
 {
 	(void)state;
-	ASSERT_SAYS(message_answer(7, 1), MESSAGE_ANSWER, message->as.answer.sequence == 7 && message->as.answer.rc == 1);
+	ASSERT_SAYS(message_answer(7, 1), MESSAGE_ANSWER,
+			message->as.answer.sequence == 7 && message->as.answer.rc == 1);
 	ASSERT_SAYS(message_hold(3), MESSAGE_HOLD, message->as.hold.number == 3);
 	ASSERT_SAYS(message_release(3), MESSAGE_RELEASE, message->as.hold.number == 3);
 	ASSERT_SAYS(message_hold_consumer(9, true), MESSAGE_HOLD_CONSUMER,
 			message->as.hold_consumer.consumer == 9 && message->as.hold_consumer.again);
-	ASSERT_SAYS(message_release_consumer(9), MESSAGE_RELEASE_CONSUMER, message->as.hold_consumer.consumer == 9);
+	ASSERT_SAYS(message_release_consumer(9), MESSAGE_RELEASE_CONSUMER,
+			message->as.hold_consumer.consumer == 9);
 	ASSERT_SAYS(message_verbosity(2), MESSAGE_VERBOSITY, message->as.verbosity.level == 2);
 	ASSERT_SAYS(message_watch(9, 7), MESSAGE_WATCH,
 			message->as.request.consumer == 9 && message->as.request.sequence == 7);
@@ -320,7 +324,8 @@ static void test_each_control_says_what_it_is(void **state)
 	ASSERT_SAYS(message_end(), MESSAGE_END, true);
 }
 
-static void assert_request(const struct message *message, enum message_kind kind, const struct message_request *expected)
+static void assert_request(const struct message *message, enum message_kind kind,
+		const struct message_request *expected)
 {
 	const struct message_request *found = &message->as.request;
 
@@ -336,8 +341,8 @@ static void assert_request(const struct message *message, enum message_kind kind
 static void test_those_with_text_say_it(void **state)
 {
 	const struct message_request request = {.consumer = 9, .sequence = 7, .identifier = 12, .options = 0x2d};
-	struct message *messages[] = {message_subscribe(&request, "a/b/c", 3), message_unsubscribe(&request, "a/b/c", 3),
-			message_log(4, "a/b/c", 3), message_settled("a/b/c", 3)};
+	struct message *messages[] = {message_subscribe(&request, "a/b/c", 3),
+		message_unsubscribe(&request, "a/b/c", 3), message_log(4, "a/b/c", 3), message_settled("a/b/c", 3)};
 	size_t i;
 
 	(void)state;
@@ -434,22 +439,22 @@ static void test_what_may_be_dropped(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_everything_is_copied),
-			cmocka_unit_test(test_what_is_not_given_is_zero),
-			cmocka_unit_test(test_topic_ends_where_its_length_says),
-			cmocka_unit_test(test_size_counts_every_part),
-			cmocka_unit_test(test_publish_has_its_content),
-			cmocka_unit_test(test_a_message_gives_its_client_back),
-			cmocka_unit_test(test_size_counts_the_client),
-			cmocka_unit_test(test_leaving_out_who_published),
-			cmocka_unit_test(test_impossible_lengths),
-			cmocka_unit_test(test_no_memory),
-			cmocka_unit_test(test_each_control_says_what_it_is),
-			cmocka_unit_test(test_those_with_text_say_it),
-			cmocka_unit_test(test_those_about_a_client_hold_it),
-			cmocka_unit_test(test_a_copy_says_the_same),
-			cmocka_unit_test(test_events_and_controls_are_told_apart),
-			cmocka_unit_test(test_what_may_be_dropped),
+		cmocka_unit_test(test_everything_is_copied),
+		cmocka_unit_test(test_what_is_not_given_is_zero),
+		cmocka_unit_test(test_topic_ends_where_its_length_says),
+		cmocka_unit_test(test_size_counts_every_part),
+		cmocka_unit_test(test_publish_has_its_content),
+		cmocka_unit_test(test_a_message_gives_its_client_back),
+		cmocka_unit_test(test_size_counts_the_client),
+		cmocka_unit_test(test_leaving_out_who_published),
+		cmocka_unit_test(test_impossible_lengths),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_each_control_says_what_it_is),
+		cmocka_unit_test(test_those_with_text_say_it),
+		cmocka_unit_test(test_those_about_a_client_hold_it),
+		cmocka_unit_test(test_a_copy_says_the_same),
+		cmocka_unit_test(test_events_and_controls_are_told_apart),
+		cmocka_unit_test(test_what_may_be_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,9 +99,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_what_is_kept_is_forgotten_once),
-			cmocka_unit_test(test_many),
-			cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_what_is_kept_is_forgotten_once),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

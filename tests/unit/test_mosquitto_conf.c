@@ -10,7 +10,8 @@
 #include "scarce_memory.h"
 #include "shared/mosquitto_api.h"
 
-/* Every test has an empty folder of its own, where the broker was started with -c main.conf. The program runs elsewhere. */
+/* Every test has an empty folder of its own, where the broker was started with -c main.conf. The program runs
+ * elsewhere. */
 
 static char folder[64];
 static struct mosquitto_conf_place place;
@@ -41,7 +42,8 @@ static int setup(void **state)
 	if (!mkdtemp(folder)) {
 		return -1;
 	}
-	place = (struct mosquitto_conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	place = (struct mosquitto_conf_place){
+		(char *)(uintptr_t)"main.conf", folder, (char *)(uintptr_t)"/usr/lib/ours.so"};
 	return 0;
 }
 
@@ -94,7 +96,9 @@ static const char *read_conf(const char *content)
 static void test_the_command_line(void **state)
 {
 	static const char plain[] = "mosquitto\0-c\0/etc/m.conf", both[] = "m\0-v\0--config-file\0a\0-c\0b\0-d",
-					  none[] = "m\0-p\0" "1883", half[] = "m\0-c", named[] = "m\0-c\0-c";
+					  none[] = "m\0-p\0"
+							   "1883",
+					  half[] = "m\0-c", named[] = "m\0-c\0-c";
 
 	(void)state;
 	assert_string_equal(mosquitto_conf_file_of(plain, sizeof plain), "/etc/m.conf");
@@ -126,31 +130,36 @@ static void test_values(void **state)
 	assert_reads("key=value|", OURS "plugin_opt_key value");
 	assert_reads("spin=1 # one |port=2\t|", OURS "plugin_opt_spin  \t 1 # one \nauth_opt_port 2\t\r\n");
 	assert_reads("key=|a=|=x|", OURS "plugin_opt_key\nplugin_opt_a  \nplugin_opt_ x\n");
-	assert_reads("b=1|", OURS "# plugin_opt_a 1\n\n\r\n   \n  plugin_opt_b 1\n\tplugin_opt_c 1\nplugin_opts 1\n");
+	assert_reads("b=1|",
+			OURS "# plugin_opt_a 1\n\n\r\n   \n  plugin_opt_b 1\n\tplugin_opt_c 1\nplugin_opts 1\n");
 }
 
 static void test_sections(void **state)
 {
 	(void)state;
-	assert_reads("a=2|b=3|", "plugin /usr/lib/theirs.so\nplugin_opt_a 1\n" OURS
+	assert_reads("a=2|b=3|",
+			"plugin /usr/lib/theirs.so\nplugin_opt_a 1\n" OURS
 			"plugin_opt_a 2\nlistener 1883\nplugin_opt_b 3\nauth_plugin theirs.so\nplugin_opt_a 4\n");
 	assert_reads("a=1|", "global_plugin   /usr/lib/ours.so  \nplugin_opt_a 1\n");
 	assert_reads("a=1|", "plugin_opt_a 0\nplugin ours.so\nplugin_opt_a 1\n"); /* dlopen() searched for it */
 	/* Mosquitto 2.1. */
-	assert_reads("a=1|b=4|", "plugin_load hub /usr/lib/ours.so\nplugin_opt_a 1\nplugin_load x /x.so\nplugin_opt_a 2\n"
-							 "plugin_use x\nplugin_opt_a 3\nplugin_use hub\nplugin_opt_b 4\nplugin_use\nplugin_opt_b 5\n");
+	assert_reads("a=1|b=4|",
+			"plugin_load hub /usr/lib/ours.so\nplugin_opt_a 1\nplugin_load x /x.so\nplugin_opt_a 2\n"
+			"plugin_use x\nplugin_opt_a 3\nplugin_use hub\nplugin_opt_b 4\nplugin_use\nplugin_opt_b 5\n");
 }
 
 static void test_settings(void **state)
 {
-	struct mosquitto_conf_setting found[] = {{"retain_available", NULL}, {"max_packet_size", NULL}, {"never_set", NULL}};
+	struct mosquitto_conf_setting found[] = {
+		{"retain_available", NULL}, {"max_packet_size", NULL}, {"never_set", NULL}};
 	size_t i;
 
 	(void)state;
 	assert_int_equal(mkdir(path_of("more"), 0755), 0);
 	write_file("more/1.conf", "max_packet_size 3000 \r\n");
-	write_file("main.conf", "retain_available true\n#never_set 1\nnever_set_too 1\ninclude_dir more\n" OURS
-							"plugin_opt_max_packet_size 5\n  retain_available   false # yes\n");
+	write_file("main.conf",
+			"retain_available true\n#never_set 1\nnever_set_too 1\ninclude_dir more\n" OURS
+			"plugin_opt_max_packet_size 5\n  retain_available   false # yes\n");
 	assert_true(mosquitto_conf_settings(&place, found, 3));
 	assert_string_equal(found[0].value, "false # yes");
 	assert_string_equal(found[1].value, "3000");
@@ -168,13 +177,14 @@ static int sys_interval_of(const char *content)
 	unsigned int seconds = 12345;
 
 	write_file("main.conf", content);
-	return mosquitto_conf_sys_interval(&place, &seconds) ? (int)seconds : (assert_int_equal(seconds, 12345), -1);
+	return mosquitto_conf_sys_interval(&place, &seconds) ? (int)seconds
+														 : (assert_int_equal(seconds, 12345), -1);
 }
 
 static void test_sys_interval(void **state)
 {
 	unsigned int seconds = 7;
-	struct mosquitto_conf_place nowhere = {NULL, folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	struct mosquitto_conf_place nowhere = {NULL, folder, (char *)(uintptr_t)"/usr/lib/ours.so"};
 
 	(void)state;
 	assert_int_equal(sys_interval_of(""), 10);
@@ -212,11 +222,11 @@ static void test_other_names_of_the_file(void **state)
 	strcpy(own, path_of("lib/ours.so"));
 	assert_int_equal(symlink(own, path_of("link.so")), 0);
 	place.plugin = own;
-	(void)snprintf(content, sizeof content, "plugin %s\nplugin_opt_a 1\nplugin lib/theirs.so\nplugin_opt_a 2\n",
-			path_of("link.so"));
+	(void)snprintf(content, sizeof content,
+			"plugin %s\nplugin_opt_a 1\nplugin lib/theirs.so\nplugin_opt_a 2\n", path_of("link.so"));
 	assert_reads("a=1|", content);
 	assert_reads("a=1|", "plugin ./lib/../lib/ours.so\nplugin_opt_a 1\n");
-	place.plugin = (char *)(uintptr_t) "./lib/ours.so";
+	place.plugin = (char *)(uintptr_t)"./lib/ours.so";
 	assert_reads("a=1|", "plugin lib/ours.so\nplugin_opt_a 1\n");
 	/* A package that is being updated has taken it away. */
 	assert_int_equal(unlink(own), 0);
@@ -227,8 +237,10 @@ static void test_one_section(void **state)
 {
 	(void)state;
 	assert_non_null(strstr(read_conf(""), "/main.conf\" has no plugin line for /usr/lib/ours.so"));
-	assert_non_null(strstr(read_conf("plugin_opt_a 1\nplugin\nplugin_load\nplugin_load ours\n"), "has no plugin line"));
-	assert_non_null(strstr(read_conf(OURS OURS), "/main.conf\" has more than one plugin line for /usr/lib/ours.so"));
+	assert_non_null(strstr(read_conf("plugin_opt_a 1\nplugin\nplugin_load\nplugin_load ours\n"),
+			"has no plugin line"));
+	assert_non_null(strstr(read_conf(OURS OURS),
+			"/main.conf\" has more than one plugin line for /usr/lib/ours.so"));
 }
 
 static void test_include_dir(void **state)
@@ -253,16 +265,17 @@ static void test_include_dir(void **state)
 
 	assert_non_null(strstr(read_conf(OURS "include_dir nowhere\n"), "/nowhere\" cannot be read"));
 	assert_int_equal(mkdir(path_of("conf.d/e.conf"), 0755), 0);
-	assert_non_null(strstr(read_conf(OURS "include_dir conf.d\n"), "/conf.d/e.conf\" cannot be read: Is a directory"));
+	assert_non_null(strstr(read_conf(OURS "include_dir conf.d\n"),
+			"/conf.d/e.conf\" cannot be read: Is a directory"));
 }
 
 static void test_what_cannot_be_read(void **state)
 {
 	(void)state;
-	place.file = (char *)(uintptr_t) "missing.conf";
+	place.file = (char *)(uintptr_t)"missing.conf";
 	assert_non_null(strstr(read_conf(OURS), "/missing.conf\" cannot be read: No such file or directory"));
 	assert_int_equal(mkfifo(path_of("pipe"), 0600), 0);
-	place.file = (char *)(uintptr_t) "pipe";
+	place.file = (char *)(uintptr_t)"pipe";
 	assert_non_null(strstr(read_conf(OURS), "/pipe\" is no file that can be read again"));
 	place.file = NULL;
 	assert_reads("the broker's command line does not tell which file it read (-c FILE)", OURS);
@@ -345,18 +358,18 @@ static void test_scarce_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			test(test_the_command_line),
-			test(test_the_place),
-			test(test_values),
-			test(test_sections),
-			test(test_other_names_of_the_file),
-			test(test_one_section),
-			test(test_include_dir),
-			test(test_settings),
-			test(test_sys_interval),
-			test(test_what_cannot_be_read),
-			test(test_many_lines),
-			test(test_scarce_memory),
+		test(test_the_command_line),
+		test(test_the_place),
+		test(test_values),
+		test(test_sections),
+		test(test_other_names_of_the_file),
+		test(test_one_section),
+		test(test_include_dir),
+		test(test_settings),
+		test(test_sys_interval),
+		test(test_what_cannot_be_read),
+		test(test_many_lines),
+		test(test_scarce_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

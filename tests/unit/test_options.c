@@ -177,8 +177,8 @@ static void test_every_option_from_lines(void **state)
 			"password", " p\t ", "cleansession", "No", "verbosity", "2", "client_id", "me", "cert", "pem",
 			"key", "pem", "cacert", "pem", "use_ssl", "ON", "transport", "websockets", "retries", "0",
 			"python_path", "/:/tmp", "virtualenv", folder, "env_file", "env", "queue_size", "1",
-			"queue_bytes", "3k", "startup_timeout", "0.25", "shutdown_timeout", "2", "session", "off", "loop", "uvloop", "spin",
-			"1000", "connect_events", "true");
+			"queue_bytes", "3k", "startup_timeout", "0.25", "shutdown_timeout", "2", "session", "off", "loop",
+			"uvloop", "spin", "1000", "connect_events", "true");
 	assert_string_equal(options->host, "::1");
 	assert_int_equal(options->port, 65535);
 	assert_string_equal(options->username, "u v");
@@ -202,8 +202,8 @@ static void test_every_option_from_lines(void **state)
 	assert_int_equal(options->spin_us, 1000);
 	assert_true(options->connect_events);
 	assert_int_equal(options->variable_count, 1);
-	assert_loads(APP, "message_expiry", "true", "check", "true", "consumer_queue_size", "7", "consumer_queue_bytes", "2k",
-			"overload", "drop_oldest", "watchdog", "0.5", "log_lines", "7");
+	assert_loads(APP, "message_expiry", "true", "check", "true", "consumer_queue_size", "7",
+			"consumer_queue_bytes", "2k", "overload", "drop_oldest", "watchdog", "0.5", "log_lines", "7");
 	assert_int_equal(options->log_lines, 7);
 	assert_int_equal(options->consumer_queue_size, 7);
 	assert_int_equal(options->consumer_queue_bytes, 2048);
@@ -236,8 +236,8 @@ static void test_values_for_python(void **state)
 	size_t row = 0, count = 0;
 
 	(void)state;
-	assert_loads(APP, "password", "secret", "retries", "7", "watchdog", "0.5", "check", "yes", "overload", "drop_oldest",
-			"consumer_queue_bytes", "512M");
+	assert_loads(APP, "password", "secret", "retries", "7", "watchdog", "0.5", "check", "yes", "overload",
+			"drop_oldest", "consumer_queue_bytes", "512M");
 	while (options_next_for_python(options, &row, &value)) {
 		assert_string_not_equal(value.key, "password");
 		count++;
@@ -282,8 +282,8 @@ static void test_precedence(void **state)
 
 static void test_again(void **state)
 {
-	struct mosquitto_opt lines[] = {{(char *)(uintptr_t) "application", (char *)(uintptr_t) "a:b"},
-			{(char *)(uintptr_t) "port", (char *)(uintptr_t) "3"}};
+	struct mosquitto_opt lines[] = {{(char *)(uintptr_t)"application", (char *)(uintptr_t)"a:b"},
+		{(char *)(uintptr_t)"port", (char *)(uintptr_t)"3"}};
 	struct options *again = NULL;
 	struct text text = {0};
 
@@ -405,7 +405,7 @@ static void test_dotenv_is_found_in_the_folders_above(void **state)
 static void test_numbers_are_strict(void **state)
 {
 	static const char *const bad[] = {"65536", "-1", "+1", "0x50", "1 2", "1.0", "1e3", "abc",
-			"18446744073709551617", "99999999999999999999999"};
+		"18446744073709551617", "99999999999999999999999"};
 	char expected[128];
 	size_t i;
 
@@ -426,7 +426,7 @@ static void test_bytes_and_seconds(void **state)
 {
 	static const char *const bad_bytes[] = {"1023", "64MB", "1T", "M", "99999999999G", "1.5M", "-1k", "64 M"};
 	static const char *const bad_seconds[] = {
-			"0", "0.09", "3601", "1,5", ".5", "5.", "1.5s", "1e1", "99999999999"};
+		"0", "0.09", "3601", "1,5", ".5", "5.", "1.5s", "1e1", "99999999999"};
 	size_t i;
 
 	(void)state;
@@ -453,7 +453,7 @@ static void test_bytes_and_seconds(void **state)
 static void test_words(void **state)
 {
 	static const char *const bad[] = {"a", "a:", ":a", "a:b:c", "a b:c", "1a:b", "a..b:c", "a.:c", "a:b.",
-			"a/b:c", "a.b.c", "a:b()", "a-b:c"};
+		"a/b:c", "a.b.c", "a:b()", "a-b:c"};
 	size_t i;
 
 	(void)state;
@@ -551,8 +551,9 @@ static void test_address(void **state)
 	setenv("MQTT_HOSTNAME", "/run/mosquitto.sock", 1);
 	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
 	assert_non_null(strstr(error, "environment variable MQTT_PORT: a unix socket has none"));
-	assert_fails("option host: \"mqtt://localhost\" is neither a host's name or address nor a unix socket's path, "
-				 "which begins with /",
+	assert_fails(
+			"option host: \"mqtt://localhost\" is neither a host's name or address nor a unix socket's path, "
+			"which begins with /",
 			APP, "host", "mqtt://localhost");
 	memset(path + 1, 'x', sizeof path - 2);
 	assert_int_equal(load(APP, "host", path, NULL), MOSQ_ERR_INVAL);
@@ -562,7 +563,8 @@ static void test_address(void **state)
 /* A `.env` file, or an environment, that somebody else uses too says how to reach a listener by TCP. */
 static void test_what_a_unix_socket_does_without(void **state)
 {
-	static const char *const lines[][2] = {{"cert", "pem"}, {"key", "pem"}, {"cacert", "pem"}, {"use_ssl", "true"}};
+	static const char *const lines[][2] = {
+		{"cert", "pem"}, {"key", "pem"}, {"cacert", "pem"}, {"use_ssl", "true"}};
 	char expected[256];
 	size_t i;
 
@@ -593,15 +595,18 @@ static void test_what_a_unix_socket_does_without(void **state)
 	assert_int_equal(unlink(".env"), 0);
 	for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
 		(void)snprintf(expected, sizeof expected,
-				"option %s: a unix socket has no TLS, leave it out or name another host than \"/s\"", lines[i][0]);
+				"option %s: a unix socket has no TLS, leave it out or name another host than \"/s\"",
+				lines[i][0]);
 		assert_fails(expected, APP, "host", "/s", lines[i][0], lines[i][1]);
 	}
-	assert_fails("option transport: a unix socket has no websockets, leave it out or name another host than \"/s\"", APP,
-			"host", "/s", "transport", "websockets");
+	assert_fails(
+			"option transport: a unix socket has no websockets, leave it out or name another host than \"/s\"",
+			APP, "host", "/s", "transport", "websockets");
 	write_file(".env", "MQTT_HOSTNAME=/s\nMQTT_USE_SSL=true\n");
 	assert_int_equal(load(APP, NULL), MOSQ_ERR_INVAL);
-	assert_error_is("%s/.env line 2, MQTT_USE_SSL: a unix socket has no TLS, leave it out or name another host than "
-					"\"/s\"");
+	assert_error_is(
+			"%s/.env line 2, MQTT_USE_SSL: a unix socket has no TLS, leave it out or name another host than "
+			"\"/s\"");
 	assert_loads(APP, "host", "/s", "port", "0", "use_ssl", "false", "transport", "tcp");
 	assert_int_equal(options->transport, OPTIONS_TRANSPORT_TCP);
 }
@@ -612,12 +617,12 @@ static void test_paths(void **state)
 	write_file("pem", "");
 	assert_fails("option cert: needs option key too", APP, "cert", "pem");
 	assert_fails("option key: needs option cert too", APP, "key", "pem");
-	assert_fails("option message_expiry: needs the session, which option session turns off", APP, "message_expiry", "true",
-			"session", "off");
+	assert_fails("option message_expiry: needs the session, which option session turns off", APP,
+			"message_expiry", "true", "session", "off");
 	assert_fails("option cacert: \"none\" cannot be read: No such file or directory", APP, "cacert", "none");
 	assert_fails("option cacert: \".\" cannot be read: Is a directory", APP, "cacert", ".");
-	assert_fails(
-			"option python_path: \"pem\" cannot be read: Not a directory", APP, "python_path", "/tmp:pem");
+	assert_fails("option python_path: \"pem\" cannot be read: Not a directory", APP, "python_path",
+			"/tmp:pem");
 	assert_fails("option python_path: \"/tmp:\" has an empty folder name before or after a colon", APP,
 			"python_path", "/tmp:");
 	assert_fails("option virtualenv: \".\" is no virtual environment: neither bin/python3 nor bin/python in "
@@ -681,9 +686,9 @@ static void load_while_scarce(bool again, const char *port, int otherwise)
 		error = (char *)-1; /* must be set on failure */
 		scarce_memory(n, again);
 		{
-			struct mosquitto_opt lines[] = {{(char *)(uintptr_t) "application", (char *)(uintptr_t) "a.b:c"},
-					{(char *)(uintptr_t) "port", (char *)(uintptr_t)port},
-					{(char *)(uintptr_t) "python_path", (char *)(uintptr_t) "/tmp:."}};
+			struct mosquitto_opt lines[] = {{(char *)(uintptr_t)"application", (char *)(uintptr_t)"a.b:c"},
+				{(char *)(uintptr_t)"port", (char *)(uintptr_t)port},
+				{(char *)(uintptr_t)"python_path", (char *)(uintptr_t)"/tmp:."}};
 
 			rc = options_load(lines, 3, &options, &error);
 		}
@@ -715,26 +720,26 @@ static void test_scarce_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			test(test_defaults),
-			test(test_a_client_id_that_nobody_can_guess),
-			test(test_a_client_id_that_outlives_the_process),
-			test(test_every_option_from_lines),
-			test(test_values_for_python),
-			test(test_precedence),
-			test(test_again),
-			test(test_where_dotenv_is_looked_for),
-			test(test_dotenv_is_found_in_the_folders_above),
-			test(test_numbers_are_strict),
-			test(test_bytes_and_seconds),
-			test(test_words),
-			test(test_keys),
-			test(test_sources_are_named),
-			test(test_values_are_shortened_and_passwords_hidden),
-			test(test_address),
-			test(test_what_a_unix_socket_does_without),
-			test(test_paths),
-			test(test_another_user_is_named),
-			test(test_scarce_memory),
+		test(test_defaults),
+		test(test_a_client_id_that_nobody_can_guess),
+		test(test_a_client_id_that_outlives_the_process),
+		test(test_every_option_from_lines),
+		test(test_values_for_python),
+		test(test_precedence),
+		test(test_again),
+		test(test_where_dotenv_is_looked_for),
+		test(test_dotenv_is_found_in_the_folders_above),
+		test(test_numbers_are_strict),
+		test(test_bytes_and_seconds),
+		test(test_words),
+		test(test_keys),
+		test(test_sources_are_named),
+		test(test_values_are_shortened_and_passwords_hidden),
+		test(test_address),
+		test(test_what_a_unix_socket_does_without),
+		test(test_paths),
+		test(test_another_user_is_named),
+		test(test_scarce_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,7 +24,7 @@ static int tear_down(void **state)
 static void deliver(const char *payload)
 {
 	const struct message_content content = {
-			.topic = "t", .topic_length = 1, .payload = payload, .payload_length = strlen(payload)};
+		.topic = "t", .topic_length = 1, .payload = payload, .payload_length = strlen(payload)};
 	const struct recipient who = {.consumer = 7};
 
 	outlet_deliver(&outlet, message_publish(&content, &who, 1));
@@ -138,11 +138,11 @@ static void test_words_wait_for_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			outlet_test(test_words_for_the_loop_thread),
-			outlet_test(test_words_for_the_broker_thread),
-			outlet_test(test_what_has_no_room_waits_in_order),
-			outlet_test(test_a_queue_that_stays_full),
-			outlet_test(test_words_wait_for_memory),
+		outlet_test(test_words_for_the_loop_thread),
+		outlet_test(test_words_for_the_broker_thread),
+		outlet_test(test_what_has_no_room_waits_in_order),
+		outlet_test(test_a_queue_that_stays_full),
+		outlet_test(test_words_wait_for_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

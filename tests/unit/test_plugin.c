@@ -33,7 +33,8 @@ int interpreter_start(const struct pymodule_context *context)
 	interpreter.starts++;
 	interpreter.context = context;
 	if (interpreter.rc == MOSQ_ERR_SUCCESS && interpreter.says) {
-		assert_true(queue_tell(context->outbound, message_copy(&(const struct message){.kind = interpreter.kind})));
+		assert_true(queue_tell(context->outbound,
+				message_copy(&(const struct message){.kind = interpreter.kind})));
 	}
 	return interpreter.rc;
 }
@@ -45,19 +46,20 @@ bool interpreter_join(unsigned int milliseconds)
 	return true;
 }
 
-/* Functions that read properties are in this program, as in a Mosquitto 2.1, unless they are hidden: then they may be in
- * the client library. */
+/* Functions that read properties are in this program, as in a Mosquitto 2.1, unless they are hidden: then
+ * they may be in the client library. */
 static struct {
 	bool hidden;
-	bool wrong;       /* one of them reads something else */
-	void *library;    /* what dlopen() returns */
+	bool wrong;    /* one of them reads something else */
+	void *library; /* what dlopen() returns */
 	unsigned int asked;
 } readers;
 
 void *__real_dlsym(void *handle, const char *name);
 void *__wrap_dlsym(void *handle, const char *name);
 
-static const mosquitto_property *read_zero(const mosquitto_property *list, int identifier, uint8_t *value, bool next)
+static const mosquitto_property *read_zero(const mosquitto_property *list, int identifier, uint8_t *value,
+		bool next)
 {
 	list = mosquitto_property_read_byte(list, identifier, value, next);
 	*value = 0;
@@ -113,8 +115,8 @@ static int set_up(void **state)
 static int init(const char *key, const char *value, void **ret_userdata)
 {
 	struct mosquitto_opt lines[] = {
-			{.key = (char *)(uintptr_t)"application", .value = (char *)(uintptr_t)"package.module:name"},
-			{.key = (char *)(uintptr_t)key, .value = (char *)(uintptr_t)value},
+		{.key = (char *)(uintptr_t)"application", .value = (char *)(uintptr_t)"package.module:name"},
+		{.key = (char *)(uintptr_t)key, .value = (char *)(uintptr_t)value},
 	};
 
 	*ret_userdata = NULL;
@@ -278,7 +280,8 @@ static void tick(void)
 
 	for (i = 0; stub.callbacks[i].event != MOSQ_EVT_TICK; i++) {
 	}
-	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_TICK, NULL, stub.callbacks[i].userdata), MOSQ_ERR_SUCCESS);
+	assert_int_equal(stub.callbacks[i].callback(MOSQ_EVT_TICK, NULL, stub.callbacks[i].userdata),
+			MOSQ_ERR_SUCCESS);
 }
 
 /* One line, when there is all that it says. */
@@ -305,7 +308,8 @@ static void test_what_runs_is_said_once(void **state)
 		tick();
 		assert_int_equal(stub_broker_logged("runs in Mosquitto"), cases[i].session_is_up[0] < 0);
 		for (j = 0; cases[i].session_is_up[j] >= 0; j++) {
-			assert_true(queue_tell(interpreter.context->outbound, message_session(cases[i].session_is_up[j])));
+			assert_true(queue_tell(interpreter.context->outbound,
+					message_session(cases[i].session_is_up[j])));
 			tick();
 		}
 		assert_int_equal(stub_broker_logged("package.module:name runs in Mosquitto 2."), 1);
@@ -489,24 +493,24 @@ __attribute__((visibility("default"))) const char *__lsan_default_suppressions(v
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test_setup(test_version_5_only_when_offered, set_up),
-			cmocka_unit_test_setup(test_start_and_stop, set_up),
-			cmocka_unit_test_setup(test_session_on_and_off, set_up),
-			cmocka_unit_test_setup(test_what_is_listened_to, set_up),
-			cmocka_unit_test_setup(test_check, set_up),
-			cmocka_unit_test_setup(test_reload, set_up),
-			cmocka_unit_test_setup(test_what_runs_is_said_once, set_up),
-			cmocka_unit_test_setup(test_readers_of_properties, set_up),
-			cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
-			cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),
-			cmocka_unit_test_setup(test_session_whose_thread_does_not_start, set_up),
-			cmocka_unit_test_setup(test_session_that_does_not_end, set_up),
-			cmocka_unit_test_setup(test_a_callback_that_the_broker_refuses, set_up),
-			cmocka_unit_test_setup(test_application_that_ends_before_it_started, set_up),
-			cmocka_unit_test_setup(test_application_that_is_not_ready_in_time, set_up),
-			cmocka_unit_test_setup(test_interpreter_that_does_not_start, set_up),
-			cmocka_unit_test_setup(test_wrong_option, set_up),
-			cmocka_unit_test_setup(test_cleanup_without_init, set_up),
+		cmocka_unit_test_setup(test_version_5_only_when_offered, set_up),
+		cmocka_unit_test_setup(test_start_and_stop, set_up),
+		cmocka_unit_test_setup(test_session_on_and_off, set_up),
+		cmocka_unit_test_setup(test_what_is_listened_to, set_up),
+		cmocka_unit_test_setup(test_check, set_up),
+		cmocka_unit_test_setup(test_reload, set_up),
+		cmocka_unit_test_setup(test_what_runs_is_said_once, set_up),
+		cmocka_unit_test_setup(test_readers_of_properties, set_up),
+		cmocka_unit_test_setup(test_session_that_cannot_be, set_up),
+		cmocka_unit_test_setup(test_session_waits_for_the_application, set_up),
+		cmocka_unit_test_setup(test_session_whose_thread_does_not_start, set_up),
+		cmocka_unit_test_setup(test_session_that_does_not_end, set_up),
+		cmocka_unit_test_setup(test_a_callback_that_the_broker_refuses, set_up),
+		cmocka_unit_test_setup(test_application_that_ends_before_it_started, set_up),
+		cmocka_unit_test_setup(test_application_that_is_not_ready_in_time, set_up),
+		cmocka_unit_test_setup(test_interpreter_that_does_not_start, set_up),
+		cmocka_unit_test_setup(test_wrong_option, set_up),
+		cmocka_unit_test_setup(test_cleanup_without_init, set_up),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

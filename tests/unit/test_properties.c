@@ -1,4 +1,5 @@
-/* Properties there and back through lists that the client library makes and reads; the broker's are the same. */
+/* Properties there and back through lists that the client library makes and reads; the broker's are the
+ * same. */
 #include "cmocka_all.h"
 
 #include <dlfcn.h>
@@ -10,14 +11,54 @@
 
 /* One of each, and a user property twice with another between. */
 static const unsigned char all[] = {
-		MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1,
-		MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, 0xfe, 0xdc, 0xba, 0x98,
-		MQTT_PROP_CONTENT_TYPE, 0, 4, 't', 0xc3, 0xa4, 'e',
-		MQTT_PROP_RESPONSE_TOPIC, 0, 3, 'a', '/', 'b',
-		MQTT_PROP_CORRELATION_DATA, 0, 3, 0, 0xff, 0,
-		MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 2, 'v', '1',
-		MQTT_PROP_USER_PROPERTY, 0, 1, 'm', 0, 0,
-		MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 2, 'v', '2',
+	MQTT_PROP_PAYLOAD_FORMAT_INDICATOR,
+	1,
+	MQTT_PROP_MESSAGE_EXPIRY_INTERVAL,
+	0xfe,
+	0xdc,
+	0xba,
+	0x98,
+	MQTT_PROP_CONTENT_TYPE,
+	0,
+	4,
+	't',
+	0xc3,
+	0xa4,
+	'e',
+	MQTT_PROP_RESPONSE_TOPIC,
+	0,
+	3,
+	'a',
+	'/',
+	'b',
+	MQTT_PROP_CORRELATION_DATA,
+	0,
+	3,
+	0,
+	0xff,
+	0,
+	MQTT_PROP_USER_PROPERTY,
+	0,
+	1,
+	'n',
+	0,
+	2,
+	'v',
+	'1',
+	MQTT_PROP_USER_PROPERTY,
+	0,
+	1,
+	'm',
+	0,
+	0,
+	MQTT_PROP_USER_PROPERTY,
+	0,
+	1,
+	'n',
+	0,
+	2,
+	'v',
+	'2',
 };
 /* Where in `all` a property ends. */
 static const size_t ends[] = {0, 2, 7, 14, 20, 26, 34, 40, 48};
@@ -27,10 +68,10 @@ static const size_t ends[] = {0, 2, 7, 14, 20, 26, 34, 40, 48};
 
 static struct properties_reader library; /* the client library's own */
 static struct {
-	bool as_2_1;     /* an empty value is NULL */
-	bool no_memory;  /* strings and data cannot be read */
-	int wrong;       /* this property is read wrongly */
-	long values;     /* returned and not released */
+	bool as_2_1;    /* an empty value is NULL */
+	bool no_memory; /* strings and data cannot be read */
+	int wrong;      /* this property is read wrongly */
+	long values;    /* returned and not released */
 } reading;
 
 void __real_free(void *block);
@@ -45,21 +86,24 @@ static void *hand_out(void *value, bool is_empty)
 	return value;
 }
 
-static const mosquitto_property *read_byte(const mosquitto_property *list, int identifier, uint8_t *value, bool next)
+static const mosquitto_property *read_byte(const mosquitto_property *list, int identifier, uint8_t *value,
+		bool next)
 {
 	list = library.read_byte(list, identifier, value, next);
 	*value = (uint8_t)(*value ^ (identifier == reading.wrong));
 	return list;
 }
 
-static const mosquitto_property *read_int32(const mosquitto_property *list, int identifier, uint32_t *value, bool next)
+static const mosquitto_property *read_int32(const mosquitto_property *list, int identifier, uint32_t *value,
+		bool next)
 {
 	list = library.read_int32(list, identifier, value, next);
 	*value = identifier == reading.wrong ? __builtin_bswap32(*value) : *value;
 	return list;
 }
 
-static const mosquitto_property *read_string(const mosquitto_property *list, int identifier, char **value, bool next)
+static const mosquitto_property *read_string(const mosquitto_property *list, int identifier, char **value,
+		bool next)
 {
 	if (reading.no_memory) {
 		return NULL;
@@ -72,8 +116,8 @@ static const mosquitto_property *read_string(const mosquitto_property *list, int
 	return list;
 }
 
-static const mosquitto_property *read_binary(
-		const mosquitto_property *list, int identifier, void **value, uint16_t *length, bool next)
+static const mosquitto_property *read_binary(const mosquitto_property *list, int identifier, void **value,
+		uint16_t *length, bool next)
 {
 	if (reading.no_memory) {
 		return NULL;
@@ -84,8 +128,8 @@ static const mosquitto_property *read_binary(
 	return list;
 }
 
-static const mosquitto_property *read_string_pair(
-		const mosquitto_property *list, int identifier, char **name, char **value, bool next)
+static const mosquitto_property *read_string_pair(const mosquitto_property *list, int identifier, char **name,
+		char **value, bool next)
 {
 	char *other;
 
@@ -116,8 +160,8 @@ static int set_up(void **state)
 	(void)state;
 	memset(&reading, 0, sizeof(reading));
 	assert_true(properties_find_reader(&library, RTLD_DEFAULT));
-	reader = (struct properties_reader){library.next, library.identifier, read_byte, read_int32, read_string, read_binary,
-			read_string_pair, release};
+	reader = (struct properties_reader){library.next, library.identifier, read_byte, read_int32, read_string,
+		read_binary, read_string_pair, release};
 	return 0;
 }
 
@@ -220,7 +264,9 @@ static void test_the_list_has_the_values(void **state)
 	assert_non_null(library.read_int32(list, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, &interval, false));
 	assert_true(interval == 0xfedcba98);
 	assert_non_null(library.read_string(list, MQTT_PROP_CONTENT_TYPE, &text, false));
-	assert_string_equal(text, "t\xc3\xa4" "e");
+	assert_string_equal(text,
+			"t\xc3\xa4"
+			"e");
 	__real_free(text);
 	assert_non_null(library.read_string(list, MQTT_PROP_RESPONSE_TOPIC, &text, false));
 	assert_string_equal(text, "a/b");
@@ -251,7 +297,7 @@ static void test_repeated_user_properties_keep_their_order(void **state)
 	(void)state;
 	for (i = 0; i < 100; i++) {
 		const unsigned char one[] = {MQTT_PROP_USER_PROPERTY, 0, 1, (unsigned char)('a' + i % 3), 0, 2,
-				(unsigned char)('0' + i / 10), (unsigned char)('0' + i % 10)};
+			(unsigned char)('0' + i / 10), (unsigned char)('0' + i % 10)};
 
 		memcpy(bytes + i * sizeof(one), one, sizeof(one));
 	}
@@ -261,12 +307,32 @@ static void test_repeated_user_properties_keep_their_order(void **state)
 static void test_empty_values(void **state)
 {
 	static const unsigned char empty[] = {
-			MQTT_PROP_CONTENT_TYPE, 0, 0,
-			MQTT_PROP_RESPONSE_TOPIC, 0, 0,
-			MQTT_PROP_CORRELATION_DATA, 0, 0,
-			MQTT_PROP_USER_PROPERTY, 0, 0, 0, 0,
-			MQTT_PROP_USER_PROPERTY, 0, 0, 0, 1, 'v',
-			MQTT_PROP_USER_PROPERTY, 0, 1, 'n', 0, 0,
+		MQTT_PROP_CONTENT_TYPE,
+		0,
+		0,
+		MQTT_PROP_RESPONSE_TOPIC,
+		0,
+		0,
+		MQTT_PROP_CORRELATION_DATA,
+		0,
+		0,
+		MQTT_PROP_USER_PROPERTY,
+		0,
+		0,
+		0,
+		0,
+		MQTT_PROP_USER_PROPERTY,
+		0,
+		0,
+		0,
+		1,
+		'v',
+		MQTT_PROP_USER_PROPERTY,
+		0,
+		1,
+		'n',
+		0,
+		0,
 	};
 
 	(void)state;
@@ -281,7 +347,7 @@ static void test_the_longest_values(void **state)
 	enum { longest = 65535 };
 	unsigned char *bytes = malloc(1 + 2 * (2 + longest));
 	static const unsigned char identifiers[] = {
-			MQTT_PROP_CONTENT_TYPE, MQTT_PROP_RESPONSE_TOPIC, MQTT_PROP_CORRELATION_DATA};
+		MQTT_PROP_CONTENT_TYPE, MQTT_PROP_RESPONSE_TOPIC, MQTT_PROP_CORRELATION_DATA};
 	size_t i;
 
 	(void)state;
@@ -379,12 +445,12 @@ static void test_unknown_identifiers(void **state)
 static void test_values_that_the_broker_refuses(void **state)
 {
 	(void)state;
-	refused("\x01\x01\x03\x00\x02\xc3\x28", 7);               /* not UTF-8 */
-	refused("\x08\x00\x01\x01", 4);                           /* a control character */
+	refused("\x01\x01\x03\x00\x02\xc3\x28", 7); /* not UTF-8 */
+	refused("\x08\x00\x01\x01", 4);             /* a control character */
 	/* A pair's name; Mosquitto does not look at its value, so Python has to. */
 	refused("\x01\x01\x26\x00\x01\xff\x00\x01v", 9);
 	refused("\x26\x00\x01n\x00\x01v\x03\x00\x03\xed\xa0\x80", 13); /* a surrogate, behind one that is well */
-	there_and_back("\x09\x00\x03\xed\xa0\x80", 6);            /* which data may be */
+	there_and_back("\x09\x00\x03\xed\xa0\x80", 6);                 /* which data may be */
 }
 
 static void test_what_is_not_for_consumers_is_skipped(void **state)
@@ -392,11 +458,14 @@ static void test_what_is_not_for_consumers_is_skipped(void **state)
 	mosquitto_property *list = NULL;
 
 	(void)state;
-	assert_int_equal(mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, 7), MOSQ_ERR_SUCCESS);
-	assert_int_equal(mosquitto_property_add_byte(&list, MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1), MOSQ_ERR_SUCCESS);
+	assert_int_equal(mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, 7),
+			MOSQ_ERR_SUCCESS);
+	assert_int_equal(mosquitto_property_add_byte(&list, MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, 1),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(mosquitto_property_add_int16(&list, MQTT_PROP_TOPIC_ALIAS, 9), MOSQ_ERR_SUCCESS);
 	assert_int_equal(mosquitto_property_add_string(&list, MQTT_PROP_CONTENT_TYPE, "t"), MOSQ_ERR_SUCCESS);
-	assert_int_equal(mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, 8), MOSQ_ERR_SUCCESS);
+	assert_int_equal(mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, 8),
+			MOSQ_ERR_SUCCESS);
 	read_back(list, "\x01\x01\x03\x00\x01t", 6);
 	mosquitto_property_free_all(&list);
 }
@@ -430,7 +499,7 @@ static void test_a_reader_that_agrees(void **state)
 static void test_a_reader_that_reads_wrongly(void **state)
 {
 	static const int identifiers[] = {MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL,
-			MQTT_PROP_CONTENT_TYPE, MQTT_PROP_CORRELATION_DATA, MQTT_PROP_USER_PROPERTY};
+		MQTT_PROP_CONTENT_TYPE, MQTT_PROP_CORRELATION_DATA, MQTT_PROP_USER_PROPERTY};
 	size_t i;
 
 	(void)state;
@@ -576,25 +645,25 @@ static void test_no_memory_to_try_a_reader(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			properties_test(test_every_property),
-			properties_test(test_the_list_has_the_values),
-			properties_test(test_repeated_user_properties_keep_their_order),
-			properties_test(test_empty_values),
-			properties_test(test_the_longest_values),
-			properties_test(test_cut_off_anywhere),
-			properties_test(test_taking),
-			properties_test(test_unknown_identifiers),
-			properties_test(test_values_that_the_broker_refuses),
-			properties_test(test_what_is_not_for_consumers_is_skipped),
-			properties_test(test_reading_appends),
-			properties_test(test_a_reader_that_agrees),
-			properties_test(test_a_reader_that_reads_wrongly),
-			properties_test(test_a_reader_that_finds_less),
-			properties_test(test_finding_a_reader),
-			properties_test(test_no_memory_to_make),
-			properties_test(test_no_memory_to_read),
-			properties_test(test_no_memory_for_a_value),
-			properties_test(test_no_memory_to_try_a_reader),
+		properties_test(test_every_property),
+		properties_test(test_the_list_has_the_values),
+		properties_test(test_repeated_user_properties_keep_their_order),
+		properties_test(test_empty_values),
+		properties_test(test_the_longest_values),
+		properties_test(test_cut_off_anywhere),
+		properties_test(test_taking),
+		properties_test(test_unknown_identifiers),
+		properties_test(test_values_that_the_broker_refuses),
+		properties_test(test_what_is_not_for_consumers_is_skipped),
+		properties_test(test_reading_appends),
+		properties_test(test_a_reader_that_agrees),
+		properties_test(test_a_reader_that_reads_wrongly),
+		properties_test(test_a_reader_that_finds_less),
+		properties_test(test_finding_a_reader),
+		properties_test(test_no_memory_to_make),
+		properties_test(test_no_memory_to_read),
+		properties_test(test_no_memory_for_a_value),
+		properties_test(test_no_memory_to_try_a_reader),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

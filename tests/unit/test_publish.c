@@ -11,7 +11,7 @@
 static struct message_content content_of(const char *topic, const char *payload)
 {
 	return (struct message_content){
-			.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
+		.topic = topic, .topic_length = strlen(topic), .payload = payload, .payload_length = strlen(payload)};
 }
 
 static int publish_to(const char *client_id, const char *topic, const char *payload, uint8_t qos)
@@ -39,7 +39,8 @@ static void test_what_the_broker_gets(void **state)
 	assert_int_equal(stub.publishes[0].payload_length, 1);
 	assert_int_equal(stub.publishes[0].qos, 1);
 	assert_false(stub.publishes[0].retain);
-	assert_non_null(mosquitto_property_read_string(stub.publishes[0].properties, MQTT_PROP_CONTENT_TYPE, &type, false));
+	assert_non_null(mosquitto_property_read_string(stub.publishes[0].properties, MQTT_PROP_CONTENT_TYPE,
+			&type, false));
 	assert_string_equal(type, "t");
 	free(type);
 	assert_null(stub.publishes[1].client_id);
@@ -97,9 +98,9 @@ static void test_what_the_broker_does_not_take(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_what_the_broker_gets),
-			cmocka_unit_test(test_what_nobody_could_read),
-			cmocka_unit_test(test_what_the_broker_does_not_take),
+		cmocka_unit_test(test_what_the_broker_gets),
+		cmocka_unit_test(test_what_nobody_could_read),
+		cmocka_unit_test(test_what_the_broker_does_not_take),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,8 +98,8 @@ static void test_repeated_messages(void **state)
 	comes_from(7, NULL, 10);
 }
 
-/* It cannot be told which of them has come, nor which is left then: the broker releases them in an order of their
- * own. */
+/* It cannot be told which of them has come, nor which is left then: the broker releases them in an order of
+ * their own. */
 static void test_two_who_published_the_same(void **state)
 {
 	(void)state;
@@ -324,7 +324,8 @@ static void test_several_that_it_may_be(void **state)
 /* Also those in the middle and at both ends of the list by age. */
 static void test_taken_in_any_order(void **state)
 {
-	static const unsigned char orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+	static const unsigned char orders[6][3] = {
+		{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 	static const char *const ids[] = {"a", "b", "c"};
 	size_t order, i;
 
@@ -423,20 +424,20 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			publishers_test(test_each_is_named_once),
-			publishers_test(test_repeated_messages),
-			publishers_test(test_two_who_published_the_same),
-			publishers_test(test_the_same_identity_on_another_connection),
-			publishers_test(test_entries_end),
-			publishers_test(test_collisions_in_the_table),
-			publishers_test(test_a_connection_has_a_bound),
-			publishers_test(test_the_table_has_a_bound),
-			publishers_test(test_long_names_have_a_bound),
-			publishers_test(test_messages_share_a_long_name),
-			publishers_test(test_many_equal_messages),
-			publishers_test(test_several_that_it_may_be),
-			publishers_test(test_taken_in_any_order),
-			publishers_test(test_no_memory),
+		publishers_test(test_each_is_named_once),
+		publishers_test(test_repeated_messages),
+		publishers_test(test_two_who_published_the_same),
+		publishers_test(test_the_same_identity_on_another_connection),
+		publishers_test(test_entries_end),
+		publishers_test(test_collisions_in_the_table),
+		publishers_test(test_a_connection_has_a_bound),
+		publishers_test(test_the_table_has_a_bound),
+		publishers_test(test_long_names_have_a_bound),
+		publishers_test(test_messages_share_a_long_name),
+		publishers_test(test_many_equal_messages),
+		publishers_test(test_several_that_it_may_be),
+		publishers_test(test_taken_in_any_order),
+		publishers_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

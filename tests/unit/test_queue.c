@@ -362,7 +362,8 @@ static void test_no_memory(void **state)
 
 #define RACERS_MAX 2
 #define ROUNDS 50000
-#define RACE_SECONDS 10 /* on a busy machine each meeting costs others' time slices: fewer rounds are enough then */
+#define RACE_SECONDS                                                                                         \
+	10 /* on a busy machine each meeting costs others' time slices: fewer rounds are enough then */
 
 /* Threads meet here so that what follows happens at the same moment. */
 struct meeting {
@@ -439,8 +440,8 @@ static bool take_all(struct queue *queue)
 	return some && queue_has_room_again(queue);
 }
 
-/* The queue is full, and emptied while others push. Whoever is refused must be called: the taker will not come
- * again by itself. */
+/* The queue is full, and emptied while others push. Whoever is refused must be called: the taker will not
+ * come again by itself. */
 static void check_refusals_are_never_lost(unsigned int pushers, size_t max_bytes, size_t payload_length)
 {
 	struct race race = {.payload_length = payload_length};
@@ -834,22 +835,22 @@ static void test_many_messages_of_several_threads(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_order),
-			cmocka_unit_test(test_bound_in_messages),
-			cmocka_unit_test(test_bound_in_bytes),
-			cmocka_unit_test(test_message_larger_than_the_bound_passes_alone),
-			cmocka_unit_test(test_control_messages_are_not_counted),
-			cmocka_unit_test(test_notified_once_for_each_time_it_stops_being_empty),
-			cmocka_unit_test(test_room_again_once_after_a_refusal),
-			cmocka_unit_test(test_other_limits),
-			cmocka_unit_test(test_room_again_in_bytes),
-			cmocka_unit_test(test_room_again_in_the_smallest_queue),
-			cmocka_unit_test(test_free_with_messages_waiting),
-			cmocka_unit_test(test_no_memory),
-			cmocka_unit_test(test_refusal_of_one_pusher_is_never_lost),
-			cmocka_unit_test(test_refusal_of_a_large_message_is_never_lost),
-			cmocka_unit_test(test_refusal_of_two_pushers_is_never_lost),
-			cmocka_unit_test(test_the_oldest_make_room),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_bound_in_messages),
+		cmocka_unit_test(test_bound_in_bytes),
+		cmocka_unit_test(test_message_larger_than_the_bound_passes_alone),
+		cmocka_unit_test(test_control_messages_are_not_counted),
+		cmocka_unit_test(test_notified_once_for_each_time_it_stops_being_empty),
+		cmocka_unit_test(test_room_again_once_after_a_refusal),
+		cmocka_unit_test(test_other_limits),
+		cmocka_unit_test(test_room_again_in_bytes),
+		cmocka_unit_test(test_room_again_in_the_smallest_queue),
+		cmocka_unit_test(test_free_with_messages_waiting),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_refusal_of_one_pusher_is_never_lost),
+		cmocka_unit_test(test_refusal_of_a_large_message_is_never_lost),
+		cmocka_unit_test(test_refusal_of_two_pushers_is_never_lost),
+		cmocka_unit_test(test_the_oldest_make_room),
 		cmocka_unit_test(test_large_ones_make_room_for_large_ones),
 		cmocka_unit_test(test_what_is_taken_has_room_of_its_own),
 		cmocka_unit_test(test_what_is_not_dropped),

@@ -1,5 +1,5 @@
-/* reload.c between a broker that only keeps record and the files of a broker that was started with -c main.conf: this
- * program, which starts itself again that way, and is the plugin, too. */
+/* reload.c between a broker that only keeps record and the files of a broker that was started with -c
+ * main.conf: this program, which starts itself again that way, and is the plugin, too. */
 #include "cmocka_all.h"
 
 #include <limits.h>
@@ -67,14 +67,14 @@ static void write_conf(const char *content)
 	FILE *file = fopen("main.conf", "w");
 
 	assert_non_null(file);
-	fprintf(file, "plugin /another.so\nplugin_opt_verbosity 9\nplugin %s\nplugin_opt_application %s\n%s", program,
-			application, content);
+	fprintf(file, "plugin /another.so\nplugin_opt_verbosity 9\nplugin %s\nplugin_opt_application %s\n%s",
+			program, application, content);
 	fclose(file);
 }
 
 static int setup(void **state)
 {
-	struct mosquitto_opt line = {(char *)(uintptr_t) "application", (char *)(uintptr_t) "a:b"};
+	struct mosquitto_opt line = {(char *)(uintptr_t)"application", (char *)(uintptr_t)"a:b"};
 	char *error = NULL;
 
 	(void)state;
@@ -110,8 +110,7 @@ static const char *reload_with(const char *content)
 {
 	write_conf(content);
 	broker.log[0] = '\0';
-	assert_int_equal(reload_on_event(MOSQ_EVT_RELOAD, NULL, reload),
-			broker.traits.reload_result);
+	assert_int_equal(reload_on_event(MOSQ_EVT_RELOAD, NULL, reload), broker.traits.reload_result);
 	return broker.log;
 }
 
@@ -148,7 +147,8 @@ static void test_at_once(void **state)
 	assert_string_equal(reload_with("plugin_opt_verbosity 2\n"), "2 Options changed: verbosity is 2 now.\n");
 	assert_int_equal(broker.verbosity, 2);
 	assert_string_equal(reload_with("plugin_opt_verbosity 2\n"), "1 No option has changed.\n");
-	assert_string_equal(reload_with("plugin_opt_spin 0\nplugin_opt_queue_size 7\nplugin_opt_queue_bytes 3k\n"),
+	assert_string_equal(
+			reload_with("plugin_opt_spin 0\nplugin_opt_queue_size 7\nplugin_opt_queue_bytes 3k\n"),
 			"2 Options changed: verbosity is 0 now, queue_size is 7 now, queue_bytes is 3072 now, spin is 0 now.\n");
 	assert_int_equal(broker.verbosity, 0);
 	assert_int_equal(broker.queue_size, 7);
@@ -157,9 +157,10 @@ static void test_at_once(void **state)
 
 static void test_at_the_next_start(void **state)
 {
-	static const char expected[] = "2 Options changed: verbosity is 1 now.\n"
-								   "2 Options application, host and password changed; they take effect at the next start "
-								   "of the broker.\n";
+	static const char expected[] =
+			"2 Options changed: verbosity is 1 now.\n"
+			"2 Options application, host and password changed; they take effect at the next start "
+			"of the broker.\n";
 
 	(void)state;
 	assert_string_equal(reload_with("plugin_opt_host other\n"),
@@ -172,8 +173,8 @@ static void test_at_the_next_start(void **state)
 	assert_string_equal(reload_with("plugin_opt_client_id hub\nplugin_opt_cleansession false\n"),
 			"2 Options cleansession and client_id changed; they take effect at the next start of the broker.\n");
 	application = "c:d";
-	assert_string_equal(
-			reload_with("plugin_opt_host h\nplugin_opt_password hush\nplugin_opt_verbosity 1\n"), expected);
+	assert_string_equal(reload_with("plugin_opt_host h\nplugin_opt_password hush\nplugin_opt_verbosity 1\n"),
+			expected);
 }
 
 static void test_mistakes_change_nothing(void **state)
@@ -205,7 +206,8 @@ static void test_environment_and_env_file_are_those_of_the_start(void **state)
 	file = fopen(".env", "w");
 	fputs("VERBOSITY=2\nno sense\n", file);
 	fclose(file);
-	assert_string_equal(reload_with(""), "2 Option env_file changed; that takes effect at the next start of the broker.\n");
+	assert_string_equal(reload_with(""),
+			"2 Option env_file changed; that takes effect at the next start of the broker.\n");
 	unsetenv("VERBOSITY");
 	unsetenv("MQTT_USERNAME");
 	assert_int_equal(broker.adopted, 0);
@@ -229,7 +231,8 @@ static void test_scarce_memory(void **state)
 
 	(void)state;
 	broker.no_memory = true;
-	assert_string_equal(reload_with("plugin_opt_verbosity 1\n"), "8 The options stay as they were: no memory\n");
+	assert_string_equal(reload_with("plugin_opt_verbosity 1\n"),
+			"8 The options stay as they were: no memory\n");
 	broker.no_memory = false;
 	for (n = 1;; n++) {
 		broker.log[0] = '\0';
@@ -254,16 +257,16 @@ static void test_scarce_memory(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-			test(test_nothing),
-			test(test_sys_interval),
-			test(test_at_once),
-			test(test_at_the_next_start),
-			test(test_mistakes_change_nothing),
-			test(test_environment_and_env_file_are_those_of_the_start),
-			test(test_the_application_is_elsewhere),
-			test(test_scarce_memory),
+		test(test_nothing),
+		test(test_sys_interval),
+		test(test_at_once),
+		test(test_at_the_next_start),
+		test(test_mistakes_change_nothing),
+		test(test_environment_and_env_file_are_those_of_the_start),
+		test(test_the_application_is_elsewhere),
+		test(test_scarce_memory),
 	};
-	char *again[] = {program, (char *)(uintptr_t) "-c", (char *)(uintptr_t) "main.conf", NULL};
+	char *again[] = {program, (char *)(uintptr_t)"-c", (char *)(uintptr_t)"main.conf", NULL};
 
 	(void)argv;
 	if (readlink("/proc/self/exe", program, sizeof program - 1) < 0) {

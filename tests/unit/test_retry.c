@@ -14,10 +14,10 @@ static int set_up(void **state)
 	(void)state;
 	outlet_ends_open(10);
 	options = (struct options){.host = (char *)(uintptr_t)"localhost",
-			.port = 1883,
-			.client_id = (char *)(uintptr_t)"me",
-			.retries = 3,
-			.advice = NULL};
+		.port = 1883,
+		.client_id = (char *)(uintptr_t)"me",
+		.retries = 3,
+		.advice = NULL};
 	retry_init(&retry, &options, &outlet);
 	return 0;
 }
@@ -41,7 +41,8 @@ static void test_gives_up(void **state)
 	assert_int_equal(retry.at, clock_ms + 2000);
 	assert_false(retry_failed(&retry, false, "no reason"));
 	(void)outlet_ends_listen();
-	assert_non_null(strstr(said_log, "Gave up on the session with the listener at localhost:1883 after 3 tries"));
+	assert_non_null(strstr(said_log,
+			"Gave up on the session with the listener at localhost:1883 after 3 tries"));
 }
 
 static void test_pauses_have_a_bound(void **state)
@@ -128,11 +129,11 @@ static void test_taken_over(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			retry_test(test_gives_up),
-			retry_test(test_pauses_have_a_bound),
-			retry_test(test_a_loss_is_told_when_it_connects_again),
-			retry_test(test_made_anew),
-			retry_test(test_taken_over),
+		retry_test(test_gives_up),
+		retry_test(test_pauses_have_a_bound),
+		retry_test(test_a_loss_is_told_when_it_connects_again),
+		retry_test(test_made_anew),
+		retry_test(test_taken_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

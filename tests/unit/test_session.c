@@ -1,5 +1,5 @@
-/* session.c without its thread and without a broker: the test does what the thread's loop does, step by step, and plays
- * the broker. */
+/* session.c without its thread and without a broker: the test does what the thread's loop does, step by step,
+ * and plays the broker. */
 #include "cmocka_all.h"
 
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 
 struct packet {
 	char filter[64];
-	uint32_t id;  /* 0: UNSUBSCRIBE */
+	uint32_t id; /* 0: UNSUBSCRIBE */
 	uint8_t qos;
 	bool retained; /* sends what is retained */
 	int number;
@@ -31,8 +31,8 @@ static struct {
 	const char *reason;
 } client;
 
-struct connection *connection_new(
-		const struct options *options, const struct connection_events *connection_events, void *userdata)
+struct connection *connection_new(const struct options *options,
+		const struct connection_events *connection_events, void *userdata)
 {
 	(void)options;
 	(void)connection_events;
@@ -108,16 +108,13 @@ static int add_packet(const char *filter, uint32_t id, uint8_t qos, bool retaine
 	struct packet *packet = &client.packets[client.count++];
 
 	assert_true(client.count < sizeof(client.packets) / sizeof(client.packets[0]));
-	*packet = (struct packet){.id = id,
-			.qos = qos,
-			.retained = retained,
-			.number = (int)client.count};
+	*packet = (struct packet){.id = id, .qos = qos, .retained = retained, .number = (int)client.count};
 	(void)snprintf(packet->filter, sizeof(packet->filter), "%s", filter);
 	return packet->number;
 }
 
-int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t id, bool retained,
-		bool flags)
+int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t id,
+		bool retained, bool flags)
 {
 	(void)unused;
 	(void)flags;
@@ -162,10 +159,10 @@ static void begin(bool cleansession, unsigned int retries, size_t queue_size)
 	memset(&client, 0, sizeof(client));
 	clock_ms = 1000000;
 	options = (struct options){.host = (char *)(uintptr_t)"localhost",
-			.port = 1883,
-			.client_id = (char *)(uintptr_t)"me",
-			.cleansession = cleansession,
-			.retries = retries};
+		.port = 1883,
+		.client_id = (char *)(uintptr_t)"me",
+		.cleansession = cleansession,
+		.retries = retries};
 	inbound = queue_new(queue_size, 1000000, ignore, NULL);
 	outbound = queue_new(1000, 1000000, ignore, NULL);
 	assert_int_equal(session_new(&options, inbound, outbound, -1, &session), MOSQ_ERR_SUCCESS);
@@ -194,15 +191,15 @@ static void use(bool cleansession, unsigned int retries, size_t queue_size)
 	begin(cleansession, retries, queue_size);
 }
 
-static struct message *new_command(
-		enum message_kind kind, uint64_t consumer, const char *filter, uint8_t options_asked, uint64_t sequence)
+static struct message *new_command(enum message_kind kind, uint64_t consumer, const char *filter,
+		uint8_t options_asked, uint64_t sequence)
 {
 	/* Who waits for an answer was told to hold, see lanes.c. */
 	const struct message_request request = {.consumer = consumer,
-			.options = options_asked,
-			.sequence = sequence,
-			.is_held = kind == MESSAGE_SUBSCRIBE && sequence &&
-					(options_asked & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS};
+		.options = options_asked,
+		.sequence = sequence,
+		.is_held = kind == MESSAGE_SUBSCRIBE && sequence &&
+				(options_asked & TOPICS_RETAIN_HANDLING) == MQTT_SUB_OPT_SEND_RETAIN_ALWAYS};
 
 	switch (kind) {
 	case MESSAGE_SUBSCRIBE:
@@ -228,7 +225,8 @@ static void give(struct message *message)
 	}
 }
 
-static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos, uint64_t sequence)
+static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint8_t qos,
+		uint64_t sequence)
 {
 	give(new_command(kind, consumer, filter, qos, sequence));
 }
@@ -249,7 +247,8 @@ static void step(void)
 	watch_clock(session, now_ms());
 }
 
-/* Takes what the session said to the broker thread: the number of the last fence, 0 for none, and whether it is up. */
+/* Takes what the session said to the broker thread: the number of the last fence, 0 for none, and whether it
+ * is up. */
 static int up = -1;
 static char log_text[4096];
 
@@ -278,18 +277,18 @@ static uint64_t listen_to(void)
 	return fence;
 }
 
-static void broker_sends_with(const char *properties, size_t properties_length, const char *filter, const char *topic,
-		const char *payload, uint8_t qos, bool retain)
+static void broker_sends_with(const char *properties, size_t properties_length, const char *filter,
+		const char *topic, const char *payload, uint8_t qos, bool retain)
 {
 	struct connection_message event = {.topic = topic,
-			.payload = payload,
-			.payload_length = strlen(payload),
-			.properties = properties,
-			.properties_length = properties_length,
-			.subscription = filter ? filters_find(&session->subscriptions.filters, filter)->id : 0,
-			.qos = qos,
-			.retain = retain,
-			.is_fetched = retain && session->subscriptions.retain_as_published};
+		.payload = payload,
+		.payload_length = strlen(payload),
+		.properties = properties,
+		.properties_length = properties_length,
+		.subscription = filter ? filters_find(&session->subscriptions.filters, filter)->id : 0,
+		.qos = qos,
+		.retain = retain,
+		.is_fetched = retain && session->subscriptions.retain_as_published};
 
 	on_message(session, &event);
 }
@@ -349,14 +348,15 @@ static void receive(enum message_kind kind, uint64_t which)
 
 	assert_non_null(message);
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER    ? message->as.answer.sequence
+	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
 					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
 											  : message->as.hold_consumer.consumer,
 			which);
 	message_free(message);
 }
 
-static void receive_message(const char *topic, const char *payload, uint8_t qos, bool retain, uint64_t consumer)
+static void receive_message(const char *topic, const char *payload, uint8_t qos, bool retain,
+		uint64_t consumer)
 {
 	struct message *message = queue_take(inbound);
 
@@ -488,7 +488,8 @@ static void test_tries_again_and_gives_up(void **state)
 	step();
 	assert_int_equal(client.connects, 3);
 	(void)listen_to();
-	assert_non_null(strstr(log_text, "Gave up on the session with the listener at localhost:1883 after 3 tries"));
+	assert_non_null(strstr(log_text,
+			"Gave up on the session with the listener at localhost:1883 after 3 tries"));
 	assert_null(session_marks(session, false));
 	clock_ms += 100000;
 	step();
@@ -612,7 +613,8 @@ static void test_a_connection_that_is_taken_over_before_its_connack_is_read(void
 	receive_the_rest();
 }
 
-/* Mosquitto says of a connection that it has refused what it says of one that was taken over: that it began clean. */
+/* Mosquitto says of a connection that it has refused what it says of one that was taken over: that it began
+ * clean. */
 static void test_a_connection_that_is_refused_is_not_taken_over(void **state)
 {
 	(void)state;
@@ -929,7 +931,8 @@ static void test_retained_messages_go_to_who_subscribed(void **state)
 	assert_int_equal(client.count, 1);
 	assert_string_equal(client.packets[0].filter, "a/+");
 	assert_true(client.packets[0].retained);
-	receive_nothing(); /* the broker thread has told the consumer to hold, since it left the answer to the session */
+	receive_nothing(); /* the broker thread has told the consumer to hold, since it left the answer to the
+						  session */
 	broker_acknowledges();
 	broker_sends("a/+", "a/b", "kept", 1, true);
 	receive_message("a/b", "kept", 1, true, 1);
@@ -1154,10 +1157,10 @@ static uint64_t published_with(const char *properties, size_t properties_length,
 		const char *payload, uint8_t qos, bool retain)
 {
 	const struct message_content content = {
-			topic, strlen(topic), payload, strlen(payload), properties, properties_length};
+		topic, strlen(topic), payload, strlen(payload), properties, properties_length};
 
-	return fingerprint_published(
-			fingerprint_of(&content, true), qos, retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
+	return fingerprint_published(fingerprint_of(&content, true), qos,
+			retain ? FINGERPRINT_RETAIN : FINGERPRINT_LIVE);
 }
 
 static uint64_t published(const char *topic, const char *payload, uint8_t qos)
@@ -1323,7 +1326,8 @@ static void fill(struct marks *marks)
 	}
 }
 
-/* More QoS 2 messages than can be marked while the connection was lost: what comes later is no copy of theirs. */
+/* More QoS 2 messages than can be marked while the connection was lost: what comes later is no copy of
+ * theirs. */
 static void test_too_many_late_marks(void **state)
 {
 	(void)state;
@@ -1408,7 +1412,8 @@ static void test_late_marks_end(void **state)
 	assert_false(marks_are_waiting(session->copies.late_marks));
 }
 
-/* With more live traffic before the session was there than can be marked, what the broker queued comes all the same. */
+/* With more live traffic before the session was there than can be marked, what the broker queued comes all
+ * the same. */
 static void test_queued_messages_after_much_traffic(void **state)
 {
 	(void)state;
@@ -1703,11 +1708,11 @@ static void test_suspending(void **state)
 static void broker_sends_flagged(const char *filter, const char *topic, const char *payload, uint8_t qos)
 {
 	const struct connection_message event = {.topic = topic,
-			.payload = payload,
-			.payload_length = strlen(payload),
-			.subscription = filters_find(&session->subscriptions.filters, filter)->id,
-			.qos = qos,
-			.retain = true};
+		.payload = payload,
+		.payload_length = strlen(payload),
+		.subscription = filters_find(&session->subscriptions.filters, filter)->id,
+		.qos = qos,
+		.retain = true};
 
 	on_message(session, &event);
 }
@@ -2025,7 +2030,8 @@ static void test_a_message_gets_its_publisher(void **state)
 	receive_from(NULL, "5");
 }
 
-/* Who published a retained message the broker does not know any more; what waits for its publisher is another. */
+/* Who published a retained message the broker does not know any more; what waits for its publisher is
+ * another. */
 static void test_retained_messages_have_no_publisher(void **state)
 {
 	(void)state;
@@ -2159,9 +2165,9 @@ static void test_no_memory(void **state)
 static void live(struct message *const commands[3][5])
 {
 	static const struct connection_message retained = {
-			.topic = "a/b", .payload = "kept", .payload_length = 4, .subscription = 1, .qos = 1, .retain = true};
+		.topic = "a/b", .payload = "kept", .payload_length = 4, .subscription = 1, .qos = 1, .retain = true};
 	static const struct connection_message live_message = {
-			.topic = "a/b", .payload = "live", .payload_length = 4, .subscription = 1, .qos = 1};
+		.topic = "a/b", .payload = "live", .payload_length = 4, .subscription = 1, .qos = 1};
 	uint64_t fence;
 	size_t turn, i;
 
@@ -2220,69 +2226,69 @@ static void test_a_life_with_little_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			session_test(test_connects_when_the_listeners_are_open),
-			session_test(test_queued_messages_wait_for_their_consumers),
-			session_test(test_a_session_of_another_time_is_ended_first),
-			session_test(test_a_listener_of_another_broker),
-			session_test(test_the_first_hold_is_bounded),
-			session_test(test_tries_again_and_gives_up),
-			session_test(test_another_client_that_takes_its_place_does_not_end_it),
-			session_test(test_a_connection_that_is_taken_over_before_its_connack_is_read),
-			session_test(test_a_connection_that_is_refused_is_not_taken_over),
-			session_test(test_says_whether_it_is_up_when_asked),
-			session_test(test_a_subscribe_that_does_not_go_out),
-			session_test(test_an_unsubscribe_that_does_not_go_out),
-			session_test(test_a_fence_that_the_broker_leaves_out),
-			session_test(test_it_is_not_dead_while_bytes_come),
-			session_test(test_bytes_prove_nothing),
-			session_test(test_an_acknowledgement_that_does_not_come),
-			session_test(test_an_acknowledgement_that_never_comes),
-			session_test(test_what_is_retained_comes_once),
-			session_test(test_tries_for_ever_where_retries_is_0),
-			session_test(test_retained_messages_go_to_who_subscribed),
-			session_test(test_one_round_serves_all_that_came_meanwhile),
-			session_test(test_a_subscription_that_was_not_new),
-			session_test(test_unsubscribing),
-			session_test(test_unsubscribing_while_the_round_goes_on),
-			session_test(test_a_refused_subscription_is_reported),
-			session_test(test_a_connection_lost_in_a_round),
-			session_test(test_a_fence_that_does_not_come),
-			session_test(test_copies_are_recognised),
-			session_test(test_marks_whose_copies_do_not_come_are_cleared),
-			session_test(test_too_many_late_marks),
-			session_test(test_what_a_copy_carries),
-			session_test(test_copies_at_a_lower_qos),
-			session_test(test_copies_at_a_higher_qos),
-			session_test(test_copies_and_the_retain_flag),
-			session_test(test_properties_that_the_broker_thread_cannot_read),
-			session_test(test_missing_marks_are_told),
-			session_test(test_late_marks_end),
-			session_test(test_queued_messages_after_much_traffic),
-			session_test(test_one_copy_counts_of_overlapping_filters),
-			session_test(test_unsubscribing_from_qos_2),
-			session_test(test_unsubscribing_while_the_session_suspends),
-			session_test(test_consumers_share_in_turn),
-			session_test(test_what_the_broker_queued),
-			session_test(test_what_the_broker_queued_and_consumers_have),
-			session_test(test_identifiers_are_the_same_in_another_process),
-			session_test(test_a_full_inbound_queue_loses_nothing),
-			session_test(test_fences_of_the_broker_thread_end_its_holds),
-			session_test(test_fences_of_an_earlier_process_end_no_hold),
-			session_test(test_suspending_waits_for_copies),
-			session_test(test_suspending),
-			session_test(test_who_wants_no_retained_messages),
-			session_test(test_who_wants_retained_messages_once),
-			session_test(test_a_group_gets_nothing_retained),
-			session_test(test_retain_handling_outlives_a_connection),
-			session_test(test_live_messages_keep_their_flag),
-			session_test(test_live_messages_are_no_retained_ones),
-			session_test(test_flags_in_what_the_broker_queued),
-			session_test(test_a_message_gets_its_publisher),
-			session_test(test_retained_messages_have_no_publisher),
-			session_test(test_properties_come_with_a_message),
-			session_test(test_properties_and_publishers_of_what_the_broker_queued),
-			session_test(test_no_memory),
-			session_test(test_a_life_with_little_memory),
+		session_test(test_connects_when_the_listeners_are_open),
+		session_test(test_queued_messages_wait_for_their_consumers),
+		session_test(test_a_session_of_another_time_is_ended_first),
+		session_test(test_a_listener_of_another_broker),
+		session_test(test_the_first_hold_is_bounded),
+		session_test(test_tries_again_and_gives_up),
+		session_test(test_another_client_that_takes_its_place_does_not_end_it),
+		session_test(test_a_connection_that_is_taken_over_before_its_connack_is_read),
+		session_test(test_a_connection_that_is_refused_is_not_taken_over),
+		session_test(test_says_whether_it_is_up_when_asked),
+		session_test(test_a_subscribe_that_does_not_go_out),
+		session_test(test_an_unsubscribe_that_does_not_go_out),
+		session_test(test_a_fence_that_the_broker_leaves_out),
+		session_test(test_it_is_not_dead_while_bytes_come),
+		session_test(test_bytes_prove_nothing),
+		session_test(test_an_acknowledgement_that_does_not_come),
+		session_test(test_an_acknowledgement_that_never_comes),
+		session_test(test_what_is_retained_comes_once),
+		session_test(test_tries_for_ever_where_retries_is_0),
+		session_test(test_retained_messages_go_to_who_subscribed),
+		session_test(test_one_round_serves_all_that_came_meanwhile),
+		session_test(test_a_subscription_that_was_not_new),
+		session_test(test_unsubscribing),
+		session_test(test_unsubscribing_while_the_round_goes_on),
+		session_test(test_a_refused_subscription_is_reported),
+		session_test(test_a_connection_lost_in_a_round),
+		session_test(test_a_fence_that_does_not_come),
+		session_test(test_copies_are_recognised),
+		session_test(test_marks_whose_copies_do_not_come_are_cleared),
+		session_test(test_too_many_late_marks),
+		session_test(test_what_a_copy_carries),
+		session_test(test_copies_at_a_lower_qos),
+		session_test(test_copies_at_a_higher_qos),
+		session_test(test_copies_and_the_retain_flag),
+		session_test(test_properties_that_the_broker_thread_cannot_read),
+		session_test(test_missing_marks_are_told),
+		session_test(test_late_marks_end),
+		session_test(test_queued_messages_after_much_traffic),
+		session_test(test_one_copy_counts_of_overlapping_filters),
+		session_test(test_unsubscribing_from_qos_2),
+		session_test(test_unsubscribing_while_the_session_suspends),
+		session_test(test_consumers_share_in_turn),
+		session_test(test_what_the_broker_queued),
+		session_test(test_what_the_broker_queued_and_consumers_have),
+		session_test(test_identifiers_are_the_same_in_another_process),
+		session_test(test_a_full_inbound_queue_loses_nothing),
+		session_test(test_fences_of_the_broker_thread_end_its_holds),
+		session_test(test_fences_of_an_earlier_process_end_no_hold),
+		session_test(test_suspending_waits_for_copies),
+		session_test(test_suspending),
+		session_test(test_who_wants_no_retained_messages),
+		session_test(test_who_wants_retained_messages_once),
+		session_test(test_a_group_gets_nothing_retained),
+		session_test(test_retain_handling_outlives_a_connection),
+		session_test(test_live_messages_keep_their_flag),
+		session_test(test_live_messages_are_no_retained_ones),
+		session_test(test_flags_in_what_the_broker_queued),
+		session_test(test_a_message_gets_its_publisher),
+		session_test(test_retained_messages_have_no_publisher),
+		session_test(test_properties_come_with_a_message),
+		session_test(test_properties_and_publishers_of_what_the_broker_queued),
+		session_test(test_no_memory),
+		session_test(test_a_life_with_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* session.c with its thread, between queues as the plugin has them. The test plays the broker: what it sends is handed to
- * the thread through a pipe, and every wait is for a word from the other side. */
+/* session.c with its thread, between queues as the plugin has them. The test plays the broker: what it sends
+ * is handed to the thread through a pipe, and every wait is for a word from the other side. */
 #include "cmocka_all.h"
 
 #include <errno.h>
@@ -58,8 +58,8 @@ static struct {
 	struct connection only;
 } wire;
 
-struct connection *connection_new(
-		const struct options *options, const struct connection_events *events, void *userdata)
+struct connection *connection_new(const struct options *options, const struct connection_events *events,
+		void *userdata)
 {
 	(void)options;
 	wire.only = (struct connection){events, userdata};
@@ -187,8 +187,8 @@ static int send_packet(uint32_t subscription)
 	return packet;
 }
 
-int connection_subscribe(
-		struct connection *connection, const char *filter, uint8_t qos, uint32_t subscription, bool retained, bool flags)
+int connection_subscribe(struct connection *connection, const char *filter, uint8_t qos,
+		uint32_t subscription, bool retained, bool flags)
 {
 	(void)flags;
 	(void)connection;
@@ -266,10 +266,10 @@ static void begin(size_t queue_size)
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
 	assert_int_equal(sem_init(&has_outbound, 0, 0), 0);
 	options = (struct options){.host = (char *)(uintptr_t)"localhost",
-			.port = 1883,
-			.client_id = (char *)(uintptr_t)"me",
-			.cleansession = true,
-			.retries = 3};
+		.port = 1883,
+		.client_id = (char *)(uintptr_t)"me",
+		.cleansession = true,
+		.retries = 3};
 	inbound = queue_new(queue_size, 1000000, post, &has_inbound);
 	outbound = queue_new(1000, 1000000, post, &has_outbound);
 	assert_int_equal(session_new(&options, inbound, outbound, 0, &session), MOSQ_ERR_SUCCESS);
@@ -300,7 +300,7 @@ static int tear_down(void **state)
 static void command(enum message_kind kind, uint64_t consumer, const char *filter, uint64_t sequence)
 {
 	const struct message_request request = {
-			.consumer = consumer, .sequence = sequence, .is_held = kind == MESSAGE_SUBSCRIBE && sequence};
+		.consumer = consumer, .sequence = sequence, .is_held = kind == MESSAGE_SUBSCRIBE && sequence};
 	struct message *message = kind == MESSAGE_SUBSCRIBE ? message_subscribe(&request, filter, strlen(filter))
 			: kind == MESSAGE_UNSUBSCRIBE ? message_unsubscribe(&request, filter, strlen(filter))
 										  : message_listening();
@@ -325,7 +325,8 @@ static void broker_publishes(uint32_t subscription, bool retain, unsigned int nu
 	broker_sends(event);
 }
 
-/* Does what the session asks the broker thread for, up to a word of this kind. Returns whether the session is up, if that is it. */
+/* Does what the session asks the broker thread for, up to a word of this kind. Returns whether the session is
+ * up, if that is it. */
 static int serve_until(enum message_kind kind)
 {
 	struct message *message;
@@ -355,7 +356,7 @@ static void receive(enum message_kind kind, uint64_t which)
 	struct message *message = take(inbound, &has_inbound);
 
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER    ? message->as.answer.sequence
+	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
 					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
 											  : message->as.hold_consumer.consumer,
 			which);
@@ -570,11 +571,11 @@ static void test_many_subscribe_at_once(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			thread_test(test_a_whole_life),
-			thread_test(test_ends_in_every_state),
-			thread_test(test_does_not_end_while_it_connects),
-			thread_test(test_nothing_is_lost_and_order_is_kept),
-			thread_test(test_many_subscribe_at_once),
+		thread_test(test_a_whole_life),
+		thread_test(test_ends_in_every_state),
+		thread_test(test_does_not_end_while_it_connects),
+		thread_test(test_nothing_is_lost_and_order_is_kept),
+		thread_test(test_many_subscribe_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

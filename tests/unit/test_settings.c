@@ -36,7 +36,8 @@ static int set_up(void **state)
 	if (!mkdtemp(folder)) {
 		return -1;
 	}
-	place = (struct mosquitto_conf_place){(char *)(uintptr_t) "main.conf", folder, (char *)(uintptr_t) "/usr/lib/ours.so"};
+	place = (struct mosquitto_conf_place){
+		(char *)(uintptr_t)"main.conf", folder, (char *)(uintptr_t)"/usr/lib/ours.so"};
 	return 0;
 }
 
@@ -114,7 +115,8 @@ static void test_limits(void **state)
 {
 	(void)state;
 	use("localhost", 1883, NULL, NULL);
-	(void)read_conf("listener 1884\nmax_queued_messages 0\nmax_queued_bytes 5\nmax_inflight_messages 7\nmax_inflight_bytes 8\n");
+	(void)read_conf(
+			"listener 1884\nmax_queued_messages 0\nmax_queued_bytes 5\nmax_inflight_messages 7\nmax_inflight_bytes 8\n");
 	assert_int_equal(settings.max_queued_messages, 0);
 	assert_int_equal(settings.max_queued_bytes, 5);
 	assert_int_equal(settings.max_inflight_messages, 7);
@@ -142,9 +144,11 @@ static void test_limits_that_are_too_low_are_named(void **state)
 	assert_string_equal(judged("max_queued_messages 0\n"), "");
 	assert_string_equal(judged("max_queued_messages 100000\n"), "");
 	assert_string_equal(judged("max_queued_messages 100000\nmax_inflight_messages 1\n"), "");
-	assert_non_null(strstr(judged("max_queued_messages 100000\nmax_queued_bytes 1000000\n"), "max_queued_bytes is 1000000: "));
+	assert_non_null(strstr(judged("max_queued_messages 100000\nmax_queued_bytes 1000000\n"),
+			"max_queued_bytes is 1000000: "));
 	assert_string_equal(judged("max_queued_messages 100000\nmax_queued_bytes 100000000\n"), "");
-	assert_non_null(strstr(judged("max_queued_messages 0\nmax_inflight_bytes 100000000\n"), "max_inflight_bytes is 100000000: "));
+	assert_non_null(strstr(judged("max_queued_messages 0\nmax_inflight_bytes 100000000\n"),
+			"max_inflight_bytes is 100000000: "));
 	assert_string_equal(judged("max_queued_messages 100000\nmax_inflight_bytes 1000\n"), "");
 	settings_free(&settings);
 	settings_read(&(struct mosquitto_conf_place){0}, &settings);
@@ -158,9 +162,10 @@ static void test_limits_that_are_too_low_are_named(void **state)
 
 static void test_the_listener_that_is_meant(void **state)
 {
-	static const char conf[] = "max_connections 1\nlistener 1884 192.0.2.1\nmax_connections 2\nlistener 1884 127.0.0.1 # here\n"
-							   "max_connections 3\nlistener 1885\nmax_connections 4\nlistener 0 /run/a socket\nmax_connections 5\n"
-							   "listener 0 /run/other\nmax_connections 6\nlistener 1886 192.0.2.1\nmax_connections 7\n";
+	static const char conf[] =
+			"max_connections 1\nlistener 1884 192.0.2.1\nmax_connections 2\nlistener 1884 127.0.0.1 # here\n"
+			"max_connections 3\nlistener 1885\nmax_connections 4\nlistener 0 /run/a socket\nmax_connections 5\n"
+			"listener 0 /run/other\nmax_connections 6\nlistener 1886 192.0.2.1\nmax_connections 7\n";
 	static const struct {
 		const char *host;
 		uint16_t port;
@@ -198,7 +203,7 @@ static void test_included_files_have_listeners_of_their_own(void **state)
 	write_file("b.conf", "mount_point b/\n");
 	(void)snprintf(conf, sizeof conf, "listener 1884\ninclude_dir %s\nmount_point main/\n", folder);
 	write_file("main.cfg", conf);
-	place.file = (char *)(uintptr_t) "main.cfg";
+	place.file = (char *)(uintptr_t)"main.cfg";
 	use("localhost", 1884, NULL, NULL);
 	settings_read(&place, &settings);
 	assert_string_equal(settings_listener(&settings, options)->mount_point, "main/");
@@ -241,7 +246,8 @@ static void test_a_certificates_name_as_client_id(void **state)
 	(void)state;
 	(void)snprintf(command, sizeof command,
 			"openssl req -x509 -newkey rsa:2048 -nodes -keyout %s/key -out %s/cert -days 1 -subj /O=us/CN=hub/CN=second 2>&1 "
-			"| cat >/dev/null", folder, folder);
+			"| cat >/dev/null",
+			folder, folder);
 	assert_int_equal(system(command), 0);
 	use("localhost", 8883, "somebody", NULL);
 	(void)snprintf(command, sizeof command, "%s/cert", folder);
@@ -298,8 +304,9 @@ static void test_without_memory(void **state)
 	int rc = MOSQ_ERR_SUCCESS;
 
 	(void)state;
-	write_file("main.conf", "clientid_prefixes dev\nlistener 1883 127.0.0.1\nmount_point a/\nuse_username_as_clientid true\n"
-							"max_connections 3\n");
+	write_file("main.conf",
+			"clientid_prefixes dev\nlistener 1883 127.0.0.1\nmount_point a/\nuse_username_as_clientid true\n"
+			"max_connections 3\n");
 	for (nth = 1; failed; nth++) {
 		use("127.0.0.1", 1883, "hub", NULL);
 		settings_free(&settings);

@@ -61,7 +61,7 @@ static void test_a_signal_is_kept_and_passed_on(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			cmocka_unit_test_setup(test_a_signal_is_kept_and_passed_on, set_up),
+		cmocka_unit_test_setup(test_a_signal_is_kept_and_passed_on, set_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* The stages of stop.c, in a process that gets a signal, and between a broker and a session that only keep record. */
+/* The stages of stop.c, in a process that gets a signal, and between a broker and a session that only keep
+ * record. */
 #include "cmocka_all.h"
 
 #include <signal.h>
@@ -49,7 +50,8 @@ static int set_up(void **state)
 	stub_stop.wait_ms = -1;
 	stub_session_reset();
 	heard = 0;
-	stop = (struct stop){.options = &options, .session = stub_session_get(), .inbound = queue_new(10, 1000, ignore, NULL)};
+	stop = (struct stop){
+		.options = &options, .session = stub_session_get(), .inbound = queue_new(10, 1000, ignore, NULL)};
 	assert_int_equal(sigaction(SIGTERM, &action, NULL), 0);
 	assert_int_equal(sigaction(SIGINT, &action, NULL), 0);
 	return 0;
@@ -74,7 +76,8 @@ static bool was_asked(void)
 	return found;
 }
 
-/* The broker left its loop without a signal, before the other test brings one: that stays for the rest of the process. */
+/* The broker left its loop without a signal, before the other test brings one: that stays for the rest of the
+ * process. */
 static void test_the_broker_ends_by_itself(void **state)
 {
 	(void)state;
@@ -155,9 +158,9 @@ static void test_an_application_that_does_not_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			cmocka_unit_test_setup_teardown(test_the_broker_ends_by_itself, set_up, tear_down),
-			cmocka_unit_test_setup_teardown(test_one_stage_after_the_other, set_up, tear_down),
-			cmocka_unit_test_setup_teardown(test_an_application_that_does_not_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_the_broker_ends_by_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_one_stage_after_the_other, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_an_application_that_does_not_end, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

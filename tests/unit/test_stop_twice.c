@@ -43,7 +43,7 @@ static void test_a_second_signal(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_a_second_signal),
+		cmocka_unit_test(test_a_second_signal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

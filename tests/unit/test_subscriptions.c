@@ -16,7 +16,7 @@ static struct {
 	char filter[64]; /* of the last packet */
 	uint8_t qos;
 	bool is_subscribe, retained, flags;
-	int number;      /* how many there were */
+	int number; /* how many there were */
 	bool refuses;
 } packet;
 
@@ -29,8 +29,8 @@ static int send(const char *filter)
 	return ++packet.number;
 }
 
-int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t subscription, bool retained,
-		bool flags)
+int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t subscription,
+		bool retained, bool flags)
 {
 	(void)unused;
 	(void)subscription;
@@ -315,15 +315,15 @@ static void test_consumers_are_released_when_nothing_goes_on(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			subscriptions_test(test_a_round),
-			subscriptions_test(test_unsubscribing_waits_for_qos_2),
-			subscriptions_test(test_all_filters_get_what_one_wants),
-			subscriptions_test(test_what_is_not_acknowledged_is_sent_again),
-			subscriptions_test(test_a_packet_that_does_not_go_out),
-			subscriptions_test(test_a_refusal_is_told),
-			subscriptions_test(test_a_connection_that_is_lost),
-			subscriptions_test(test_subscriptions_of_an_earlier_process),
-			subscriptions_test(test_consumers_are_released_when_nothing_goes_on),
+		subscriptions_test(test_a_round),
+		subscriptions_test(test_unsubscribing_waits_for_qos_2),
+		subscriptions_test(test_all_filters_get_what_one_wants),
+		subscriptions_test(test_what_is_not_acknowledged_is_sent_again),
+		subscriptions_test(test_a_packet_that_does_not_go_out),
+		subscriptions_test(test_a_refusal_is_told),
+		subscriptions_test(test_a_connection_that_is_lost),
+		subscriptions_test(test_subscriptions_of_an_earlier_process),
+		subscriptions_test(test_consumers_are_released_when_nothing_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

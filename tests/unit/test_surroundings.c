@@ -32,7 +32,8 @@ void mosquitto_conf_forget(struct mosquitto_conf_place *place)
 	(void)place;
 }
 
-bool mosquitto_conf_settings(const struct mosquitto_conf_place *place, struct mosquitto_conf_setting *settings, size_t count)
+bool mosquitto_conf_settings(const struct mosquitto_conf_place *place,
+		struct mosquitto_conf_setting *settings, size_t count)
 {
 	size_t i, j;
 
@@ -82,10 +83,13 @@ static void test_nothing_to_say(void **state)
 {
 	(void)state;
 	assert_int_equal(look(NULL, NULL, (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
-	assert_int_equal(look("retain_available", "true", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("retain_available", "true", (struct surroundings){.version = ""}),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(look("message_size_limit", "0", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
-	assert_int_equal(look("upgrade_outgoing_qos", "false", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
-	assert_int_equal(look("per_listener_settings", "false", (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("upgrade_outgoing_qos", "false", (struct surroundings){.version = ""}),
+			MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "false", (struct surroundings){.version = "2.0.11"}),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 0);
 }
 
@@ -103,11 +107,15 @@ static void test_no_ticks(void **state)
 		assert_non_null(strstr(written.text, "per_listener_settings true: Mosquitto 2.0.14"));
 		assert_non_null(strstr(written.text, "2.0.15 or later"));
 	}
-	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "2.0.15"}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "2.0.15"}),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 0);
-	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = "", .traits = &versions_2_1}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "true",
+							 (struct surroundings){.version = "", .traits = &versions_2_1}),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 0);
-	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = ""}), MOSQ_ERR_SUCCESS);
+	assert_int_equal(look("per_listener_settings", "true", (struct surroundings){.version = ""}),
+			MOSQ_ERR_SUCCESS);
 	assert_int_equal(written.lines, 1);
 	assert_int_equal(written.level, MOSQ_LOG_WARNING);
 }
@@ -126,7 +134,8 @@ static void test_settings_that_do_not_bind_consumers(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		assert_int_equal(look(cases[i].name, cases[i].value, (struct surroundings){.version = "2.0.11"}), MOSQ_ERR_SUCCESS);
+		assert_int_equal(look(cases[i].name, cases[i].value, (struct surroundings){.version = "2.0.11"}),
+				MOSQ_ERR_SUCCESS);
 		assert_int_equal(written.lines, 1);
 		assert_int_equal(written.level, MOSQ_LOG_NOTICE);
 		assert_non_null(strstr(written.text, cases[i].sentence));
@@ -136,7 +145,8 @@ static void test_settings_that_do_not_bind_consumers(void **state)
 static void test_a_plugin_that_decides_about_logins_first(void **state)
 {
 	(void)state;
-	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .connect_events = true, .has_predecessor = true});
+	(void)look(NULL, NULL,
+			(struct surroundings){.version = "2.0.11", .connect_events = true, .has_predecessor = true});
 	assert_int_equal(written.level, MOSQ_LOG_WARNING);
 	assert_non_null(strstr(written.text, "Put this plugin's lines before"));
 	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .connect_events = true});
@@ -144,17 +154,20 @@ static void test_a_plugin_that_decides_about_logins_first(void **state)
 	(void)look(NULL, NULL, (struct surroundings){.version = "2.0.11", .has_predecessor = true});
 	assert_int_equal(written.lines, 0);
 	(void)look(NULL, NULL,
-			(struct surroundings){.version = "2.1.2", .traits = &versions_2_1, .connect_events = true, .has_predecessor = true});
+			(struct surroundings){.version = "2.1.2",
+				.traits = &versions_2_1,
+				.connect_events = true,
+				.has_predecessor = true});
 	assert_int_equal(written.lines, 0);
 }
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_nothing_to_say),
-			cmocka_unit_test(test_no_ticks),
-			cmocka_unit_test(test_settings_that_do_not_bind_consumers),
-			cmocka_unit_test(test_a_plugin_that_decides_about_logins_first),
+		cmocka_unit_test(test_nothing_to_say),
+		cmocka_unit_test(test_no_ticks),
+		cmocka_unit_test(test_settings_that_do_not_bind_consumers),
+		cmocka_unit_test(test_a_plugin_that_decides_about_logins_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -327,7 +327,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_when_it_was, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_without_a_session, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_the_interval_changes, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_what_the_broker_did_not_take_comes_the_next_time, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_what_the_broker_did_not_take_comes_the_next_time, set_up,
+				tear_down),
 		cmocka_unit_test(test_without_memory),
 	};
 

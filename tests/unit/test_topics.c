@@ -29,44 +29,44 @@ static void test_matching(void **state)
 		const char *filter, *topic;
 		bool matches;
 	} cases[] = {
-			{"a/b", "a/b", true},
-			{"a/b", "a", false},
-			{"a", "a/b", false},
-			{"a", "A", false},
-			{"sport/tennis/#", "sport/tennis", true},
-			{"sport/tennis/#", "sport/tennis/a/b", true},
-			{"sport/#", "sport", true},
-			{"sport/#", "sports", false},
-			{"#", "a", true},
-			{"#", "/", true},
-			{"#", "a/b/c", true},
-			{"sport/+", "sport", false},
-			{"sport/+", "sport/", true},
-			{"sport/+/x", "sport/a/x", true},
-			{"+", "a", true},
-			{"+", "/a", false},
-			{"+/+", "/a", true},
-			{"/+", "/a", true},
-			{"+/#", "a", true},
-			{"+/#", "a/b/c", true},
-			{"a//b", "a//b", true},
-			{"a/+/b", "a//b", true},
-			{"a/", "a", false},
-			{"a/", "a/", true},
-			{"/", "/", true},
-			{"a/#", "a/", true},
-			{"#", "$SYS/x", false},
-			{"+/x", "$SYS/x", false},
-			{"$SYS/#", "$SYS/x", true},
-			{"$SYS/#", "$SYS", true},
-			{"$SYS/+", "$SYS/x", true},
-			{"+/#", "$SYS", false},
-			{"a/#", "a/$b", true},
-			{"a/+", "a/$b", true},
-			{"$", "$", true},
-			{"#", "$", false},
-			{"a+", "a+", true},
-			{"\xc3\xa4/+", "\xc3\xa4/x", true},
+		{"a/b", "a/b", true},
+		{"a/b", "a", false},
+		{"a", "a/b", false},
+		{"a", "A", false},
+		{"sport/tennis/#", "sport/tennis", true},
+		{"sport/tennis/#", "sport/tennis/a/b", true},
+		{"sport/#", "sport", true},
+		{"sport/#", "sports", false},
+		{"#", "a", true},
+		{"#", "/", true},
+		{"#", "a/b/c", true},
+		{"sport/+", "sport", false},
+		{"sport/+", "sport/", true},
+		{"sport/+/x", "sport/a/x", true},
+		{"+", "a", true},
+		{"+", "/a", false},
+		{"+/+", "/a", true},
+		{"/+", "/a", true},
+		{"+/#", "a", true},
+		{"+/#", "a/b/c", true},
+		{"a//b", "a//b", true},
+		{"a/+/b", "a//b", true},
+		{"a/", "a", false},
+		{"a/", "a/", true},
+		{"/", "/", true},
+		{"a/#", "a/", true},
+		{"#", "$SYS/x", false},
+		{"+/x", "$SYS/x", false},
+		{"$SYS/#", "$SYS/x", true},
+		{"$SYS/#", "$SYS", true},
+		{"$SYS/+", "$SYS/x", true},
+		{"+/#", "$SYS", false},
+		{"a/#", "a/$b", true},
+		{"a/+", "a/$b", true},
+		{"$", "$", true},
+		{"#", "$", false},
+		{"a+", "a+", true},
+		{"\xc3\xa4/+", "\xc3\xa4/x", true},
 	};
 	const struct recipient *recipients;
 	size_t i;
@@ -92,15 +92,15 @@ static void test_a_slash_that_is_missing(void **state)
 		const char *filter, *topic;
 		bool hears;
 	} cases[] = {
-			{"/a/b", "a/b", true},
-			{"/a/+", "a/b", true},
-			{"/#", "a/b", true},
-			{"/+", "a", true},
-			{"/a", "b", false},
-			{"/a/b", "/a/b", false},
-			{"a/b", "a/b", false},
-			{"+/a", "a", false},
-			{"#", "a", false},
+		{"/a/b", "a/b", true},
+		{"/a/+", "a/b", true},
+		{"/#", "a/b", true},
+		{"/+", "a", true},
+		{"/a", "b", false},
+		{"/a/b", "/a/b", false},
+		{"a/b", "a/b", false},
+		{"+/a", "a", false},
+		{"#", "a", false},
 	};
 	size_t i;
 
@@ -321,9 +321,9 @@ static void test_many_consumers(void **state)
 static void test_scarce_memory(void **state)
 {
 	static const char *const filters[] = {"a", "a/b", "a/+", "a/#", "+/b/c", "#", "b/c/d/e/f", "+/+/#", "/",
-			"a/b/x", "a/b/y", "a/b/z", "a/b/w", "a/b/v", "a/b/u"};
+		"a/b/x", "a/b/y", "a/b/z", "a/b/w", "a/b/v", "a/b/u"};
 	static const char *const topics_tried[] = {
-			"a", "a/b", "a/b/c", "x/b/c", "b/c/d/e/f", "/", "a/b/x", "$SYS/a"};
+		"a", "a/b", "a/b/c", "x/b/c", "b/c/d/e/f", "/", "a/b/x", "$SYS/a"};
 	enum { filter_count = sizeof filters / sizeof filters[0], tried_count = 8 };
 	static struct naive naive;
 	unsigned long n, failures = 0;
@@ -388,17 +388,17 @@ static void test_who_is_sent_what_is_retained(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_who_is_sent_what_is_retained),
-			cmocka_unit_test(test_matching),
-			cmocka_unit_test(test_a_slash_that_is_missing),
-			cmocka_unit_test(test_each_consumer_once_with_the_highest_qos),
-			cmocka_unit_test(test_options_of_overlapping_filters_add_up),
-			cmocka_unit_test(test_the_qos_of_a_subscription),
-			cmocka_unit_test(test_adding_again_changes_the_qos),
-			cmocka_unit_test(test_removing),
-			cmocka_unit_test(test_many_levels),
-			cmocka_unit_test(test_many_consumers),
-			cmocka_unit_test(test_scarce_memory),
+		cmocka_unit_test(test_who_is_sent_what_is_retained),
+		cmocka_unit_test(test_matching),
+		cmocka_unit_test(test_a_slash_that_is_missing),
+		cmocka_unit_test(test_each_consumer_once_with_the_highest_qos),
+		cmocka_unit_test(test_options_of_overlapping_filters_add_up),
+		cmocka_unit_test(test_the_qos_of_a_subscription),
+		cmocka_unit_test(test_adding_again_changes_the_qos),
+		cmocka_unit_test(test_removing),
+		cmocka_unit_test(test_many_levels),
+		cmocka_unit_test(test_many_consumers),
+		cmocka_unit_test(test_scarce_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,8 @@ static int tear_down(void **state)
 static void test_it_is_asked_as_a_user_would(void **state)
 {
 	(void)state;
-	assert_true(ask("[ \"$*\" = -h ] && echo 'mosquitto version 2.0.11' && echo && echo 'mosquitto is an MQTT broker'"));
+	assert_true(ask(
+			"[ \"$*\" = -h ] && echo 'mosquitto version 2.0.11' && echo && echo 'mosquitto is an MQTT broker'"));
 	assert_string_equal(version, "2.0.11");
 	assert_true(ask("echo complaint >&2; echo 'mosquitto version 2.1.2-rc1 (built then)'; exit 3"));
 	assert_string_equal(version, "2.1.2-rc1");
@@ -53,9 +54,10 @@ static void test_it_is_asked_as_a_user_would(void **state)
 
 static void test_what_does_not_say(void **state)
 {
-	static const char *const scripts[] = {
-			"", "echo mosquitto", "echo 'mosquitto version '", "echo 'mosquitto version unknown'", "exit 1",
-			"echo 'mosquitto version 2222222222222222222222222222222222222222'", "kill -9 $$", "exec >&-; exec sleep 3600"};
+	static const char *const scripts[] = {"", "echo mosquitto", "echo 'mosquitto version '",
+		"echo 'mosquitto version unknown'", "exit 1",
+		"echo 'mosquitto version 2222222222222222222222222222222222222222'", "kill -9 $$",
+		"exec >&-; exec sleep 3600"};
 	size_t i;
 
 	(void)state;
@@ -85,9 +87,9 @@ static void test_what_came_before(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_it_is_asked_as_a_user_would),
-			cmocka_unit_test(test_what_does_not_say),
-			cmocka_unit_test(test_what_came_before),
+		cmocka_unit_test(test_it_is_asked_as_a_user_would),
+		cmocka_unit_test(test_what_does_not_say),
+		cmocka_unit_test(test_what_came_before),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

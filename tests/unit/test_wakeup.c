@@ -17,9 +17,11 @@
 /* ---- the timer, seen from outside (the linker's --wrap sends these calls here) ---- */
 
 int __real_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer);
-int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before);
 int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_timer);
-int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before);
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before);
 
 static timer_t last_timer;
 static int timer_create_error;
@@ -39,7 +41,8 @@ int __wrap_timer_create(clockid_t clock, struct sigevent *event, timer_t *ret_ti
 	return rc;
 }
 
-int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times, struct itimerspec *ret_before)
+int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
+		struct itimerspec *ret_before)
 {
 	void (*hook)(void *argument) = before_settime;
 
@@ -177,8 +180,8 @@ static void settle(void *argument)
 	wakeup_settle(argument);
 }
 
-/* The requesting thread loses the processor before it sets the timer, and meanwhile the broker thread, awake for
- * another reason, settles. The timer that is set after that must not run for ever. */
+/* The requesting thread loses the processor before it sets the timer, and meanwhile the broker thread, awake
+ * for another reason, settles. The timer that is set after that must not run for ever. */
 static void test_timer_of_an_overtaken_request_ends(void **state)
 {
 	struct wakeup *wakeup = new_wakeup();
@@ -359,10 +362,10 @@ struct loop {
 	bool attends; /* some polls bring a client's message, whose callback attends */
 	bool bursts;  /* the application does not wait for the last to be sent */
 	struct wakeup *wakeup;
-	atomic_uint pushed;              /* by the application, not drained: the outbound queue */
-	unsigned int published;          /* drained, not sent */
+	atomic_uint pushed;     /* by the application, not drained: the outbound queue */
+	unsigned int published; /* drained, not sent */
 	unsigned int sent;
-	sem_t seen;                      /* posted when some were sent */
+	sem_t seen;                        /* posted when some were sent */
 	atomic_uint_fast64_t requested_at; /* when wakeup_request() last returned; 0: all were sent since */
 	unsigned int lost, polls;
 	unsigned int seed;
@@ -381,7 +384,8 @@ static void *application(void *argument)
 	volatile unsigned int step;
 
 	for (i = 0; i < REQUESTS; i++) {
-		/* Mostly about as long as the broker's way into its poll, now and then long enough for it to sleep. */
+		/* Mostly about as long as the broker's way into its poll, now and then long enough for it to
+		 * sleep. */
 		steps = jitter(&seed, jitter(&seed, 8) ? 4000 : 200000);
 		for (step = 0; step < steps; step++) {
 		}
@@ -492,19 +496,19 @@ static void test_no_request_is_lost_in_2_1(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_request_signals_once_until_settled),
-			cmocka_unit_test(test_request_interrupts_every_poll_until_settled),
-			cmocka_unit_test(test_attentive_thread_is_not_signalled),
-			cmocka_unit_test(test_request_outlives_attend),
-			cmocka_unit_test(test_insist_interrupts_without_a_request),
-			cmocka_unit_test(test_timer_of_an_overtaken_request_ends),
-			cmocka_unit_test(test_handler_of_somebody_else_stays),
-			cmocka_unit_test(test_handler_where_there_was_none),
-			cmocka_unit_test(test_no_memory),
-			cmocka_unit_test(test_no_timer),
-			cmocka_unit_test(test_wait),
-			cmocka_unit_test(test_no_request_is_lost_in_2_0),
-			cmocka_unit_test(test_no_request_is_lost_in_2_1),
+		cmocka_unit_test(test_request_signals_once_until_settled),
+		cmocka_unit_test(test_request_interrupts_every_poll_until_settled),
+		cmocka_unit_test(test_attentive_thread_is_not_signalled),
+		cmocka_unit_test(test_request_outlives_attend),
+		cmocka_unit_test(test_insist_interrupts_without_a_request),
+		cmocka_unit_test(test_timer_of_an_overtaken_request_ends),
+		cmocka_unit_test(test_handler_of_somebody_else_stays),
+		cmocka_unit_test(test_handler_where_there_was_none),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_timer),
+		cmocka_unit_test(test_wait),
+		cmocka_unit_test(test_no_request_is_lost_in_2_0),
+		cmocka_unit_test(test_no_request_is_lost_in_2_1),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
