@@ -97,8 +97,8 @@ class HostedConsumer:
             self._service.roster.restarted()
         self.runs += 1
         self.inbox.queue.appendleft(dict(CONNECT))
-        self.run = Run(self._service, self)
-        self.run.start(
+        run = Run(self._service, self)
+        run.start(
             {
                 **(self.parameters or {}),
                 **SCOPE,
@@ -107,6 +107,7 @@ class HostedConsumer:
                 "instance_type": self.instance_type,
             }
         )
+        self.run = run
 
     def disconnect(self) -> None:
         """Tell its run to end, after what waits."""

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from .bridge import Bridge
 from .consumer import HostedConsumer
+from .run import RUN_CODE
 
 
 class Roster:
@@ -77,6 +78,8 @@ class Roster:
 
     def run_in(self, frame: FrameType) -> Optional[HostedConsumer]:
         """Return the consumer whose application is called in this frame."""
+        if frame.f_code is not RUN_CODE:
+            return None  # of most frames, and there may be many consumers
         for consumer in list(self.by_handle.values()):
             run = consumer.run
             if run is not None and run.is_in(frame):

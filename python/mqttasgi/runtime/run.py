@@ -109,7 +109,7 @@ class Run:
 
     def is_in(self, frame: FrameType) -> bool:
         """Whether the application is called in this frame. Any thread."""
-        return frame.f_code is Run._call_application.__code__ and self._coroutine.cr_frame is frame
+        return self._coroutine.cr_frame is frame
 
     def end(self) -> None:
         """Leave what waits to the consumer's next run."""
@@ -207,3 +207,7 @@ class Run:
             return
         check_event(event)
         await commands.carry_out(self._service, self, event)
+
+
+#: What runs in the frame that `Run.is_in` knows, whichever run it is.
+RUN_CODE = Run._call_application.__code__
