@@ -32,9 +32,9 @@
  * to the loop thread, before one hold serves for all that asks for one. Clients that come and go would else
  * fill both queues. */
 #define FENCES_MAX 16
+#define CONTROLS_MAX 256U
 /* The longest pause, in seconds, before a fence that has not come is sent again. */
 #define ASK_PAUSE_MAX_S 32
-#define CONTROLS_MAX 256U
 
 struct lanes {
 	struct session *session;
@@ -44,28 +44,35 @@ struct lanes {
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
-	time_t first_hold_until; /* 0: it is over */
-	int hold;                /* number of the last; see session.h */
-	int fenced;              /* the last whose fence was sent */
-	int written_off;         /* the last that the session will not bring any more */
-	time_t fenced_at;
-	int ask_pause;            /* in seconds */
-	bool has_fenced;          /* since the last tick */
-	time_t qos_2_until;       /* 0: none was seen lately, */
-	time_t slot_until[SLOTS]; /* from this client, or to this topic */
+	struct {
+		int last;           /* number of the last; see session.h */
+		int fenced;         /* the last whose fence was sent */
+		int written_off;    /* the last that the session will not bring any more */
+		time_t first_until; /* 0: the first is over */
+		time_t fenced_at;
+		int ask_pause;   /* in seconds */
+		bool has_fenced; /* since the last tick */
+	} holds;
+	struct {
+		time_t until;          /* 0: nothing was lately, */
+		time_t by_slot[SLOTS]; /* by this client, or to this topic */
+	} left;                    /* to the session */
 
 	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the
 	 * group, which cannot be told from their copies when the broker asks. */
 	struct topics *shares;
 
-	/* For lanes_is_copy(). */
-	struct lanes_message
-			direct; /* the one that the broker is dealing with, if it went direct; else without a topic */
-	uint64_t direct_content; /* its fingerprint without properties */
-	uint64_t *published; /* by the application since the last tick; the broker sends them before the next, */
-	size_t published_count;
-	size_t published_next; /* in their order, so the next one is expected here */
-	size_t published_capacity;
+	/* Copies that the session is not to get: for lanes_is_copy(). */
+	struct {
+		/* The message that the broker is dealing with, if it went direct; else without a topic. */
+		struct lanes_message direct;
+		uint64_t direct_content; /* its fingerprint without properties */
+		/* The application's since the last tick. The broker sends them before the next, in their order. */
+		uint64_t *own;
+		size_t own_count;
+		size_t own_next; /* the next one is expected here */
+		size_t own_capacity;
+	} refused;
 };
 
 struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5)
@@ -92,7 +99,7 @@ void lanes_free(struct lanes *lanes)
 		return;
 	}
 	topics_free(lanes->shares);
-	free(lanes->published);
+	free(lanes->refused.own);
 	free(lanes);
 }
 
@@ -114,7 +121,7 @@ static int last_released(const struct lanes *lanes)
 {
 	int released = session_released(lanes->session);
 
-	return released < lanes->written_off ? lanes->written_off : released;
+	return released < lanes->holds.written_off ? lanes->holds.written_off : released;
 }
 
 /* Whether no more fences are to be under way, and words for the loop thread. One a second goes all the same,
@@ -123,8 +130,8 @@ static bool has_enough_fences(const struct lanes *lanes)
 {
 	int released = last_released(lanes);
 
-	return lanes->fenced_at == now_s() &&
-			(lanes->fenced - released >= FENCES_MAX || queue_controls(lanes->inbound) >= CONTROLS_MAX);
+	return lanes->holds.fenced_at == now_s() &&
+			(lanes->holds.fenced - released >= FENCES_MAX || queue_controls(lanes->inbound) >= CONTROLS_MAX);
 }
 
 static void send_fence(struct lanes *lanes)
@@ -133,24 +140,25 @@ static void send_fence(struct lanes *lanes)
 		return; /* a tick sends it later, for all that comes until then: what the session has read brings
 				 * one */
 	}
-	lanes->fenced = lanes->hold;
-	lanes->fenced_at = now_s();
-	lanes->ask_pause = 1;
-	lanes->has_fenced = true;
-	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->hold);
+	lanes->holds.fenced = lanes->holds.last;
+	lanes->holds.fenced_at = now_s();
+	lanes->holds.ask_pause = 1;
+	lanes->holds.has_fenced = true;
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->holds.last);
 }
 
 /* A fence that does not come was dropped, with others, from a full queue of the session's. Returns whether it
  * was sent again. */
 static bool repeat_fence(struct lanes *lanes)
 {
-	if (!lanes->is_up || last_released(lanes) >= lanes->fenced ||
-			now_s() <= lanes->fenced_at + lanes->ask_pause) {
+	if (!lanes->is_up || last_released(lanes) >= lanes->holds.fenced ||
+			now_s() <= lanes->holds.fenced_at + lanes->holds.ask_pause) {
 		return false;
 	}
-	lanes->fenced_at = now_s();
-	lanes->ask_pause = lanes->ask_pause < ASK_PAUSE_MAX_S ? lanes->ask_pause * 2 : ASK_PAUSE_MAX_S;
-	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->fenced);
+	lanes->holds.fenced_at = now_s();
+	lanes->holds.ask_pause =
+			lanes->holds.ask_pause < ASK_PAUSE_MAX_S ? lanes->holds.ask_pause * 2 : ASK_PAUSE_MAX_S;
+	send_number(lanes, SESSION_HOLD_FENCE | (uint64_t)lanes->holds.fenced);
 	return true;
 }
 
@@ -159,13 +167,13 @@ static bool repeat_fence(struct lanes *lanes)
  * that is so until the turn's end; is_late: it may have left before that. */
 static void hold(struct lanes *lanes, bool is_late)
 {
-	if (lanes->hold != lanes->fenced || (lanes->has_fenced && !is_late)) {
+	if (lanes->holds.last != lanes->holds.fenced || (lanes->holds.has_fenced && !is_late)) {
 		return;
 	}
-	lanes->hold = lanes->hold % INT_MAX + 1;
+	lanes->holds.last = lanes->holds.last % INT_MAX + 1;
 	/* Without memory for it a message may be overtaken. */
-	(void)queue_tell(lanes->inbound, message_hold(lanes->hold));
-	if (!lanes->has_fenced) {
+	(void)queue_tell(lanes->inbound, message_hold(lanes->holds.last));
+	if (!lanes->holds.has_fenced) {
 		send_fence(lanes);
 	}
 }
@@ -180,16 +188,16 @@ void lanes_open(struct lanes *lanes)
 	lanes->is_open = true;
 	listening = message_listening();
 	if (listening) {
-		lanes->hold = lanes->fenced = lanes->written_off = SESSION_FIRST_HOLD;
-		lanes->first_hold_until = now_s() + FIRST_HOLD_S;
-		(void)queue_tell(lanes->inbound, message_hold(lanes->hold));
+		lanes->holds.last = lanes->holds.fenced = lanes->holds.written_off = SESSION_FIRST_HOLD;
+		lanes->holds.first_until = now_s() + FIRST_HOLD_S;
+		(void)queue_tell(lanes->inbound, message_hold(lanes->holds.last));
 		session_command(lanes->session, listening);
 	}
 }
 
 static time_t *slot_of(struct lanes *lanes, uint64_t hash)
 {
-	return &lanes->slot_until[(hash ^ (hash >> 20)) & (SLOTS - 1)];
+	return &lanes->left.by_slot[(hash ^ (hash >> 20)) & (SLOTS - 1)];
 }
 
 static time_t *slot_of_client(struct lanes *lanes, const void *connection)
@@ -242,10 +250,10 @@ static bool leave_or_hold(struct lanes *lanes, const struct lanes_message *publi
 	time_t *of_topic = slot_of(lanes, hash_text(published->content.topic));
 
 	if (leaves_now) {
-		*of_client = *of_topic = lanes->qos_2_until = now + QOS_2_S;
+		*of_client = *of_topic = lanes->left.until = now + QOS_2_S;
 		tell_publisher(lanes, published);
-	} else if (now >= lanes->qos_2_until) {
-		lanes->qos_2_until = 0;
+	} else if (now >= lanes->left.until) {
+		lanes->left.until = 0;
 	} else if (now < *of_client || now < *of_topic) {
 		hold(lanes, false);
 	}
@@ -274,8 +282,8 @@ static void mark_copy(struct lanes *lanes, const struct lanes_message *message)
 	}
 	/* With QoS 2 the broker asks when it releases the message, which is not now. */
 	if (lanes->refuses_copies && message->qos < 2 && !is_shared(lanes, message->content.topic)) {
-		lanes->direct = *message;
-		lanes->direct_content = fingerprint_of(&message->content, false);
+		lanes->refused.direct = *message;
+		lanes->refused.direct_content = fingerprint_of(&message->content, false);
 	} else {
 		marks_add(marks, fingerprint_of_clients(lanes, message));
 	}
@@ -288,7 +296,7 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 	struct message *message;
 
 	*ret_message = NULL;
-	if (lanes->is_up && (leaves_now || lanes->qos_2_until) && leave_or_hold(lanes, published, leaves_now)) {
+	if (lanes->is_up && (leaves_now || lanes->left.until) && leave_or_hold(lanes, published, leaves_now)) {
 		return LANE_SESSION;
 	}
 	message = published->is_incomplete ? NULL
@@ -305,17 +313,17 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 /* False: no memory. */
 static bool note_published(struct lanes *lanes, uint64_t value)
 {
-	if (lanes->published_count == lanes->published_capacity) {
-		size_t capacity = lanes->published_capacity ? lanes->published_capacity * 2 : 64;
-		uint64_t *published = realloc(lanes->published, capacity * sizeof(*published));
+	if (lanes->refused.own_count == lanes->refused.own_capacity) {
+		size_t capacity = lanes->refused.own_capacity ? lanes->refused.own_capacity * 2 : 64;
+		uint64_t *published = realloc(lanes->refused.own, capacity * sizeof(*published));
 
 		if (!published) {
 			return false;
 		}
-		lanes->published = published;
-		lanes->published_capacity = capacity;
+		lanes->refused.own = published;
+		lanes->refused.own_capacity = capacity;
 	}
-	lanes->published[lanes->published_count++] = value;
+	lanes->refused.own[lanes->refused.own_count++] = value;
 	return true;
 }
 
@@ -345,17 +353,18 @@ void lanes_refuse_copies(struct lanes *lanes)
  * next, is another one. But the same content, too: memory is used again. */
 bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
 {
-	const struct message_content *content = &message->content, *direct = &lanes->direct.content;
+	const struct message_content *content = &message->content, *direct = &lanes->refused.direct.content;
 
 	return direct->topic && content->topic == direct->topic && content->payload == direct->payload &&
-			content->payload_length == direct->payload_length && message->list == lanes->direct.list &&
-			message->qos == lanes->direct.qos && message->retain == lanes->direct.retain &&
-			fingerprint_of(content, false) == lanes->direct_content;
+			content->payload_length == direct->payload_length &&
+			message->list == lanes->refused.direct.list && message->qos == lanes->refused.direct.qos &&
+			message->retain == lanes->refused.direct.retain &&
+			fingerprint_of(content, false) == lanes->refused.direct_content;
 }
 
 bool lanes_has_published(const struct lanes *lanes)
 {
-	return lanes->published_count > 0;
+	return lanes->refused.own_count > 0;
 }
 
 bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
@@ -365,12 +374,12 @@ bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
 			fingerprint_copies(of_content, message->qos, message->qos, true, message->retain);
 	size_t i, j, at;
 
-	for (i = 0; i < lanes->published_count; i++) {
-		at = (lanes->published_next + i) % lanes->published_count;
+	for (i = 0; i < lanes->refused.own_count; i++) {
+		at = (lanes->refused.own_next + i) % lanes->refused.own_count;
 		for (j = 0; j < copies.count; j++) {
-			if (lanes->published[at] == copies.values[j]) {
-				lanes->published_next =
-						at; /* where the next filter's copy of it is, or the next message's just behind it */
+			if (lanes->refused.own[at] == copies.values[j]) {
+				/* Where the next filter's copy of it is, or the next message's just behind it. */
+				lanes->refused.own_next = at;
 				return true;
 			}
 		}
@@ -380,35 +389,35 @@ bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
 
 void lanes_next_message(struct lanes *lanes)
 {
-	lanes->direct.content.topic = NULL;
+	lanes->refused.direct.content.topic = NULL;
 }
 
 bool lanes_tick(struct lanes *lanes)
 {
-	bool owes = lanes->hold != lanes->fenced, repeats = false;
+	bool owes = lanes->holds.last != lanes->holds.fenced, repeats = false;
 
-	lanes->has_fenced = false;
+	lanes->holds.has_fenced = false;
 	if (owes) {
 		send_fence(lanes);
-		lanes->has_fenced = false; /* on 2.0 it leaves before the next turn's events */
+		lanes->holds.has_fenced = false; /* on 2.0 it leaves before the next turn's events */
 	} else if (lanes->session) {
 		repeats = repeat_fence(lanes);
 	}
 	/* The session's thread ends it, unless the system holds that up, with a name server or a connection. */
-	if (lanes->first_hold_until && now_s() >= lanes->first_hold_until &&
+	if (lanes->holds.first_until && now_s() >= lanes->holds.first_until &&
 			queue_tell(lanes->inbound, message_release(SESSION_FIRST_HOLD))) {
-		lanes->first_hold_until = 0;
+		lanes->holds.first_until = 0;
 	}
 	/* Mosquitto 2.1 sends what plugins have published just before this. */
-	lanes->direct.content.topic = NULL;
-	lanes->published_count = 0;
-	lanes->published_next = 0;
-	return repeats || (owes && lanes->hold == lanes->fenced);
+	lanes->refused.direct.content.topic = NULL;
+	lanes->refused.own_count = 0;
+	lanes->refused.own_next = 0;
+	return repeats || (owes && lanes->holds.last == lanes->holds.fenced);
 }
 
 void lanes_hold_for_client(struct lanes *lanes, const void *connection, bool is_late)
 {
-	if (lanes->is_up && lanes->qos_2_until && now_s() < *slot_of_client(lanes, connection)) {
+	if (lanes->is_up && lanes->left.until && now_s() < *slot_of_client(lanes, connection)) {
 		hold(lanes, is_late);
 	}
 }
@@ -423,8 +432,8 @@ void lanes_hold_for_will(struct lanes *lanes, bool is_late)
 void lanes_set_session(struct lanes *lanes, bool is_up)
 {
 	if (lanes->is_up && !is_up) {
-		(void)queue_tell(lanes->inbound, message_release(lanes->hold));
-		lanes->fenced = lanes->written_off = lanes->hold;
+		(void)queue_tell(lanes->inbound, message_release(lanes->holds.last));
+		lanes->holds.fenced = lanes->holds.written_off = lanes->holds.last;
 	}
 	lanes->is_up = is_up;
 }
