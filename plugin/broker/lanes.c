@@ -36,6 +36,35 @@
 /* The longest pause, in seconds, before a fence that has not come is sent again. */
 #define ASK_PAUSE_MAX_S 32
 
+/* What is held, and the fences that end it. */
+struct holds {
+	int last;           /* number of the last; see session.h */
+	int fenced;         /* the last whose fence was sent */
+	int written_off;    /* the last that the session will not bring any more */
+	time_t first_until; /* 0: the first is over */
+	time_t fenced_at;
+	int ask_pause;   /* in seconds */
+	bool has_fenced; /* since the last tick */
+};
+
+/* What was left to the session lately. */
+struct left {
+	time_t until;          /* 0: nothing was lately, */
+	time_t by_slot[SLOTS]; /* by this client, or to this topic */
+};
+
+/* Copies that the session is not to get: for lanes_is_copy(). */
+struct refused {
+	/* The message that the broker is dealing with, if it went direct; else without a topic. */
+	struct lanes_message direct;
+	uint64_t direct_content; /* its fingerprint without properties */
+	/* The application's since the last tick. The broker sends them before the next, in their order. */
+	uint64_t *own;
+	size_t own_count;
+	size_t own_next; /* the next one is expected here */
+	size_t own_capacity;
+};
+
 struct lanes {
 	struct session *session;
 	struct queue *inbound;
@@ -44,35 +73,14 @@ struct lanes {
 	bool refuses_copies;
 	bool is_open;
 	bool is_up;
-	struct {
-		int last;           /* number of the last; see session.h */
-		int fenced;         /* the last whose fence was sent */
-		int written_off;    /* the last that the session will not bring any more */
-		time_t first_until; /* 0: the first is over */
-		time_t fenced_at;
-		int ask_pause;   /* in seconds */
-		bool has_fenced; /* since the last tick */
-	} holds;
-	struct {
-		time_t until;          /* 0: nothing was lately, */
-		time_t by_slot[SLOTS]; /* by this client, or to this topic */
-	} left;                    /* to the session */
+	struct holds holds;
+	struct left left;
 
 	/* What $share/group/filter stands for, by its filter: the session gets these messages as a member of the
 	 * group, which cannot be told from their copies when the broker asks. */
 	struct topics *shares;
 
-	/* Copies that the session is not to get: for lanes_is_copy(). */
-	struct {
-		/* The message that the broker is dealing with, if it went direct; else without a topic. */
-		struct lanes_message direct;
-		uint64_t direct_content; /* its fingerprint without properties */
-		/* The application's since the last tick. The broker sends them before the next, in their order. */
-		uint64_t *own;
-		size_t own_count;
-		size_t own_next; /* the next one is expected here */
-		size_t own_capacity;
-	} refused;
+	struct refused refused;
 };
 
 struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5)
