@@ -30,6 +30,18 @@
 #include "shared/statistics.h"
 #include "shared/text.h"
 
+/* What the application has said of itself. */
+struct application {
+	bool has_started, has_stopped;
+	char *summary; /* see broker_summary() */
+};
+
+/* What the session has said of itself. */
+struct known_session {
+	bool is_known;               /* whether it is up, or cannot be yet */
+	bool suspends, is_suspended; /* see broker_suspend() */
+};
+
 struct broker {
 	const struct options *options;
 	const struct versions_traits *traits;
@@ -45,14 +57,8 @@ struct broker {
 	struct pace pace;
 	struct log_complaint publish_refused;
 	bool owes_writable; /* MESSAGE_WRITABLE, for which there was no memory yet */
-	struct {
-		bool has_started, has_stopped;
-		char *summary; /* see broker_summary() */
-	} application;
-	struct {
-		bool is_known;               /* whether it is up, or cannot be yet */
-		bool suspends, is_suspended; /* see broker_suspend() */
-	} session;
+	struct application application;
+	struct known_session session;
 	bool is_over;    /* see broker_end() */
 	uint64_t unsent; /* what consumers have published since */
 };
