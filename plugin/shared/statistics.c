@@ -13,36 +13,12 @@
 #define PARTS (1U << PARTS_BITS)                  /* buckets from one power of two to the next */
 #define BUCKETS ((64U - PARTS_BITS + 1U) * PARTS) /* for every 64-bit number */
 
-static const char *const names[STATISTICS_COUNT] = {
-	[STATISTICS_RECEIVED] = "messages/received",
-	[STATISTICS_SENT] = "messages/sent",
-	[STATISTICS_DROPPED_QUEUE] = "messages/dropped/queue",
-	[STATISTICS_DROPPED_CONSUMER_QUEUE] = "messages/dropped/consumer_queue",
-	[STATISTICS_DROPPED_MEMORY] = "messages/dropped/memory",
-	[STATISTICS_DROPPED_CONSUMER_ENDED] = "messages/dropped/consumer_ended",
-	[STATISTICS_UNMARKED] = "messages/unmarked",
-	[STATISTICS_UNNAMED] = "messages/unnamed",
-	[STATISTICS_REFUSED] = "messages/refused",
-	[STATISTICS_LOG_DROPPED] = "log/dropped",
-	[STATISTICS_INBOUND_MESSAGES] = "queue/inbound/messages",
-	[STATISTICS_INBOUND_BYTES] = "queue/inbound/bytes",
-	[STATISTICS_OUTBOUND_MESSAGES] = "queue/outbound/messages",
-	[STATISTICS_OUTBOUND_BYTES] = "queue/outbound/bytes",
-	[STATISTICS_RUNNING] = "consumers/running",
-	[STATISTICS_RESTARTING] = "consumers/restarting",
-	[STATISTICS_FAILED] = "consumers/failed",
-	[STATISTICS_RESTARTED] = "consumers/restarted",
-	[STATISTICS_HANDLING_P50] = "handling/p50",
-	[STATISTICS_HANDLING_P99] = "handling/p99",
-	[STATISTICS_LONGEST_BLOCK] = "loop/longest_block",
-	[STATISTICS_SESSION] = "session/state",
-	[STATISTICS_SESSION_LEFT_OUT] = "session/left_out",
-	[STATISTICS_SESSION_REFUSED] = "session/refused",
-	[STATISTICS_WAKE_UPS] = "wake_ups",
-	[STATISTICS_MEMORY] = "memory",
-	[STATISTICS_TIME] = "time",
-	[STATISTICS_UPTIME] = "uptime",
-};
+#define ROW(constant, topic, kind) [STATISTICS_##constant] = {topic, STATISTICS_IS_##kind},
+
+static const struct {
+	const char *name;
+	enum statistics_kind kind;
+} rows[STATISTICS_COUNT] = {STATISTICS(ROW)};
 
 struct statistics {
 	_Atomic uint64_t values[STATISTICS_COUNT];
@@ -86,7 +62,7 @@ uint64_t statistics_get(const struct statistics *statistics, enum statistic whic
 
 const char *statistics_name(enum statistic which)
 {
-	return names[which];
+	return rows[which].name;
 }
 
 size_t statistics_text(enum statistic which, uint64_t value, char text[STATISTICS_TEXT_MAX])
@@ -94,7 +70,7 @@ size_t statistics_text(enum statistic which, uint64_t value, char text[STATISTIC
 	static const char *const sessions[] = {
 		[STATISTICS_SESSION_OFF] = "off", [STATISTICS_SESSION_DOWN] = "down", [STATISTICS_SESSION_UP] = "up"};
 
-	if (which == STATISTICS_SESSION && value < sizeof(sessions) / sizeof(sessions[0])) {
+	if (rows[which].kind == STATISTICS_IS_STATE && value < sizeof(sessions) / sizeof(sessions[0])) {
 		return (size_t)snprintf(text, STATISTICS_TEXT_MAX, "%s", sessions[value]);
 	}
 	return (size_t)snprintf(text, STATISTICS_TEXT_MAX, "%" PRIu64, value);
@@ -104,7 +80,7 @@ enum statistic statistics_find(const char *name)
 {
 	unsigned int which;
 
-	for (which = 0; which < STATISTICS_COUNT && strcmp(names[which], name) != 0; which++) {
+	for (which = 0; which < STATISTICS_COUNT && strcmp(rows[which].name, name) != 0; which++) {
 	}
 	return (enum statistic)which;
 }

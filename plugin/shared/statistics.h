@@ -1,7 +1,7 @@
 /* What is counted and measured: the numbers below `$SYS/broker/mqttasgi/`.
  *
  * Each is one atomic number, so any thread may read and write any of them at any time; nothing here waits or
- * fails. A new one is a name in the enum, a row in statistics.c, and a row in docs/statistics.md. */
+ * fails. A new one is a row here and one in docs/statistics.md. */
 #ifndef MQTTASGI_STATISTICS_H
 #define MQTTASGI_STATISTICS_H
 
@@ -10,40 +10,64 @@
 
 struct statistics;
 
-/* In the order in which they are published. */
+/* One row for each, in the order in which they are published: its name here, its topic below the prefix, how
+ * its value is written (STATISTICS_IS_*), and what it counts. */
+/* clang-format off */
+#define STATISTICS(STATISTIC) \
+	STATISTIC(RECEIVED, "messages/received", NUMBER) \
+			/* messages for consumers that came into their queue, by either lane, each once */ \
+	STATISTIC(SENT, "messages/sent", NUMBER) /* messages that consumers published and the broker took */ \
+	STATISTIC(DROPPED_QUEUE, "messages/dropped/queue", NUMBER) \
+			/* of those for consumers: queue_size or queue_bytes was reached */ \
+	STATISTIC(DROPPED_CONSUMER_QUEUE, "messages/dropped/consumer_queue", NUMBER) \
+			/* the same for one consumer's consumer_queue_size or consumer_queue_bytes */ \
+	STATISTIC(DROPPED_MEMORY, "messages/dropped/memory", NUMBER) \
+	STATISTIC(DROPPED_CONSUMER_ENDED, "messages/dropped/consumer_ended", NUMBER) \
+			/* waited for a consumer that ended or was given up */ \
+	STATISTIC(UNMARKED, "messages/unmarked", NUMBER) \
+			/* of those for consumers: they may come twice, see marks.h */ \
+	STATISTIC(UNNAMED, "messages/unnamed", NUMBER) \
+			/* of those for consumers: they may come without their sender, see publishers.h */ \
+	STATISTIC(REFUSED, "messages/refused", NUMBER) /* messages of consumers that the broker did not take */ \
+	STATISTIC(LOG_DROPPED, "log/dropped", NUMBER) /* lines for the broker's log */ \
+	STATISTIC(INBOUND_MESSAGES, "queue/inbound/messages", NUMBER) /* wait for consumers now */ \
+	STATISTIC(INBOUND_BYTES, "queue/inbound/bytes", NUMBER) \
+	STATISTIC(OUTBOUND_MESSAGES, "queue/outbound/messages", NUMBER) /* wait for the broker now */ \
+	STATISTIC(OUTBOUND_BYTES, "queue/outbound/bytes", NUMBER) \
+	STATISTIC(RUNNING, "consumers/running", NUMBER) /* consumers now */ \
+	STATISTIC(RESTARTING, "consumers/restarting", NUMBER) \
+			/* consumers that have failed and wait for their next start, now */ \
+	STATISTIC(FAILED, "consumers/failed", NUMBER) /* consumers given up, ever */ \
+	STATISTIC(RESTARTED, "consumers/restarted", NUMBER) /* restarts, ever */ \
+	STATISTIC(HANDLING_P50, "handling/p50", NUMBER) \
+			/* microseconds from receive() to receive(), in the last interval with messages */ \
+	STATISTIC(HANDLING_P99, "handling/p99", NUMBER) \
+	STATISTIC(LONGEST_BLOCK, "loop/longest_block", NUMBER) \
+			/* milliseconds for which the event loop did not react */ \
+	STATISTIC(SESSION, "session/state", STATE) /* an enum statistics_session */ \
+	STATISTIC(SESSION_LEFT_OUT, "session/left_out", NUMBER) \
+			/* how often the broker dropped what it had for the session, as far as it shows */ \
+	STATISTIC(SESSION_REFUSED, "session/refused", NUMBER) \
+			/* its subscriptions that did not come about, tries */ \
+	STATISTIC(WAKE_UPS, "wake_ups", NUMBER) /* signals to the broker thread */ \
+	STATISTIC(MEMORY, "memory", NUMBER) /* bytes of the broker's process that are in memory; 0: not known */ \
+	STATISTIC(TIME, "time", NUMBER) /* when they were published: seconds since 1970 */ \
+	STATISTIC(UPTIME, "uptime", NUMBER) \
+			/* seconds since the plugin's start; the last, so it ends what an interval brings */
+/* clang-format on */
+
+#define STATISTICS_CONSTANT(constant, topic, kind) STATISTICS_##constant,
+
+/* clang-format off */
 enum statistic {
-	STATISTICS_RECEIVED, /* messages for consumers that came into their queue, by either lane, each once */
-	STATISTICS_SENT,     /* messages that consumers published and the broker took */
-	STATISTICS_DROPPED_QUEUE,          /* of those for consumers: queue_size or queue_bytes was reached */
-	STATISTICS_DROPPED_CONSUMER_QUEUE, /* the same for one consumer's consumer_queue_size or
-										  consumer_queue_bytes */
-	STATISTICS_DROPPED_MEMORY,
-	STATISTICS_DROPPED_CONSUMER_ENDED, /* waited for a consumer that ended or was given up */
-	STATISTICS_UNMARKED,               /* of those for consumers: they may come twice, see marks.h */
-	STATISTICS_UNNAMED,     /* of those for consumers: they may come without their sender, see publishers.h */
-	STATISTICS_REFUSED,     /* messages of consumers that the broker did not take */
-	STATISTICS_LOG_DROPPED, /* lines for the broker's log */
-	STATISTICS_INBOUND_MESSAGES, /* wait for consumers now */
-	STATISTICS_INBOUND_BYTES,
-	STATISTICS_OUTBOUND_MESSAGES, /* wait for the broker now */
-	STATISTICS_OUTBOUND_BYTES,
-	STATISTICS_RUNNING,      /* consumers now */
-	STATISTICS_RESTARTING,   /* consumers that have failed and wait for their next start, now */
-	STATISTICS_FAILED,       /* consumers given up, ever */
-	STATISTICS_RESTARTED,    /* restarts, ever */
-	STATISTICS_HANDLING_P50, /* microseconds from receive() to receive(), in the last interval with
-							  * messages */
-	STATISTICS_HANDLING_P99,
-	STATISTICS_LONGEST_BLOCK,    /* milliseconds for which the event loop did not react */
-	STATISTICS_SESSION,          /* an enum statistics_session */
-	STATISTICS_SESSION_LEFT_OUT, /* how often the broker dropped what it had for the session, as far as it
-									shows */
-	STATISTICS_SESSION_REFUSED,  /* its subscriptions that did not come about, tries */
-	STATISTICS_WAKE_UPS,         /* signals to the broker thread */
-	STATISTICS_MEMORY,           /* bytes of the broker's process that are in memory; 0: not known */
-	STATISTICS_TIME,             /* when they were published: seconds since 1970 */
-	STATISTICS_UPTIME, /* seconds since the plugin's start; the last, so it ends what an interval brings */
+	STATISTICS(STATISTICS_CONSTANT)
 	STATISTICS_COUNT
+};
+/* clang-format on */
+
+enum statistics_kind {
+	STATISTICS_IS_NUMBER,
+	STATISTICS_IS_STATE /* of the session, an enum statistics_session */
 };
 
 enum statistics_session { STATISTICS_SESSION_OFF, STATISTICS_SESSION_DOWN, STATISTICS_SESSION_UP };

@@ -82,7 +82,8 @@ def _as_of(value: int) -> str:
     return f"{clock}, {_duration(age)} ago" if age >= 0 else clock
 
 
-#: Groups of (what is said, topic's end, how its value is written); plugin/shared/statistics.c has all topics.
+#: Groups of (what is said, topic's end, how its value is written). A topic of plugin/shared/statistics.h that
+#: has no row here is shown under "more".
 TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...] = (
     (
         "messages",
