@@ -533,10 +533,13 @@ static void check_event(PyObject *event, const struct message *message, unsigned
 		require(is_string(type, "mqtt.client.connect") && PyDict_Size(mqtt) == 1, "another type");
 		check_client(value_of(mqtt, "client"), message->client);
 		break;
-	default:
+	case MESSAGE_DISCONNECT:
 		require(is_string(type, "mqtt.client.disconnect") && PyDict_Size(mqtt) == 2, "another type");
 		check_client(value_of(mqtt, "client"), message->client);
 		check_reason(value_of(mqtt, "reason"), message);
+		break;
+	default:
+		require(is_string(type, message_event(message->kind)->type), "another type");
 		break;
 	}
 }
@@ -590,7 +593,7 @@ static void check_attributes(PyObject *object, const struct message *message)
 	require(has(object, "retain", PyBool_FromLong(publish.is_retained)), "another .retain");
 	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
 	require(has(object, "is_droppable",
-					PyBool_FromLong(message->kind == MESSAGE_PUBLISH && !publish.by_session)),
+					PyBool_FromLong(message_event(message->kind)->is_droppable && !publish.by_session)),
 			"another .is_droppable");
 }
 
@@ -615,14 +618,15 @@ static PyObject *take(size_t count, int with_control)
 	return batch;
 }
 
+#define KIND_OF_EVENT(kind, type, is_droppable, shows) MESSAGE_##kind,
+
 static void receive(struct input *input)
 {
-	static const enum message_kind kinds[] = {
-		MESSAGE_PUBLISH, MESSAGE_PUBLISH, MESSAGE_CONNECT, MESSAGE_DISCONNECT};
+	static const enum message_kind kinds[] = {MESSAGE_PUBLISH, MESSAGE_EVENTS(KIND_OF_EVENT)};
 	struct recipient recipients[RECIPIENTS_MAX];
 	uint8_t how = take_byte(input), scarcity = take_byte(input);
 	size_t count = how % (RECIPIENTS_MAX + 1), i;
-	enum message_kind kind = kinds[how >> 2 & 3];
+	enum message_kind kind = kinds[(how >> 2) % (sizeof(kinds) / sizeof(kinds[0]))];
 	struct bytes topic = {"", 0}, payload = topic, properties = topic;
 	struct message_content content;
 	struct message_of_publish publish;

@@ -294,8 +294,7 @@ static struct message *receive(enum message_kind kind)
 
 static void done(struct message *message)
 {
-	if (message->kind == MESSAGE_PUBLISH || message->kind == MESSAGE_CONNECT ||
-			message->kind == MESSAGE_DISCONNECT) {
+	if (message_event(message->kind)) {
 		queue_release(f.inbound, message_size(message));
 	}
 	message_free(message);

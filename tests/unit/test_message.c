@@ -431,7 +431,13 @@ static void test_what_may_be_dropped(void **state)
 	assert_true(message_is_droppable(&message));
 	message.as.publish.by_session = true;
 	assert_false(message_is_droppable(&message));
-	for (kind = MESSAGE_PUBLISH + 1; kind <= MESSAGE_END; kind++) {
+	assert_false(message_is_droppable(&(struct message){.kind = MESSAGE_CONNECT}));
+	assert_false(message_is_droppable(&(struct message){.kind = MESSAGE_DISCONNECT}));
+	for (kind = MESSAGE_PUBLISH; kind < MESSAGE_EVENTS_END; kind++) {
+		assert_int_equal(message_is_droppable(&(struct message){.kind = (enum message_kind)kind}),
+				message_event((enum message_kind)kind)->is_droppable);
+	}
+	for (; kind <= MESSAGE_END; kind++) {
 		assert_false(message_is_droppable(&(struct message){.kind = (enum message_kind)kind}));
 	}
 }

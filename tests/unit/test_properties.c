@@ -9,8 +9,8 @@
 #include "scarce_memory.h"
 #include "shared/properties.h"
 
-/* One of each, and a user property twice with another between. */
-static const unsigned char all[] = {
+/* As the specification has them: one of each, and a user property twice with another between. */
+static const unsigned char written_out[] = {
 	MQTT_PROP_PAYLOAD_FORMAT_INDICATOR,
 	1,
 	MQTT_PROP_MESSAGE_EXPIRY_INTERVAL,
@@ -60,9 +60,57 @@ static const unsigned char all[] = {
 	'v',
 	'2',
 };
-/* Where in `all` a property ends. */
-static const size_t ends[] = {0, 2, 7, 14, 20, 26, 34, 40, 48};
-#define END_COUNT (sizeof(ends) / sizeof(ends[0]))
+
+/* One for each row of PROPERTIES, whose value is that of its kind, and the same user properties. */
+static unsigned char all[1000];
+static size_t all_length;
+
+/* Where in `all` properties end, and which ones they are: sample i is from ends[i] to ends[i + 1]. */
+static size_t ends[PROPERTIES_END], end_count;
+static struct {
+	unsigned char identifier;
+	bool is_allocated; /* for who reads it */
+} samples[PROPERTIES_END];
+
+static void add(const void *bytes, size_t length)
+{
+	assert_true(all_length + length <= sizeof(all));
+	memcpy(all + all_length, bytes, length);
+	all_length += length;
+}
+
+/* Bytes of a value with its length in front, if that is part of it. */
+static void add_sample(unsigned char identifier, bool has_length, const char *value, size_t length)
+{
+	/* That of a pair is its name's, of one byte. */
+	const unsigned char before[] = {
+		identifier, 0, (unsigned char)(identifier == MQTT_PROP_USER_PROPERTY ? 1 : length)};
+
+	add(before, has_length ? 3 : 1);
+	add(value, length);
+	samples[end_count - 1].identifier = identifier;
+	samples[end_count - 1].is_allocated = has_length;
+	ends[end_count++] = all_length;
+}
+
+#define VALUE(bytes) bytes, sizeof(bytes) - 1
+#define VALUE_BYTE(name) false, VALUE("\x01")
+#define VALUE_FOUR(name) false, VALUE("\xfe\xdc\xba\x98")
+#define VALUE_STRING(name) true, VALUE("\xc3\xa4/" name)
+#define VALUE_BINARY(name) true, VALUE("\0\xff\0")
+#define ADD_SAMPLE(identifier, kind, name) add_sample(MQTT_PROP_##identifier, VALUE_##kind(name));
+
+static void make_samples(void)
+{
+	all_length = 0;
+	end_count = 1; /* ends[0] is 0 */
+	/* clang-format off */
+	PROPERTIES(ADD_SAMPLE)
+	/* clang-format on */
+	add_sample(MQTT_PROP_USER_PROPERTY, true, VALUE("n\0\x02v1"));
+	add_sample(MQTT_PROP_USER_PROPERTY, true, VALUE("m\0\0"));
+	add_sample(MQTT_PROP_USER_PROPERTY, true, VALUE("n\0\x02v2"));
+}
 
 /* ---- a reader that can be told to go wrong ---- */
 
@@ -160,8 +208,14 @@ static int set_up(void **state)
 	(void)state;
 	memset(&reading, 0, sizeof(reading));
 	assert_true(properties_find_reader(&library, RTLD_DEFAULT));
-	reader = (struct properties_reader){library.next, library.identifier, read_byte, read_int32, read_string,
-		read_binary, read_string_pair, release};
+	reader = library;
+	reader.read_byte = read_byte;
+	reader.read_int32 = read_int32;
+	reader.read_string = read_string;
+	reader.read_binary = read_binary;
+	reader.read_string_pair = read_string_pair;
+	reader.release = release;
+	make_samples();
 	return 0;
 }
 
@@ -235,12 +289,13 @@ static void test_every_property(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < END_COUNT; i++) {
+	for (i = 0; i < end_count; i++) {
 		there_and_back(all, ends[i]);
 		if (i > 0) {
 			there_and_back(all + ends[i - 1], ends[i] - ends[i - 1]);
 		}
 	}
+	there_and_back(written_out, sizeof(written_out));
 	there_and_back(NULL, 0);
 	there_and_back("\x01\x00", 2);
 	there_and_back("\x02\x00\x00\x00\x00", 5);
@@ -258,18 +313,16 @@ static void test_the_list_has_the_values(void **state)
 	void *data = NULL;
 
 	(void)state;
-	assert_int_equal(make(all, sizeof(all), &list), MOSQ_ERR_SUCCESS);
+	assert_int_equal(make(all, all_length, &list), MOSQ_ERR_SUCCESS);
 	assert_non_null(library.read_byte(list, MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, &indicator, false));
 	assert_int_equal(indicator, 1);
 	assert_non_null(library.read_int32(list, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, &interval, false));
 	assert_true(interval == 0xfedcba98);
 	assert_non_null(library.read_string(list, MQTT_PROP_CONTENT_TYPE, &text, false));
-	assert_string_equal(text,
-			"t\xc3\xa4"
-			"e");
+	assert_string_equal(text, "\xc3\xa4/content_type");
 	__real_free(text);
 	assert_non_null(library.read_string(list, MQTT_PROP_RESPONSE_TOPIC, &text, false));
-	assert_string_equal(text, "a/b");
+	assert_string_equal(text, "\xc3\xa4/response_topic");
 	__real_free(text);
 	assert_non_null(library.read_binary(list, MQTT_PROP_CORRELATION_DATA, &data, &length, false));
 	assert_int_equal(length, 3);
@@ -339,23 +392,24 @@ static void test_empty_values(void **state)
 	there_and_back(empty, sizeof(empty));
 	reading.as_2_1 = true;
 	there_and_back(empty, sizeof(empty));
-	there_and_back(all, sizeof(all));
+	there_and_back(all, all_length);
 }
 
 static void test_the_longest_values(void **state)
 {
 	enum { longest = 65535 };
 	unsigned char *bytes = malloc(1 + 2 * (2 + longest));
-	static const unsigned char identifiers[] = {
-		MQTT_PROP_CONTENT_TYPE, MQTT_PROP_RESPONSE_TOPIC, MQTT_PROP_CORRELATION_DATA};
 	size_t i;
 
 	(void)state;
 	assert_non_null(bytes);
 	bytes[1] = bytes[2] = 0xff;
 	memset(bytes + 3, 'x', longest);
-	for (i = 0; i < sizeof(identifiers); i++) {
-		bytes[0] = identifiers[i];
+	for (i = 0; samples[i].identifier != MQTT_PROP_USER_PROPERTY; i++) {
+		if (!samples[i].is_allocated) {
+			continue;
+		}
+		bytes[0] = samples[i].identifier;
 		there_and_back(bytes, 3 + longest);
 		refused(bytes, 3 + longest - 1);
 	}
@@ -374,10 +428,10 @@ static void test_cut_off_anywhere(void **state)
 	size_t length, i;
 
 	(void)state;
-	for (length = 0; length <= sizeof(all); length++) {
-		for (i = 0; i < END_COUNT && ends[i] != length; i++) {
+	for (length = 0; length <= all_length; length++) {
+		for (i = 0; i < end_count && ends[i] != length; i++) {
 		}
-		if (i < END_COUNT) {
+		if (i < end_count) {
 			assert_int_equal(make(all, length, &list), MOSQ_ERR_SUCCESS);
 			mosquitto_property_free_all(&list);
 		} else {
@@ -388,17 +442,16 @@ static void test_cut_off_anywhere(void **state)
 
 static void test_taking(void **state)
 {
-	static const unsigned char identifiers[] = {1, 2, 3, 8, 9, 38, 38, 38};
-	unsigned char *copy = copy_of(all, sizeof(all));
-	const unsigned char *at = copy, *end = copy + sizeof(all), *before;
+	unsigned char *copy = copy_of(all, all_length);
+	const unsigned char *at = copy, *end = copy + all_length, *before;
 	struct property property = {0};
 	size_t i, length;
 
 	(void)state;
-	for (i = 0; i + 1 < END_COUNT; i++) {
+	for (i = 0; i + 1 < end_count; i++) {
 		before = at;
 		assert_true(properties_take(&at, end, &property));
-		assert_int_equal(property.identifier, identifiers[i]);
+		assert_int_equal(property.identifier, samples[i].identifier);
 		assert_ptr_equal(at, copy + ends[i + 1]);
 		/* Not one byte less. */
 		for (length = 0; length < ends[i + 1] - ends[i]; length++) {
@@ -422,8 +475,11 @@ static void test_taking(void **state)
 	free(copy);
 }
 
+#define KNOWN(identifier, kind, name) [MQTT_PROP_##identifier] = true,
+
 static void test_unknown_identifiers(void **state)
 {
+	static const bool is_known[256] = {PROPERTIES(KNOWN)[MQTT_PROP_USER_PROPERTY] = true};
 	unsigned char bytes[20] = {0};
 	const unsigned char *at;
 	struct property property;
@@ -433,9 +489,7 @@ static void test_unknown_identifiers(void **state)
 	for (identifier = 0; identifier < 256; identifier++) {
 		bytes[0] = (unsigned char)identifier;
 		at = bytes;
-		assert_int_equal(properties_take(&at, bytes + sizeof(bytes), &property),
-				identifier == 1 || identifier == 2 || identifier == 3 || identifier == 8 || identifier == 9 ||
-						identifier == 38);
+		assert_int_equal(properties_take(&at, bytes + sizeof(bytes), &property), is_known[identifier]);
 	}
 	/* Behind one that is known, nothing of it remains. */
 	refused("\x01\x01\x23\x00\x01", 5);
@@ -564,7 +618,7 @@ static void test_no_memory_to_make(void **state)
 	for (n = 1; failed; n++) {
 		list = NULL;
 		scarce_memory(n, false);
-		rc = properties_make(all, sizeof(all), &list);
+		rc = properties_make(all, all_length, &list);
 		failed = scarce_memory_end();
 		assert_int_equal(rc, failed ? MOSQ_ERR_NOMEM : MOSQ_ERR_SUCCESS);
 		assert_int_equal(list == NULL, failed);
@@ -583,7 +637,7 @@ static void test_no_memory_to_read(void **state)
 	bool failed = true;
 
 	(void)state;
-	assert_int_equal(properties_make(all, sizeof(all), &list), MOSQ_ERR_SUCCESS);
+	assert_int_equal(properties_make(all, all_length, &list), MOSQ_ERR_SUCCESS);
 	for (n = 1; failed; n++) {
 		scarce_memory(n, false);
 		properties_read(&reader, list, &bytes);
@@ -601,19 +655,19 @@ static void test_no_memory_to_read(void **state)
 /* What one of the reader's functions does not return for want of memory is not left out in silence. */
 static void test_no_memory_for_a_value(void **state)
 {
-	static const size_t ends_of[] = {3, 4, 5, 6}; /* two strings, data, a pair */
 	mosquitto_property *list;
 	struct text bytes;
 	size_t i;
 
 	(void)state;
 	reading.no_memory = true;
-	for (i = 0; i < sizeof(ends_of) / sizeof(ends_of[0]); i++) {
-		size_t end = ends[ends_of[i]], start = ends[ends_of[i] - 1];
-
+	for (i = 0; i + 1 < end_count; i++) {
+		if (!samples[i].is_allocated) {
+			continue;
+		}
 		list = NULL;
 		bytes = (struct text){0};
-		assert_int_equal(make(all + start, end - start, &list), MOSQ_ERR_SUCCESS);
+		assert_int_equal(make(all + ends[i], ends[i + 1] - ends[i], &list), MOSQ_ERR_SUCCESS);
 		properties_read(&reader, list, &bytes);
 		assert_true(bytes.failed);
 		text_free(&bytes);
