@@ -31,7 +31,7 @@
 enum name { NAMES(MEMBER) NAME_COUNT };
 static const char *const texts[] = {NAMES(TEXT)};
 
-#define PROPERTY_NAME(identifier, kind, name) [MQTT_PROP_##identifier] = name,
+#define PROPERTY_NAME(identifier, kind, name, comes) [MQTT_PROP_##identifier] = name,
 
 static const char *const property_names[PROPERTIES_END] = {PROPERTIES(PROPERTY_NAME)};
 

@@ -121,7 +121,8 @@ enum kind { NONE, BYTE, TWO, FOUR, VARIABLE, STRING, BINARY, PAIR };
 #define IN(type) (1U << PACKETS_##type)
 #define IN_ANSWERS (IN(PUBACK) | IN(PUBREC) | IN(PUBREL) | IN(PUBCOMP) | IN(SUBACK) | IN(UNSUBACK))
 
-#define OF_PUBLISH(identifier, kind, name) [MQTT_PROP_##identifier] = {kind, IN(PUBLISH)},
+#define OF_PUBLISH(identifier, kind, name, comes)                                                            \
+	[MQTT_PROP_##identifier] = {kind, (comes) ? IN(PUBLISH) : 0},
 
 static const struct {
 	enum kind kind;

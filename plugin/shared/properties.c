@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KIND(identifier, kind, name) [MQTT_PROP_##identifier] = PROPERTY_##kind,
+#define KIND(identifier, kind, name, comes) [MQTT_PROP_##identifier] = PROPERTY_##kind,
 
 static const enum property_kind kinds[PROPERTIES_END] = {
 	PROPERTIES(KIND)[MQTT_PROP_USER_PROPERTY] = PROPERTY_PAIR,

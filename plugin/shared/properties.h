@@ -14,16 +14,21 @@
 #include "shared/text.h"
 
 /* What a PUBLISH brings its receiver (MQTT 5, 3.3.2.3), one row for each property: its identifier
- * (MQTT_PROP_*), how its value is written (PROPERTY_*, MQTT 5, 1.5), its name in Python.
- * python/mqttasgi/_properties.py has the same with the checks of what applications send; a test compares
- * them. User properties, of which there may be several, are apart. */
+ * (MQTT_PROP_*), how its value is written (PROPERTY_*, MQTT 5, 1.5), its name in Python, and whether the
+ * broker may send it to the plugin's session: a Topic Alias it may not, because the session's CONNECT allows
+ * none (3.1.2.11.5). User properties, of which there may be several, are apart.
+ *
+ * The order is that of the identifiers, as in python/mqttasgi/_properties.py, which has the same with the
+ * checks of what applications send; a test compares them. A kind of value that no row has so far also needs
+ * its cases in properties.c, with its function in struct properties_reader, in packets.c, which has the kinds
+ * of all packets, and in pymessage.c. */
 /* clang-format off */
 #define PROPERTIES(PROPERTY) \
-	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator") \
-	PROPERTY(MESSAGE_EXPIRY_INTERVAL, FOUR, "message_expiry_interval") \
-	PROPERTY(CONTENT_TYPE, STRING, "content_type") \
-	PROPERTY(RESPONSE_TOPIC, STRING, "response_topic") \
-	PROPERTY(CORRELATION_DATA, BINARY, "correlation_data")
+	PROPERTY(PAYLOAD_FORMAT_INDICATOR, BYTE, "payload_format_indicator", true) \
+	PROPERTY(MESSAGE_EXPIRY_INTERVAL, FOUR, "message_expiry_interval", true) \
+	PROPERTY(CONTENT_TYPE, STRING, "content_type", true) \
+	PROPERTY(RESPONSE_TOPIC, STRING, "response_topic", true) \
+	PROPERTY(CORRELATION_DATA, BINARY, "correlation_data", true)
 /* clang-format on */
 
 enum property_kind {

@@ -27,7 +27,7 @@ PAHO_NAMES = {
 
 def test_the_plugin_has_the_same() -> None:
     header = Path(__file__).parents[2] / "plugin" / "shared" / "properties.h"
-    rows = re.findall(r'PROPERTY\((\w+), (\w+), "(\w+)"\)', header.read_text())
+    rows = re.findall(r'PROPERTY\((\w+), (\w+), "(\w+)", \w+\)', header.read_text())
     assert [name for _, _, name in rows] == [name for name in PAHO_NAMES if name != "user_property"]
     assert all(identifier.lower() == name for identifier, _, name in rows)
     assert {*PAHO_NAMES, "subscription_identifier"} == set(Properties.__annotations__)

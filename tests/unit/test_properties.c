@@ -98,7 +98,7 @@ static void add_sample(unsigned char identifier, bool has_length, const char *va
 #define VALUE_FOUR(name) false, VALUE("\xfe\xdc\xba\x98")
 #define VALUE_STRING(name) true, VALUE("\xc3\xa4/" name)
 #define VALUE_BINARY(name) true, VALUE("\0\xff\0")
-#define ADD_SAMPLE(identifier, kind, name) add_sample(MQTT_PROP_##identifier, VALUE_##kind(name));
+#define ADD_SAMPLE(identifier, kind, name, comes) add_sample(MQTT_PROP_##identifier, VALUE_##kind(name));
 
 static void make_samples(void)
 {
@@ -475,7 +475,7 @@ static void test_taking(void **state)
 	free(copy);
 }
 
-#define KNOWN(identifier, kind, name) [MQTT_PROP_##identifier] = true,
+#define KNOWN(identifier, kind, name, comes) [MQTT_PROP_##identifier] = true,
 
 static void test_unknown_identifiers(void **state)
 {
