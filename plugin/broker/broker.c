@@ -130,6 +130,18 @@ static void answer(struct broker *broker, const struct message *command, int rc)
 	}
 }
 
+static const char *why_refused(int rc)
+{
+	switch (rc) {
+	case MOSQ_ERR_NOMEM:
+		return "no memory";
+	case MOSQ_ERR_PAYLOAD_SIZE:
+		return "its payload is larger than MQTT can carry";
+	default:
+		return "it does not accept the topic, QoS or properties";
+	}
+}
+
 static void carry_out_publish(struct broker *broker, const struct message *message)
 {
 	const struct message_content content = {message->topic, message->topic_length, message->payload,
@@ -147,8 +159,7 @@ static void carry_out_publish(struct broker *broker, const struct message *messa
 	if (log_may_complain(&broker->publish_refused, 1, &times)) {
 		log_line(MOSQ_LOG_ERR,
 				"%llu publishes refused by the broker, the last on topic '" DELIVER_TOPIC "': %s",
-				(unsigned long long)times, message->topic,
-				rc == MOSQ_ERR_NOMEM ? "no memory" : "it does not accept the topic, QoS or properties");
+				(unsigned long long)times, message->topic, why_refused(rc));
 	}
 }
 

@@ -661,6 +661,15 @@ static void test_refused_publish_is_reported(void **state)
 	assert_int_equal(stub.publish_count, 0);
 	receive_nothing();
 	stub.no_memory = false;
+
+	fake.seconds++;
+	stub.publish_rc = MOSQ_ERR_PAYLOAD_SIZE;
+	assert_true(application_publishes("a/e", "hello"));
+	tick();
+	assert_int_equal(stub.log_count, 3);
+	assert_int_equal(stub_broker_logged("a/e': its payload is larger than MQTT can carry"), 1);
+	assert_int_equal(stub_broker_logged("it does not accept the topic, QoS or properties"), 1);
+	receive_nothing();
 	assert_int_equal(queue_count(f.outbound), 0);
 }
 
