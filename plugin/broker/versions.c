@@ -41,7 +41,9 @@ const struct versions_traits *versions_traits(void)
 	return dlsym(RTLD_DEFAULT, "mosquitto_persist_client_add") ? &versions_2_1 : &versions_2_0;
 }
 
-/* Mosquitto 2.1 gives one of its own numbers for why a connection ended; those from 128 on are MQTT's. */
+/* Mosquitto 2.1 gives one of its own numbers for why a connection ended. Those from 128 on are MQTT's, among
+ * them what was 28, 29 and 30 in 2.0, whatever the headers say that this was compiled with. Those without a
+ * case have no equivalent. */
 int versions_reason(const struct versions_traits *traits, int reason)
 {
 	if (!traits->tells_reasons) {
@@ -51,6 +53,7 @@ int versions_reason(const struct versions_traits *traits, int reason)
 	case MOSQ_ERR_SUCCESS:
 		return MQTT_RC_NORMAL_DISCONNECTION;
 	case MOSQ_ERR_MALFORMED_PACKET:
+	case MOSQ_ERR_MALFORMED_UTF8: /* MQTT 5, 1.5.4 */
 		return MQTT_RC_MALFORMED_PACKET;
 	case MOSQ_ERR_PROTOCOL:
 	case MOSQ_ERR_DUPLICATE_PROPERTY:
@@ -65,6 +68,8 @@ int versions_reason(const struct versions_traits *traits, int reason)
 		return MQTT_RC_PACKET_TOO_LARGE;
 	case MOSQ_ERR_QOS_NOT_SUPPORTED:
 		return MQTT_RC_QOS_NOT_SUPPORTED;
+	case ERR_QUOTA_EXCEEDED:
+		return MQTT_RC_QUOTA_EXCEEDED;
 	default:
 		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
 	}

@@ -17,6 +17,8 @@
 #define EVT_CONNECT 11
 #define EVT_CLIENT_OFFLINE 28 /* its data begins like that of MOSQ_EVT_DISCONNECT */
 
+#define ERR_QUOTA_EXCEEDED (-6)
+
 /* MOSQ_ERR_PLUGIN_IGNORE: as if this plugin were not there. */
 #define PLUGIN_IGNORE 32
 

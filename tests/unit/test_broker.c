@@ -1914,6 +1914,7 @@ static void test_reason_codes(void **state)
 	static const int cases[][2] = {
 		{MOSQ_ERR_SUCCESS, MQTT_RC_NORMAL_DISCONNECTION},
 		{MOSQ_ERR_MALFORMED_PACKET, MQTT_RC_MALFORMED_PACKET},
+		{MOSQ_ERR_MALFORMED_UTF8, MQTT_RC_MALFORMED_PACKET},
 		{MOSQ_ERR_PROTOCOL, MQTT_RC_PROTOCOL_ERROR},
 		{MOSQ_ERR_DUPLICATE_PROPERTY, MQTT_RC_PROTOCOL_ERROR},
 		{MOSQ_ERR_AUTH, MQTT_RC_NOT_AUTHORIZED},
@@ -1922,6 +1923,7 @@ static void test_reason_codes(void **state)
 		{MOSQ_ERR_OVERSIZE_PACKET, MQTT_RC_PACKET_TOO_LARGE},
 		{MOSQ_ERR_PAYLOAD_SIZE, MQTT_RC_PACKET_TOO_LARGE},
 		{MOSQ_ERR_QOS_NOT_SUPPORTED, MQTT_RC_QOS_NOT_SUPPORTED},
+		{ERR_QUOTA_EXCEEDED, MQTT_RC_QUOTA_EXCEEDED},
 		{MOSQ_ERR_CONN_LOST, MQTT_RC_UNSPECIFIED},
 		{MOSQ_ERR_ERRNO, MQTT_RC_UNSPECIFIED},
 		{MOSQ_ERR_NOMEM, MQTT_RC_UNSPECIFIED},
@@ -1934,6 +1936,7 @@ static void test_reason_codes(void **state)
 	};
 	struct stub_client a = make_client("a", 4);
 	size_t i;
+	int code;
 
 	(void)state;
 	watch_clients();
@@ -1941,6 +1944,13 @@ static void test_reason_codes(void **state)
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		assert_goes_with(&a, MOSQ_EVT_DISCONNECT, cases[i][0], TICK_BEFORE_POLL ? cases[i][1] : -1,
 				MESSAGE_FATE_ENDS);
+	}
+	/* 2.1 gives these as they are: 148 for an invalid topic alias, 154 for a retained message that it does
+	 * not take. */
+	for (code = MQTT_RC_UNSPECIFIED; code <= MQTT_RC_WILDCARD_SUBS_NOT_SUPPORTED; code++) {
+		assert_goes_with(&a, MOSQ_EVT_DISCONNECT, code, TICK_BEFORE_POLL ? code : -1,
+				TICK_BEFORE_POLL && code == MQTT_RC_SESSION_TAKEN_OVER ? MESSAGE_FATE_UNKNOWN
+																	   : MESSAGE_FATE_ENDS);
 	}
 }
 
