@@ -77,7 +77,7 @@ def test_ordinary_clients_notice_nothing(
     )
     client = started.client()
     client.subscribe("chaos/done", qos=1)
-    settle(started, client)
+    settle(client)
     chaos = Chaos(started, seed=slices)
     ratios: list[float] = []
     before: dict[str, Any] = {}
@@ -97,11 +97,11 @@ def test_ordinary_clients_notice_nothing(
             )
             assert trips.lost == 0
             if number == 0:
-                settle(started, client)
+                settle(client)
                 before = held(started)
     finally:
         chaos.end()
-    settle(started, client)
+    settle(client)
     print(dict(chaos.done), f"median of the ratios of p99: {median(ratios):.2f}", before, held(started))
 
     def is_back() -> bool:

@@ -7,8 +7,8 @@ import random
 import threading
 import time
 from collections import Counter
+from typing import Any, Protocol
 
-from .broker import Broker
 from .client import Client
 from .processes import wait_until
 
@@ -33,10 +33,20 @@ HARM = {
 }
 
 
+class Target(Protocol):
+    """The broker that the harm is done in."""
+
+    def client(self, **arguments: Any) -> Client:
+        """Return a new client that is connected."""
+
+    def reload(self) -> None:
+        """Make the broker read its configuration file again."""
+
+
 class Chaos:
     """Does harm from a thread of its own, at random, while it is let."""
 
-    def __init__(self, started: Broker, seed: int) -> None:
+    def __init__(self, started: Target, seed: int) -> None:
         self._started = started
         self._random = random.Random(seed)
         self._client = started.client()
@@ -99,7 +109,7 @@ class Chaos:
         self._client.publish(f"chaos/do/{app_id}", command, qos=self._random.randint(0, 2))
 
 
-def settle(started: Broker, client: Client) -> None:
+def settle(client: Client) -> None:
     """Return when every consumer does what it is told again."""
     number = 0
 
