@@ -8,6 +8,7 @@
 
 #define SAMPLES_MAX ((size_t)32 * 1024 * 1024)
 #define SEQUENCE_MAX (UINT64_C(1) << 30)
+#define BUCKETS_PER_OCTAVE 16
 
 void samples_add(struct samples *samples, int64_t ns)
 {
@@ -45,6 +46,29 @@ double samples_quantile_us(const struct samples *samples, double fraction)
 	return (double)samples->values[rank < 1 ? 0 : (size_t)rank - 1] / (double)NS_PER_US;
 }
 
+static long samples_bucket(int64_t ns)
+{
+	double us = (double)ns / (double)NS_PER_US;
+
+	return us <= 1 ? 0 : lround(floor(log2(us) * BUCKETS_PER_OCTAVE));
+}
+
+/* What can be added up over rounds. */
+static void print_histogram(const struct samples *samples, FILE *to)
+{
+	const char *between = "";
+
+	fputs(", \"histogram\": [", to);
+	for (size_t i = 0, next; i < samples->count; i = next) {
+		long bucket = samples_bucket(samples->values[i]);
+		for (next = i + 1; next < samples->count && samples_bucket(samples->values[next]) == bucket; next++) {
+		}
+		fprintf(to, "%s[%ld, %zu]", between, bucket, next - i);
+		between = ", ";
+	}
+	fputc(']', to);
+}
+
 void samples_print(struct samples *samples, FILE *to)
 {
 	static const struct {
@@ -63,6 +87,7 @@ void samples_print(struct samples *samples, FILE *to)
 			fprintf(to, "%.1f", samples_quantile_us(samples, quantiles[i].fraction));
 		}
 	}
+	print_histogram(samples, to);
 }
 
 size_t samples_above(const struct samples *samples, int64_t limit)

@@ -18,7 +18,8 @@ void samples_free(struct samples *samples);
 
 void samples_add(struct samples *samples, int64_t ns);
 
-/* Sorts, and prints `"p50_us": …, "p99_us": …, "p999_us": …, "max_us": …` with nulls when there are none. */
+/* Sorts, and prints `"p50_us": …, "p99_us": …, "p999_us": …, "max_us": …` with nulls when there are none, and
+ * `"histogram": [[k, n], …]`: n samples from 2^(k/16) us to less than 2^((k+1)/16) us. */
 void samples_print(struct samples *samples, FILE *to);
 
 /* How many are above limit. */
