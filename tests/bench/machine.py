@@ -1,11 +1,10 @@
-"""Builds what the benchmark needs under build/bench, and says what machine and versions it ran on."""
+"""Runs commands, compiles the programs that measure, and says what machine and versions they run on."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,49 +18,28 @@ PROGRAMS = {
 }
 
 
-def build_programs(settings: Settings) -> None:
-    """Compiles the C programs that are older than their sources. Raises Failure with the compiler's words."""
-    BUILD.mkdir(parents=True, exist_ok=True)
+def old_programs() -> list[str]:
+    """Return the C programs that are not there, or older than a source."""
     newest = max(path.stat().st_mtime for path in [*HERE.glob("*.c"), *HERE.glob("*.h")])
-    for name, (sources, libraries) in PROGRAMS.items():
-        target = BUILD / name
-        if target.exists() and target.stat().st_mtime >= newest:
-            continue
+    targets = {name: BUILD / name for name in PROGRAMS}
+    return [
+        name for name, target in targets.items() if not target.exists() or target.stat().st_mtime < newest
+    ]
+
+
+def build_programs(settings: Settings) -> None:
+    """Compile the C programs that are older than their sources. Raises Failure with the compiler's words."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    for name in old_programs():
+        sources, libraries = PROGRAMS[name]
         files = [str(HERE / source) for source in sources]
-        run_quietly([settings.cc, "-std=gnu11", "-O2", *WARNINGS, *files, *libraries, "-o", str(target)])
-
-
-def virtual_environment(settings: Settings, name: str, requirements: list[str]) -> Path:
-    """The folder build/bench/venv-<name> with these packages in it, made when it is missing or was made for others.
-
-    What "newest" was at that time stays: remove the folder to have it looked up again.
-    """
-    folder = BUILD / f"venv-{name}"
-    mark = folder / ".made-for"
-    made_for = "\n".join([settings.python, *requirements])
-    if not mark.exists() or mark.read_text() != made_for:
-        print(f"making {folder}: {', '.join(requirements)}", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        run_quietly([settings.python, "-m", "venv", str(folder)])
-        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        run_quietly([*pip, *requirements])
-        mark.write_text(made_for)
-    return folder
-
-
-def channels_environment(settings: Settings, version: str) -> Path:
-    """For the plugin; its own package ``mqttasgi`` is not in it, the plugin finds that itself."""
-    channels = "channels" if version == "newest" else f"channels=={version}"
-    return virtual_environment(settings, version, ["django", channels, "uvloop"])
-
-
-def mqttasgi_environment(settings: Settings) -> Path:
-    """The original server with what it brings along."""
-    return virtual_environment(settings, "mqttasgi", [f"mqttasgi=={settings.mqttasgi}", "django", "channels"])
+        run_quietly(
+            [settings.cc, "-std=gnu11", "-O2", *WARNINGS, *files, *libraries, "-o", str(BUILD / name)]
+        )
 
 
 def run_quietly(command: list[str]) -> str:
-    """Returns stdout; raises Failure with the end of what the command said."""
+    """Return stdout; raise Failure with the end of what the command said."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
@@ -78,7 +56,7 @@ def run_quietly(command: list[str]) -> str:
 
 
 def first_line(command: list[str]) -> str:
-    """What a command says about itself, whatever its exit status."""
+    """Return what a command says about itself, whatever its exit status."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except OSError as error:
@@ -86,37 +64,27 @@ def first_line(command: list[str]) -> str:
     return next(iter((done.stdout + done.stderr).strip().splitlines()), "says nothing")
 
 
+def mosquitto_version(settings: Settings) -> str:
+    """Return the version of the broker that is measured, "unknown" where it does not say it."""
+    found = re.search(r"\d+(\.\d+)+", first_line([settings.mosquitto, "-h"]))
+    return found[0] if found else "unknown"
+
+
 def cpu_model() -> str:
-    """As /proc/cpuinfo has it; the architecture where it has none."""
+    """Return it as /proc/cpuinfo has it; the architecture where it has none."""
     match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return match.group(1) if match else platform.machine()
 
 
-def packages(folder: Path) -> dict[str, str]:
-    """Versions of what is installed in a virtual environment."""
-    found = [
-        *folder.glob("lib/python*/site-packages/*.dist-info"),
-        *folder.glob("lib/python*/site-packages/*.egg-info"),
-    ]
-    pairs = sorted(re.split(r"-py3|\.(?:dist|egg)-info", path.name)[0].rpartition("-") for path in found)
-    return {name.lower(): version for name, _, version in pairs if name not in ("pip", "setuptools")}
-
-
-def describe(settings: Settings) -> dict[str, object]:
-    """For the head of every report."""
+def describe(settings: Settings) -> dict[str, str]:
+    """Return what belongs at the head of every report."""
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
         "cpu": f"{cpu_model()}, {os.cpu_count()} processors",
         "kernel": platform.release(),
         "load average": load,
-        "mosquitto": first_line([settings.mosquitto, "-h"]),
+        "mosquitto": mosquitto_version(settings),
         "libmosquitto": first_line(["pkg-config", "--modversion", "libmosquitto"]),
         "python": first_line([settings.python, "--version"]),
         "cc": first_line([settings.cc, "--version"]),
-        "source": first_line(["git", "-C", str(HERE), "describe", "--always", "--dirty"]),
-        "packages": {
-            folder.name: packages(folder)
-            for folder in sorted(BUILD.glob("venv-*"))
-            if (folder / ".made-for").exists()
-        },
     }

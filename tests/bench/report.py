@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 Round = Optional[dict[str, float]]  # None: this round failed
+PERCENTILES = ("p50_us", "p99_us", "p999_us", "max_us")
 
 
 def medians(rounds: Sequence[Round]) -> dict[str, float]:
-    """Of each figure over the rounds that have it."""
+    """Return the median of each figure over the rounds that have it."""
     measured = [figures for figures in rounds if figures is not None]
     keys = dict.fromkeys(key for figures in measured for key in figures)
     return {key: statistics.median(figures[key] for figures in measured if key in figures) for key in keys}
 
 
 def ratios(rounds: Sequence[Round], reference: Sequence[Round], key: str) -> list[float]:
-    """This contender's figure to the reference's, round by round: both were measured in the same few seconds."""
+    """Return this contender's figure to the reference's, round by round: both were measured in the same few seconds."""
     return [
         ours[key] / theirs[key]
         for ours, theirs in zip(rounds, reference)
@@ -28,7 +29,7 @@ def ratios(rounds: Sequence[Round], reference: Sequence[Round], key: str) -> lis
 
 
 def spread(values: Sequence[float]) -> str:
-    """`median (least–most)`, which tells how far to trust it."""
+    """Return `median (least–most)`, which tells how far to trust it."""
     if not values:
         return "–"
     if len(values) == 1:
@@ -37,21 +38,33 @@ def spread(values: Sequence[float]) -> str:
 
 
 def ranged(rounds: Sequence[Round], key: str, digits: int = 0) -> str:
-    """`median (least–most)` of a figure, with thousands separated."""
+    """Return `median (least–most)` of a figure, with thousands separated."""
     values = [figures[key] for figures in rounds if figures is not None and key in figures]
     if not values:
         return "–"
     middle = number(statistics.median(values), digits)
+    if len(values) == 1:
+        return middle
     return f"{middle} ({number(min(values), digits)}–{number(max(values), digits)})"
 
 
+def times(rounds: int) -> str:
+    """Return how many rounds, in words."""
+    return "1 round" if rounds == 1 else f"{rounds} rounds"
+
+
+def total(rounds: Sequence[Round], key: str) -> str:
+    """Return the sum of a figure over the rounds that have it."""
+    return number(sum(figures[key] for figures in rounds if figures is not None and key in figures))
+
+
 def number(value: float | None, digits: int = 0) -> str:
-    """With thousands separated."""
+    """Return it with thousands separated."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown, with the columns aligned: the first to the left, figures to the right."""
+    """Return it in Markdown, with the columns aligned: the first to the left, figures to the right."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -66,25 +79,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def head(description: dict[str, Any]) -> str:
-    """The machine and the versions, one a line."""
+    """Return what machine and versions these are, a line for each."""
     lines = []
     for key, value in description.items():
         if isinstance(value, dict):
-            for folder, versions in value.items():
-                lines.append(
-                    f"{folder}: {', '.join(f'{name} {version}' for name, version in versions.items())}"
-                )
+            versions = [f"{key} {name}: {_versions(packages)}" for name, packages in value.items()]
+            lines.extend(versions)
         else:
             lines.append(f"{key}: {value}")
     return "\n".join(lines)
 
 
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
 def failures(failed: dict[str, str]) -> str:
-    """Whoever failed, with the reason; empty when nobody did."""
+    """Return whoever failed, with the reason; nothing when nobody did."""
     return "\n\n".join(f"FAILED {name}: {reason}" for name, reason in failed.items())
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Everything that was measured, for machines."""
+    """Write everything that was measured, for machines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

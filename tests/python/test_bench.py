@@ -1,10 +1,14 @@
-"""The benchmark says what it needs before it measures anything."""
+"""The benchmark says what it needs before it measures anything, and makes tables of what it has measured."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 RUN = Path(__file__).resolve().parents[1] / "bench" / "run"
 
@@ -46,3 +50,78 @@ def test_what_is_no_plugin(tmp_path: Path) -> None:
 def test_a_comparison_needs_two() -> None:
     done = run("builds", "--cc=/nowhere/cc")
     assert "builds compares two: name the plugin of the other build with --against." in done.stderr
+
+
+def test_help_names_every_measurement() -> None:
+    done = run("--help")
+    for name in (
+        "overview",
+        "page",
+        "compare",
+        "many",
+        "idle-traffic",
+        "wakeup",
+        "retained",
+        "chaos",
+        "session",
+        "builds",
+    ):
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("many", "--for-page"), "--for-page measures all that the page holds, not many"),
+        (("--for-page", "--plugin=x.so"), "--for-page measures the plugin of this checkout"),
+        (("--for-page", "--plugin-opt=spin=0"), "--for-page measures the plugin of this checkout"),
+        (("--suite=forky", "--plugin=x.so"), "name files of this machine: not with --suite"),
+        (("--suite=../forky",), "../forky is not the name of a release"),
+        (("--contenders=plugin,nobody",), "there is no nobody; there are floor, "),
+    ],
+)
+def test_what_cannot_be(words: tuple[str, ...], said: str) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def echoed(p50: float, answered: float, cpu: float) -> dict[str, float]:
+    return {"p50_us": p50, "answered_per_s": answered, "cpu_us_per_message": cpu}
+
+
+RESULTS: dict[str, Any] = {
+    "compare": {
+        "rounds": {
+            "QoS 0": {
+                "libmosquitto": [echoed(100, 1000, 10), echoed(200, 2000, 20), None],
+                "plugin": [echoed(70, 900, 11), echoed(160, 2200, 18), echoed(1, 1, 1)],
+                "mqttasgi@1.2.6": [echoed(1, 1, 1)] * 3,
+                "mqttasgi@2.0.0": [echoed(7000, 1, 1), None, None],
+            },
+        },
+    },
+    "wakeup": {"settings": {"limit_us": 10_000}, "contenders": {"plugin": {"above_limit": 2}}},
+}
+
+
+def test_what_it_comes_to() -> None:
+    code = "import sys, json, figures; print(figures.table(json.load(sys.stdin)))"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(RUN.parent)!r}); {code}"]
+    done = subprocess.run(command, input=json.dumps(RESULTS), capture_output=True, text=True)
+    assert done.stderr == ""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    assert rows[0] == ["figure", "median (least–most)", "wanted", "goal", "met"]
+    table = {row[0]: row[1:] for row in rows[2:]}
+    assert table["round trip p50 / that of the C client, QoS 0"] == ["0.75 (0.7–0.8)", "≤ 1", "≤ 0.7", "yes"]
+    assert table["messages a second / those of the C client, QoS 0"] == ["1 (0.9–1.1)", "≥ 1", "≥ 1.5", "yes"]
+    assert table["round trip p50 of mqttasgi's newest release / ours, QoS 0"] == [
+        "100",
+        "≥ 80",
+        "≥ 100",
+        "goal",
+    ]
+    assert table["publishes of an idle application later than 10 ms"] == ["2", "≤ 0", "≤ 0", "no"]
+    # Not measured, all of it or in part.
+    assert table["round trip p50 / that of the C client, QoS 1"] == ["–", "≤ 1", "≤ 0.7", "–"]
+    assert table["round trip p50 with 10,000 workers / with ten"] == ["–", "≤ 1.2", "≤ 1.1", "–"]

@@ -1,0 +1,51 @@
+"""The plugin of this checkout: which commit it is, and building it as an installation would."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from machine import run_quietly
+from settings import PRODUCT, ROOT, Settings
+
+SOURCES = ("plugin", "python", "CMakeLists.txt")  # what the figures are figures of
+
+
+def is_built() -> bool:
+    """Return whether the plugin is there and nothing that it is made of is newer."""
+    made = PRODUCT / ".made"
+    if not made.exists():
+        return False
+    folders = [ROOT / source for source in SOURCES]
+    files = [path for folder in folders for path in (folder.rglob("*") if folder.is_dir() else [folder])]
+    newest = max(path.stat().st_mtime for path in files if "__pycache__" not in path.parts)
+    return made.stat().st_mtime >= newest
+
+
+def build(settings: Settings) -> None:
+    """Build it, with CMake's default options. Raises Failure with the compiler's words."""
+    PRODUCT.mkdir(parents=True, exist_ok=True)
+    run_quietly(["cmake", "-S", str(ROOT), "-B", str(PRODUCT), f"-DPython3_EXECUTABLE={settings.python}"])
+    run_quietly(["cmake", "--build", str(PRODUCT), "--parallel"])
+    (PRODUCT / ".made").touch()
+
+
+def git(*words: str, where: Path = ROOT) -> str | None:
+    """Return what git says; None where it fails, or there is no repository or no git."""
+    command = ["git", "-c", f"safe.directory={where}", "-C", str(where), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit(settings: Settings) -> str:
+    """Return the commit that is checked out; empty where that is not known."""
+    return settings.commit or git("rev-parse", "HEAD") or ""
+
+
+def changed() -> list[str]:
+    """Return the files of the product that are not as committed."""
+    said = git("status", "--porcelain", "--", *SOURCES) or ""
+    return [line.strip().split(maxsplit=1)[1] for line in said.splitlines()]
