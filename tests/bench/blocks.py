@@ -18,6 +18,9 @@ _BLOCK = re.compile(
 )
 
 
+BEHIND = "## How it is measured"  # comes behind them
+
+
 @dataclass(frozen=True)
 class Block:
     """What is said of one Mosquitto. text: Markdown, ends with a newline."""
@@ -53,10 +56,12 @@ def blocks(page: str) -> list[Block]:
 
 
 def with_block(page: str, block: Block) -> str:
-    """Return the page with this block: in the place of the one of the same series, behind the others, or at the end."""
+    """Return the page with this block: in the place of that of the same series, or behind the others."""
     found = list(_BLOCK.finditer(page))
     for each in found:
         if Block(each["version"], "", "").series == block.series:
             return page[: each.start()] + str(block) + page[each.end() :]
-    place = found[-1].end() if found else len(page)
-    return "\n".join([page[:place].rstrip("\n") + "\n", str(block)]) + page[place:]
+    first = page.find(f"{BEHIND}\n")
+    place = found[-1].end() if found else first if first >= 0 else len(page)
+    rest = page[place:].lstrip("\n")
+    return "\n".join([page[:place].rstrip("\n") + "\n", str(block), *([rest] if rest else [])])

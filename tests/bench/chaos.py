@@ -120,7 +120,7 @@ def chaos_tables(result: Result) -> str:
         ]
         for name, figures in rounds.items()
     ]
-    head = ["ordinary client", "p50 us", "p99 us", "p99.9 us", "messages", "lost", "p99 ratio"]
+    head = ["ordinary client", "p50 µs", "p99 µs", "p99.9 µs", "messages", "lost", "p99 ratio"]
     return (
         f"{report.table(head, rows)}\n\nQoS 1, {report.times(result['settings']['rounds'])}. Seven consumers meanwhile "
         "raise, exit, block, flood, log, recurse, cancel tasks, start threads and processes, are killed and spawned "

@@ -71,7 +71,7 @@ def many_tables(result: Result) -> str:
                 ]
             )
     head = [
-        *("contender", "workers", "spawned in s", "KiB/worker", "p50 us", "p99 us"),
+        *("contender", "workers", "spawned in s", "KiB/worker", "p50 µs", "p99 µs"),
         *("p50 ratio", "p99 ratio"),
     ]
     settings = result["settings"]

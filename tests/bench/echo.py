@@ -95,7 +95,7 @@ def compare_tables(result: Result) -> str:
                 ]
             )
         head = [
-            *(level, "p50 us", "p99 us", "messages/s", "CPU us/message", "lost/doubled/reordered"),
+            *(level, "p50 µs", "p99 µs", "messages/s", "CPU µs/message", "lost/doubled/reordered"),
             *("p50 ratio", "messages/s ratio", "CPU ratio"),
         ]
         parts.append(report.table(head, rows))
@@ -107,10 +107,10 @@ def compare_tables(result: Result) -> str:
 
 
 BUILDS_COLUMNS = (
-    ("p50_us", "p50 us", 0),
-    ("p99_us", "p99 us", 0),
+    ("p50_us", "p50 µs", 0),
+    ("p99_us", "p99 µs", 0),
     ("answered_per_s", "messages/s", 0),
-    ("cpu_us_per_message", "CPU us/message", 2),
+    ("cpu_us_per_message", "CPU µs/message", 2),
 )
 
 

@@ -16,12 +16,12 @@ from settings import ROOT, Failure
 
 PAGE = ROOT / "docs" / "performance.md"
 TITLES = {
-    "compare": "Against clients in C and Python and the original",
+    "compare": "Against clients and mqttasgi",
     "many": "Many consumers",
-    "idle-traffic": "Traffic that nobody in Python wants",
-    "wakeup": "Publishes of an idle application",
-    "retained": "What the broker kept",
-    "chaos": "Ordinary clients while consumers do harm",
+    "idle-traffic": "Traffic that no consumer wants",
+    "wakeup": "Messages of an idle application",
+    "retained": "Retained messages",
+    "chaos": "Ordinary clients beside consumers that fail",
 }
 
 

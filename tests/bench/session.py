@@ -80,8 +80,8 @@ def session_round(settings: Settings, contenders: list[Contender], turn: int) ->
 
 
 COLUMNS = (
-    ("p50_us", "p50 us", 0),
-    ("p99_us", "p99 us", 0),
+    ("p50_us", "p50 µs", 0),
+    ("p99_us", "p99 µs", 0),
     ("answered_per_s", "messages/s", 0),
     ("broker_cpu_s_per_1000", "broker CPU s/1,000", 4),
     ("cpu_s_per_1000", "CPU s/1,000 with the client", 4),

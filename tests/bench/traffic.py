@@ -70,7 +70,7 @@ def idle_traffic_tables(result: Result) -> str:
                 ]
             )
     settings = result["settings"]
-    head = ["broker", "deliveries/s", "CPU us/publish", "lost", "deliveries ratio", "CPU ratio"]
+    head = ["broker", "deliveries/s", "CPU µs/publish", "lost", "deliveries ratio", "CPU ratio"]
     return (
         f"{report.table(head, rows)}\n\nQoS {settings['qos']}, {settings['subscribers']} subscribers, "
         f"{settings['count']:,} publishes in each of {report.times(settings['rounds'])}; ratios to the broker without, "

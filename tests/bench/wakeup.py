@@ -59,7 +59,7 @@ def wakeup_tables(result: Result) -> str:
     head = [
         *("contender", "publishes", "missing", "doubled", "reordered"),
         f"later than {settings['limit_us'] / 1000:g} ms",
-        *("p50 us", "p99 us", "p99.9 us", "max us"),
+        *("p50 µs", "p99 µs", "p99.9 µs", "max µs"),
     ]
     return (
         f"{report.table(head, rows)}\n\nQoS {settings['qos']}, one way, from `publish()` in the application to a "
