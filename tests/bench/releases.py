@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import product
@@ -15,19 +16,21 @@ INSIDE = Path("src/build/bench")  # where it writes, in there
 def run(suite: str, scenario: str, words: list[str]) -> tuple[int, Path]:
     """Return the exit status, and the file with everything measured, copied to build/bench/SUITE.
 
+    Raises Failure when there is none.
+
     words: the command line; what names the release and what is made of the result is not passed on.
     """
     inside = ROOT / "build" / "suites" / suite / INSIDE / f"{scenario}.json"
     path = BUILD / suite / inside.name
     commit = product.git("rev-parse", "HEAD") or ""
     command = [str(HERE / "in_suite"), suite, *_passed_on(words, scenario), "--no-picture"]
+    begin = time.time()
     status = subprocess.run([*command, *(["--commit", commit] if commit else [])], check=False).returncode
-    if status == 0:
-        if not inside.is_file():
-            raise Failure(f"{suite}: there is no {inside}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(inside, path)
-        progress(f"copied to {path}")
+    if not inside.is_file() or inside.stat().st_mtime < begin:
+        raise Failure(f"Nothing was measured in {suite}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(inside, path)
+    progress(f"copied to {path}")
     return status, path
 
 
