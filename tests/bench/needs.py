@@ -79,7 +79,7 @@ def _make(settings: Settings, names: tuple[str, ...], packages: list[str], wante
 
 
 def _has_to_be_built(settings: Settings, names: tuple[str, ...]) -> bool:
-    return _uses_plugin(settings, names) and settings.builds_plugin and not product.is_built()
+    return _uses_plugin(settings, names) and settings.builds_plugin and not product.is_built(settings)
 
 
 def _uses_plugin(settings: Settings, names: tuple[str, ...]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from settings import PRODUCT, ROOT, Settings
 SOURCES = ("plugin", "python", "CMakeLists.txt")  # what the figures are figures of
 
 
-def is_built() -> bool:
-    """Return whether the plugin is there and nothing that it is made of is newer."""
+def is_built(settings: Settings) -> bool:
+    """Return whether the plugin is there, built with this Python, and nothing that it is made of is newer."""
     made = PRODUCT / ".made"
-    if not made.exists():
+    if not made.exists() or made.read_text() != settings.python:
         return False
     folders = [ROOT / source for source in SOURCES]
     files = [path for folder in folders for path in (folder.rglob("*") if folder.is_dir() else [folder])]
@@ -24,10 +26,13 @@ def is_built() -> bool:
 
 def build(settings: Settings) -> None:
     """Build it, with CMake's default options. Raises Failure with the compiler's words."""
+    made = PRODUCT / ".made"
+    if made.exists() and made.read_text() != settings.python:
+        shutil.rmtree(PRODUCT)  # CMake remembers what it has found of the other Python
     PRODUCT.mkdir(parents=True, exist_ok=True)
     run_quietly(["cmake", "-S", str(ROOT), "-B", str(PRODUCT), f"-DPython3_EXECUTABLE={settings.python}"])
-    run_quietly(["cmake", "--build", str(PRODUCT), "--parallel"])
-    (PRODUCT / ".made").touch()
+    run_quietly(["cmake", "--build", str(PRODUCT), "--parallel", str(os.cpu_count() or 1)])
+    made.write_text(settings.python)
 
 
 def git(*words: str, where: Path = ROOT) -> str | None:

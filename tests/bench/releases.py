@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -22,16 +24,27 @@ def run(suite: str, scenario: str, words: list[str]) -> tuple[int, Path]:
     """
     inside = ROOT / "build" / "suites" / suite / INSIDE / f"{scenario}.json"
     path = BUILD / suite / inside.name
-    commit = product.git("rev-parse", "HEAD") or ""
+    commit = "" if product.changed() else product.git("rev-parse", "HEAD") or ""
     command = [str(HERE / "in_suite"), suite, *_passed_on(words, scenario), "--no-picture"]
     begin = time.time()
-    status = subprocess.run([*command, *(["--commit", commit] if commit else [])], check=False).returncode
+    status = _run_to_its_end([*command, *(["--commit", commit] if commit else [])])
     if not inside.is_file() or inside.stat().st_mtime < begin:
         raise Failure(f"Nothing was measured in {suite}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(inside, path)
     progress(f"copied to {path}")
     return status, path
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Return its exit status. Who ends this program ends all that runs in there, which ends its brokers."""
+    child = subprocess.Popen(command, start_new_session=True)
+    try:
+        return child.wait()
+    except BaseException:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait()
+        raise
 
 
 def _passed_on(words: list[str], scenario: str) -> list[str]:
