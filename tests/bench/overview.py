@@ -38,7 +38,7 @@ SELECTIONS = {
         {"compare": 1500, "idle-traffic": 100_000, "many": 1000, "wakeup": 20_000},
     ),
     "page": Selection(
-        "all that docs/performance.md holds, in about half an hour",
+        "all that docs/performance.md holds, in about twenty minutes",
         5,
         3.0,
         ("compare", "idle-traffic", "many", "wakeup", "retained", "chaos"),

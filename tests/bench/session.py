@@ -33,7 +33,8 @@ def session(settings: Settings) -> Result:
             for how in ("full", "off")
         )
         trio = [full, off, ALL[REFERENCE]]
-        measured = result["contenders"][contender.name] = {}
+        measured: dict[str, Rounds] = {}
+        result["contenders"][contender.name] = measured
         for qos in settings.qos_levels:
             level = f"QoS {qos}"
             measured[level] = {each.name: [] for each in trio}
