@@ -33,8 +33,13 @@ def spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
     if len(values) == 1:
-        return f"{values[0]:.3g}"
-    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+        return _short(values[0])
+    return f"{_short(statistics.median(values))} ({_short(min(values))}–{_short(max(values))})"
+
+
+def _short(value: float) -> str:
+    """Return three digits of a ratio, and all before the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else number(value)
 
 
 def ranged(rounds: Sequence[Round], key: str, digits: int = 0) -> str:
