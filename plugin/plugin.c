@@ -2,7 +2,7 @@
  *
  * Start: options, queues, session, loop thread, wait until the master consumer's connect() has returned,
  * callbacks. The broker opens its listeners after that, so no client meets a half-started application; the
- * session connects at the first event. Stop:  SIGTERM or SIGINT is kept, consumers disconnect while the
+ * session connects at the first event. Stop: SIGTERM or SIGINT is kept, consumers disconnect while the
  * broker serves on, the loop thread ends, the broker gets its signal; then callbacks off, session ends. */
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +64,12 @@ static const struct {
 };
 #define CALLBACK_COUNT (sizeof(callbacks) / sizeof(callbacks[0]))
 
+/* What the plugin finds when it comes into the broker. */
+struct found {
+	char version[VERSIONS_MAX]; /* Mosquitto's; empty: not known */
+	bool has_predecessor;
+};
+
 struct plugin {
 	mosquitto_plugin_id_t *identifier;
 	struct options *options;
@@ -80,8 +86,8 @@ struct plugin {
 	struct reload *reload;
 	struct heartbeat heartbeat;
 	struct pymodule_context context;
-	int notify_fd;              /* the other end of context.inbound_fd */
-	char version[VERSIONS_MAX]; /* Mosquitto's; empty: not known */
+	int notify_fd; /* the other end of context.inbound_fd */
+	struct found found;
 	bool may_refuse_copies;
 	bool has_announced;
 	bool registered[CALLBACK_COUNT];
@@ -129,15 +135,15 @@ static void plugin_free(struct plugin *plugin)
 
 /* ---- start ---- */
 
-static int look_around(const struct options *options, const struct versions_traits *traits,
-		char version[VERSIONS_MAX])
+static int look_around(const struct options *options, struct found *ret_found)
 {
-	(void)versions_ask(VERSIONS_THIS_PROGRAM, version);
+	(void)versions_ask(VERSIONS_THIS_PROGRAM, ret_found->version);
+	ret_found->has_predecessor = surroundings_has_predecessor();
 	return surroundings_look(&(struct surroundings){
-		.version = version,
-		.traits = traits,
+		.version = ret_found->version,
+		.traits = versions_traits(),
 		.connect_events = options->connect_events,
-		.has_predecessor = surroundings_has_predecessor(),
+		.has_predecessor = ret_found->has_predecessor,
 	});
 }
 
@@ -155,7 +161,7 @@ static int make_session(struct plugin *plugin)
 	}
 	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session);
 	if (rc == MOSQ_ERR_SUCCESS) {
-		plugin->may_refuse_copies = plugin->traits->may_be_ignored && !surroundings_has_predecessor();
+		plugin->may_refuse_copies = plugin->traits->may_be_ignored && !plugin->found.has_predecessor;
 	} else {
 		log_line(MOSQ_LOG_ERR, "No memory for the session.");
 	}
@@ -239,7 +245,8 @@ static void find_reader(struct plugin *plugin)
 }
 
 /* Owns options. What went wrong is in the log. */
-static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, struct plugin **ret_plugin)
+static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options, const struct found *found,
+		struct plugin **ret_plugin)
 {
 	struct plugin *plugin = calloc(1, sizeof(*plugin));
 	int rc;
@@ -250,6 +257,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	plugin->identifier = identifier;
 	plugin->options = options;
+	plugin->found = *found;
 	plugin->traits = versions_traits();
 	plugin->context.options = options;
 	plugin->context.heartbeat = &plugin->heartbeat;
@@ -408,7 +416,7 @@ static void announce(struct plugin *plugin)
 	}
 	plugin->has_announced = true;
 	log_line(MOSQ_LOG_NOTICE, "%s runs in Mosquitto%s%s, %s: %s", plugin->options->application,
-			*plugin->version ? " " : "", plugin->version, session, summary);
+			*plugin->found.version ? " " : "", plugin->found.version, session, summary);
 }
 
 static int on_tick(int event, void *event_data, void *userdata)
@@ -449,8 +457,8 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		struct mosquitto_opt *lines, int line_count)
 {
 	struct options *options = NULL;
-	char version[VERSIONS_MAX];
 	struct plugin *plugin;
+	struct found found;
 	char *error = NULL;
 	int rc;
 
@@ -460,16 +468,15 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
 		free(error);
 		return rc;
 	}
-	rc = look_around(options, versions_traits(), version);
+	rc = look_around(options, &found);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		options_free(options);
 		return rc;
 	}
-	rc = plugin_new(identifier, options, &plugin);
+	rc = plugin_new(identifier, options, &found, &plugin);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		return rc;
 	}
-	memcpy(plugin->version, version, sizeof(version));
 	rc = interpreter_start(&plugin->context);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		plugin_free(plugin);

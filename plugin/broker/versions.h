@@ -24,7 +24,7 @@ struct versions_traits {
 	bool may_be_ignored;    /* what the first plugin leaves undecided about access is as if that were not
 							 * there */
 	int reload_result;      /* what lets the plugins after this one have the RELOAD event, too: on 2.0 success
-							   would end the   round, and 2.1 takes anything else for an error and ends */
+							   would end the round, and 2.1 takes anything else for an error and ends */
 };
 
 extern const struct versions_traits versions_2_0, versions_2_1;
