@@ -144,8 +144,7 @@ static const char *why_refused(int rc)
 
 static void carry_out_publish(struct broker *broker, const struct message *message)
 {
-	const struct message_content content = {message->topic, message->topic_length, message->payload,
-		message->payload_length, message->properties, message->properties_length};
+	const struct message_content content = message_content(message);
 	int rc = publish_message(NULL, &content, message->as.publish.qos, message->as.publish.retain);
 	uint64_t times;
 

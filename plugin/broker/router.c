@@ -177,9 +177,7 @@ bool router_route(struct router *router, const struct mosquitto_evt_message *eve
 
 void router_route_own(struct router *router, const struct message *publish)
 {
-	const struct lanes_message published = {
-		.content = {publish->topic, publish->topic_length, publish->payload, publish->payload_length,
-			publish->properties, publish->properties_length},
+	const struct lanes_message published = {.content = message_content(publish),
 		.qos = publish->as.publish.qos,
 		.retain = publish->as.publish.retain};
 	const struct recipient *recipients;

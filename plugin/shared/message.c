@@ -255,6 +255,16 @@ const struct message_event *message_event(enum message_kind kind)
 	return kind < MESSAGE_EVENTS_END ? &events[kind] : NULL;
 }
 
+struct message_content message_content(const struct message *message)
+{
+	return (struct message_content){.topic = message->topic,
+		.topic_length = message->topic_length,
+		.payload = message->payload,
+		.payload_length = message->payload_length,
+		.properties = message->properties,
+		.properties_length = message->properties_length};
+}
+
 bool message_is_droppable(const struct message *message)
 {
 	const struct message_event *event = message_event(message->kind);

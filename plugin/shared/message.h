@@ -240,6 +240,9 @@ const struct message_event *message_event(enum message_kind kind);
  * waits with it until there is room. Nobody would say again that a client came or went. */
 bool message_is_droppable(const struct message *message);
 
+/* What it carries, which is still the message's. */
+struct message_content message_content(const struct message *message);
+
 /* Takes the recipient that published it out, as far as its subscriptions have No Local (MQTT 5, 3.8.3.1). */
 void message_leave_out(struct message *message, uint64_t publisher);
 
