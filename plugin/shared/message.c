@@ -188,16 +188,6 @@ struct message *message_stopped(void)
 	return make_plain(MESSAGE_STOPPED);
 }
 
-struct message *message_session(bool is_up)
-{
-	return make_control(MESSAGE_SESSION, (union message_as){.session = {.is_up = is_up}});
-}
-
-struct message *message_fence(uint64_t number)
-{
-	return make_control(MESSAGE_FENCE, (union message_as){.fence = {.number = number}});
-}
-
 struct message *message_log(int level, const char *line, size_t length)
 {
 	struct message *message = make_text(MESSAGE_LOG, line, length);

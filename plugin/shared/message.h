@@ -180,7 +180,8 @@ struct message_content {
 	size_t properties_length;
 };
 
-/* ---- one function for each kind; everything is copied, a client is held. NULL when memory ran out ---- */
+/* ---- one function for each kind, but for those that somebody waits with for memory (message_copy());
+ * everything is copied, a client is held. NULL when memory ran out ---- */
 
 #define MESSAGE_MADE __attribute__((warn_unused_result))
 
@@ -208,8 +209,6 @@ MESSAGE_MADE struct message *message_suspend(bool application_ends);
 MESSAGE_MADE struct message *message_started(void);
 MESSAGE_MADE struct message *message_stopped(void);
 
-MESSAGE_MADE struct message *message_session(bool is_up);
-MESSAGE_MADE struct message *message_fence(uint64_t number);
 MESSAGE_MADE struct message *message_log(int level, const char *line, size_t length);
 
 MESSAGE_MADE struct message *message_listening(void);

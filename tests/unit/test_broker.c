@@ -1327,7 +1327,8 @@ static void client_is_gone(const char *client_id)
 
 static void session_is(bool up)
 {
-	assert_true(queue_tell(f.outbound, message_session(up)));
+	assert_true(queue_tell(f.outbound,
+			message_copy(&(struct message){.kind = MESSAGE_SESSION, .as.session.is_up = up})));
 	tick();
 }
 

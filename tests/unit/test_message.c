@@ -311,9 +311,12 @@ static void test_each_control_says_what_it_is(void **state)
 			message->as.request.consumer == 9 && message->as.request.sequence == 0);
 	ASSERT_SAYS(message_suspend(true), MESSAGE_SUSPEND, message->as.suspend.application_ends);
 	ASSERT_SAYS(message_suspend(false), MESSAGE_SUSPEND, !message->as.suspend.application_ends);
-	ASSERT_SAYS(message_session(true), MESSAGE_SESSION, message->as.session.is_up);
-	ASSERT_SAYS(message_session(false), MESSAGE_SESSION, !message->as.session.is_up);
-	ASSERT_SAYS(message_fence(UINT64_MAX), MESSAGE_FENCE, message->as.fence.number == UINT64_MAX);
+	ASSERT_SAYS(message_copy(&(struct message){.kind = MESSAGE_SESSION, .as.session.is_up = true}),
+			MESSAGE_SESSION, message->as.session.is_up);
+	ASSERT_SAYS(message_copy(&(struct message){.kind = MESSAGE_SESSION, .as.session.is_up = false}),
+			MESSAGE_SESSION, !message->as.session.is_up);
+	ASSERT_SAYS(message_copy(&(struct message){.kind = MESSAGE_FENCE, .as.fence.number = UINT64_MAX}),
+			MESSAGE_FENCE, message->as.fence.number == UINT64_MAX);
 	ASSERT_SAYS(message_connection_gone(true), MESSAGE_CONNECTION_GONE, message->as.gone.was_taken);
 	ASSERT_SAYS(message_connection_gone(false), MESSAGE_CONNECTION_GONE, !message->as.gone.was_taken);
 	ASSERT_SAYS(message_writable(), MESSAGE_WRITABLE, true);

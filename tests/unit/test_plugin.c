@@ -309,7 +309,8 @@ static void test_what_runs_is_said_once(void **state)
 		assert_int_equal(stub_broker_logged("runs in Mosquitto"), cases[i].session_is_up[0] < 0);
 		for (j = 0; cases[i].session_is_up[j] >= 0; j++) {
 			assert_true(queue_tell(interpreter.context->outbound,
-					message_session(cases[i].session_is_up[j])));
+					message_copy(&(struct message){
+						.kind = MESSAGE_SESSION, .as.session.is_up = cases[i].session_is_up[j]})));
 			tick();
 		}
 		assert_int_equal(stub_broker_logged("package.module:name runs in Mosquitto 2."), 1);
