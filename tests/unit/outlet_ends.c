@@ -1,29 +1,18 @@
 #include "outlet_ends.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "cmocka_all.h"
 #include "scarce_memory.h"
 #include "shared/queue.h"
+#include "word_number.h"
 
 struct outlet outlet;
-uint64_t clock_ms;
 int said_up;
 char said_log[4096];
 
 static struct queue *inbound, *outbound;
 static long blocks;
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
-{
-	(void)clock;
-	ret_time->tv_sec = (time_t)(clock_ms / 1000);
-	ret_time->tv_nsec = (long)(clock_ms % 1000) * 1000000L;
-	return 0;
-}
 
 static void ignore(void *userdata)
 {
@@ -85,10 +74,7 @@ void outlet_ends_expect(enum message_kind kind, uint64_t which)
 {
 	struct message *message = outlet_ends_take(kind);
 
-	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
-					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
-											  : message->as.hold_consumer.consumer,
-			which);
+	assert_int_equal(word_number(message), which);
 	message_free(message);
 }
 

@@ -1,5 +1,5 @@
-/* The other ends of an outlet: what a piece of the session says to the other threads, and a clock that the
- * test sets. One outlet at a time. Needs -Wl,--wrap=clock_gettime. */
+/* The other ends of an outlet: what a piece of the session says to the other threads, and the clock
+ * (stub_clock.h). One outlet at a time. */
 #ifndef OUTLET_ENDS_H
 #define OUTLET_ENDS_H
 
@@ -8,9 +8,9 @@
 
 #include "session/outlet.h"
 #include "shared/message.h"
+#include "stub_clock.h"
 
 extern struct outlet outlet;
-extern uint64_t clock_ms;
 
 /* What outlet_ends_listen() has heard last. */
 extern int said_up; /* -1: nothing */

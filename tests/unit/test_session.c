@@ -11,6 +11,8 @@
 #include "shared/marks.h"
 #include "shared/queue.h"
 #include "shared/topics.h"
+#include "stub_clock.h"
+#include "word_number.h"
 
 /* ---- the connection's place ---- */
 
@@ -125,20 +127,6 @@ int connection_unsubscribe(struct connection *unused, const char *filter)
 {
 	(void)unused;
 	return client.refuses_packets ? -1 : add_packet(filter, 0, 0, false);
-}
-
-/* ---- time ---- */
-
-static uint64_t clock_ms;
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
-{
-	(void)clock;
-	ret_time->tv_sec = (time_t)(clock_ms / 1000);
-	ret_time->tv_nsec = (long)(clock_ms % 1000) * 1000000L;
-	return 0;
 }
 
 /* ---- one session ---- */
@@ -348,10 +336,7 @@ static void receive(enum message_kind kind, uint64_t which)
 
 	assert_non_null(message);
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
-					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
-											  : message->as.hold_consumer.consumer,
-			which);
+	assert_int_equal(word_number(message), which);
 	message_free(message);
 }
 

@@ -23,6 +23,7 @@
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
 #include "shared/thread.h"
+#include "word_number.h"
 
 #define PATIENCE_S 60
 #define EVENTS 4096
@@ -356,10 +357,7 @@ static void receive(enum message_kind kind, uint64_t which)
 	struct message *message = take(inbound, &has_inbound);
 
 	assert_int_equal(message->kind, kind);
-	assert_int_equal(kind == MESSAGE_ANSWER   ? message->as.answer.sequence
-					: kind == MESSAGE_RELEASE ? (uint64_t)message->as.hold.number
-											  : message->as.hold_consumer.consumer,
-			which);
+	assert_int_equal(word_number(message), which);
 	message_free(message);
 }
 

@@ -4,28 +4,17 @@
 
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "broker/stop.h"
 #include "options/options.h"
 #include "shared/message.h"
 #include "shared/queue.h"
 #include "stub_broker.h"
+#include "stub_clock.h"
 #include "stub_session.h"
 #include "stub_stop.h"
 
-static uint64_t now_ms = 1000;
 static int heard;
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
-{
-	(void)clock;
-	ret_time->tv_sec = (time_t)(now_ms / 1000);
-	ret_time->tv_nsec = (long)(now_ms % 1000) * 1000000;
-	return 0;
-}
 
 static void brokers_handler(int number)
 {
@@ -50,6 +39,7 @@ static int set_up(void **state)
 	stub_stop.wait_ms = -1;
 	stub_session_reset();
 	heard = 0;
+	clock_ms = 1000;
 	stop = (struct stop){
 		.options = &options, .session = stub_session_get(), .inbound = queue_new(10, 1000, ignore, NULL)};
 	assert_int_equal(sigaction(SIGTERM, &action, NULL), 0);
@@ -111,14 +101,14 @@ static void test_one_stage_after_the_other(void **state)
 	assert_true(stub_stop.was_suspended);
 	assert_false(was_asked());
 	assert_int_equal(stub_stop.insists, 1);
-	now_ms += 499;
+	clock_ms += 499;
 	stop_tick(&stop);
 	assert_false(was_asked());
 	/* or has had its time; then the application, */
-	now_ms += 1;
+	clock_ms += 1;
 	stop_tick(&stop);
 	assert_true(was_asked());
-	now_ms += 9999;
+	clock_ms += 9999;
 	stop_tick(&stop);
 	assert_false(was_asked());
 	assert_int_equal(stop.stage, STOP_ASKED);
@@ -127,10 +117,10 @@ static void test_one_stage_after_the_other(void **state)
 	assert_int_equal(stop.stage, STOP_LINGERING);
 	assert_int_equal(stub_stop.insists, 5);
 	/* then the broker, which hears of the signal now. */
-	now_ms += 199;
+	clock_ms += 199;
 	stop_tick(&stop);
 	assert_int_equal(heard, 0);
-	now_ms += 1;
+	clock_ms += 1;
 	stop_tick(&stop);
 	assert_int_equal(heard, 1);
 	assert_int_equal(stub_stop.insists, 6);
@@ -147,7 +137,7 @@ static void test_an_application_that_does_not_end(void **state)
 	(void)state;
 	stop_tick(&stop);
 	assert_true(was_asked()); /* there is no session to wait for */
-	now_ms += 10000;
+	clock_ms += 10000;
 	stop_tick(&stop);
 	assert_int_equal(stop.stage, STOP_LINGERING);
 	assert_int_equal(stub_broker_logged("did not end within shutdown_timeout"), 1);
