@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Callable
 
+from fake_bridge import FakeBridge
+
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime.service import Service
 
@@ -88,3 +90,18 @@ class Master(MqttConsumer):
             await self.spawn_worker(app_id=app_id, consumer_path=path, consumer_params={"device_id": app_id})
 
     async def receive(self, mqtt_message: Any) -> None: ...
+
+
+async def consumer_that_has_ended(bridge: FakeBridge, start: Start) -> Echo:
+    """Start a consumer and stop the service; return the consumer, of which a task could still make use."""
+    made: list[Echo] = []
+
+    class Leaves(Echo):
+        async def mqtt_disconnect(self, event: Any) -> None:
+            made.append(self)
+            await super().mqtt_disconnect(event)
+
+    service = await start(Leaves.as_asgi())
+    bridge.control("stop")
+    await until(lambda: service.stopped)
+    return made[0]

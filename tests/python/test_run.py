@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import pytest
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
-from running import ALL, Echo, Start, master_of, settle, until
+from running import ALL, Start, consumer_that_has_ended, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
 
@@ -290,18 +290,9 @@ async def test_a_worker_that_is_gone_watches_no_more(
 
 
 async def test_watching_cannot_outlive_its_consumer(bridge: FakeBridge, start: Start) -> None:
-    late: list[Any] = []
-
-    class Leaves(Echo):
-        async def mqtt_disconnect(self, event: Any) -> None:
-            late.append(self)
-            await super().mqtt_disconnect(event)
-
-    service = await start(Leaves.as_asgi())
-    bridge.control("stop")
-    await until(lambda: service.stopped)
+    ended = await consumer_that_has_ended(bridge, start)
     with pytest.raises(RuntimeError, match="has ended and cannot watch clients"):
-        await late[0].watch_clients()
+        await ended.watch_clients()
     assert bridge.watchers == []
 
 

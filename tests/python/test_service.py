@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_bridge import FakeBridge, FakeMessage
-from running import Echo, Master, Start, master_of, until
+from running import Echo, Master, Start, consumer_that_has_ended, master_of, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import logs
@@ -255,15 +255,6 @@ async def test_a_consumer_with_much_to_do_lets_others_have_a_turn(bridge: FakeBr
 
 
 async def test_a_subscription_cannot_outlive_its_consumer(bridge: FakeBridge, start: Start) -> None:
-    late: list[Any] = []
-
-    class Leaves(Echo):
-        async def mqtt_disconnect(self, event: Any) -> None:
-            late.append(self)
-            await super().mqtt_disconnect(event)
-
-    service = await start(Leaves.as_asgi())
-    bridge.control("stop")
-    await until(lambda: service.stopped)
+    ended = await consumer_that_has_ended(bridge, start)
     with pytest.raises(RuntimeError, match="has ended and cannot subscribe"):
-        await late[0].subscribe("more", 0)
+        await ended.subscribe("more", 0)
