@@ -6,45 +6,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf_folder.h"
 #include "options/mosquitto_conf.h"
 #include "scarce_memory.h"
 #include "shared/mosquitto_api.h"
 
-/* Every test has an empty folder of its own, where the broker was started with -c main.conf. The program runs
- * elsewhere. */
-
-static char folder[64];
-static struct mosquitto_conf_place place;
 static struct mosquitto_conf_lines lines;
 static struct text error;
-
-static char *path_of(const char *name)
-{
-	static char path[128];
-
-	(void)snprintf(path, sizeof path, "%s/%s", folder, name);
-	return path;
-}
-
-static void write_file(const char *name, const char *content)
-{
-	FILE *file = fopen(path_of(name), "w");
-
-	assert_non_null(file);
-	fputs(content, file);
-	fclose(file);
-}
 
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(folder, "/tmp/conf-XXXXXX");
-	if (!mkdtemp(folder)) {
-		return -1;
-	}
-	place = (struct mosquitto_conf_place){
-		(char *)(uintptr_t)"main.conf", folder, (char *)(uintptr_t)"/usr/lib/ours.so"};
-	return 0;
+	return conf_folder_make();
 }
 
 static void forget(void)
@@ -55,12 +28,9 @@ static void forget(void)
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	(void)state;
 	forget();
-	(void)snprintf(command, sizeof command, "rm -rf %s", folder);
-	return system(command) == 0 ? 0 : -1;
+	return conf_folder_remove();
 }
 
 /* What is read, as key=value with a | after each. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf_folder.h"
 #include "options/mosquitto_conf.h"
 #include "options/options.h"
 #include "options/settings.h"
@@ -12,33 +13,13 @@
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
 
-static char folder[64];
-static struct mosquitto_conf_place place;
 static struct settings settings;
 static struct options *options;
-
-static void write_file(const char *name, const char *content)
-{
-	char path[128];
-	FILE *file;
-
-	(void)snprintf(path, sizeof path, "%s/%s", folder, name);
-	file = fopen(path, "w");
-	assert_non_null(file);
-	fputs(content, file);
-	fclose(file);
-}
 
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(folder, "/tmp/settings-XXXXXX");
-	if (!mkdtemp(folder)) {
-		return -1;
-	}
-	place = (struct mosquitto_conf_place){
-		(char *)(uintptr_t)"main.conf", folder, (char *)(uintptr_t)"/usr/lib/ours.so"};
-	return 0;
+	return conf_folder_make();
 }
 
 static void forget(void)
@@ -50,12 +31,9 @@ static void forget(void)
 
 static int tear_down(void **state)
 {
-	char command[128];
-
 	(void)state;
 	forget();
-	(void)snprintf(command, sizeof command, "rm -rf %s", folder);
-	return system(command) == 0 ? 0 : -1;
+	return conf_folder_remove();
 }
 
 static char *copy(const char *string)
