@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "broker/publish.h"
+#include "broker/refused.h"
 #include "session/session.h"
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -51,18 +52,6 @@ struct holds {
 struct left {
 	time_t until;          /* 0: nothing was lately, */
 	time_t by_slot[SLOTS]; /* by this client, or to this topic */
-};
-
-/* Copies that the session is not to get: for lanes_is_copy(). */
-struct refused {
-	/* The message that the broker is dealing with, if it went direct; else without a topic. */
-	struct lanes_message direct;
-	uint64_t direct_content; /* its fingerprint without properties */
-	/* The application's since the last tick. The broker sends them before the next, in their order. */
-	uint64_t *own;
-	size_t own_count;
-	size_t own_next; /* the next one is expected here */
-	size_t own_capacity;
 };
 
 struct lanes {
@@ -107,7 +96,7 @@ void lanes_free(struct lanes *lanes)
 		return;
 	}
 	topics_free(lanes->shares);
-	free(lanes->refused.own);
+	refused_end(&lanes->refused);
 	free(lanes);
 }
 
@@ -290,8 +279,7 @@ static void mark_copy(struct lanes *lanes, const struct lanes_message *message)
 	}
 	/* With QoS 2 the broker asks when it releases the message, which is not now. */
 	if (lanes->refuses_copies && message->qos < 2 && !is_shared(lanes, message->content.topic)) {
-		lanes->refused.direct = *message;
-		lanes->refused.direct_content = fingerprint_of(&message->content, false);
+		refused_note_direct(&lanes->refused, message);
 	} else {
 		marks_add(marks, fingerprint_of_clients(lanes, message));
 	}
@@ -318,23 +306,6 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 	return LANE_DIRECT;
 }
 
-/* False: no memory. */
-static bool note_published(struct lanes *lanes, uint64_t value)
-{
-	if (lanes->refused.own_count == lanes->refused.own_capacity) {
-		size_t capacity = lanes->refused.own_capacity ? lanes->refused.own_capacity * 2 : 64;
-		uint64_t *published = realloc(lanes->refused.own, capacity * sizeof(*published));
-
-		if (!published) {
-			return false;
-		}
-		lanes->refused.own = published;
-		lanes->refused.own_capacity = capacity;
-	}
-	lanes->refused.own[lanes->refused.own_count++] = value;
-	return true;
-}
-
 void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 {
 	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
@@ -347,7 +318,7 @@ void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must
 	 * not be taken for it. The session takes either for this one and brings the other. */
 	if (!lanes->refuses_copies || message->qos == 2 || is_shared(lanes, message->content.topic) ||
-			!note_published(lanes, value)) {
+			!refused_note_own(&lanes->refused, value)) {
 		marks_add(marks, value);
 	}
 }
@@ -357,47 +328,24 @@ void lanes_refuse_copies(struct lanes *lanes)
 	lanes->refuses_copies = true;
 }
 
-/* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases
- * next, is another one. But the same content, too: memory is used again. */
 bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
 {
-	const struct message_content *content = &message->content, *direct = &lanes->refused.direct.content;
-
-	return direct->topic && content->topic == direct->topic && content->payload == direct->payload &&
-			content->payload_length == direct->payload_length &&
-			message->list == lanes->refused.direct.list && message->qos == lanes->refused.direct.qos &&
-			message->retain == lanes->refused.direct.retain &&
-			fingerprint_of(content, false) == lanes->refused.direct_content;
+	return refused_is_copy(&lanes->refused, message);
 }
 
 bool lanes_has_published(const struct lanes *lanes)
 {
-	return lanes->refused.own_count > 0;
+	return refused_has_own(&lanes->refused);
 }
 
 bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
 {
-	uint64_t of_content = fingerprint_of(&message->content, !lanes->ignores_properties);
-	struct fingerprint_copies copies =
-			fingerprint_copies(of_content, message->qos, message->qos, true, message->retain);
-	size_t i, j, at;
-
-	for (i = 0; i < lanes->refused.own_count; i++) {
-		at = (lanes->refused.own_next + i) % lanes->refused.own_count;
-		for (j = 0; j < copies.count; j++) {
-			if (lanes->refused.own[at] == copies.values[j]) {
-				/* Where the next filter's copy of it is, or the next message's just behind it. */
-				lanes->refused.own_next = at;
-				return true;
-			}
-		}
-	}
-	return false;
+	return refused_is_own_copy(&lanes->refused, message, !lanes->ignores_properties);
 }
 
 void lanes_next_message(struct lanes *lanes)
 {
-	lanes->refused.direct.content.topic = NULL;
+	refused_next_message(&lanes->refused);
 }
 
 bool lanes_tick(struct lanes *lanes)
@@ -416,10 +364,7 @@ bool lanes_tick(struct lanes *lanes)
 			queue_tell(lanes->inbound, message_release(SESSION_FIRST_HOLD))) {
 		lanes->holds.first_until = 0;
 	}
-	/* Mosquitto 2.1 sends what plugins have published just before this. */
-	lanes->refused.direct.content.topic = NULL;
-	lanes->refused.own_count = 0;
-	lanes->refused.own_next = 0;
+	refused_tick(&lanes->refused);
 	return repeats || (owes && lanes->holds.last == lanes->holds.fenced);
 }
 

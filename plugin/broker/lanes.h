@@ -13,23 +13,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "broker/lanes_message.h"
 #include "shared/message.h"
 
-struct client;
 struct lanes;
 struct queue;
 struct session;
-
-/* A message as it was published. */
-struct lanes_message {
-	struct message_content content;
-	uint8_t qos;
-	bool retain;
-	const void *list;       /* the broker's of its properties; compared only */
-	const void *connection; /* a client's; compared only */
-	struct client *client;  /* borrowed; NULL: not known */
-	bool is_incomplete;     /* there was no memory for its properties */
-};
 
 enum lane { LANE_DIRECT, LANE_SESSION };
 

@@ -1,0 +1,40 @@
+/* Which of the messages that the broker is about to send to the session went the direct lane: copies that are
+ * refused where the broker asks (broker_on_access()). Broker thread only; a part of lanes.c. */
+#ifndef MQTTASGI_REFUSED_H
+#define MQTTASGI_REFUSED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/lanes_message.h"
+
+struct refused {
+	/* The message that the broker is dealing with, if it went direct; else without a topic. */
+	struct lanes_message direct;
+	uint64_t direct_content; /* its fingerprint without properties */
+	/* The application's since the last tick. The broker sends them before the next, in their order. */
+	uint64_t *own;
+	size_t own_count;
+	size_t own_next; /* the next one is expected here */
+	size_t own_capacity;
+};
+
+void refused_end(struct refused *refused);
+
+/* A client's message goes the direct lane. */
+void refused_note_direct(struct refused *refused, const struct lanes_message *message);
+
+/* The application publishes what has this fingerprint. False: no memory. */
+bool refused_note_own(struct refused *refused, uint64_t value);
+
+/* See lanes.h. */
+bool refused_is_copy(const struct refused *refused, const struct lanes_message *message);
+bool refused_has_own(const struct refused *refused);
+bool refused_is_own_copy(struct refused *refused, const struct lanes_message *message, bool with_properties);
+void refused_next_message(struct refused *refused);
+
+/* The broker has come to its TICK. */
+void refused_tick(struct refused *refused);
+
+#endif
