@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/access.h"
 #include "broker/broker.h"
 #include "broker/clients.h"
 #include "broker/lanes.h"
@@ -88,7 +89,7 @@ struct plugin {
 	struct pymodule_context context;
 	int notify_fd; /* the other end of context.inbound_fd */
 	struct found found;
-	bool may_refuse_copies;
+	bool may_refuse_copies, grants_undecided; /* see access.h */
 	bool has_announced;
 	bool registered[CALLBACK_COUNT];
 	struct stop stop;
@@ -161,7 +162,8 @@ static int make_session(struct plugin *plugin)
 	}
 	rc = session_new(plugin->options, plugin->inbound, plugin->outbound, plugin->notify_fd, &plugin->session);
 	if (rc == MOSQ_ERR_SUCCESS) {
-		plugin->may_refuse_copies = plugin->traits->may_be_ignored && !plugin->found.has_predecessor;
+		plugin->may_refuse_copies = surroundings_let_refuse(plugin->traits, plugin->found.has_predecessor,
+				&plugin->grants_undecided);
 	} else {
 		log_line(MOSQ_LOG_ERR, "No memory for the session.");
 	}
@@ -210,7 +212,7 @@ static int make_broker_side(struct plugin *plugin)
 	const struct options *options = plugin->options;
 	bool tells_connects = plugin->traits->tells_connects || options->connect_events;
 
-	plugin->lanes = lanes_new(plugin->session, plugin->inbound, options->message_expiry);
+	plugin->lanes = lanes_new(plugin->session, plugin->inbound, plugin->traits, options->message_expiry);
 	plugin->clients = clients_new(tells_connects, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
@@ -223,6 +225,8 @@ static int make_broker_side(struct plugin *plugin)
 		log_line(MOSQ_LOG_ERR, "No memory for the plugin.");
 		return MOSQ_ERR_NOMEM;
 	}
+	broker_set_access(plugin->broker,
+			&(struct access){.identifier = plugin->identifier, .grants = plugin->grants_undecided});
 	plugin->stop = (struct stop){.options = options,
 		.broker = plugin->broker,
 		.lanes = plugin->lanes,

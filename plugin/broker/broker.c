@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/access.h"
 #include "broker/clients.h"
 #include "broker/deliver.h"
 #include "broker/lanes.h"
@@ -53,6 +54,7 @@ struct broker {
 	struct clients *clients;
 	struct statistics *statistics;
 	struct mirror *mirror; /* NULL: no broker is mirrored */
+	struct access access;
 	struct taker taker;
 	struct pace pace;
 	struct log_complaint publish_refused;
@@ -112,6 +114,16 @@ bool broker_adopt(struct broker *broker, const struct options *options)
 	pace_set_spin(&broker->pace, options->spin_us);
 	router_adopt(broker->router, options);
 	return true;
+}
+
+void broker_set_access(struct broker *broker, const struct access *access)
+{
+	broker->access = *access;
+}
+
+void broker_rules_change(struct broker *broker)
+{
+	access_rules_change(&broker->access);
 }
 
 void broker_use_reader(struct broker *broker, const struct properties_reader *reader)
@@ -302,8 +314,8 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	wakeup_attend(broker->wakeup);
 	lanes_open(broker->lanes);
 	pace_allow_answer(&broker->pace);
-	drain_portion(broker);
 	lanes_next_message(broker->lanes);
+	drain_portion(broker);
 	mirror_note(broker->mirror, message->topic, message->retain, message->payloadlen == 0);
 	if (router_route(broker->router, message)) {
 		pace_note_question(&broker->pace, broker->inbound);
@@ -377,6 +389,7 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	int reason = versions_reason(broker->traits, gone->reason);
 	enum message_fate fate;
 
+	lanes_next_message(broker->lanes);
 	if (!mosquitto_client_id(gone->client)) {
 		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and
 		 * nothing to wait for. */
@@ -407,16 +420,18 @@ int broker_on_access(int event, void *event_data, void *userdata)
 		lanes_next_message(broker->lanes);
 	}
 	if (!is_session(broker, access->client)) {
-		return PLUGIN_IGNORE;
+		return access_undecided(&broker->access, broker->traits);
 	}
 	if (access->access != MOSQ_ACL_READ) {
 		/* Its SUBSCRIBE, before any copy. The broker does not ask where the session uses a listener for which
 		 * this plugin is not loaded (per_listener_settings). */
-		lanes_refuse_copies(broker->lanes);
+		if (lanes_refuse_copies(broker->lanes)) {
+			log_line(MOSQ_LOG_INFO, "The session gets no copies of what consumers hear without it.");
+		}
 	} else if (router_is_copy(broker->router, access)) {
 		return MOSQ_ERR_ACL_DENIED;
 	}
-	return PLUGIN_IGNORE;
+	return access_undecided(&broker->access, broker->traits);
 }
 
 void broker_suspend(struct broker *broker)
@@ -437,6 +452,7 @@ bool broker_is_suspending(const struct broker *broker)
 void broker_end(struct broker *broker)
 {
 	broker->is_over = true;
+	access_rules_change(&broker->access);
 }
 
 uint64_t broker_unsent(const struct broker *broker)

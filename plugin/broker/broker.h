@@ -11,6 +11,7 @@
 
 #include "shared/message.h"
 
+struct access;
 struct broker;
 struct clients;
 struct lanes;
@@ -27,6 +28,12 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 /* Takes NULL. */
 void broker_free(struct broker *broker);
 
+/* Before broker_on_access() is registered. It is copied. */
+void broker_set_access(struct broker *broker, const struct access *access);
+
+/* The RELOAD event: the broker reads its rules for access again. */
+void broker_rules_change(struct broker *broker);
+
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
 void broker_use_reader(struct broker *broker, const struct properties_reader *reader);
 
@@ -38,8 +45,9 @@ bool broker_adopt(struct broker *broker, const struct options *options) __attrib
  * whatever happens (an application's trouble is never a client's), but for two. broker_on_login() leaves the
  * decision to others, who on Mosquitto 2.0 then have to take one (see the option connect_events).
  * broker_on_access() keeps from the session what went the direct lane, and is as good as not there for
- * everybody else. It can be so on Mosquitto 2.1 alone, and there only before all other plugins that have a
- * say in access: what an earlier one left undecided counts as granted after it. */
+ * everybody else. It can be so only before all other plugins that have a say in access: on 2.1, what an
+ * earlier one left undecided counts as granted after it; and on 2.0 only where it is known who has one (see
+ * access.h). */
 int broker_on_message(int event, void *event_data, void *userdata);
 int broker_on_tick(int event, void *event_data, void *userdata);
 int broker_on_login(int event, void *event_data, void *userdata);

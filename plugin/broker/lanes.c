@@ -72,7 +72,8 @@ struct lanes {
 	struct refused refused;
 };
 
-struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5)
+struct lanes *lanes_new(struct session *session, struct queue *inbound, const struct versions_traits *traits,
+		bool leaves_v5)
 {
 	struct lanes *lanes = calloc(1, sizeof(*lanes));
 
@@ -87,6 +88,7 @@ struct lanes *lanes_new(struct session *session, struct queue *inbound, bool lea
 	lanes->session = session;
 	lanes->inbound = inbound;
 	lanes->leaves_v5 = leaves_v5;
+	refused_init(&lanes->refused, traits);
 	return lanes;
 }
 
@@ -205,6 +207,7 @@ static time_t *slot_of_client(struct lanes *lanes, const void *connection)
 void lanes_ignore_properties(struct lanes *lanes)
 {
 	lanes->ignores_properties = true;
+	refused_ignore_properties(&lanes->refused);
 	if (lanes->session) {
 		session_ignore_properties(lanes->session);
 	}
@@ -306,26 +309,33 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 	return LANE_DIRECT;
 }
 
+/* Whether the broker asks about the copy of what the application publishes just before it sends that. Not a
+ * QoS 2 message's: a client's of the same content, which the broker may release before, must not be taken for
+ * it. The session takes either for this one and brings the other. And not while the session is down: when it
+ * comes back, the broker asks about all that it has kept for it. */
+static bool can_refuse_own(struct lanes *lanes, const struct lanes_message *message)
+{
+	return lanes->refuses_copies && lanes->is_up && message->qos < 2 &&
+			!is_shared(lanes, message->content.topic);
+}
+
 void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 {
 	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
-	uint64_t value;
+	bool is_refused = marks && can_refuse_own(lanes, message) && refused_note_own(&lanes->refused, message);
 
-	if (!marks) {
-		return;
-	}
-	value = fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE);
-	/* A client's QoS 2 message of the same content, which the broker may release before it sends this, must
-	 * not be taken for it. The session takes either for this one and brings the other. */
-	if (!lanes->refuses_copies || message->qos == 2 || is_shared(lanes, message->content.topic) ||
-			!refused_note_own(&lanes->refused, value)) {
-		marks_add(marks, value);
+	if (marks && !is_refused) {
+		marks_add(marks,
+				fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE));
 	}
 }
 
-void lanes_refuse_copies(struct lanes *lanes)
+bool lanes_refuse_copies(struct lanes *lanes)
 {
+	bool is_new = !lanes->refuses_copies;
+
 	lanes->refuses_copies = true;
+	return is_new;
 }
 
 bool lanes_is_copy(const struct lanes *lanes, const struct lanes_message *message)
@@ -340,7 +350,7 @@ bool lanes_has_published(const struct lanes *lanes)
 
 bool lanes_is_own_copy(struct lanes *lanes, const struct lanes_message *message)
 {
-	return refused_is_own_copy(&lanes->refused, message, !lanes->ignores_properties);
+	return refused_is_own_copy(&lanes->refused, message);
 }
 
 void lanes_next_message(struct lanes *lanes)

@@ -1,11 +1,11 @@
 /* Which lane a message takes: the direct one, from the MESSAGE event to its consumers, or through the
  * session.
  *
- * The broker sends the session a copy of what goes the direct lane. Mosquitto 2.1 can be told not to
- * (broker_on_access()); otherwise the copy is marked, and the session recognises it. And a message must not
- * overtake, on the direct lane, one on the same topic that the broker sent to the session before:
- * docs/architecture.md, "The order of messages". Broker thread only; with a session that is NULL everything
- * goes the direct lane and all of this does nothing. */
+ * The broker sends the session a copy of what goes the direct lane. It can be told not to, where nobody else
+ * notices that (broker_on_access()); otherwise the copy is marked, and the session recognises it. And a
+ * message must not overtake, on the direct lane, one on the same topic that the broker sent to the session
+ * before: docs/architecture.md, "The order of messages". Broker thread only; with a session that is NULL
+ * everything goes the direct lane and all of this does nothing. */
 #ifndef MQTTASGI_LANES_H
 #define MQTTASGI_LANES_H
 
@@ -19,12 +19,14 @@
 struct lanes;
 struct queue;
 struct session;
+struct versions_traits;
 
 enum lane { LANE_DIRECT, LANE_SESSION };
 
-/* Borrows session and inbound. leaves_v5: to the session, all that MQTT 5 clients publish. NULL when memory
- * ran out. */
-struct lanes *lanes_new(struct session *session, struct queue *inbound, bool leaves_v5);
+/* Borrows session, inbound and traits. leaves_v5: to the session, all that MQTT 5 clients publish. NULL when
+ * memory ran out. */
+struct lanes *lanes_new(struct session *session, struct queue *inbound, const struct versions_traits *traits,
+		bool leaves_v5);
 
 /* Takes NULL. */
 void lanes_free(struct lanes *lanes);
@@ -46,8 +48,8 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 void lanes_publishes(struct lanes *lanes, const struct lanes_message *message);
 
 /* The broker has asked whether the session may do something: from now on it asks about everything before it
- * sends it to the session. */
-void lanes_refuse_copies(struct lanes *lanes);
+ * sends it to the session. Returns whether that is news. */
+bool lanes_refuse_copies(struct lanes *lanes);
 
 /* Whether what the broker is about to send to the session is the client's message that went the direct lane;
  * its properties are not looked at but as the broker's list. And whether it is one that the application has

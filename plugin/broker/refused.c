@@ -1,22 +1,48 @@
+/* DESIGN
+ * A client's message is known by its place in memory, from its MESSAGE event until the broker turns to
+ * another one. What the application publishes the broker copies, and sends from a queue of its own, once a
+ * turn of its loop: on 2.1 just before the TICK, so what is published from one TICK on is sent before the
+ * next; on 2.0 just after it, before anything else happens, so what is published after that waits for one
+ * more. There, nothing that is equal can be taken for it, though 2.0 shows no properties by which to tell
+ * them apart: the broker sends that later, and asks about something else first. */
 #include "broker/refused.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "broker/versions.h"
 #include "shared/fingerprint.h"
+
+void refused_init(struct refused *refused, const struct versions_traits *traits)
+{
+	*refused = (struct refused){.traits = traits,
+		.with_properties = traits->asks_with_properties,
+		.is_sending = traits->sends_after_poll};
+}
 
 void refused_end(struct refused *refused)
 {
 	free(refused->own);
 }
 
+void refused_ignore_properties(struct refused *refused)
+{
+	refused->with_properties = false;
+}
+
 void refused_note_direct(struct refused *refused, const struct lanes_message *message)
 {
 	refused->direct = *message;
 	refused->direct_content = fingerprint_of(&message->content, false);
+	if (!refused->traits->asks_with_properties) {
+		refused->direct.list = NULL;
+	}
 }
 
-bool refused_note_own(struct refused *refused, uint64_t value)
+bool refused_note_own(struct refused *refused, const struct lanes_message *message)
 {
+	uint64_t of_content = fingerprint_of(&message->content, refused->with_properties);
+
 	if (refused->own_count == refused->own_capacity) {
 		size_t capacity = refused->own_capacity ? refused->own_capacity * 2 : 64;
 		uint64_t *published = realloc(refused->own, capacity * sizeof(*published));
@@ -27,7 +53,8 @@ bool refused_note_own(struct refused *refused, uint64_t value)
 		refused->own = published;
 		refused->own_capacity = capacity;
 	}
-	refused->own[refused->own_count++] = value;
+	refused->own[refused->own_count++] = fingerprint_published(of_content, message->qos,
+			message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE);
 	return true;
 }
 
@@ -45,17 +72,17 @@ bool refused_is_copy(const struct refused *refused, const struct lanes_message *
 
 bool refused_has_own(const struct refused *refused)
 {
-	return refused->own_count > 0;
+	return refused->is_sending && refused->own_count > 0;
 }
 
-bool refused_is_own_copy(struct refused *refused, const struct lanes_message *message, bool with_properties)
+bool refused_is_own_copy(struct refused *refused, const struct lanes_message *message)
 {
-	uint64_t of_content = fingerprint_of(&message->content, with_properties);
+	uint64_t of_content = fingerprint_of(&message->content, refused->with_properties);
 	struct fingerprint_copies copies =
 			fingerprint_copies(of_content, message->qos, message->qos, true, message->retain);
 	size_t i, j, at;
 
-	for (i = 0; i < refused->own_count; i++) {
+	for (i = 0; refused->is_sending && i < refused->own_count; i++) {
 		at = (refused->own_next + i) % refused->own_count;
 		for (j = 0; j < copies.count; j++) {
 			if (refused->own[at] == copies.values[j]) {
@@ -68,15 +95,31 @@ bool refused_is_own_copy(struct refused *refused, const struct lanes_message *me
 	return false;
 }
 
+/* On 2.0: all that was published until now was sent. */
+static void end_sending(struct refused *refused)
+{
+	if (refused->is_sending) {
+		refused->own_due = refused->own_count;
+		refused->is_sending = false;
+	}
+}
+
 void refused_next_message(struct refused *refused)
 {
 	refused->direct.content.topic = NULL;
+	if (!refused->traits->sends_after_poll) {
+		end_sending(refused);
+	}
 }
 
 void refused_tick(struct refused *refused)
 {
-	/* Mosquitto 2.1 sends what plugins have published just before this. */
 	refused->direct.content.topic = NULL;
-	refused->own_count = 0;
-	refused->own_next = 0;
+	end_sending(refused);
+	refused->own_count -= refused->own_due;
+	if (refused->own_count) {
+		memmove(refused->own, refused->own + refused->own_due, refused->own_count * sizeof(*refused->own));
+	}
+	refused->own_next = refused->own_due = 0;
+	refused->is_sending = true;
 }

@@ -9,32 +9,44 @@
 
 #include "broker/lanes_message.h"
 
+struct versions_traits;
+
 struct refused {
+	const struct versions_traits *traits;
+	bool with_properties; /* whether those of the application's messages are compared */
 	/* The message that the broker is dealing with, if it went direct; else without a topic. */
 	struct lanes_message direct;
 	uint64_t direct_content; /* its fingerprint without properties */
-	/* The application's since the last tick. The broker sends them before the next, in their order. */
+	/* The application's that the broker had not sent when it came to its last TICK, and those since. It sends
+	 * them in their order. */
 	uint64_t *own;
 	size_t own_count;
 	size_t own_next; /* the next one is expected here */
 	size_t own_capacity;
+	size_t own_due;  /* how many it sends before its next TICK */
+	bool is_sending; /* what it is about to send may be one of them */
 };
 
+/* Borrows traits. */
+void refused_init(struct refused *refused, const struct versions_traits *traits);
 void refused_end(struct refused *refused);
+
+/* Nobody can read the properties of what clients publish. */
+void refused_ignore_properties(struct refused *refused);
 
 /* A client's message goes the direct lane. */
 void refused_note_direct(struct refused *refused, const struct lanes_message *message);
 
-/* The application publishes what has this fingerprint. False: no memory. */
-bool refused_note_own(struct refused *refused, uint64_t value);
+/* The application publishes this. False: no memory. */
+bool refused_note_own(struct refused *refused, const struct lanes_message *message);
 
 /* See lanes.h. */
 bool refused_is_copy(const struct refused *refused, const struct lanes_message *message);
 bool refused_has_own(const struct refused *refused);
-bool refused_is_own_copy(struct refused *refused, const struct lanes_message *message, bool with_properties);
+bool refused_is_own_copy(struct refused *refused, const struct lanes_message *message);
 void refused_next_message(struct refused *refused);
 
-/* The broker has come to its TICK. */
+/* The broker has come to its TICK; nothing has been published in that yet. */
 void refused_tick(struct refused *refused);
 
 #endif

@@ -117,6 +117,7 @@ int reload_on_event(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)event_data; /* has no options on any version */
+	broker_rules_change(reload->broker);
 	if (options) {
 		change_to(reload, options);
 	}

@@ -7,9 +7,13 @@
 
 #include "broker/versions.h"
 #include "options/mosquitto_conf.h"
+#include "options/settings.h"
 #include "shared/log.h"
 #include "shared/mosquitto_api.h"
 #include "shared/text.h"
+
+/* For tests: where it is in the environment, nothing is refused, whatever else there is. */
+#define MARKS_VARIABLE "MQTTASGI_MARK_COPIES"
 
 enum setting { PER_LISTENER, RETAIN, MESSAGE_SIZE, PACKET_SIZE, UPGRADE_QOS, SETTING_COUNT };
 
@@ -117,6 +121,42 @@ bool surroundings_has_predecessor(void)
 	}
 	text_free(&names);
 	return found;
+}
+
+static enum settings_company look_for_company(void)
+{
+	enum settings_company company = SETTINGS_NOT_KNOWN;
+	struct mosquitto_conf_place place;
+	struct settings settings;
+
+	if (mosquitto_conf_find(&place) == MOSQ_ERR_SUCCESS) {
+		settings_read(&place, &settings);
+		company = settings_company(&settings);
+		settings_free(&settings);
+		mosquitto_conf_forget(&place);
+	}
+	return company;
+}
+
+bool surroundings_let_refuse(const struct versions_traits *traits, bool has_predecessor, bool *ret_alone)
+{
+	/* The plugins that the broker has loaded stay, whatever its file says later. */
+	enum settings_company company = traits->may_be_ignored ? SETTINGS_NOT_KNOWN : look_for_company();
+	const char *why = NULL;
+
+	if (getenv(MARKS_VARIABLE)) {
+		why = MARKS_VARIABLE " is set";
+	} else if (has_predecessor) {
+		why = "another plugin is loaded before this one";
+	} else if (!traits->may_be_ignored && company == SETTINGS_NOT_KNOWN) {
+		why = "with another plugin or per_listener_settings, this version of Mosquitto does not let it be refused";
+	}
+	*ret_alone = company == SETTINGS_ALONE;
+	if (why) {
+		log_line(MOSQ_LOG_INFO,
+				"The session gets a copy of what consumers hear without it, and sorts that out: %s.", why);
+	}
+	return !why;
 }
 
 int surroundings_look(const struct surroundings *surroundings)

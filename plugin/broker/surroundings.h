@@ -10,6 +10,11 @@ struct versions_traits;
 /* Whether the broker has loaded another plugin before this one; the broker does not tell. */
 bool surroundings_has_predecessor(void);
 
+/* Whether the broker may ask this plugin about access, to let it refuse copies for the session, and nobody
+ * else notices (see access.h); where somebody might, the log says why not. At start. *ret_alone: on
+ * Mosquitto 2.0, nobody else decides but an acl_file. */
+bool surroundings_let_refuse(const struct versions_traits *traits, bool has_predecessor, bool *ret_alone);
+
 struct surroundings {
 	const char *version; /* Mosquitto's; empty: not known */
 	const struct versions_traits *traits;

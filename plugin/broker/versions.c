@@ -30,6 +30,7 @@ const struct versions_traits versions_2_1 = {
 	.tells_reasons = true,
 	.ends_clients_late = true,
 	.always_ticks = true,
+	.asks_with_properties = true,
 	.may_be_ignored = true,
 	.reload_result = MOSQ_ERR_SUCCESS,
 };

@@ -21,10 +21,11 @@ struct versions_traits {
 	bool ends_clients_late; /* some clients are found to be gone between the sending of what was published and
 							   the TICK */
 	bool always_ticks;      /* on 2.0 with per_listener_settings not before 2.0.15 */
-	bool may_be_ignored;    /* what the first plugin leaves undecided about access is as if that were not
-							 * there */
-	int reload_result;      /* what lets the plugins after this one have the RELOAD event, too: on 2.0 success
-							   would end the round, and 2.1 takes anything else for an error and ends */
+	bool asks_with_properties; /* asked about access to a message, plugins are shown those, too */
+	bool may_be_ignored;       /* what the first plugin leaves undecided about access is as if that were not
+								* there */
+	int reload_result; /* what lets the plugins after this one have the RELOAD event, too: on 2.0 success
+						  would end the round, and 2.1 takes anything else for an error and ends */
 };
 
 extern const struct versions_traits versions_2_0, versions_2_1;

@@ -80,6 +80,15 @@ static void take_string(struct settings *settings, char **at, const char *value)
 	settings->no_memory |= !*at;
 }
 
+static void take_plugin(struct settings *settings, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	settings->plugin_count++;
+	settings->dynamic_security_count +=
+			strcmp(slash ? slash + 1 : path, "mosquitto_dynamic_security.so") == 0;
+}
+
 /* Of the listener that is being read. */
 static void take_of_listener(struct settings *settings, struct settings_listener *listener, const char *word,
 		const char *value)
@@ -131,6 +140,10 @@ static void take_line(void *userdata, unsigned int file, const char *word, const
 		begin_listener(reading, value);
 	} else if (strcmp(word, "port") == 0) {
 		settings->listeners[0].port = (unsigned int)strtoul(value, NULL, 10);
+	} else if (strcmp(word, "plugin") == 0 || strcmp(word, "auth_plugin") == 0) {
+		take_plugin(settings, value);
+	} else if (strcmp(word, "per_listener_settings") == 0) {
+		settings->is_per_listener = is_true(value);
 	} else if (strcmp(word, "clientid_prefixes") == 0) {
 		take_string(settings, &settings->clientid_prefix, value);
 	} else {
@@ -160,6 +173,15 @@ void settings_free(struct settings *settings)
 	free(settings->listeners);
 	free(settings->clientid_prefix);
 	*settings = (struct settings){0};
+}
+
+enum settings_company settings_company(const struct settings *settings)
+{
+	if (!settings->is_known || settings->is_per_listener ||
+			settings->plugin_count - settings->dynamic_security_count > 1) {
+		return SETTINGS_NOT_KNOWN;
+	}
+	return settings->dynamic_security_count ? SETTINGS_DYNAMIC_SECURITY : SETTINGS_ALONE;
 }
 
 /* ---- limits ---- */

@@ -26,6 +26,10 @@ struct settings {
 	bool is_known; /* else the file could not be read, and this is Mosquitto's defaults */
 	long max_queued_messages, max_queued_bytes, max_inflight_messages, max_inflight_bytes; /* 0: no limit */
 	char *clientid_prefix;
+	size_t plugin_count;           /* lines of plugins, with ours, */
+	size_t dynamic_security_count; /* and of these for Mosquitto's own */
+	bool is_per_listener; /* per_listener_settings: each listener has plugins and rules for access of its own
+						   */
 	struct settings_listener *listeners; /* the first: what stands before all listener lines */
 	size_t listener_count;
 	bool no_memory;
@@ -38,6 +42,11 @@ void settings_free(struct settings *settings);
 /* The listener that options name; NULL: not known, or not which of several. */
 const struct settings_listener *settings_listener(const struct settings *settings,
 		const struct options *options);
+
+/* Who may have a say in access beside Mosquitto itself with its acl_file: nobody but this plugin, the dynamic
+ * security plugin as well, or it is not known. */
+enum settings_company { SETTINGS_NOT_KNOWN, SETTINGS_ALONE, SETTINGS_DYNAMIC_SECURITY };
+enum settings_company settings_company(const struct settings *settings);
 
 /* Adds a sentence about limits that are too low for what the session has to bring, where one is. */
 void settings_judge_limits(const struct settings *settings, struct text *ret_text);

@@ -19,6 +19,7 @@ from .processes import PATIENCE, SANITIZER, free_port, running, tagged, wait_unt
 ROOT = Path(__file__).resolve().parents[2]
 SUPPRESSIONS = Path(__file__).with_name("tsan.supp")
 TAG = "MQTTASGI_TEST_BROKER"
+MARKS = "MQTTASGI_MARK_COPIES"
 
 _REPORT = re.compile(
     r"(ERROR|WARNING): (Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer"
@@ -72,11 +73,14 @@ def passwords(folder: Path, **users: str) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would tell the plugin, the command or a Python something."""
+    """Return this process's environment without what would tell the plugin, the command or a Python something.
+
+    But for what has the plugin mark copies for its session where it could refuse them: all tests can run so.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MQTT", "TLS_", "PYTHON", "XDG_RUNTIME"))
+        if name == MARKS or not name.startswith(("MQTT", "TLS_", "PYTHON", "XDG_RUNTIME"))
     }
     environment.pop("VERBOSITY", None)
     # This process may run in an activated virtual environment; the plugin gets its own by option.

@@ -30,6 +30,7 @@ class PacketClient:
         keepalive: int = 60,
         username: str | None = None,
         password: str | None = None,
+        will: tuple[str, bytes, int] | None = None,
         properties: bytes = b"",
     ) -> None:
         """Connect, and return after the CONNACK.
@@ -37,6 +38,7 @@ class PacketClient:
         Args:
             protocol: The protocol version in the CONNECT: 3 (MQTT 3.1), 4 (3.1.1) or 5.
             keepalive: In seconds. Nothing is sent to keep it.
+            will: Topic, payload and QoS of the last will.
             properties: Of the CONNECT, encoded; MQTT 5 only.
 
         Raises:
@@ -53,6 +55,7 @@ class PacketClient:
                 keepalive=keepalive,
                 username=username,
                 password=password,
+                will=will,
                 properties=properties,
             )
         )
@@ -105,13 +108,17 @@ class PacketClient:
 
     def expect(self, kind: int, packet: int | None = None) -> bytes:
         """Read one packet, which must be of that kind and, where given, have that identifier; returns its body."""
-        first = self._read(1)[0]
-        body = self._read(self._length())
+        first, body = self.read()
         if first >> 4 != kind:
             raise AssertionError(f"a packet of kind {kind} was expected, not {first >> 4}: {body!r}")
         if packet is not None and struct.unpack("!H", body[:2])[0] != packet:
             raise AssertionError(f"packet identifier {packet} was expected: {body!r}")
         return body
+
+    def read(self) -> tuple[int, bytes]:
+        """Read one packet; returns its first byte and its body."""
+        first = self._read(1)[0]
+        return first, self._read(self._length())
 
     def wait_for_end(self) -> bytes:
         """Read until the broker closes the connection, close it too, and return what came.
@@ -186,15 +193,21 @@ def connect_packet(
     keepalive: int = 60,
     username: str | None = None,
     password: str | None = None,
+    will: tuple[str, bytes, int] | None = None,
     properties: bytes = b"",
 ) -> bytes:
     """Build a CONNECT; arguments as of `PacketClient`."""
     flags = clean << 1 | (username is not None) << 7 | (password is not None) << 6
+    if will is not None:
+        flags |= 1 << 2 | will[2] << 3
     # MQTT 3.1.1 and 5, 3.1.2: protocol name and level, connect flags, keep alive.
     body = string("MQIsdp" if protocol == 3 else "MQTT") + struct.pack("!BBH", protocol, flags, keepalive)
     if protocol == 5:
         body += variable(len(properties)) + properties
     body += string(client_id)
+    if will is not None:
+        topic, payload, _ = will
+        body += (b"\0" if protocol == 5 else b"") + string(topic) + struct.pack("!H", len(payload)) + payload
     for text in (username, password):
         if text is not None:
             body += string(text)
@@ -208,13 +221,14 @@ def publish_packet(
     identifier: int = 0,
     *,
     dup: bool = False,
+    retain: bool = False,
     properties: bytes | None = None,
 ) -> bytes:
     """Build a PUBLISH: of MQTT 5 with encoded `properties`, of an older one with None."""
     body = string(topic) + (struct.pack("!H", identifier) if qos else b"")
     if properties is not None:
         body += variable(len(properties)) + properties
-    return packet(_PUBLISH << 4 | dup << 3 | qos << 1, body + payload)
+    return packet(_PUBLISH << 4 | dup << 3 | qos << 1 | retain, body + payload)
 
 
 def release_packet(identifier: int) -> bytes:

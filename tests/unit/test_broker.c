@@ -12,9 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/access.h"
 #include "broker/broker.h"
 #include "broker/clients.h"
 #include "broker/lanes.h"
+#include "broker/versions.h"
 #include "broker/wakeup.h"
 #include "options/options.h"
 #include "scarce_memory.h"
@@ -127,7 +129,7 @@ static void set_up_with(size_t queue_size, unsigned int spin_us)
 	f.wakeup = wakeup_new();
 	f.inbound = queue_new(queue_size, f.options.queue_bytes, count_notice, &f.inbound_notices);
 	f.outbound = queue_new(queue_size, f.options.queue_bytes, request_wakeup, f.wakeup);
-	f.lanes = lanes_new(f.session, f.inbound, false);
+	f.lanes = lanes_new(f.session, f.inbound, versions_traits(), false);
 	f.clients = clients_new(true, f.session ? f.options.client_id : NULL);
 	f.statistics = statistics_new();
 	f.broker = broker_new(&f.options, f.inbound, f.outbound, f.wakeup, f.lanes, f.clients, f.statistics);
@@ -1468,7 +1470,8 @@ static int asked_for(const char *client_id, int access, const char *topic, const
 	return broker_on_access(MOSQ_EVT_ACL_CHECK, &event, f.broker);
 }
 
-#define IGNORED 32 /* MOSQ_ERR_PLUGIN_IGNORE */
+/* MOSQ_ERR_PLUGIN_IGNORE where there is that. */
+#define UNDECIDED (versions_traits()->may_be_ignored ? 32 : MOSQ_ERR_PLUGIN_DEFER)
 
 static void test_copies_are_kept_from_the_session_alone(void **state)
 {
@@ -1479,24 +1482,54 @@ static void test_copies_are_kept_from_the_session_alone(void **state)
 	use_with_session();
 	marks = marks_new(8);
 	stub_session.marks = marks;
+	session_is(true);
 	subscribe(1, "a", 2);
 	/* Until the broker has asked about the session once, copies are marked. */
 	client_publishes(topic, payload, 1);
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), IGNORED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), UNDECIDED);
 	assert_true(is_marked(marks, topic, payload));
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_SUBSCRIBE, "a", ""), IGNORED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_SUBSCRIBE, "a", ""), UNDECIDED);
 	client_publishes(topic, payload, 1);
-	assert_int_equal(asked_for("somebody", MOSQ_ACL_READ, topic, payload), IGNORED);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_READ, topic, payload), UNDECIDED);
 	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), MOSQ_ERR_ACL_DENIED);
-	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, topic, payload), IGNORED); /* a will */
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), IGNORED);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, topic, payload), UNDECIDED); /* a will */
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, topic, payload), UNDECIDED);
 	assert_true(application_publishes("a", "2"));
 	tick();
 	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), MOSQ_ERR_ACL_DENIED);
 	tick();
-	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), IGNORED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "2"), UNDECIDED);
 	stub_session.marks = NULL;
 	marks_free(marks);
+}
+
+/* In the row of those who are asked, behind all who came before the first question. */
+static void test_what_nobody_decides_is_granted(void **state)
+{
+	size_t places = versions_traits()->may_be_ignored ? 0 : 1;
+
+	(void)state;
+	use_with_session();
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, "a", "1"), UNDECIDED);
+	assert_int_equal(stub.callback_count, 0);
+	broker_set_access(f.broker, &(struct access){.grants = true});
+	stub.register_rc = MOSQ_ERR_NOMEM;
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, "a", "1"), UNDECIDED);
+	stub.register_rc = MOSQ_ERR_SUCCESS;
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, "a", "1"), UNDECIDED);
+	assert_int_equal(asked_for("the-session", MOSQ_ACL_READ, "a", "1"), UNDECIDED);
+	assert_int_equal(stub.callback_count, places);
+	if (places) {
+		assert_int_equal(stub.callbacks[0].event, MOSQ_EVT_ACL_CHECK);
+		assert_int_equal(stub.callbacks[0].callback(MOSQ_EVT_ACL_CHECK, NULL, NULL), MOSQ_ERR_SUCCESS);
+	}
+	/* The place is taken anew when the rules have been read. */
+	broker_rules_change(f.broker);
+	assert_int_equal(stub.callback_count, 0);
+	assert_int_equal(asked_for("somebody", MOSQ_ACL_WRITE, "a", "1"), UNDECIDED);
+	assert_int_equal(stub.callback_count, places);
+	broker_end(f.broker);
+	assert_int_equal(stub.callback_count, 0);
 }
 
 /* ---- what comes with a message ---- */
@@ -2131,6 +2164,7 @@ int main(void)
 		broker_test(test_the_session_is_asked_whether_it_is_gone),
 		broker_test(test_who_took_the_sessions_place),
 		broker_test(test_copies_are_kept_from_the_session_alone),
+		broker_test(test_what_nobody_decides_is_granted),
 		broker_test(test_a_message_has_its_properties_and_its_client),
 		broker_test(test_without_a_reader_there_are_no_properties),
 		broker_test(test_large_properties),

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "broker/lanes.h"
+#include "broker/versions.h"
 #include "scarce_memory.h"
 #include "session/session.h"
 #include "shared/client.h"
@@ -47,7 +48,7 @@ static int set_up(void **state)
 	seconds = 1000;
 	stub_session.marks = marks_new(64);
 	inbound = queue_new(100, 1000000, ignore, NULL);
-	lanes = lanes_new(stub_session_get(), inbound, false);
+	lanes = lanes_new(stub_session_get(), inbound, &versions_2_1, false);
 	assert_non_null(lanes);
 	return 0;
 }
@@ -214,7 +215,7 @@ static void test_without_a_session_everything_is_direct(void **state)
 {
 	(void)state;
 	lanes_free(lanes);
-	lanes = lanes_new(NULL, inbound, false);
+	lanes = lanes_new(NULL, inbound, &versions_2_1, false);
 	lanes_open(lanes);
 	assert_false(leave(&client, "a", 2));
 	went_direct("a", "1", 1);
@@ -446,6 +447,7 @@ static void test_copies_of_own_publishes_are_refused(void **state)
 
 	(void)state;
 	lanes_refuse_copies(lanes);
+	lanes_set_session(lanes, true);
 	for (i = 0; i < 100; i++) {
 		(void)snprintf(payload, sizeof(payload), "%zu", i);
 		publishes("a", payload);
@@ -456,6 +458,68 @@ static void test_copies_of_own_publishes_are_refused(void **state)
 	assert_false(is_copy("a", "100"));
 	lanes_tick(lanes);
 	assert_false(is_copy("a", "0"));
+}
+
+/* Mosquitto 2.0 sends them just after the TICK: what is published later waits for the one after it. */
+static void test_copies_of_own_publishes_are_refused_after_the_tick(void **state)
+{
+	(void)state;
+	lanes_free(lanes);
+	lanes = lanes_new(stub_session_get(), inbound, &versions_2_0, false);
+	assert_true(lanes_refuse_copies(lanes));
+	assert_false(lanes_refuse_copies(lanes));
+	lanes_set_session(lanes, true);
+	lanes_tick(lanes);
+	publishes("a", "1");
+	publishes("a", "2");
+	assert_true(is_copy("a", "2"));
+	assert_true(is_copy("a", "1"));
+	lanes_next_message(lanes);
+	assert_false(is_copy("a", "1")); /* retained, or a client's that was left to the session */
+	publishes("a", "3");
+	lanes_next_message(lanes);
+	assert_false(is_copy("a", "3"));
+	lanes_tick(lanes);
+	assert_true(is_copy("a", "3"));
+	assert_false(is_copy("a", "1"));
+	/* Nothing has happened since. */
+	lanes_tick(lanes);
+	assert_false(is_copy("a", "3"));
+	publishes("a", "4");
+	lanes_tick(lanes);
+	assert_false(is_copy("a", "4"));
+	assert_false(is_marked("a", "4"));
+}
+
+/* Mosquitto 2.0 does not show them when it asks. */
+static void test_properties_are_not_asked_about(void **state)
+{
+	static const char properties[] = {MQTT_PROP_CORRELATION_DATA, 0, 1, 'x'};
+	struct lanes_message message = published("a", "1", 1), asked = message;
+
+	(void)state;
+	lanes_free(lanes);
+	lanes = lanes_new(stub_session_get(), inbound, &versions_2_0, false);
+	lanes_refuse_copies(lanes);
+	lanes_set_session(lanes, true);
+	message.content.properties = properties;
+	message.content.properties_length = sizeof(properties);
+	message.list = properties;
+	assert_false(choose(&message));
+	assert_true(lanes_is_copy(lanes, &asked));
+	lanes_tick(lanes);
+	lanes_publishes(lanes, &message);
+	assert_true(lanes_is_own_copy(lanes, &asked));
+}
+
+/* The broker then asks about all that it has kept for it. */
+static void test_copies_of_own_publishes_are_marked_while_the_session_is_down(void **state)
+{
+	(void)state;
+	lanes_refuse_copies(lanes);
+	publishes("a", "1");
+	assert_false(is_copy("a", "1"));
+	assert_true(is_marked("a", "1"));
 }
 
 /* The same topic and payload are not the same message: QoS, RETAIN flag and properties tell. */
@@ -481,6 +545,7 @@ static void test_what_is_compared(void **state)
 	assert_true(is_marked_as(&message, FINGERPRINT_OWN_RETAIN));
 	/* and refused. */
 	lanes_refuse_copies(lanes);
+	lanes_set_session(lanes, true);
 	assert_false(choose(&message));
 	lanes_publishes(lanes, &message);
 	assert_true(lanes_is_copy(lanes, &message));
@@ -679,7 +744,7 @@ static void test_what_mqtt_5_clients_publish_may_be_left(void **state)
 	assert_false(leave_of(v5, "a", "1", 0));
 	assert_false(leave_of(v5, "a", "1", 1));
 	lanes_free(lanes);
-	lanes = lanes_new(stub_session_get(), inbound, true);
+	lanes = lanes_new(stub_session_get(), inbound, &versions_2_1, true);
 	assert_false(leave_of(v5, "a", "1", 0)); /* there is no session yet */
 	lanes_set_session(lanes, true);
 	assert_false(leave_of(v4, "a", "1", 1));
@@ -759,7 +824,7 @@ static void test_no_memory(void **state)
 	}
 	assert_true(n > 3);
 	scarce_memory(1, false);
-	assert_null(lanes_new(NULL, inbound, false));
+	assert_null(lanes_new(NULL, inbound, &versions_2_1, false));
 	(void)scarce_memory_end();
 }
 
@@ -781,6 +846,9 @@ int main(void)
 		lanes_test(test_copies_are_marked_where_they_cannot_be_refused),
 		lanes_test(test_copies_are_refused),
 		lanes_test(test_copies_of_own_publishes_are_refused),
+		lanes_test(test_copies_of_own_publishes_are_refused_after_the_tick),
+		lanes_test(test_properties_are_not_asked_about),
+		lanes_test(test_copies_of_own_publishes_are_marked_while_the_session_is_down),
 		lanes_test(test_what_is_compared),
 		lanes_test(test_other_content_at_the_same_place),
 		lanes_test(test_copies_of_own_qos_2_publishes_are_marked),

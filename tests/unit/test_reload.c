@@ -20,7 +20,7 @@
 static struct {
 	struct versions_traits traits;
 	bool no_memory;
-	unsigned int adopted;
+	unsigned int adopted, rules_changed;
 	int verbosity;
 	size_t queue_size;
 	unsigned int sys_interval;
@@ -54,6 +54,12 @@ bool broker_adopt(struct broker *unused, const struct options *now)
 	broker.verbosity = now->verbosity;
 	broker.queue_size = now->queue_size;
 	return true;
+}
+
+void broker_rules_change(struct broker *unused)
+{
+	(void)unused;
+	broker.rules_changed++;
 }
 
 void sys_tree_set_interval(struct sys_tree *unused, unsigned int seconds)
@@ -139,6 +145,7 @@ static void test_nothing(void **state)
 	broker.traits = versions_2_1;
 	assert_string_equal(reload_with("plugin_opt_spin 100\n"), "1 No option has changed.\n");
 	assert_int_equal(broker.adopted, 0);
+	assert_int_equal(broker.rules_changed, 2);
 }
 
 static void test_at_once(void **state)

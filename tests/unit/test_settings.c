@@ -89,6 +89,34 @@ static void test_without_a_file_nothing_is_known(void **state)
 	assert_false(settings.is_known);
 }
 
+static void test_who_has_a_say_in_access(void **state)
+{
+	static const struct {
+		const char *content;
+		enum settings_company company;
+	} cases[] = {
+		{"plugin /usr/lib/ours.so\nplugin_opt_application x\nacl_file /etc/acl\n", SETTINGS_ALONE},
+		{"per_listener_settings false\nauth_plugin ours.so\n", SETTINGS_ALONE},
+		{"per_listener_settings true\nplugin /usr/lib/ours.so\n", SETTINGS_NOT_KNOWN},
+		{"plugin /usr/lib/ours.so\nplugin /usr/lib/theirs.so\n", SETTINGS_NOT_KNOWN},
+		{"auth_plugin /usr/lib/theirs.so\nplugin /usr/lib/ours.so\n", SETTINGS_NOT_KNOWN},
+		{"plugin /usr/lib/ours.so\nplugin /usr/lib/mosquitto_dynamic_security.so\n",
+			SETTINGS_DYNAMIC_SECURITY},
+		{"plugin ours.so\nplugin mosquitto_dynamic_security.so\nacl_file x\n", SETTINGS_DYNAMIC_SECURITY},
+		{"plugin ours.so\nplugin mosquitto_dynamic_security.so\nplugin theirs.so\n", SETTINGS_NOT_KNOWN},
+		{"plugin ours.so\nplugin /usr/lib/not_mosquitto_dynamic_security.so\n", SETTINGS_NOT_KNOWN},
+		{"plugin ours.so\ninclude_dir /there is none\n", SETTINGS_NOT_KNOWN},
+	};
+	size_t i;
+
+	(void)state;
+	use("localhost", 1883, NULL, NULL);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		(void)read_conf(cases[i].content);
+		assert_int_equal(settings_company(&settings), cases[i].company);
+	}
+}
+
 static void test_limits(void **state)
 {
 	(void)state;
@@ -305,6 +333,7 @@ int main(void)
 #define test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 		test(test_defaults),
 		test(test_without_a_file_nothing_is_known),
+		test(test_who_has_a_say_in_access),
 		test(test_limits),
 		test(test_limits_that_are_too_low_are_named),
 		test(test_the_listener_that_is_meant),

@@ -49,6 +49,18 @@ bool mosquitto_conf_settings(const struct mosquitto_conf_place *place,
 	return true;
 }
 
+bool mosquitto_conf_each_line(const struct mosquitto_conf_place *place, mosquitto_conf_visit *visit,
+		void *userdata)
+{
+	size_t i;
+
+	(void)place;
+	for (i = 0; file[i][0]; i++) {
+		visit(userdata, 0, file[i][0], file[i][1]);
+	}
+	return true;
+}
+
 /* Our own entry, which is no other plugin's. */
 int mosquitto_plugin_version(int supported_version_count, const int *supported_versions)
 {
@@ -161,10 +173,55 @@ static void test_a_plugin_that_decides_about_logins_first(void **state)
 	assert_int_equal(written.lines, 0);
 }
 
+static bool has_predecessor;
+
+static bool lets_refuse(const struct versions_traits *traits, const char *value, bool *ret_alone)
+{
+	memset(&written, 0, sizeof(written));
+	memset(file, 0, sizeof(file));
+	file[0][0] = file[1][0] = "plugin";
+	file[0][1] = "ours.so";
+	file[1][1] = value;
+	if (!value) {
+		file[1][0] = NULL;
+	}
+	return surroundings_let_refuse(traits, has_predecessor, ret_alone);
+}
+
+/* On 2.0 it has to be known who else has a say. */
+static void test_whether_copies_may_be_refused(void **state)
+{
+	bool alone;
+
+	(void)state;
+	assert_true(lets_refuse(&versions_2_0, NULL, &alone));
+	assert_true(alone);
+	assert_true(lets_refuse(&versions_2_0, "/usr/lib/mosquitto_dynamic_security.so", &alone));
+	assert_false(alone);
+	assert_int_equal(written.lines, 0);
+	assert_false(lets_refuse(&versions_2_0, "theirs.so", &alone));
+	assert_false(alone);
+	assert_non_null(strstr(written.text, "gets a copy"));
+	assert_int_equal(written.level, MOSQ_LOG_INFO);
+	assert_true(lets_refuse(&versions_2_1, "theirs.so", &alone));
+	assert_false(alone);
+	has_predecessor = true;
+	assert_false(lets_refuse(&versions_2_1, NULL, &alone));
+	assert_non_null(strstr(written.text, "loaded before this one"));
+	has_predecessor = false;
+	/* As tests ask for it. */
+	assert_int_equal(setenv("MQTTASGI_MARK_COPIES", "", 1), 0);
+	assert_false(lets_refuse(&versions_2_0, NULL, &alone));
+	assert_false(lets_refuse(&versions_2_1, NULL, &alone));
+	assert_non_null(strstr(written.text, "MQTTASGI_MARK_COPIES is set"));
+	assert_int_equal(unsetenv("MQTTASGI_MARK_COPIES"), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_to_say),
+		cmocka_unit_test(test_whether_copies_may_be_refused),
 		cmocka_unit_test(test_no_ticks),
 		cmocka_unit_test(test_settings_that_do_not_bind_consumers),
 		cmocka_unit_test(test_a_plugin_that_decides_about_logins_first),
