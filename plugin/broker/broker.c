@@ -6,7 +6,8 @@
  * Mosquitto 2.0 runs  [send what plugins published] poll, TICK;
  * Mosquitto 2.1 runs  [send what plugins published] TICK, poll.
  * What the TICK of a 2.1 publishes is therefore sent only after the poll that follows, which must be cut
- * short. */
+ * short; what the MESSAGE events of a poll publish is sent before the next one. So that is where a 2.1 waits
+ * for the answer to a lone message, and a 2.0 in its TICK, when the publisher has its acknowledgement. */
 #include "broker/broker.h"
 
 #include <stdlib.h>
@@ -319,6 +320,11 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	mirror_note(broker->mirror, message->topic, message->retain, message->payloadlen == 0);
 	if (router_route(broker->router, message)) {
 		pace_note_question(&broker->pace, broker->inbound);
+		if (broker->traits->sends_after_poll) {
+			/* In the TICK it would be too late for the answer to leave before the poll. */
+			pace_wait_for_answer(&broker->pace, broker->outbound, broker->wakeup);
+			drain_portion(broker);
+		}
 	}
 	return MOSQ_ERR_SUCCESS;
 }

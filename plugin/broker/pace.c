@@ -74,6 +74,8 @@ void pace_wait_for_answer(struct pace *pace, const struct queue *outbound, struc
 			 * busy wait. */
 			(void)sched_yield();
 		}
+		/* Other messages that came with it have waited long enough. */
+		spin->rested_at_ns = now_ns();
 	} else if (queue_is_empty(outbound)) {
 		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
 	}

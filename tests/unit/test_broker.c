@@ -1007,8 +1007,8 @@ static void test_wait_ends_in_a_flood(void **state)
 #define STEP_NS 1000
 /* Looks at the clock of a spin that is not answered, and of the question before. */
 #define LOOKS_OF_A_SPIN (SPIN_US * 1000 / STEP_NS)
-/* A tick that does not spin looks once, when it ends. */
-#define LOOKS_WITHOUT_SPIN 1
+/* A message that nobody waits with looks once, and so does the tick when it ends. */
+#define LOOKS_WITHOUT_SPIN 2
 
 static void start_spinning(void)
 {
@@ -1018,14 +1018,14 @@ static void start_spinning(void)
 	fake.now_ns = 1000000000;
 }
 
-/* The broker rests; a client asks; the consumer takes the message. Returns how often the tick that follows
- * looked at the clock. */
+/* The broker rests; a client asks; the consumer takes the message. Returns how often this and the tick that
+ * follows looked at the clock. */
 static unsigned int ask(void)
 {
 	fake.now_ns += SPIN_US * 1000;
+	fake.looks = 0;
 	client_publishes("question", "?", 0);
 	receive_message("question", "?");
-	fake.looks = 0;
 	tick();
 	return fake.looks;
 }
@@ -1112,8 +1112,8 @@ static void test_no_spin_with_several_messages_under_way(void **state)
 	(void)state;
 	start_spinning();
 	client_publishes("question", "1", 0);
-	client_publishes("question", "2", 0);
 	fake.looks = 0;
+	client_publishes("question", "2", 0);
 	tick();
 	assert_int_equal(fake.looks, LOOKS_WITHOUT_SPIN);
 	receive_message("question", "1");
@@ -1121,8 +1121,20 @@ static void test_no_spin_with_several_messages_under_way(void **state)
 	client_publishes("nobody", "3", 0);
 	fake.looks = 0;
 	tick();
-	assert_int_equal(fake.looks, LOOKS_WITHOUT_SPIN);
+	assert_int_equal(fake.looks, 1);
 	receive_message("question", "2");
+}
+
+/* An answer that was waited for leaves without another poll. */
+static void test_no_poll_is_cut_short_for_an_answer_that_was_waited_for(void **state)
+{
+	(void)state;
+	start_spinning();
+	fake.answer_at = 10;
+	fake.answer = publish_answer;
+	(void)ask();
+	assert_int_equal(stub.publish_count, 1);
+	assert_false(timer_runs);
 }
 
 /* The broker reads one packet a poll: a message that comes at once after a tick is one of many. */
@@ -1131,9 +1143,9 @@ static void test_no_spin_without_a_rest_before(void **state)
 	(void)state;
 	start_spinning();
 	assert_true(ask() > LOOKS_WITHOUT_SPIN);
+	fake.looks = 0;
 	client_publishes("question", "?", 0);
 	receive_message("question", "?");
-	fake.looks = 0;
 	tick();
 	assert_int_equal(fake.looks, LOOKS_WITHOUT_SPIN);
 }
@@ -2155,6 +2167,7 @@ int main(void)
 		broker_test(test_spin_learns_again_from_quick_answers),
 		broker_test(test_spin_does_not_learn_from_slow_answers),
 		broker_test(test_no_spin_with_several_messages_under_way),
+		broker_test(test_no_poll_is_cut_short_for_an_answer_that_was_waited_for),
 		broker_test(test_no_spin_without_a_rest_before),
 		broker_test(test_no_spin_without_the_option),
 		broker_test(test_spin_begins_and_ends_while_the_broker_runs),
