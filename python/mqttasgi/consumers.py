@@ -78,6 +78,12 @@ class MqttConsumer(AsyncConsumer):
 
     scope: Scope
 
+    #: How to publish without an event: the runtime's way, where neither this class's `send` nor anybody
+    #: between the two wants to see each.
+    _publish_at_once: Optional[Callable[..., bool]] = None
+    #: Whether messages go to `receive`, and nobody wants to see their events.
+    _receives_at_once = False
+
     def __new__(cls: type[_Self], *arguments: Any, **named: Any) -> _Self:
         if mistakes.is_called_as_application(arguments):
             raise mistakes.ConsumerError(mistakes.needs_as_asgi(cls))
@@ -138,6 +144,13 @@ class MqttConsumer(AsyncConsumer):
         Returns once the message is on its way to the broker, and waits for room where too many are. Raises
         `ValueError` or `TypeError` for a topic, QoS, payload or property that MQTT does not allow.
         """
+        at_once = self._publish_at_once
+        if (
+            at_once is not None
+            and self.base_send is self._own_send
+            and at_once(topic, payload, qos, retain, properties)
+        ):
+            return
         mqtt: dict[str, Any] = {"topic": topic, "payload": payload, "qos": qos, "retain": retain}
         if properties is not None:
             mqtt["properties"] = properties
@@ -281,25 +294,33 @@ class MqttConsumer(AsyncConsumer):
 
     async def dispatch(self, message: Event) -> None:
         """Call the method that the event's type names."""
-        if database.is_due():
-            database.refresh()
-        handler: Optional[Callable[[Event], Awaitable[None]]]
-        if message["type"] == "mqtt.msg":
-            handler = self.mqtt_msg
-        else:
-            handler = getattr(self, get_handler_name(message), None)
-            if handler is None:
-                raise ValueError(
-                    f"{type(self).__name__} got an event of type {message['type']!r} and has no method "
-                    f"{get_handler_name(message)} for it"
-                )
         try:
-            called = handler(message)
-            await (_awaitable(handler, called) if called is None else called)
+            await self._handle(message)
         except Exception as error:
             if database.is_due_after(error):
                 database.refresh()
             raise
+
+    def _handle(self, message: Event) -> Awaitable[None]:
+        """Call the method that the event's type names, and return what is to be awaited.
+
+        That is `receive` where nobody wants the event: with each coroutine in between, every message costs
+        more.
+        """
+        if database.is_due():
+            database.refresh()
+        if self._receives_at_once and message["type"] == "mqtt.msg":
+            called: Optional[Awaitable[None]] = self.receive(message["mqtt"])
+            return _awaitable(self.receive, called) if called is None else called
+        handler: Optional[Callable[[Event], Awaitable[None]]]
+        handler = getattr(self, get_handler_name(message), None)
+        if handler is None:
+            raise ValueError(
+                f"{type(self).__name__} got an event of type {message['type']!r} and has no method "
+                f"{get_handler_name(message)} for it"
+            )
+        called = handler(message)
+        return _awaitable(handler, called) if called is None else called
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run once, as an ASGI application.
@@ -308,7 +329,10 @@ class MqttConsumer(AsyncConsumer):
         channel layer in a second one, with a lock that keeps their events apart.
         """
         self.scope = scope
-        self.base_send = send
+        self.base_send = self._own_send = send
+        if _is(self.send, _SEND):
+            self._publish_at_once = getattr(getattr(send, "__self__", None), "publish_at_once", None)
+        self._receives_at_once = _is(self.mqtt_msg, _MQTT_MSG)
         self._one_at_a_time = asyncio.Lock()
         self._leaving = False
         self._failed = False
@@ -360,12 +384,20 @@ class MqttConsumer(AsyncConsumer):
             )
 
     async def _handle_events(self, receive: Receive) -> None:
+        dispatches = not _is(self.dispatch, _DISPATCH)
         try:
             while True:
                 message = await receive()
-                await self.dispatch(message)
+                if dispatches or message["type"] != "mqtt.msg":
+                    await self.dispatch(message)
+                else:
+                    await self._handle(message)
         except StopConsumer:
             pass
+        except Exception as error:
+            if database.is_due_after(error):
+                database.refresh()
+            raise
 
     async def _handle_locked(self, receive: Receive) -> None:
         try:
@@ -415,6 +447,14 @@ class MqttConsumer(AsyncConsumer):
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
+
+
+_DISPATCH, _MQTT_MSG, _SEND = MqttConsumer.dispatch, MqttConsumer.mqtt_msg, MqttConsumer.send
+
+
+def _is(method: Callable[..., Any], original: Callable[..., Any]) -> bool:
+    """Whether a consumer's method is that of `MqttConsumer`, neither overridden nor patched."""
+    return getattr(method, "__func__", None) is original
 
 
 class TestMqttConsumer(MqttConsumer):

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .._events import add_identifiers, check_event, complete_client_event
-from .._mqtt import check_qos, check_topic, encode_payload
-from .._properties import encode_properties
+from .._mqtt import Payload, check_qos, check_topic, encode_payload
+from .._properties import Properties, encode_properties
 from .._types import Event
 from . import commands, processes
 from .bridge import Delivery
@@ -191,22 +191,29 @@ class Run:
         """ASGI's `send`. Raises in the application what is wrong with the event."""
         if isinstance(event, dict) and event.get("type") == "mqtt.pub":
             mqtt = event["mqtt"]
-            topic = mqtt["topic"]
-            payload = mqtt["payload"]
-            qos = mqtt.get("qos", 1)
-            check_topic(topic)
-            check_qos(qos)
-            # Short bytes, which is nearly all there is, need no look at their type and length.
-            if payload.__class__ is not bytes or len(payload) > 65_535:
-                payload = encode_payload(payload)
-            retain = mqtt.get("retain", False)
-            properties = mqtt.get("properties")
-            encoded = b"" if properties is None else encode_properties(properties, payload)
-            while not self._publish(self.consumer.handle, topic, payload, qos, retain, encoded):
+            while not self.publish_at_once(
+                mqtt["topic"],
+                mqtt["payload"],
+                mqtt.get("qos", 1),
+                mqtt.get("retain", False),
+                mqtt.get("properties"),
+            ):
                 await self._service.requests.until_writable()
             return
         check_event(event)
         await commands.carry_out(self._service, self, event)
+
+    def publish_at_once(
+        self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
+    ) -> bool:
+        """Publish without an event. False: the queue is full; then `send` waits. Raises as that does."""
+        check_topic(topic)
+        check_qos(qos)
+        # Short bytes, which is nearly all there is, need no look at their type and length.
+        if payload.__class__ is not bytes or len(payload) > 65_535:
+            payload = encode_payload(payload)
+        encoded = b"" if properties is None else encode_properties(properties, payload)
+        return self._publish(self.consumer.handle, topic, payload, qos, retain, encoded)
 
 
 #: What runs in the frame that `Run.is_in` knows, whichever run it is.
