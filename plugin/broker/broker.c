@@ -332,7 +332,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 int broker_on_tick(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
-	bool has_done, is_awake;
+	bool has_done, is_awake, is_settled;
 
 	(void)event;
 	(void)event_data;
@@ -343,12 +343,12 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	router_tell_of_clients(broker->router);
 	pace_wait_for_answer(&broker->pace, broker->outbound, broker->wakeup);
 	has_done |= drain_portion(broker) > 0;
-	wakeup_settle(broker->wakeup);
+	is_settled = wakeup_settle_unless_busy(broker->wakeup);
 	if (!queue_is_empty(broker->outbound)) {
 		has_done |= drain_portion(broker) > 0;
 	}
 	is_awake = !queue_is_empty(broker->outbound);
-	if (is_awake || (has_done && broker->traits->sends_after_poll)) {
+	if (is_awake || (has_done && is_settled && broker->traits->sends_after_poll)) {
 		wakeup_insist(broker->wakeup);
 	}
 	pace_end_tick(&broker->pace, is_awake);

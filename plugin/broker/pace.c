@@ -55,6 +55,14 @@ void pace_note_question(struct pace *pace, const struct queue *inbound)
 			queue_count(inbound) == 1 && now - spin->rested_at_ns >= spin->budget_ns / 2 ? now : 0;
 }
 
+/* When the answer came that has been found, which may have been before that: it takes time to wake up. */
+static uint64_t answered_at(const struct pace_spin *spin, const struct wakeup *wakeup)
+{
+	uint64_t requested_at = wakeup_requested_at(wakeup);
+
+	return requested_at > spin->asked_at_ns ? requested_at : now_ns();
+}
+
 /* Waits a moment for the answer to the only message under way, if answers have lately come in such a moment:
  * a sleep and a wake-up cost more than that. With several messages under way the time is better spent on
  * them. Learns in both states: from answers that it waited for and from those that woke it. */
@@ -79,7 +87,7 @@ void pace_wait_for_answer(struct pace *pace, const struct queue *outbound, struc
 	} else if (queue_is_empty(outbound)) {
 		return; /* the poll wakes up for it; asked_at_ns stays for that tick */
 	}
-	if (!queue_is_empty(outbound) && now_ns() < deadline) {
+	if (!queue_is_empty(outbound) && answered_at(spin, wakeup) < deadline) {
 		spin->credit += spin->credit < SPIN_CREDIT_MAX;
 	} else if (spin->credit > 0) {
 		spin->credit -= 2;

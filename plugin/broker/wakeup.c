@@ -2,7 +2,8 @@
  * One atomic word says where the broker thread stands towards the queue:
  *   RESTING    it polls, or will without another look: a request must signal
  *   ATTENTIVE  it will look before it polls: a request does nothing
- *   REQUESTED  a signal is under way and the timer repeats it: a request does nothing
+ *   REQUESTED  a signal is under way and the timer repeats it, or the thread is busy and the timer will send
+ *              one: a request does nothing
  * wakeup_request() moves RESTING to REQUESTED and is the only transition another thread makes. The broker
  * thread makes the others and looks at the queue after each, so whatever was pushed before is seen.
  *
@@ -16,9 +17,12 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "shared/clock.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -29,6 +33,8 @@
  * virtual one whose host is busy). */
 #define REPEAT_FIRST_NS 50000
 #define REPEAT_NS 500000
+/* After how many rounds to see whether the broker thread has slept. */
+#define ROUNDS 8U
 /* For wakeup_insist(): the poll begins some microseconds after the caller returns. */
 #define INSIST_NS 25000
 
@@ -38,9 +44,14 @@ struct wakeup {
 	atomic_int state;
 	atomic_bool armed; /* the timer may run */
 	atomic_uint_fast64_t signals;
+	atomic_uint_fast64_t requested_at_ns; /* the last that made a signal */
 	pid_t process;
 	pid_t thread;
 	timer_t timer;
+	/* Of the broker thread alone. */
+	unsigned int rounds; /* since it was seen whether */
+	long sleeps;         /* how often it has slept, then */
+	bool is_busy;        /* it had not */
 };
 
 static void on_signal(int number)
@@ -92,6 +103,7 @@ struct wakeup *wakeup_new(void)
 	atomic_init(&wakeup->state, RESTING);
 	atomic_init(&wakeup->armed, false);
 	atomic_init(&wakeup->signals, 0);
+	atomic_init(&wakeup->requested_at_ns, 0);
 	wakeup->process = getpid();
 	wakeup->thread = (pid_t)syscall(SYS_gettid);
 	event.sigev_notify_thread_id = wakeup->thread;
@@ -119,6 +131,7 @@ void wakeup_request(struct wakeup *wakeup)
 		return;
 	}
 	atomic_fetch_add_explicit(&wakeup->signals, 1, memory_order_relaxed);
+	atomic_store(&wakeup->requested_at_ns, now_ns());
 	arm(wakeup, REPEAT_FIRST_NS);
 	(void)syscall(SYS_tgkill, wakeup->process, wakeup->thread, SIGURG);
 }
@@ -155,12 +168,43 @@ void wakeup_settle(struct wakeup *wakeup)
 	}
 }
 
+/* Whether the broker thread has not slept for some rounds: its polls return at once. */
+static bool is_busy(struct wakeup *wakeup)
+{
+	struct rusage usage;
+
+	if (++wakeup->rounds == ROUNDS && !getrusage(RUSAGE_THREAD, &usage)) {
+		wakeup->is_busy = usage.ru_nvcsw == wakeup->sleeps;
+		wakeup->sleeps = usage.ru_nvcsw;
+	}
+	wakeup->rounds %= ROUNDS;
+	return wakeup->is_busy;
+}
+
+bool wakeup_settle_unless_busy(struct wakeup *wakeup)
+{
+	if (!is_busy(wakeup)) {
+		wakeup_settle(wakeup);
+		return true;
+	}
+	if (!atomic_load(&wakeup->armed)) {
+		arm(wakeup, REPEAT_NS);
+	}
+	atomic_store(&wakeup->state, REQUESTED);
+	return false;
+}
+
 void wakeup_wait(struct wakeup *wakeup, unsigned int milliseconds)
 {
 	if (atomic_load(&wakeup->state) == REQUESTED) {
 		return;
 	}
 	(void)poll(NULL, 0, (int)milliseconds);
+}
+
+uint64_t wakeup_requested_at(const struct wakeup *wakeup)
+{
+	return atomic_load(&wakeup->requested_at_ns);
 }
 
 uint64_t wakeup_count(const struct wakeup *wakeup)

@@ -33,8 +33,17 @@ void wakeup_insist(struct wakeup *wakeup);
  * look at the queue once more when it returns. */
 void wakeup_settle(struct wakeup *wakeup);
 
+/* Broker thread: the same, unless it has not slept for some rounds. Then its polls return at once, requests
+ * would only cost it time, and until it has slept again they do nothing: it comes round by itself, or, when
+ * there is suddenly nothing more to do, the timer sees to it, half a millisecond later at most. Returns
+ * whether they are settled. */
+bool wakeup_settle_unless_busy(struct wakeup *wakeup);
+
 /* Broker thread: sleeps until a request comes or the time is over, like the broker's poll. */
 void wakeup_wait(struct wakeup *wakeup, unsigned int milliseconds);
+
+/* When the last request was made that came while the broker thread polled, by now_ns(); 0: none was. */
+uint64_t wakeup_requested_at(const struct wakeup *wakeup);
 
 /* Signals asked for since the start. */
 uint64_t wakeup_count(const struct wakeup *wakeup);

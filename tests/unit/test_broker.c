@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ int __real_timer_settime(timer_t timer, int flags, const struct itimerspec *time
 		struct itimerspec *ret_before);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
 time_t __wrap_time(time_t *ret_time);
+int __wrap_getrusage(int who, struct rusage *usage);
 int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *times,
 		struct itimerspec *ret_before);
 
@@ -58,6 +60,18 @@ static struct {
 } fake;
 
 static atomic_bool timer_runs;
+
+/* Whether this thread, as far as getrusage() knows, sleeps; and how often it has. */
+static bool sleeps_between_rounds;
+static long sleeps;
+
+int __wrap_getrusage(int who, struct rusage *usage)
+{
+	assert_int_equal(who, RUSAGE_THREAD);
+	sleeps += sleeps_between_rounds;
+	usage->ru_nvcsw = sleeps;
+	return 0;
+}
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
 {
@@ -117,6 +131,7 @@ static void request_wakeup(void *wakeup)
 static void set_up_with(size_t queue_size, unsigned int spin_us)
 {
 	memset(&fake, 0, sizeof(fake));
+	sleeps_between_rounds = true;
 	stub_broker_reset();
 	memset(&f, 0, sizeof(f));
 	f.options.client_id = (char *)(uintptr_t)"the-session";
@@ -1013,9 +1028,9 @@ static void test_wait_ends_in_a_flood(void **state)
 static void start_spinning(void)
 {
 	use(1000, SPIN_US);
-	subscribe(1, "question", 0);
 	fake.step_ns = STEP_NS;
 	fake.now_ns = 1000000000;
+	subscribe(1, "question", 0);
 }
 
 /* The broker rests; a client asks; the consumer takes the message. Returns how often this and the tick that
@@ -1086,6 +1101,26 @@ static void test_spin_learns_again_from_quick_answers(void **state)
 			break;
 		}
 		publish_answer();
+		tick();
+	}
+	assert_in_range(quick, 1, 10);
+}
+
+/* An answer that came within the budget, but the broker took longer to wake up for it. */
+static void test_spin_learns_from_when_an_answer_came(void **state)
+{
+	int quick;
+
+	(void)state;
+	start_spinning();
+	while (ask() > LOOKS_WITHOUT_SPIN) {
+	}
+	for (quick = 0; quick < 100; quick++) {
+		if (ask() > LOOKS_WITHOUT_SPIN) {
+			break;
+		}
+		publish_answer();
+		fake.now_ns += 2 * SPIN_US * 1000;
 		tick();
 	}
 	assert_in_range(quick, 1, 10);
@@ -1193,6 +1228,35 @@ static void test_poll_after_a_tick_that_did_something(void **state)
 	assert_int_equal(poll(NULL, 0, 5), 0);
 }
 
+#define ROUNDS_BUSY 16 /* after which it is seen that a thread has not slept; see wakeup.c */
+
+/* A broker that does not sleep is not called: it comes round. */
+static void test_a_busy_broker_is_not_signalled(void **state)
+{
+	uint64_t signals;
+	int i;
+
+	(void)state;
+	subscribe(1, "question", 0);
+	sleeps_between_rounds = false;
+	for (i = 0; i < 2 * ROUNDS_BUSY; i++) {
+		if (i == ROUNDS_BUSY) {
+			signals = wakeup_count(f.wakeup);
+		}
+		assert_true(application_publishes("answer", "!"));
+		client_publishes("question", "?", 0);
+		receive_message("question", "?");
+		tick();
+	}
+	assert_int_equal(wakeup_count(f.wakeup), signals);
+	assert_int_equal(stub.publish_count, 2 * ROUNDS_BUSY);
+	/* What comes when there is nothing else to do any more is not forgotten. */
+	assert_true(application_publishes("answer", "last"));
+	assert_int_equal(poll(NULL, 0, 60000), -1);
+	tick();
+	assert_int_equal(stub.publish_count, 2 * ROUNDS_BUSY + 1);
+}
+
 #define QUESTIONS 3000
 #define POLL_MS 100
 /* A poll that timed out this long after the application had answered did not hear it. */
@@ -1248,7 +1312,7 @@ static void *echo(void *argument)
 
 /* The loop of the Mosquitto that this program stands for, with one client that asks, hears, and asks
  * again. */
-static void run_loop(unsigned int spin_us)
+static void run_loop(unsigned int spin_us, bool sleeps_for_all_it_knows)
 {
 	unsigned int asked = 0, lost = 0;
 	bool asks = true;
@@ -1256,6 +1320,7 @@ static void run_loop(unsigned int spin_us)
 	int rc;
 
 	use(1000, spin_us);
+	sleeps_between_rounds = sleeps_for_all_it_knows;
 	queue_free(f.inbound);
 	broker_free(f.broker);
 	assert_int_equal(sem_init(&has_inbound, 0, 0), 0);
@@ -1297,8 +1362,10 @@ static void run_loop(unsigned int spin_us)
 static void test_every_answer_wakes_the_broker(void **state)
 {
 	(void)state;
-	run_loop(0);
-	run_loop(SPIN_US);
+	run_loop(0, true);
+	run_loop(SPIN_US, true);
+	run_loop(0, false);
+	run_loop(SPIN_US, false);
 }
 
 /* ---- failures ---- */
@@ -2165,12 +2232,14 @@ int main(void)
 		broker_test(test_spin_waits_for_the_answer_to_a_lone_message),
 		broker_test(test_spin_is_bounded_and_gives_up),
 		broker_test(test_spin_learns_again_from_quick_answers),
+		broker_test(test_spin_learns_from_when_an_answer_came),
 		broker_test(test_spin_does_not_learn_from_slow_answers),
 		broker_test(test_no_spin_with_several_messages_under_way),
 		broker_test(test_no_poll_is_cut_short_for_an_answer_that_was_waited_for),
 		broker_test(test_no_spin_without_a_rest_before),
 		broker_test(test_no_spin_without_the_option),
 		broker_test(test_spin_begins_and_ends_while_the_broker_runs),
+		broker_test(test_a_busy_broker_is_not_signalled),
 		broker_test(test_poll_after_a_tick_that_did_something),
 		broker_test(test_every_answer_wakes_the_broker),
 		broker_test(test_the_session_gets_what_is_not_direct),

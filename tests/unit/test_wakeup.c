@@ -8,11 +8,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "broker/wakeup.h"
 #include "scarce_memory.h"
+#include "shared/clock.h"
 
 /* ---- the timer, seen from outside (the linker's --wrap sends these calls here) ---- */
 
@@ -51,6 +53,24 @@ int __wrap_timer_settime(timer_t timer, int flags, const struct itimerspec *time
 		hook(before_settime_argument);
 	}
 	return __real_timer_settime(timer, flags, times, ret_before);
+}
+
+/* ---- whether this thread has slept ---- */
+
+int __wrap_getrusage(int who, struct rusage *usage);
+
+static long sleeps;
+static int getrusage_error;
+
+int __wrap_getrusage(int who, struct rusage *usage)
+{
+	assert_int_equal(who, RUSAGE_THREAD);
+	if (getrusage_error) {
+		errno = getrusage_error;
+		return -1;
+	}
+	usage->ru_nvcsw = sleeps;
+	return 0;
 }
 
 static bool timer_runs(void)
@@ -133,6 +153,106 @@ static void test_attentive_thread_is_not_signalled(void **state)
 	wakeup_settle(wakeup);
 	wakeup_request(wakeup);
 	assert_int_equal(wakeup_count(wakeup), 2);
+	wakeup_settle(wakeup);
+	wakeup_free(wakeup);
+}
+
+static void set_too_often(void *argument)
+{
+	(void)argument;
+	fail_msg("the timer was set again");
+}
+
+#define ROUNDS 8 /* as in wakeup.c */
+
+/* So many rounds, in each of which the thread sleeps or not. Returns whether the last was settled. */
+static bool go_round(struct wakeup *wakeup, unsigned int rounds, bool sleep)
+{
+	bool is_settled = false;
+
+	for (; rounds > 0; rounds--) {
+		sleeps += sleep;
+		wakeup_attend(wakeup);
+		is_settled = wakeup_settle_unless_busy(wakeup);
+	}
+	return is_settled;
+}
+
+static void test_a_thread_that_does_not_sleep_is_not_signalled(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+
+	(void)state;
+	sleeps = 100;
+	assert_true(go_round(wakeup, 5 * ROUNDS, true));
+	wakeup_request(wakeup);
+	assert_int_equal(wakeup_count(wakeup), 1);
+	assert_true(go_round(wakeup, ROUNDS - 1, false));
+	assert_false(timer_runs());
+	assert_false(go_round(wakeup, 1, false));
+	wakeup_request(wakeup);
+	assert_int_equal(wakeup_count(wakeup), 1);
+	/* It may sleep now, for want of other work: the timer wakes it, for as long as it takes to see that. */
+	assert_true(timer_runs());
+	assert_poll_interrupted();
+	assert_poll_interrupted();
+	assert_false(go_round(wakeup, ROUNDS - 1, true));
+	assert_true(timer_runs());
+	assert_true(go_round(wakeup, 1, true));
+	assert_false(timer_runs());
+	wakeup_request(wakeup);
+	assert_int_equal(wakeup_count(wakeup), 2);
+	wakeup_settle(wakeup);
+	wakeup_free(wakeup);
+}
+
+static void test_the_timer_is_set_once_while_a_thread_is_busy(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+
+	(void)state;
+	assert_false(go_round(wakeup, 2 * ROUNDS, false));
+	before_settime = set_too_often;
+	assert_false(go_round(wakeup, 100 * ROUNDS, false));
+	before_settime = NULL;
+	/* What has to be done at once is. */
+	wakeup_insist(wakeup);
+	assert_poll_interrupted();
+	wakeup_settle(wakeup);
+	assert_false(timer_runs());
+	wakeup_free(wakeup);
+}
+
+static void test_a_thread_of_which_that_is_not_known_is_signalled(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+
+	(void)state;
+	getrusage_error = EINVAL;
+	assert_true(go_round(wakeup, 5 * ROUNDS, false));
+	getrusage_error = 0;
+	wakeup_request(wakeup);
+	assert_int_equal(wakeup_count(wakeup), 1);
+	wakeup_settle(wakeup);
+	wakeup_free(wakeup);
+}
+
+static void test_when_a_request_was_made(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+	uint64_t first;
+
+	(void)state;
+	assert_int_equal(wakeup_requested_at(wakeup), 0);
+	wakeup_request(wakeup);
+	first = wakeup_requested_at(wakeup);
+	assert_in_range(first, 1, now_ns());
+	/* One that is under way, or to a thread that is awake, is none. */
+	wakeup_request(wakeup);
+	wakeup_settle(wakeup);
+	wakeup_attend(wakeup);
+	wakeup_request(wakeup);
+	assert_int_equal(wakeup_requested_at(wakeup), first);
 	wakeup_settle(wakeup);
 	wakeup_free(wakeup);
 }
@@ -347,14 +467,6 @@ static void test_wait(void **state)
 /* A poll that timed out while a request was this old did not hear it. */
 #define LOST_NS 50000000U
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
 enum order { POLL_THEN_TICK, TICK_THEN_POLL };
 
 struct loop {
@@ -499,6 +611,10 @@ int main(void)
 		cmocka_unit_test(test_request_signals_once_until_settled),
 		cmocka_unit_test(test_request_interrupts_every_poll_until_settled),
 		cmocka_unit_test(test_attentive_thread_is_not_signalled),
+		cmocka_unit_test(test_a_thread_that_does_not_sleep_is_not_signalled),
+		cmocka_unit_test(test_the_timer_is_set_once_while_a_thread_is_busy),
+		cmocka_unit_test(test_a_thread_of_which_that_is_not_known_is_signalled),
+		cmocka_unit_test(test_when_a_request_was_made),
 		cmocka_unit_test(test_request_outlives_attend),
 		cmocka_unit_test(test_insist_interrupts_without_a_request),
 		cmocka_unit_test(test_timer_of_an_overtaken_request_ends),
