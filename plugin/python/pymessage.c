@@ -135,14 +135,19 @@ static PyObject *make_client(const struct pymessage_state *state, const struct c
 /* The dict that belongs to a connection, made for its first message. Borrowed. */
 static PyObject *find_client(struct pymessage_state *state, const struct client_description *client)
 {
-	PyObject *key = PyLong_FromUnsignedLongLong(client->number), *found = NULL, *made;
+	PyObject *key, *found = NULL, *made;
 
+	if (state->last_client && state->last_client_number == client->number) {
+		return state->last_client;
+	}
+	key = PyLong_FromUnsignedLongLong(client->number);
 	if (!key) {
 		return NULL;
 	}
 	found = PyDict_GetItemWithError(state->clients, key);
 	if (!found && !PyErr_Occurred()) {
 		if (PyDict_Size(state->clients) >= CLIENTS_MAX) {
+			state->last_client = NULL;
 			PyDict_Clear(state->clients);
 		}
 		made = make_client(state, client);
@@ -152,6 +157,8 @@ static PyObject *find_client(struct pymessage_state *state, const struct client_
 		Py_XDECREF(made);
 	}
 	Py_DECREF(key);
+	state->last_client = found;
+	state->last_client_number = client->number;
 	return found;
 }
 
@@ -499,6 +506,7 @@ int pymessage_clear(PyObject *module)
 	size_t i;
 
 	Py_CLEAR(state->type);
+	state->last_client = NULL;
 	Py_CLEAR(state->clients);
 	for (i = 0; i < NAME_COUNT; i++) {
 		Py_CLEAR(state->names[i]);

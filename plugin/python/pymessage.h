@@ -18,7 +18,9 @@ struct queue;
 struct pymessage_state {
 	struct queue *inbound;
 	PyTypeObject *type;
-	PyObject *clients; /* dict: number of a connection -> its `client` */
+	PyObject *clients;     /* dict: number of a connection -> its `client` */
+	PyObject *last_client; /* the one that was asked for last, which that dict holds; NULL: none */
+	unsigned long long last_client_number;
 	PyObject *names[PYMESSAGE_NAMES];
 	PyObject *types[MESSAGE_EVENTS_END];  /* of the events, by kind */
 	PyObject *properties[PROPERTIES_END]; /* their names, by identifier; NULL where there is none */
