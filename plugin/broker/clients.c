@@ -23,6 +23,13 @@
 #include "shared/table.h"
 #include "shared/text.h"
 
+/* False in a build that shows what it costs (WITHOUT in CMakeLists.txt). */
+#ifdef WITHOUT_IDENTITY
+#define PUBLISHERS_ARE_TOLD false
+#else
+#define PUBLISHERS_ARE_TOLD true
+#endif
+
 struct connection {
 	struct table_entry entry;
 	struct connection *next_asking;
@@ -274,6 +281,9 @@ struct client *clients_publisher(struct clients *clients, const struct mosquitto
 	struct connection *connection = clients->last;
 	struct client *client;
 
+	if (!PUBLISHERS_ARE_TOLD) {
+		return NULL;
+	}
 	if (!connection || connection->mosquitto != mosquitto) {
 		connection = find_connected(clients, mosquitto);
 		if (!connection) {

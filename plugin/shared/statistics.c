@@ -37,7 +37,9 @@ void statistics_free(struct statistics *statistics)
 
 void statistics_add(struct statistics *statistics, enum statistic which, uint64_t by)
 {
-	(void)atomic_fetch_add_explicit(&statistics->values[which], by, memory_order_relaxed);
+	if (STATISTICS_ARE_KEPT) {
+		(void)atomic_fetch_add_explicit(&statistics->values[which], by, memory_order_relaxed);
+	}
 }
 
 void statistics_set(struct statistics *statistics, enum statistic which, uint64_t value)

@@ -5,8 +5,16 @@
 #ifndef MQTTASGI_STATISTICS_H
 #define MQTTASGI_STATISTICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* False in a build that shows what they cost (WITHOUT in CMakeLists.txt). */
+#ifdef WITHOUT_STATISTICS
+#define STATISTICS_ARE_KEPT false
+#else
+#define STATISTICS_ARE_KEPT true
+#endif
 
 struct statistics;
 

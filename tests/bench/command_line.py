@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import needs
+import product
 from contenders import ALL, COMPARED
 from overview import SELECTIONS
+from product import PARTS
 from scenarios import SCENARIOS
 from settings import NEWEST, PRODUCT, Settings
 
@@ -53,7 +55,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return Settings(
         plugin=arguments.plugin.resolve() if arguments.plugin else PRODUCT / "mqttasgi_plugin.so",
         builds_plugin=arguments.plugin is None,
-        against=arguments.against and arguments.against.resolve(),
+        against=_against(arguments),
+        without=arguments.without or (),
         mosquitto=needs.find_mosquitto(arguments.mosquitto),
         python=arguments.python,
         cc=arguments.cc,
@@ -73,6 +76,12 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         limit_us=arguments.limit_us,
         commit=arguments.commit,
     )
+
+
+def _against(arguments: argparse.Namespace) -> Path | None:
+    if arguments.without:
+        return product.without(arguments.without) / "mqttasgi_plugin.so"
+    return arguments.against and arguments.against.resolve()
 
 
 def _listed(rows: dict[str, str]) -> str:
@@ -149,6 +158,12 @@ def _add_with_what(parser: argparse.ArgumentParser) -> None:
     add("--contenders", type=_names, help="a,b,…: who competes; default plugin, in compare as above")
     add("--plugin", type=Path, help="default: this checkout's, built in build/bench/product")
     add("--against", type=Path, metavar="PLUGIN", help="builds: the plugin of the other build")
+    add(
+        "--without",
+        type=_parts,
+        metavar="PARTS",
+        help=f"builds: it is this checkout's, to be built without these: a,b of {', '.join(PARTS)}",
+    )
     add("--channels", type=_version, action="append", metavar="VERSION", help="once for each; default newest")
     add(
         "--mqttasgi",
@@ -196,6 +211,15 @@ def _names(text: str) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in ALL]
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(ALL)}")
+    return chosen
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Read what a build is to lack, with commas between."""
+    chosen = tuple(text.split(","))
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
     return chosen
 
 

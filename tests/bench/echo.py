@@ -118,7 +118,13 @@ def builds(settings: Settings) -> Result:
     """Measure two builds of the plugin in turn, each with every contender that is in the plugin."""
     if settings.against is None or not settings.against.is_file():
         raise Failure("builds: --against names the plugin of the other build, which must be there.")
-    both = {"plugin": settings, "against": replace(settings, plugin=settings.against)}
+    # What is not compiled in, but an option.
+    switched_off = tuple((part, "0") for part in settings.without if part == "watchdog")
+    options = (*settings.plugin_options, *switched_off)
+    both = {
+        "plugin": settings,
+        "against": replace(settings, plugin=settings.against, plugin_options=options),
+    }
     contenders = [each for each in expand(settings, settings.contenders) if each.host == "plugin"]
     measured: dict[str, Rounds] = {contender.name: {name: [] for name in both} for contender in contenders}
     for contender in contenders:

@@ -67,6 +67,11 @@ def _make(settings: Settings, names: tuple[str, ...], packages: list[str], wante
     if _has_to_be_built(settings, names):
         progress("building the plugin")
         product.build(settings)
+    if "builds" in names and settings.without:
+        folder = product.without(settings.without)
+        if not product.is_built(settings, folder):
+            progress(f"building the plugin without {' and '.join(settings.without)}")
+            product.build(settings, folder, settings.without)
     build_programs(settings)
     failed = []
     for each in wanted:
@@ -153,8 +158,10 @@ def _plugins(settings: Settings, names: tuple[str, ...]) -> Iterator[Missing]:
         else:
             yield from _plugin(settings, settings.plugin, "--plugin")
     if "builds" in names and settings.against is None:
-        yield Missing("builds compares two: name the plugin of the other build with --against.")
-    elif "builds" in names and settings.against is not None:
+        yield Missing(
+            "builds compares two: name the plugin of the other build with --against, or what it lacks with --without."
+        )
+    elif "builds" in names and settings.against is not None and not settings.without:
         yield from _plugin(settings, settings.against, "--against")
 
 

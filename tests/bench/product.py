@@ -8,14 +8,15 @@ import subprocess
 from pathlib import Path
 
 from machine import run_quietly
-from settings import PRODUCT, ROOT, Settings
+from settings import BUILD, PRODUCT, ROOT, Settings
 
+PARTS = ("statistics", "identity", "watchdog")  # what a build can do without
 SOURCES = ("plugin", "python", "CMakeLists.txt")  # what the figures are figures of
 
 
-def is_built(settings: Settings) -> bool:
+def is_built(settings: Settings, folder: Path = PRODUCT) -> bool:
     """Return whether the plugin is there, built with this Python, and nothing that it is made of is newer."""
-    made = PRODUCT / ".made"
+    made = folder / ".made"
     if not made.exists() or made.read_text() != settings.python:
         return False
     folders = [ROOT / source for source in SOURCES]
@@ -24,14 +25,20 @@ def is_built(settings: Settings) -> bool:
     return made.stat().st_mtime >= newest
 
 
-def build(settings: Settings) -> None:
-    """Build it, with CMake's default options. Raises Failure with the compiler's words."""
-    made = PRODUCT / ".made"
+def without(names: tuple[str, ...]) -> Path:
+    """Return where the plugin is built that lacks these parts."""
+    return BUILD / "-".join(("without", *names))
+
+
+def build(settings: Settings, folder: Path = PRODUCT, leave_out: tuple[str, ...] = ()) -> None:
+    """Build it, with CMake's default options but for what is left out. Raises Failure with the compiler's words."""
+    made = folder / ".made"
     if made.exists() and made.read_text() != settings.python:
-        shutil.rmtree(PRODUCT)  # CMake remembers what it has found of the other Python
-    PRODUCT.mkdir(parents=True, exist_ok=True)
-    run_quietly(["cmake", "-S", str(ROOT), "-B", str(PRODUCT), f"-DPython3_EXECUTABLE={settings.python}"])
-    run_quietly(["cmake", "--build", str(PRODUCT), "--parallel", str(os.cpu_count() or 1)])
+        shutil.rmtree(folder)  # CMake remembers what it has found of the other Python
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [f"-DPython3_EXECUTABLE={settings.python}", f"-DWITHOUT={';'.join(leave_out)}"]
+    run_quietly(["cmake", "-S", str(ROOT), "-B", str(folder), *options])
+    run_quietly(["cmake", "--build", str(folder), "--parallel", str(os.cpu_count() or 1)])
     made.write_text(settings.python)
 
 

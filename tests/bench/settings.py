@@ -29,6 +29,7 @@ class Settings:
     plugin: Path
     builds_plugin: bool  # plugin is this checkout's, to be built
     against: Path | None  # builds: the plugin of the other build
+    without: tuple[str, ...]  # builds: what that is built without; empty: it is built already
     mosquitto: str
     python: str  # interpreter that the virtual environments are made with: the plugin's
     cc: str
