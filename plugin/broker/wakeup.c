@@ -33,6 +33,8 @@
  * virtual one whose host is busy). */
 #define REPEAT_FIRST_NS 50000
 #define REPEAT_NS 500000
+/* How often it sends one to a busy thread. Each costs some microseconds, on a virtual machine tens. */
+#define BUSY_NS 1000000
 /* After how many rounds to see whether the broker thread has slept. */
 #define ROUNDS 8U
 /* For wakeup_insist(): the poll begins some microseconds after the caller returns. */
@@ -43,6 +45,7 @@ enum { RESTING, ATTENTIVE, REQUESTED };
 struct wakeup {
 	atomic_int state;
 	atomic_bool armed; /* the timer may run */
+	atomic_bool asked; /* there was a request; cleared when it is seen whether the thread has slept */
 	atomic_uint_fast64_t signals;
 	atomic_uint_fast64_t requested_at_ns; /* the last that made a signal */
 	pid_t process;
@@ -84,9 +87,9 @@ static void set_timer(struct wakeup *wakeup, long first_ns, long repeat_ns)
 	(void)timer_settime(wakeup->timer, 0, &times, NULL);
 }
 
-static void arm(struct wakeup *wakeup, long first_ns)
+static void arm(struct wakeup *wakeup, long first_ns, long repeat_ns)
 {
-	set_timer(wakeup, first_ns, REPEAT_NS);
+	set_timer(wakeup, first_ns, repeat_ns);
 	/* After the timer: a wakeup_settle() that comes in between leaves the timer to the next one. */
 	atomic_store(&wakeup->armed, true);
 }
@@ -102,6 +105,7 @@ struct wakeup *wakeup_new(void)
 	}
 	atomic_init(&wakeup->state, RESTING);
 	atomic_init(&wakeup->armed, false);
+	atomic_init(&wakeup->asked, false);
 	atomic_init(&wakeup->signals, 0);
 	atomic_init(&wakeup->requested_at_ns, 0);
 	wakeup->process = getpid();
@@ -127,12 +131,15 @@ void wakeup_request(struct wakeup *wakeup)
 {
 	int state = RESTING;
 
+	if (!atomic_load_explicit(&wakeup->asked, memory_order_relaxed)) {
+		atomic_store_explicit(&wakeup->asked, true, memory_order_relaxed);
+	}
 	if (!atomic_compare_exchange_strong(&wakeup->state, &state, REQUESTED)) {
 		return;
 	}
 	atomic_fetch_add_explicit(&wakeup->signals, 1, memory_order_relaxed);
 	atomic_store(&wakeup->requested_at_ns, now_ns());
-	arm(wakeup, REPEAT_FIRST_NS);
+	arm(wakeup, REPEAT_FIRST_NS, REPEAT_NS);
 	(void)syscall(SYS_tgkill, wakeup->process, wakeup->thread, SIGURG);
 }
 
@@ -150,7 +157,7 @@ void wakeup_attend(struct wakeup *wakeup)
 void wakeup_insist(struct wakeup *wakeup)
 {
 	atomic_store(&wakeup->state, REQUESTED);
-	arm(wakeup, INSIST_NS);
+	arm(wakeup, INSIST_NS, REPEAT_NS);
 }
 
 void wakeup_settle(struct wakeup *wakeup)
@@ -168,16 +175,24 @@ void wakeup_settle(struct wakeup *wakeup)
 	}
 }
 
-/* Whether the broker thread has not slept for some rounds: its polls return at once. */
+/* Whether the broker thread has not slept for some rounds, in which requests were made: its polls return at
+ * once. */
 static bool is_busy(struct wakeup *wakeup)
 {
 	struct rusage usage;
 
-	if (++wakeup->rounds == ROUNDS && !getrusage(RUSAGE_THREAD, &usage)) {
+	if (++wakeup->rounds < ROUNDS) {
+		return wakeup->is_busy;
+	}
+	wakeup->rounds = 0;
+	/* Without requests there is nothing to spare. */
+	if (!atomic_exchange_explicit(&wakeup->asked, false, memory_order_relaxed) ||
+			getrusage(RUSAGE_THREAD, &usage)) {
+		wakeup->is_busy = false;
+	} else {
 		wakeup->is_busy = usage.ru_nvcsw == wakeup->sleeps;
 		wakeup->sleeps = usage.ru_nvcsw;
 	}
-	wakeup->rounds %= ROUNDS;
 	return wakeup->is_busy;
 }
 
@@ -188,7 +203,7 @@ bool wakeup_settle_unless_busy(struct wakeup *wakeup)
 		return true;
 	}
 	if (!atomic_load(&wakeup->armed)) {
-		arm(wakeup, REPEAT_NS);
+		arm(wakeup, BUSY_NS, BUSY_NS);
 	}
 	atomic_store(&wakeup->state, REQUESTED);
 	return false;

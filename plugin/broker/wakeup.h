@@ -33,10 +33,10 @@ void wakeup_insist(struct wakeup *wakeup);
  * look at the queue once more when it returns. */
 void wakeup_settle(struct wakeup *wakeup);
 
-/* Broker thread: the same, unless it has not slept for some rounds. Then its polls return at once, requests
- * would only cost it time, and until it has slept again they do nothing: it comes round by itself, or, when
- * there is suddenly nothing more to do, the timer sees to it, half a millisecond later at most. Returns
- * whether they are settled. */
+/* Broker thread: the same, unless requests are made and it has not slept for some rounds. Then its polls
+ * return at once, and until it has slept again requests, which would only cost it time, do nothing: it comes
+ * round by itself, or, when there is suddenly nothing more to do, the timer sees to it, a millisecond later
+ * at most. Returns whether they are settled. */
 bool wakeup_settle_unless_busy(struct wakeup *wakeup);
 
 /* Broker thread: sleeps until a request comes or the time is over, like the broker's poll. */

@@ -50,7 +50,7 @@ def test_what_is_no_plugin(tmp_path: Path) -> None:
 def test_a_comparison_needs_two() -> None:
     done = run("builds", "--cc=/nowhere/cc")
     assert (
-        "builds compares two: name the plugin of the other build with --against, or say what it lacks with"
+        "builds compares two: name the plugin of the other build with --against, or what it lacks"
         in done.stderr
     )
 

@@ -165,6 +165,8 @@ static void set_too_often(void *argument)
 
 #define ROUNDS 8 /* as in wakeup.c */
 
+static bool requests; /* somebody makes one in each round */
+
 /* So many rounds, in each of which the thread sleeps or not. Returns whether the last was settled. */
 static bool go_round(struct wakeup *wakeup, unsigned int rounds, bool sleep)
 {
@@ -173,6 +175,9 @@ static bool go_round(struct wakeup *wakeup, unsigned int rounds, bool sleep)
 	for (; rounds > 0; rounds--) {
 		sleeps += sleep;
 		wakeup_attend(wakeup);
+		if (requests) {
+			wakeup_request(wakeup);
+		}
 		is_settled = wakeup_settle_unless_busy(wakeup);
 	}
 	return is_settled;
@@ -184,6 +189,7 @@ static void test_a_thread_that_does_not_sleep_is_not_signalled(void **state)
 
 	(void)state;
 	sleeps = 100;
+	requests = true;
 	assert_true(go_round(wakeup, 5 * ROUNDS, true));
 	wakeup_request(wakeup);
 	assert_int_equal(wakeup_count(wakeup), 1);
@@ -211,6 +217,7 @@ static void test_the_timer_is_set_once_while_a_thread_is_busy(void **state)
 	struct wakeup *wakeup = new_wakeup();
 
 	(void)state;
+	requests = true;
 	assert_false(go_round(wakeup, 2 * ROUNDS, false));
 	before_settime = set_too_often;
 	assert_false(go_round(wakeup, 100 * ROUNDS, false));
@@ -223,11 +230,31 @@ static void test_the_timer_is_set_once_while_a_thread_is_busy(void **state)
 	wakeup_free(wakeup);
 }
 
+/* The timer is for requests; clients' messages to each other make none. */
+static void test_no_timer_for_a_busy_thread_without_requests(void **state)
+{
+	struct wakeup *wakeup = new_wakeup();
+
+	(void)state;
+	requests = false;
+	assert_true(go_round(wakeup, 5 * ROUNDS, false));
+	assert_false(timer_runs());
+	requests = true;
+	/* What it did before is not known, so two looks. */
+	assert_true(go_round(wakeup, 2 * ROUNDS - 1, false));
+	assert_false(go_round(wakeup, 1, false));
+	requests = false;
+	assert_true(go_round(wakeup, 2 * ROUNDS, false));
+	assert_false(timer_runs());
+	wakeup_free(wakeup);
+}
+
 static void test_a_thread_of_which_that_is_not_known_is_signalled(void **state)
 {
 	struct wakeup *wakeup = new_wakeup();
 
 	(void)state;
+	requests = true;
 	getrusage_error = EINVAL;
 	assert_true(go_round(wakeup, 5 * ROUNDS, false));
 	getrusage_error = 0;
@@ -613,6 +640,7 @@ int main(void)
 		cmocka_unit_test(test_attentive_thread_is_not_signalled),
 		cmocka_unit_test(test_a_thread_that_does_not_sleep_is_not_signalled),
 		cmocka_unit_test(test_the_timer_is_set_once_while_a_thread_is_busy),
+		cmocka_unit_test(test_no_timer_for_a_busy_thread_without_requests),
 		cmocka_unit_test(test_a_thread_of_which_that_is_not_known_is_signalled),
 		cmocka_unit_test(test_when_a_request_was_made),
 		cmocka_unit_test(test_request_outlives_attend),
