@@ -341,7 +341,7 @@ HUB = [
     Step("mosquitto_pub -q 1 -r -t home/kitchen", follow_comments("home")),
     Step("REDIS_URL=", shown),  # wants a Redis
     Step("sudo -u mosquitto", follow_comments("home")),
-    Step("mosquitto_sub -t nothing", lose_power),
+    Step("mosquitto_sub -t zigbee2mqtt/lamp", lose_power),
     Step("sudo -u mosquitto", shown),  # asks for a password
     Step(
         "sudo venv/bin/pip install pytest",
