@@ -17,6 +17,8 @@ from broker import child_environment
 
 Result = dict[str, Any]
 QUIET = Contender("quiet broker without the plugin", "nobody", "")
+#: The same broker while the other one suffers: what the harm takes of the machine, and not of the broker.
+BESIDE = "quiet broker, beside chaos"
 CULPRIT = Contender(
     "under chaos",
     "plugin",
@@ -83,8 +85,8 @@ def ordinary(stage: Stage, seconds: float) -> dict[str, float]:
 
 
 def chaos(settings: Settings) -> Result:
-    """Measure the ordinary client on both brokers in turn."""
-    rounds: dict[str, list[report.Round]] = {QUIET.name: [], CULPRIT.name: []}
+    """Measure the ordinary client on both brokers in turn, on the quiet one also while the other suffers."""
+    rounds: dict[str, list[report.Round]] = {QUIET.name: [], BESIDE: [], CULPRIT.name: []}
     failed: dict[str, str] = {}
     try:
         with ExitStack() as stack:
@@ -95,6 +97,7 @@ def chaos(settings: Settings) -> Result:
             for turn in range(settings.rounds):
                 rounds[QUIET.name].append(ordinary(quiet, settings.seconds))
                 harm.say("go")
+                rounds[BESIDE].append(ordinary(quiet, LONGER * settings.seconds))
                 rounds[CULPRIT.name].append(ordinary(disturbed, LONGER * settings.seconds))
                 harm.say("pause")
                 latest = [
