@@ -119,6 +119,23 @@ async def test_the_short_way_waits_for_room(bridge: FakeBridge, start: Start) ->
     await until(lambda: bridge.published == [("out", b"x", 1, False), ("out", b"y", 1, False)])
 
 
+async def test_what_waits_for_room_is_what_was_published(bridge: FakeBridge, start: Start) -> None:
+    payload = bytearray(b"first")
+
+    class Waits(Echo):
+        async def receive(self, mqtt_message: Any) -> None:
+            await self.publish("out", payload)
+
+    await start(Waits.as_asgi())
+    bridge.room = 0
+    bridge.deliver("in/a")
+    await settle()
+    payload[:] = b"other"
+    bridge.room = 1
+    bridge.control("writable")
+    await until(lambda: bridge.published == [("out", b"first", 1, False)])
+
+
 async def test_a_patched_receive_is_called(bridge: FakeBridge, start: Start) -> None:
     received: list[bytes] = []
 

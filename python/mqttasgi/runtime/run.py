@@ -191,13 +191,15 @@ class Run:
         """ASGI's `send`. Raises in the application what is wrong with the event."""
         if isinstance(event, dict) and event.get("type") == "mqtt.pub":
             mqtt = event["mqtt"]
-            while not self.publish_at_once(
+            # Once, whatever becomes of a bytearray or of the properties while this waits.
+            arguments = self._encode(
                 mqtt["topic"],
                 mqtt["payload"],
                 mqtt.get("qos", 1),
                 mqtt.get("retain", False),
                 mqtt.get("properties"),
-            ):
+            )
+            while not self._publish(*arguments):
                 await self._service.requests.until_writable()
             return
         check_event(event)
@@ -207,13 +209,19 @@ class Run:
         self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
     ) -> bool:
         """Publish without an event. False: the queue is full; then `send` waits. Raises as that does."""
+        return self._publish(*self._encode(topic, payload, qos, retain, properties))
+
+    def _encode(
+        self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
+    ) -> tuple[int, str, bytes, int, bool, bytes]:
+        """Check a message and return what the plugin wants of it."""
         check_topic(topic)
         check_qos(qos)
         # Short bytes, which is nearly all there is, need no look at their type and length.
         if payload.__class__ is not bytes or len(payload) > 65_535:
             payload = encode_payload(payload)
         encoded = b"" if properties is None else encode_properties(properties, payload)
-        return self._publish(self.consumer.handle, topic, payload, qos, retain, encoded)
+        return self.consumer.handle, topic, payload, qos, retain, encoded
 
 
 #: What runs in the frame that `Run.is_in` knows, whichever run it is.
