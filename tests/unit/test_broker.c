@@ -1087,43 +1087,37 @@ static void test_spin_is_bounded_and_gives_up(void **state)
 	assert_int_equal(ask(), LOOKS_WITHOUT_SPIN);
 }
 
-static void test_spin_learns_again_from_quick_answers(void **state)
+/* After consumers that did not answer in time come quick answers, which nobody waits for and which the broker
+ * finds so much later, until it waits again. */
+static void learn_from_quick_answers(uint64_t found_after_ns)
 {
 	int quick;
 
-	(void)state;
 	start_spinning();
 	while (ask() > LOOKS_WITHOUT_SPIN) {
 	}
-	/* Answers that came within the budget while nobody waited for them. */
 	for (quick = 0; quick < 100; quick++) {
 		if (ask() > LOOKS_WITHOUT_SPIN) {
 			break;
 		}
 		publish_answer();
+		fake.now_ns += found_after_ns;
 		tick();
 	}
 	assert_in_range(quick, 1, 10);
 }
 
+static void test_spin_learns_again_from_quick_answers(void **state)
+{
+	(void)state;
+	learn_from_quick_answers(0);
+}
+
 /* An answer that came within the budget, but the broker took longer to wake up for it. */
 static void test_spin_learns_from_when_an_answer_came(void **state)
 {
-	int quick;
-
 	(void)state;
-	start_spinning();
-	while (ask() > LOOKS_WITHOUT_SPIN) {
-	}
-	for (quick = 0; quick < 100; quick++) {
-		if (ask() > LOOKS_WITHOUT_SPIN) {
-			break;
-		}
-		publish_answer();
-		fake.now_ns += 2 * SPIN_US * 1000;
-		tick();
-	}
-	assert_in_range(quick, 1, 10);
+	learn_from_quick_answers(2 * SPIN_US * 1000);
 }
 
 static void test_spin_does_not_learn_from_slow_answers(void **state)
