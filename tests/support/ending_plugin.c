@@ -12,6 +12,8 @@
 #include <mosquitto_plugin.h>
 #endif
 
+#include "plugin_version.h"
+
 static mosquitto_plugin_id_t *identifier;
 static struct sigaction brokers_own;
 static bool is_known, is_asked_for;
@@ -39,18 +41,6 @@ static int on_tick(int event, void *event_data, void *userdata)
 		brokers_own.sa_handler(SIGTERM);
 	}
 	return MOSQ_ERR_SUCCESS;
-}
-
-int mosquitto_plugin_version(int count, const int *versions)
-{
-	int i;
-
-	for (i = 0; i < count; i++) {
-		if (versions[i] == 5) {
-			return 5;
-		}
-	}
-	return -1;
 }
 
 int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,

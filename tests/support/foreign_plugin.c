@@ -100,6 +100,8 @@ int mosquitto_auth_unpwd_check(void *userdata, struct mosquitto *client, const c
 
 #else
 
+#include "plugin_version.h"
+
 static mosquitto_plugin_id_t *identifier;
 
 static int on_access(int event, void *event_data, void *userdata)
@@ -109,18 +111,6 @@ static int on_access(int event, void *event_data, void *userdata)
 	(void)event;
 	(void)userdata;
 	return decide(access->client, access->topic);
-}
-
-int mosquitto_plugin_version(int count, const int *versions)
-{
-	int i;
-
-	for (i = 0; i < count; i++) {
-		if (versions[i] == 5) {
-			return 5;
-		}
-	}
-	return -1;
 }
 
 int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,

@@ -11,6 +11,8 @@
 #include <mosquitto_plugin.h>
 #endif
 
+#include "plugin_version.h"
+
 static mosquitto_plugin_id_t *identifier;
 
 static int on_message(int event, void *event_data, void *userdata)
@@ -26,18 +28,6 @@ static int on_message(int event, void *event_data, void *userdata)
 				topic[5] - '0', message->retain, NULL);
 	}
 	return MOSQ_ERR_SUCCESS;
-}
-
-int mosquitto_plugin_version(int count, const int *versions)
-{
-	int i;
-
-	for (i = 0; i < count; i++) {
-		if (versions[i] == 5) {
-			return 5;
-		}
-	}
-	return -1;
 }
 
 int mosquitto_plugin_init(mosquitto_plugin_id_t *own, void **userdata, struct mosquitto_opt *options,
