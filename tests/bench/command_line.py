@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import needs
@@ -205,22 +206,23 @@ def _positive(text: str) -> int:
     return value
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Read contenders, with commas between."""
+def _chosen(text: str, there: Collection[str]) -> tuple[str, ...]:
+    """Read some of those that there are, with commas between."""
     chosen = tuple(text.split(","))
-    unknown = [name for name in chosen if name not in ALL]
+    unknown = [name for name in chosen if name not in there]
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(ALL)}")
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(there)}")
     return chosen
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Read contenders."""
+    return _chosen(text, ALL)
 
 
 def _parts(text: str) -> tuple[str, ...]:
-    """Read what a build is to lack, with commas between."""
-    chosen = tuple(text.split(","))
-    unknown = [name for name in chosen if name not in PARTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    return chosen
+    """Read what a build is to lack."""
+    return _chosen(text, PARTS)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
