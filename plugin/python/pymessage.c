@@ -7,9 +7,11 @@
 #include "shared/properties.h"
 #include "shared/queue.h"
 
-/* Clients whose dict is kept for their next message. With more than these that publish in turn, some are made
- * anew. */
+/* Clients whose dict is kept for their next message, and what describes these. With more that publish in
+ * turn, some are made anew. Who connects chooses how long an id and a user name are, and a str takes up to
+ * four times their bytes. */
 #define CLIENTS_MAX 4096
+#define CLIENTS_BYTES_MAX 8388608U
 
 /* Keys and values of the events, made once. */
 /* clang-format off */
@@ -132,33 +134,46 @@ static PyObject *make_client(const struct pymessage_state *state, const struct c
 	return dict;
 }
 
-/* The dict that belongs to a connection, made for its first message. Borrowed. */
-static PyObject *find_client(struct pymessage_state *state, const struct client_description *client)
+/* Puts a new dict among those that are kept, in the place of all of them where there are enough. Borrowed. */
+static PyObject *add_client(struct pymessage_state *state, PyObject *key, const struct client *client)
 {
-	PyObject *key, *found = NULL, *made;
+	PyObject *found = NULL, *made;
 
-	if (state->last_client && state->last_client_number == client->number) {
+	if (PyDict_Size(state->clients) >= CLIENTS_MAX ||
+			state->clients_bytes + client_size(client) > CLIENTS_BYTES_MAX) {
+		state->last_client = NULL;
+		state->clients_bytes = 0;
+		PyDict_Clear(state->clients);
+	}
+	made = make_client(state, client_description(client));
+	if (made && PyDict_SetItem(state->clients, key, made) == 0) {
+		state->clients_bytes += client_size(client);
+		found = made; /* the dict of clients holds it */
+	}
+	Py_XDECREF(made);
+	return found;
+}
+
+/* The dict that belongs to a connection, made for its first message. Borrowed. */
+static PyObject *find_client(struct pymessage_state *state, const struct client *client)
+{
+	uint64_t number = client_description(client)->number;
+	PyObject *key, *found;
+
+	if (state->last_client && state->last_client_number == number) {
 		return state->last_client;
 	}
-	key = PyLong_FromUnsignedLongLong(client->number);
+	key = PyLong_FromUnsignedLongLong(number);
 	if (!key) {
 		return NULL;
 	}
 	found = PyDict_GetItemWithError(state->clients, key);
 	if (!found && !PyErr_Occurred()) {
-		if (PyDict_Size(state->clients) >= CLIENTS_MAX) {
-			state->last_client = NULL;
-			PyDict_Clear(state->clients);
-		}
-		made = make_client(state, client);
-		if (made && PyDict_SetItem(state->clients, key, made) == 0) {
-			found = made; /* the dict of clients holds it */
-		}
-		Py_XDECREF(made);
+		found = add_client(state, key, client);
 	}
 	Py_DECREF(key);
 	state->last_client = found;
-	state->last_client_number = client->number;
+	state->last_client_number = number;
 	return found;
 }
 
@@ -170,7 +185,7 @@ static PyObject *copy_client(struct pymessage_state *state, const struct client 
 	if (!client) {
 		Py_RETURN_NONE;
 	}
-	known = find_client(state, client_description(client));
+	known = find_client(state, client);
 	copy = known ? PyDict_Copy(known) : NULL;
 	if (copy && client_description(client)->certificate) {
 		certificate = PyDict_GetItemWithError(known, state->names[NAME_CERTIFICATE]); /* borrowed */

@@ -21,6 +21,7 @@ struct pymessage_state {
 	PyObject *clients;     /* dict: number of a connection -> its `client` */
 	PyObject *last_client; /* the one that was asked for last, which that dict holds; NULL: none */
 	unsigned long long last_client_number;
+	size_t clients_bytes; /* client_size() of all in that dict */
 	PyObject *names[PYMESSAGE_NAMES];
 	PyObject *types[MESSAGE_EVENTS_END];  /* of the events, by kind */
 	PyObject *properties[PROPERTIES_END]; /* their names, by identifier; NULL where there is none */

@@ -28,7 +28,7 @@ from support.packets import (
     publish_packet,
     shout,
 )
-from support.processes import PATIENCE, free_port, wait_until
+from support.processes import PATIENCE, SANITIZER, free_port, wait_until
 from support.properties import to_paho
 from support.statistics import Statistics
 
@@ -200,6 +200,27 @@ def test_each_consumer_gets_it(started: Broker, recorders: Recorders) -> None:
     say(started.client(client_id="lamp"))
     for app_id in (0, 1):
         assert [m["client"] for m in recorders.messages(app_id)] == [identity("lamp")] * 3
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="a sanitizer keeps memory that was freed")
+def test_long_names_do_not_fill_the_memory(broker: BrokerFactory) -> None:
+    """Clients come, publish once under the longest names there are, and go."""
+    started = broker("apps.echo:application")
+    witness = started.client()
+    witness.subscribe("out/#")
+    # A str with one such letter takes four bytes for each of the others, too.
+    name = "\N{OCTOPUS}" + "x" * 65000
+
+    def come_and_go(numbers: range) -> int:
+        for number in numbers:
+            with PacketClient(started.port, f"{number}{name}", username=name) as client:
+                client.publish("in/ping", b"", 1, 1)
+                client.expect(PUBACK, 1)
+            witness.wait_for()
+        return started.rss()
+
+    at_first = come_and_go(range(100))
+    assert come_and_go(range(100, 400)) < at_first + 60_000_000
 
 
 # ---- whose it is ----
