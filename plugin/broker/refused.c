@@ -30,10 +30,40 @@ void refused_ignore_properties(struct refused *refused)
 	refused->with_properties = false;
 }
 
+static bool is_short(const struct message_content *content)
+{
+	return content->topic_length <= REFUSED_BYTES &&
+			content->payload_length <= REFUSED_BYTES - content->topic_length;
+}
+
+static void note_content(struct refused_content *noted, const struct message_content *content)
+{
+	if (!is_short(content)) {
+		noted->fingerprint = fingerprint_of(content, false);
+		return;
+	}
+	memcpy(noted->bytes, content->topic, content->topic_length);
+	if (content->payload_length) {
+		memcpy(noted->bytes + content->topic_length, content->payload, content->payload_length);
+	}
+}
+
+/* Of the same lengths as the one that was noted. */
+static bool has_content(const struct refused_content *noted, const struct message_content *content)
+{
+	if (!is_short(content)) {
+		return fingerprint_of(content, false) == noted->fingerprint;
+	}
+	return memcmp(noted->bytes, content->topic, content->topic_length) == 0 &&
+			(!content->payload_length ||
+					memcmp(noted->bytes + content->topic_length, content->payload,
+							content->payload_length) == 0);
+}
+
 void refused_note_direct(struct refused *refused, const struct lanes_message *message)
 {
 	refused->direct = *message;
-	refused->direct_content = fingerprint_of(&message->content, false);
+	note_content(&refused->direct_content, &message->content);
 	if (!refused->traits->asks_with_properties) {
 		refused->direct.list = NULL;
 	}
@@ -65,9 +95,10 @@ bool refused_is_copy(const struct refused *refused, const struct lanes_message *
 	const struct message_content *content = &message->content, *direct = &refused->direct.content;
 
 	return direct->topic && content->topic == direct->topic && content->payload == direct->payload &&
+			content->topic_length == direct->topic_length &&
 			content->payload_length == direct->payload_length && message->list == refused->direct.list &&
 			message->qos == refused->direct.qos && message->retain == refused->direct.retain &&
-			fingerprint_of(content, false) == refused->direct_content;
+			has_content(&refused->direct_content, content);
 }
 
 bool refused_has_own(const struct refused *refused)

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "broker/lanes.h"
+#include "broker/refused.h"
 #include "broker/versions.h"
 #include "scarce_memory.h"
 #include "session/session.h"
@@ -571,20 +572,49 @@ static void test_what_is_compared(void **state)
 }
 
 /* Memory of a message that is gone is used for the next. */
+static void is_told_from_others_at_the_same_place(char *topic, char *payload)
+{
+	char last = topic[strlen(topic) - 1], *end = payload + strlen(payload);
+
+	went_direct(topic, payload, 1);
+	assert_true(is_copy(topic, payload));
+	if (end > payload) {
+		end[-1]++;
+		assert_false(is_copy(topic, payload));
+		end[-1]--;
+		assert_true(is_copy(topic, payload));
+		end[-1] = '\0';
+		assert_false(is_copy(topic, payload));
+		end[-1] = '1';
+	}
+	topic[strlen(topic) - 1]++;
+	assert_false(is_copy(topic, payload));
+	topic[strlen(topic) - 1] = '\0';
+	assert_false(is_copy(topic, payload));
+	topic[strlen(topic)] = last;
+	assert_true(is_copy(topic, payload));
+}
+
 static void test_other_content_at_the_same_place(void **state)
 {
-	char topic[] = "a", payload[] = "1";
+	char topic[] = "a/b", payload[] = "1", empty[] = "", all[REFUSED_BYTES - 2], long_payload[REFUSED_BYTES - 1];
+	char long_topic[REFUSED_BYTES + 3];
 
 	(void)state;
 	lanes_refuse_copies(lanes);
-	went_direct(topic, payload, 1);
-	assert_true(is_copy(topic, payload));
-	payload[0] = '2';
-	assert_false(is_copy(topic, payload));
-	payload[0] = '1';
-	assert_true(is_copy(topic, payload));
-	topic[0] = 'b';
-	assert_false(is_copy(topic, payload));
+	is_told_from_others_at_the_same_place(topic, payload);
+	is_told_from_others_at_the_same_place(topic, empty);
+	/* The longest that is copied, and those of which there is a fingerprint. */
+	memset(all, '1', sizeof(all) - 1);
+	all[sizeof(all) - 1] = '\0';
+	is_told_from_others_at_the_same_place(topic, all);
+	memset(long_payload, '1', sizeof(long_payload) - 1);
+	long_payload[sizeof(long_payload) - 1] = '\0';
+	is_told_from_others_at_the_same_place(topic, long_payload);
+	memset(long_topic, 'a', sizeof(long_topic) - 1);
+	long_topic[sizeof(long_topic) - 1] = '\0';
+	is_told_from_others_at_the_same_place(long_topic, payload);
+	is_told_from_others_at_the_same_place(long_topic, empty);
 }
 
 /* The broker may release a client's of the same content in the same turn, before it sends this. */
