@@ -3,20 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/deliver.h"
 #include "broker/publish.h"
 #include "shared/hash.h"
+#include "shared/log.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/table.h"
 
 struct topic {
 	struct table_entry entry; /* first */
+	size_t size;
 	char name[];
 };
 
 struct mirror {
 	const char *bridge;
 	struct table topics;
+	size_t bytes; /* of all in it */
+	struct log_complaint full;
 };
 
 struct mirror *mirror_new(const char *bridge)
@@ -46,6 +51,7 @@ static void clear(struct mirror *mirror, void (*forgotten)(void *userdata, const
 	size_t i;
 
 	mirror->topics = (struct table){0};
+	mirror->bytes = 0;
 	for (i = 0; i < topics.bucket_count; i++) {
 		for (entry = topics.buckets[i]; entry; entry = next) {
 			struct topic *topic = (struct topic *)entry;
@@ -68,36 +74,69 @@ void mirror_free(struct mirror *mirror)
 	}
 }
 
-static void note(struct mirror *mirror, const char *topic, bool is_empty)
+static struct topic *find(const struct mirror *mirror, const char *topic, uint64_t hash)
 {
-	uint64_t hash = hash_text(topic);
-	size_t size = strlen(topic) + 1;
-	struct table_entry *entry;
+	struct table_entry *entry = table_chain(&mirror->topics, hash);
+
+	while (entry && (entry->hash != hash || strcmp(((struct topic *)entry)->name, topic) != 0)) {
+		entry = entry->next;
+	}
+	return (struct topic *)entry; /* its first member */
+}
+
+static void drop(struct mirror *mirror, struct topic *topic)
+{
+	table_remove(&mirror->topics, &topic->entry);
+	mirror->bytes -= topic->size;
+	free(topic);
+}
+
+static void complain(struct mirror *mirror, const char *topic)
+{
+	uint64_t times;
+
+	if (log_may_complain(&mirror->full, 1, &times)) {
+		log_line(MOSQ_LOG_WARNING,
+				"What is retained on %llu topics, the last '" DELIVER_TOPIC
+				"', is not forgotten here when the link to the mirrored broker is lost, and may then go to that broker "
+				"again: there are more than %u MB of topics.",
+				(unsigned long long)times, topic, MIRROR_BYTES_MAX / 1048576U);
+	}
+}
+
+/* Where memory runs out, it is one that is not forgotten. */
+static void add(struct mirror *mirror, const char *topic, uint64_t hash)
+{
+	size_t length = strlen(topic) + 1, size = sizeof(struct topic) + length;
 	struct topic *new;
 
-	for (entry = table_chain(&mirror->topics, hash); entry; entry = entry->next) {
-		struct topic *found = (struct topic *)entry;
-
-		if (entry->hash == hash && strcmp(found->name, topic) == 0) {
-			if (is_empty) {
-				table_remove(&mirror->topics, entry);
-				free(found);
-			}
-			return;
-		}
-	}
-	if (is_empty) {
+	if (mirror->bytes + size > MIRROR_BYTES_MAX) {
+		complain(mirror, topic);
 		return;
 	}
-	/* Where memory runs out, it is one that is not forgotten. */
-	new = malloc(sizeof(*new) + size);
+	new = malloc(size);
 	if (!new) {
 		return;
 	}
 	new->entry.hash = hash;
-	memcpy(new->name, topic, size);
+	new->size = size;
+	memcpy(new->name, topic, length);
 	if (table_insert(&mirror->topics, &new->entry) != MOSQ_ERR_SUCCESS) {
 		free(new);
+		return;
+	}
+	mirror->bytes += size;
+}
+
+static void note(struct mirror *mirror, const char *topic, bool is_empty)
+{
+	uint64_t hash = hash_text(topic);
+	struct topic *known = find(mirror, topic, hash);
+
+	if (known && is_empty) {
+		drop(mirror, known);
+	} else if (!known && !is_empty) {
+		add(mirror, topic, hash);
 	}
 }
 

@@ -17,7 +17,10 @@ struct mirror *mirror_new(const char *bridge) __attribute__((warn_unused_result)
 /* This and the others take NULL, and then do nothing. */
 void mirror_free(struct mirror *mirror);
 
-/* A message is published. With retain, the broker keeps it from now on, or, after an empty one, none. */
+/* A message is published. With retain, the broker keeps it from now on, or, after an empty one, none. Noted
+ * are topics of MIRROR_BYTES_MAX together; that there are more is logged, and these are not forgotten.
+ * Retained messages that expire stay noted until the bridge is gone: the broker does not tell. */
+#define MIRROR_BYTES_MAX 67108864U
 void mirror_note(struct mirror *mirror, const char *topic, bool retain, bool is_empty);
 
 /* A client is gone. If that is the bridge, the broker is let forget everything that was noted. Calls

@@ -74,6 +74,34 @@ static void test_many(void **state)
 	mirror_free(mirror);
 }
 
+/* As with clients that retain messages which expire: the broker forgets those by itself. */
+static void test_long_topics_have_a_bound(void **state)
+{
+	long blocks = scarce_memory_blocks();
+	struct mirror *mirror = mirror_new("the-bridge");
+	static char topic[65536];
+	unsigned int i, past = 10, count = MIRROR_BYTES_MAX / sizeof(topic) + past;
+
+	(void)state;
+	memset(topic, 'x', sizeof(topic) - 1);
+	for (i = 0; i < count; i++) {
+		(void)snprintf(topic, 9, "%08u", i);
+		topic[8] = 'x';
+		mirror_note(mirror, topic, true, false);
+	}
+	assert_true(stub_broker_logged("is not forgotten here when the link"));
+	/* One that makes room. */
+	(void)snprintf(topic, 9, "%08u", 0);
+	topic[8] = 'x';
+	mirror_note(mirror, topic, true, true);
+	mirror_note(mirror, "again", true, false);
+	mirror_note(mirror, "again", true, true);
+	assert_in_range(scarce_memory_blocks() - blocks, count - 3 * past, count - 1);
+	mirror_free(mirror);
+	stub_broker_reset();
+	assert_int_equal(scarce_memory_blocks(), blocks);
+}
+
 static void test_no_memory(void **state)
 {
 	struct mirror *mirror;
@@ -101,6 +129,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_kept_is_forgotten_once),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_long_topics_have_a_bound),
 		cmocka_unit_test(test_no_memory),
 	};
 
