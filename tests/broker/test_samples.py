@@ -321,6 +321,16 @@ def upgraded(port: int, path: str) -> bytes:
     return answer
 
 
+# ---- all ----
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.conf")), ids=lambda path: path.name)
+def test_what_the_broker_reads_as_root_stays_roots(path: Path) -> None:
+    """Else the application, which runs as user mosquitto, could write `user root` into it for the next start."""
+    given = re.findall(r"(?:chown|install .*-o) *(\w+)\S* .*\.conf$", path.read_text(), re.MULTILINE)
+    assert set(given) <= {"root"}
+
+
 # ---- bridge.conf ----
 
 
