@@ -132,8 +132,6 @@ def followed(function, folder_of):
 
 launch.PrivateFolder._write = followed(launch.PrivateFolder._write, lambda folder, *rest: folder.path)
 os.chown = followed(os.chown, lambda path, *rest: path if os.path.isdir(path) else os.path.dirname(path))
-if "--persistence" in sys.argv:
-    os.mkdir = followed(os.mkdir, lambda *rest: sys.argv[4])
 sys.exit(cli.main(sys.argv[5:]))
 """
 
@@ -155,11 +153,25 @@ def test_what_is_swapped_is_not_given_away(place: Place) -> None:
     place.assert_roots()
 
 
-def test_a_folder_that_is_swapped_is_not_given_away(place: Place) -> None:
-    done = drive(place, "--persistence", str(place.loose / "kept"))
+def test_a_folder_in_that_users_is_made_by_that_user(place: Place) -> None:
+    done = drive(place, "--persistence", str(place.loose / "new" / "kept"))
     place.assert_roots()
-    assert done.returncode == 2
-    assert f"{place.loose}/kept cannot be made: " in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (place.loose / "new").stat().st_uid == (place.loose / "new" / "kept").stat().st_uid == place.uid
+
+
+def test_root_makes_no_folder_where_somebody_elses_link_leads(place: Place) -> None:
+    link = place.loose / "link"
+    link.symlink_to(place.victims)
+    os.chown(link, place.uid, -1, follow_symlinks=False)
+    done = place.run("--persistence", str(link / "kept"))
+    assert not (place.victims / "kept").exists()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"mqttasgi: argument --persistence: {link}/kept cannot be made: user mosquitto may not do that, and root "
+        "makes nothing where others can move it.\n"
+    )
+    place.assert_roots()
 
 
 ATTACKER = """
@@ -224,6 +236,18 @@ def test_root_does_not_do_what_somebody_elses_file_says(place: Place, name: str,
         assert done.stdout.splitlines()[0] == "0"
     else:
         assert (place.victims / "made").stat().st_uid == place.uid
+
+
+def test_root_does_not_do_what_the_file_says_that_somebody_elses_link_leads_to(place: Place) -> None:
+    """Until it is read, the link may lead to another one."""
+    (place.path / "roots.env").write_text("MQTTASGI_USER=root\n")
+    (place.loose / ".env").symlink_to(place.path / "roots.env")
+    done = place.run(folder=place.loose)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "root does not take this from a file that others can write" in done.stderr
+    (place.victims / ".env").symlink_to(place.path / "roots.env")
+    done = place.run(folder=place.victims)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_only_root_can_read_is_said(place: Place) -> None:

@@ -100,6 +100,29 @@ def test_root_gives_nothing_away_where_others_can_move_it(
     assert cli.main(["startproject", name], project=str(folder)) == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_somebody_is_faster_in_a_folder_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in /tmp: who reads root's command line makes that folder first."""
+    monkeypatch.setattr(startproject, "_BROKER_USER", "nobody")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    tmp_path.chmod(0o1777)
+    look = startproject.is_roots
+
+    def be_faster(place: Path) -> bool:
+        good = look(place)
+        if place == tmp_path:
+            (tmp_path / "house").mkdir()
+            os.chown(tmp_path / "house", 65534, 65534)
+        return good
+
+    monkeypatch.setattr(startproject, "is_roots", be_faster)
+    assert cli.main(["startproject", "house"], project=str(tmp_path)) == 2
+    assert "root does not make a project in" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "house") == []
+
+
 def test_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["startproject", "--help"], project=str(tmp_path)) == 0
     assert "startproject NAME" in capsys.readouterr().out

@@ -43,7 +43,10 @@ def run(words: Sequence[str], prog: str, folder: Path) -> None:
     _check_name(name, folder)
     project = folder / name
     _check_folder(project)
-    _check_safe(project if project.is_dir() else folder)
+    if not project.is_dir():
+        _check_safe(folder)
+        project.mkdir(exist_ok=True)
+    _check_safe(project)  # in a folder like /tmp somebody may have been faster
     _write(project, name)
     print(_next_steps(project))
 

@@ -12,10 +12,14 @@ import os
 import pwd
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from .option_table import Settings
+
+#: As many links as the kernel follows on one way.
+_LINKS_MAX = 40
 
 
 def user_of(settings: Settings) -> Optional[pwd.struct_passwd]:
@@ -74,17 +78,40 @@ def check_user(settings: Settings) -> None:
 
 
 def is_roots(path: Path) -> bool:
-    """Whether only root, or who has become root with sudo, can put something in this place."""
+    """Whether only root, or who has become root with sudo, can put something in this place.
+
+    Or lead somewhere else with a link on the way there.
+    """
     trusted = {0, int(os.environ.get("SUDO_UID", "0"))}
-    real = path.resolve()
-    return all(_is_safe(place.stat(), trusted) for place in (real, *real.parents))
+    try:
+        return all(_is_safe(place.lstat(), trusted) for place in _way_to(path))
+    except FileNotFoundError:
+        return True  # as far as there is something
+
+
+def _way_to(path: Path) -> Iterator[Path]:
+    """Each folder and each link on the way there, and the place itself."""
+    place, rest, links = Path("/"), [*path.absolute().parts[:0:-1]], 0
+    yield place
+    while rest:
+        place /= rest.pop()
+        yield place
+        if place.is_symlink():
+            links += 1
+            if links > _LINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            target = Path(os.readlink(place))
+            place = Path("/") if target.is_absolute() else place.parent
+            rest += [part for part in reversed(target.parts) if part != "/"]
 
 
 def _is_safe(status: os.stat_result, trusted: set[int]) -> bool:
     if status.st_uid not in trusted:
         return False
     others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
-    return not status.st_mode & others or bool(stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX)
+    if stat.S_ISLNK(status.st_mode) or not status.st_mode & others:
+        return True
+    return bool(stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX)
 
 
 def make_persistence(settings: Settings) -> None:
@@ -119,31 +146,33 @@ def check_persistence(settings: Settings) -> None:
 
 
 def _make_folder(path: Path, user: Optional[pwd.struct_passwd]) -> None:
-    """Where the folder above is somebody else's, what is given away is what was made here all the same."""
-    try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    """As that user, where others than root could put a link in the way."""
+    if user is None:
+        os.makedirs(path)
+        return
+    if is_roots(path.parent):
         os.makedirs(path.parent, exist_ok=True)
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.mkdir(path.name, dir_fd=parent)
-        if user is None:
+        if is_roots(path.parent):  # still: in a folder like /tmp somebody may have been faster
+            os.mkdir(path)
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
             return
-        made = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            if os.fstat(made).st_uid != os.geteuid() or os.listdir(made):
-                raise OSError(errno.EEXIST, "somebody has put another folder in its place")
-            os.fchown(made, user.pw_uid, user.pw_gid)
-        finally:
-            os.close(made)
-    finally:
-        os.close(parent)
+    if not _succeeds(user, "mkdir", "-p", "--", str(path.absolute())):
+        raise OSError(
+            errno.EACCES,
+            f"user {user.pw_name} may not do that, and root makes nothing where others can move it",
+        )
 
 
 def _may_write(user: Optional[pwd.struct_passwd], folder: str) -> bool:
     if not user:
         return os.access(folder, os.W_OK | os.X_OK)
+    return _succeeds(user, "test", "-w", folder, "-a", "-x", folder)
+
+
+def _succeeds(user: pwd.struct_passwd, *command: str) -> bool:
+    """Whether a program succeeds as that user."""
     groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    command = ["test", "-w", folder, "-a", "-x", folder]
-    ran = subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/")
+    ran = subprocess.run(
+        command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/", stderr=subprocess.DEVNULL
+    )
     return ran.returncode == 0
