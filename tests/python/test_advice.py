@@ -77,6 +77,22 @@ def chained(outer: BaseException, inner: BaseException) -> BaseException:
         (OperationalError("no such table: house_reading"), "Apply the migrations: "),
         (OperationalError("no such column: house_reading.at"), "Apply the migrations: "),
         (ProgrammingError('relation "house_reading" does not exist\nLINE 1: SELECT'), "Apply the migrations: "),
+        (
+            ProgrammingError('column "at" of relation "house_reading" does not exist\nLINE 1: INSERT'),
+            "lacks a column",
+        ),
+        (ProgrammingError(1146, "Table 'shop.house_reading' doesn't exist"), "lacks a table"),
+        (OperationalError(1054, "Unknown column 'house_reading.at' in 'field list'"), "lacks a column"),
+        (
+            OperationalError(
+                'connection to server at "127.0.0.1", port 5432 failed: Connection refused\n\tIs the server running?'
+            ),
+            'cannot be used (connection to server at "127.0.0.1", port 5432 failed: Connection refused): is its server',
+        ),
+        (OperationalError('connection failed: FATAL:  database "shop" does not exist'), "HOST, PORT, NAME, USER and"),
+        (OperationalError("[Errno -2] Name or service not known"), "is its server there, and are HOST, PORT"),
+        (OperationalError(2002, "Can't connect to MySQL server on '127.0.0.1' (115)"), "is its server there"),
+        (OperationalError(1045, "Access denied for user 'ann'@'localhost'"), "USER and PASSWORD"),
         (sqlite3.OperationalError("no such table: x"), "Apply the migrations: "),
         (OperationalError("database is locked"), '"OPTIONS": {"timeout": 20}'),
         (OperationalError("attempt to write a readonly database"), "cannot write the SQLite database"),
@@ -199,6 +215,20 @@ def test_migrations_that_are_missing_are_named(
     assert "(auth, contenttypes)" in said
     assert said.endswith(f"sudo -u mosquitto {sys.executable} {data.parent}/manage.py migrate")
     assert not (data / "db.sqlite3").exists(), "looking makes no file"
+
+
+def test_a_server_that_is_not_there_is_said_at_start(
+    databases: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come up a moment later: nothing ends."""
+    databases["default"] = {"ENGINE": "django.db.backends.postgresql", "NAME": "house"}
+
+    def refused(alias: str) -> list[str]:
+        raise OperationalError('connection to server at "127.0.0.1", port 5432 failed: Connection refused')
+
+    monkeypatch.setattr(advice, "_unapplied", refused)
+    (said,) = migrations_said(caplog)
+    assert said.startswith("Database 'default': The database cannot be used (connection to server at ")
 
 
 def test_a_database_in_memory_lacks_nothing(

@@ -24,6 +24,17 @@ logger = logging.getLogger("mqttasgi.databases")
 CHECK_TIMEOUT = 10.0
 #: So many causes of an error are looked at.
 _CAUSES = 10
+#: In errors of PostgreSQL's and MySQL's drivers, in lower case: no connection could be made.
+_NOT_CONNECTED = (
+    "connection to server",
+    "connection failed",
+    "could not connect",
+    "can't connect to",
+    "access denied for user",
+    "failed to resolve host",
+    "could not translate host name",
+    "name or service not known",
+)
 
 
 # ---- about an error ----
@@ -85,10 +96,16 @@ def _about_settings(text: str) -> str:
 def _about_database(text: str) -> Optional[str]:
     first = text.partition("\n")[0].strip()
     lowered = first.lower()
-    if "no such table" in lowered or ("does not exist" in lowered and "relation" in lowered):
-        return f"The database lacks a table ({first}). Apply the migrations: {_migrate()}"
-    if "no such column" in lowered or ("does not exist" in lowered and "column" in lowered):
+    if _is_not_connected(lowered):
+        return (
+            f"The database cannot be used ({first}): is its server there, and are HOST, PORT, NAME, USER and "
+            "PASSWORD in DATABASES right?"
+        )
+    absent = "does not exist" in lowered or "doesn't exist" in lowered  # PostgreSQL's words, and MySQL's
+    if "no such column" in lowered or "unknown column" in lowered or (absent and lowered[:7] == "column "):
         return f"The database lacks a column ({first}). Apply the migrations: {_migrate()}"
+    if "no such table" in lowered or (absent and ("relation" in lowered or "table" in lowered)):
+        return f"The database lacks a table ({first}). Apply the migrations: {_migrate()}"
     if "readonly database" in lowered or "unable to open database file" in lowered:
         return next(iter(unwritable()), None) or (
             f"User {_user()} cannot write the SQLite database ({first}): both its file and its folder must "
@@ -100,6 +117,10 @@ def _about_database(text: str) -> Optional[str]:
             'transactions short, or wait longer: "OPTIONS": {"timeout": 20} in DATABASES.'
         )
     return None
+
+
+def _is_not_connected(text: str) -> bool:
+    return any(words in text.lower() for words in _NOT_CONNECTED)
 
 
 # ---- the databases ----
@@ -224,25 +245,27 @@ def look_at_databases(check: bool) -> None:
 
 
 def _warn_of_migrations() -> None:
-    try:
-        for alias, database in _databases().items():
-            if _is_sqlite(database) and "memory" in str(database.get("NAME")):
-                continue  # each connection has one of its own
+    for alias, database in _databases().items():
+        if _is_sqlite(database) and "memory" in str(database.get("NAME")):
+            continue  # each connection has one of its own
+        try:
             labels = _unapplied(alias)
-            if labels:
-                apps = ", ".join(sorted(set(labels)))
-                logger.warning(
-                    "Database %r lacks %d %s (%s). Apply %s: %s",
-                    alias,
-                    len(labels),
-                    "migration" if len(labels) == 1 else "migrations",
-                    apps,
-                    "it" if len(labels) == 1 else "them",
-                    _migrate(),
-                )
-    except BaseException:
-        # Whoever uses the database learns what is wrong with it.
-        logger.debug("The migrations could not be looked at", exc_info=True)
+        except BaseException as error:
+            logger.debug("The migrations of database %r could not be looked at", alias, exc_info=True)
+            if _is_not_connected(str(error)):
+                logger.warning("Database %r: %s", alias, about(error))
+            continue
+        if labels:
+            apps = ", ".join(sorted(set(labels)))
+            logger.warning(
+                "Database %r lacks %d %s (%s). Apply %s: %s",
+                alias,
+                len(labels),
+                "migration" if len(labels) == 1 else "migrations",
+                apps,
+                "it" if len(labels) == 1 else "them",
+                _migrate(),
+            )
 
 
 def _unapplied(alias: str) -> list[str]:
