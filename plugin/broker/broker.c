@@ -106,8 +106,11 @@ void broker_free(struct broker *broker)
 
 bool broker_adopt(struct broker *broker, const struct options *options)
 {
+	const struct message_of_options of_python = {
+		.verbosity = options->verbosity, .log_lines = options->log_lines};
+
 	/* Behind the messages that wait: what they log is logged as it was. */
-	if (!queue_tell(broker->inbound, message_verbosity(options->verbosity))) {
+	if (!queue_tell(broker->inbound, message_options(&of_python))) {
 		return false;
 	}
 	queue_set_limits(broker->inbound, options->queue_size, options->queue_bytes);

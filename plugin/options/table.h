@@ -139,7 +139,8 @@ OPTION(shutdown_timeout, "MQTTASGI_SHUTDOWN_TIMEOUT", seconds, unsigned int, shu
 	"5",
 	"seconds that consumers have to [disconnect](consumers.md#when-the-broker-stops) when the broker stops")
 
-OPTION(log_lines, "MQTTASGI_LOG_LINES", number, unsigned int, log_lines, "100", RANGE(0, 1000000), FOR_PYTHON, "0.1.0",
+OPTION(log_lines, "MQTTASGI_LOG_LINES", number, unsigned int, log_lines, "100", RANGE(0, 1000000), AT_ONCE | FOR_PYTHON,
+	"0.1.0",
 	"100",
 	"lines a second that each consumer may write [to the broker's log](consumers.md#the-log), all together five times as many; "
 	"0: any number")

@@ -65,8 +65,8 @@ static PyObject *make_control(const struct message *message)
 				as->hold_consumer.again ? Py_True : Py_False);
 	case MESSAGE_RELEASE_CONSUMER:
 		return Py_BuildValue("(sK)", "release_consumer", (unsigned long long)as->hold_consumer.consumer);
-	case MESSAGE_VERBOSITY:
-		return Py_BuildValue("(si)", "verbosity", as->verbosity.level);
+	case MESSAGE_OPTIONS:
+		return Py_BuildValue("(siI)", "options", as->options.verbosity, as->options.log_lines);
 	case MESSAGE_STOP:
 		return Py_BuildValue("(s)", "stop");
 	default:

@@ -136,9 +136,9 @@ struct message *message_release_consumer(uint64_t consumer)
 			(union message_as){.hold_consumer = {.consumer = consumer}});
 }
 
-struct message *message_verbosity(int verbosity)
+struct message *message_options(const struct message_of_options *options)
 {
-	return make_control(MESSAGE_VERBOSITY, (union message_as){.verbosity = {.level = verbosity}});
+	return make_control(MESSAGE_OPTIONS, (union message_as){.options = *options});
 }
 
 struct message *message_stop(void)

@@ -55,7 +55,7 @@ enum message_kind {
 	MESSAGE_RELEASE,       /* as.hold: they go on, with what came until that hold */
 	MESSAGE_HOLD_CONSUMER, /* as.hold_consumer: one keeps back what is not retained */
 	MESSAGE_RELEASE_CONSUMER, /* as.hold_consumer: it goes on */
-	MESSAGE_VERBOSITY,        /* as.verbosity: the option has changed */
+	MESSAGE_OPTIONS,          /* as.options: some of those that Python goes by have changed */
 	MESSAGE_STOP,             /* end every consumer, then the loop */
 
 	/* from the loop thread to the broker thread, and from there to the session's */
@@ -110,6 +110,12 @@ struct message_of_hold_consumer {
 	bool again; /* of a hold: it had subscribed to the filter before */
 };
 
+/* The options that Python goes by and that can change: their values, changed or not. */
+struct message_of_options {
+	int verbosity;
+	unsigned int log_lines;
+};
+
 /* What a consumer asks for. */
 struct message_request {
 	uint64_t consumer;
@@ -130,9 +136,7 @@ union message_as {
 	} hold;
 	struct message_of_hold_consumer hold_consumer;
 	struct message_request request;
-	struct {
-		int level; /* the option's value */
-	} verbosity;
+	struct message_of_options options;
 	struct {
 		bool application_ends; /* otherwise it has failed */
 	} suspend;
@@ -195,7 +199,7 @@ MESSAGE_MADE struct message *message_hold(int number);
 MESSAGE_MADE struct message *message_release(int number);
 MESSAGE_MADE struct message *message_hold_consumer(uint64_t consumer, bool again);
 MESSAGE_MADE struct message *message_release_consumer(uint64_t consumer);
-MESSAGE_MADE struct message *message_verbosity(int verbosity);
+MESSAGE_MADE struct message *message_options(const struct message_of_options *options);
 MESSAGE_MADE struct message *message_stop(void);
 
 MESSAGE_MADE struct message *message_subscribe(const struct message_request *request, const char *filter,

@@ -58,6 +58,24 @@ def test_verbosity_up_and_down(broker: BrokerFactory) -> None:
     assert levels(started, client, "fifth") == "W"
 
 
+def test_how_much_may_be_logged(broker: BrokerFactory) -> None:
+    """Ten seconds' worth at once."""
+    started, client = start(broker, options={"log_lines": 1})
+
+    def logged(word: str) -> int:
+        for number in range(30):
+            client.publish(f"say/{word}", f"{word} {number}", qos=1)
+        for _ in range(30):
+            client.wait_for("done")
+        return started.log().count(f"mqttasgi: apps: {word} ")
+
+    assert 10 <= logged("first") < 30
+    assert "Options changed: log_lines is 0 now." in reload(started, {"log_lines": 0})
+    assert logged("second") == 30
+    assert "Options changed: log_lines is 1 now." in reload(started, {"log_lines": 1})
+    assert 10 <= logged("third") < 30
+
+
 def test_what_waits_for_the_next_start(broker: BrokerFactory) -> None:
     """It is said at each reload, until it is so, with whatever else has changed."""
     started, client = start(broker)

@@ -716,7 +716,9 @@ static struct control make_control(struct input *input)
 		return (struct control){message_release_consumer(whose), "release_consumer", 1,
 			{PyLong_FromUnsignedLongLong(whose), NULL}};
 	case 6:
-		return (struct control){message_verbosity(code), "verbosity", 1, {PyLong_FromLong(code), NULL}};
+		return (struct control){message_options(&(struct message_of_options){
+									.verbosity = code, .log_lines = (unsigned int)whose}),
+			"options", 2, {PyLong_FromLong(code), PyLong_FromUnsignedLong((unsigned int)whose)}};
 	default:
 		return (struct control){message_stop(), "stop", 0, {NULL, NULL}};
 	}

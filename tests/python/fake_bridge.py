@@ -144,7 +144,7 @@ class FakeBridge:
             "release": (code,),
             "hold_consumer": (whose, bool(code)),
             "release_consumer": (whose,),
-            "verbosity": (code,),
+            "options": (code, whose),
         }
         self.give(FakeControl((what, *parts.get(what, ()))))
 

@@ -95,6 +95,29 @@ def test_any_number(bridge: FakeBridge) -> None:
     assert written(bridge) == 100_000
 
 
+def test_another_rate(bridge: FakeBridge) -> None:
+    """In force at once, for who has written already, too; the same rate again gives nobody anything."""
+    lines = Lines(bridge, 10, Clock())
+    lines.say(bridge.LOG_INFO, ["x"] * 150, ANN)
+    assert written(bridge) == 100
+    lines.set_rate(10)
+    lines.say(bridge.LOG_INFO, ["x"], ANN)
+    assert written(bridge) == 100
+    lines.set_rate(2)
+    assert "left out of this log: 51. Each consumer may write 10 lines a second" in bridge.lines[-1][1]
+    lines.say(bridge.LOG_INFO, ["x"] * 150, ANN)
+    assert written(bridge) == 100 + 20
+    for number in range(10):
+        lines.say(bridge.LOG_INFO, ["x"] * 150, Source("mysite.Many", number, "worker"))
+    assert written(bridge) == 100 + 2 * 10 * 5
+    lines.set_rate(0)
+    lines.say(bridge.LOG_INFO, ["x"] * 150, ANN)
+    assert written(bridge) == 100 + 2 * 10 * 5 + 150
+    lines.set_rate(2)
+    lines.say(bridge.LOG_INFO, ["x"] * 150, ANN)
+    assert written(bridge) == 100 + 2 * 10 * 5 + 150 + 20
+
+
 def test_one_line_says_what_was_left_out_and_whose(bridge: FakeBridge) -> None:
     clock = Clock()
     lines = Lines(bridge, 10, clock)

@@ -11,18 +11,20 @@ from running import Echo, Master, Start, consumer_that_has_ended, master_of, unt
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import logs
+from mqttasgi.runtime.lines import Lines
 
 
-async def test_verbosity_changes_between_two_messages(
+async def test_options_change_between_two_messages(
     bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(logs, "set_verbosity", seen.append)
+    monkeypatch.setattr(Lines, "set_rate", lambda self, rate: seen.append(rate))
     await start(Echo.as_asgi())
-    bridge.control("verbosity", 0, 2)
+    bridge.control("options", 7, 2)
     bridge.give((1, FakeMessage("in/a", b"after", 0), 0))
     await until(lambda: bool(bridge.published))
-    assert seen == [2]
+    assert seen == [2, 7]
 
 
 async def test_clients_are_let_in_once_connect_has_returned(bridge: FakeBridge, start: Start) -> None:

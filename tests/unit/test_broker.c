@@ -548,8 +548,8 @@ static void test_what_was_pushed_is_not_looked_at_any_more(void **state)
 /* As at SIGHUP. What waits stays, and is handled as before. */
 static void test_options_that_change(void **state)
 {
-	struct options other = {.verbosity = 2, .queue_size = 3, .queue_bytes = 1000000};
-	struct message *verbosity;
+	struct options other = {.verbosity = 2, .log_lines = 7, .queue_size = 3, .queue_bytes = 1000000};
+	struct message *of_python;
 	int i;
 
 	(void)state;
@@ -565,9 +565,10 @@ static void test_options_that_change(void **state)
 	assert_int_equal(stub_broker_logged("queue_size (3) and queue_bytes (1000000)"), 1);
 	receive_message("a", "1");
 	receive_message("a", "2");
-	verbosity = receive(MESSAGE_VERBOSITY);
-	assert_int_equal(verbosity->as.verbosity.level, 2);
-	done(verbosity);
+	of_python = receive(MESSAGE_OPTIONS);
+	assert_int_equal(of_python->as.options.verbosity, 2);
+	assert_int_equal(of_python->as.options.log_lines, 7);
+	done(of_python);
 	receive_message("a", "3");
 	for (i = 0; i < 3; i++) {
 		assert_true(application_publishes("b", "5"));
@@ -1202,11 +1203,11 @@ static void test_spin_begins_and_ends_while_the_broker_runs(void **state)
 	fake.now_ns = 1000000000;
 	assert_int_equal(ask(), 0);
 	assert_true(broker_adopt(f.broker, &other));
-	done(receive(MESSAGE_VERBOSITY));
+	done(receive(MESSAGE_OPTIONS));
 	assert_in_range(ask(), LOOKS_OF_A_SPIN, LOOKS_OF_A_SPIN + 3);
 	other.spin_us = 0;
 	assert_true(broker_adopt(f.broker, &other));
-	done(receive(MESSAGE_VERBOSITY));
+	done(receive(MESSAGE_OPTIONS));
 	assert_int_equal(ask(), 0);
 }
 

@@ -304,7 +304,8 @@ static void test_each_control_says_what_it_is(void **state)
 			message->as.hold_consumer.consumer == 9 && message->as.hold_consumer.again);
 	ASSERT_SAYS(message_release_consumer(9), MESSAGE_RELEASE_CONSUMER,
 			message->as.hold_consumer.consumer == 9);
-	ASSERT_SAYS(message_verbosity(2), MESSAGE_VERBOSITY, message->as.verbosity.level == 2);
+	ASSERT_SAYS(message_options(&(struct message_of_options){.verbosity = 2, .log_lines = 7}),
+			MESSAGE_OPTIONS, message->as.options.verbosity == 2 && message->as.options.log_lines == 7);
 	ASSERT_SAYS(message_watch(9, 7), MESSAGE_WATCH,
 			message->as.request.consumer == 9 && message->as.request.sequence == 7);
 	ASSERT_SAYS(message_unwatch(9), MESSAGE_UNWATCH,

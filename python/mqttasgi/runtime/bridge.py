@@ -104,8 +104,8 @@ Control = Union[
     tuple[Literal["hold_consumer"], int, bool],
     #: It goes on, unless there are other such holds of it.
     tuple[Literal["release_consumer"], int],
-    #: The option's new value.
-    tuple[Literal["verbosity"], int],
+    #: What the options `verbosity` and `log_lines` say now.
+    tuple[Literal["options"], int, int],
     #: Every consumer is to end, then the loop.
     tuple[Literal["stop"]],
 ]

@@ -37,10 +37,12 @@ SAY_AFTER = 1.0
 class Allowance:
     """How many lines may still be written; more with each second, up to `BURST` seconds' worth."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_left", "_rate", "whole")
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, whole: Optional[Allowance] = None) -> None:
         self._rate = rate
+        #: That of all together, which this one is beside; None: it is that.
+        self.whole = whole
         self._left = float(rate * BURST)
         self._at: Optional[float] = None
 
@@ -126,6 +128,14 @@ class Lines:
         self._left_out: dict[Source, int] = {}
         self._said_at = 0.0
 
+    def set_rate(self, rate: int) -> None:
+        """Let each consumer write so many lines a second from now on; one that had used up its lines, too."""
+        with self._lock:
+            if rate != self._rate:
+                self.say_what_was_left_out()  # it names the rate that was
+                self._rate = rate
+                self._all = Allowance(rate * ALL)
+
     def say(self, level: int, lines: list[str], whose: Optional[Source] = None) -> None:
         """Write what is within bounds. `whose` None: of the consumer that runs here."""
         if whose is None:
@@ -137,11 +147,13 @@ class Lines:
 
     def _admitted(self, whose: Source, lines: list[str]) -> list[str]:
         with self._lock:
+            if not self._rate:
+                return lines  # from this moment on
             now = self._clock()
             if self._left_out and now - self._said_at >= 2 * SAY_AFTER:
                 self.say_what_was_left_out()  # there is no loop, or it is blocked
-            if whose.allowance is None:
-                whose.allowance = Allowance(self._rate)
+            if whose.allowance is None or whose.allowance.whole is not self._all:  # of another rate
+                whose.allowance = Allowance(self._rate, self._all)
             admitted: list[str] = []
             if whose.allowance.is_there(now) and self._all.is_there(now):
                 # Whole records, but for those that are longer than anything may be.

@@ -46,7 +46,8 @@ class Service:
         self.bridge = bridge
         self.loop = loop
         self.has_session = has_session
-        self.log = logs.BrokerLog(bridge, lines or Lines(bridge))
+        self.lines = lines or Lines(bridge)
+        self.log = logs.BrokerLog(bridge, self.lines)
         self.overload = overload or Overload(bridge)
         #: The context variables that each consumer begins with: those of the start, with what modules set
         #: while they are imported. Whoever spawns a consumer, or failed before it, has others.
@@ -120,8 +121,9 @@ class Service:
         elif control[0] == "release_consumer":
             if control[1] in self.roster.by_handle:
                 self.roster.by_handle[control[1]].inbox.release()
-        elif control[0] == "verbosity":
+        elif control[0] == "options":
             logs.set_verbosity(control[1])
+            self.lines.set_rate(control[2])
         elif not self.farewell.has_begun:
             self.farewell.begin()
 
