@@ -367,6 +367,35 @@ def test_programs_end_with_the_broker(broker: BrokerFactory, loop: str) -> None:
 
 
 @plain_only
+def test_programs_that_do_not_end_are_killed(broker: BrokerFactory) -> None:
+    """With what is left of shutdown_timeout to do it by themselves."""
+    hostile = Hostile(broker, options={"shutdown_timeout": 2})
+    children = [hostile.ask("stubborn_program")]
+    children += [hostile.ask("stubborn_process", daemon=daemon) for daemon in (False, True)]
+    try:
+        assert hostile.broker.stop() == 0
+        log = hostile.broker.log()
+        assert sorted(
+            map(int, re.findall(r"Child process (\d+) \(.*\) .* did not end at SIGTERM", log))
+        ) == sorted(children)
+        for child in children:
+            wait_until(lambda child=child: not running(child), 2, "the end of the program")
+        assert "did not end within shutdown_timeout" not in log
+    finally:
+        for child in filter(running, children):
+            os.kill(child, signal.SIGKILL)
+
+
+@plain_only
+def test_programs_have_time_to_end(broker: BrokerFactory, tmp_path: Path) -> None:
+    hostile = Hostile(broker, options={"shutdown_timeout": 10})
+    hostile.ask("slow_program", marker=str(tmp_path / "marker"))
+    assert hostile.broker.stop() == 0
+    assert (tmp_path / "marker").read_text() == "done\n"
+    assert "did not end" not in hostile.broker.log()
+
+
+@plain_only
 def test_pools_of_processes_end_with_the_broker(broker: BrokerFactory) -> None:
     hostile = Hostile(broker)
     for method in ("fork", "spawn"):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from .consumer import HostedConsumer
     from .service import Service
+
+#: Of the time for the whole end, when consumers must have disconnected, and when processes must have ended.
+CONSUMERS, PROCESSES = 0.8, 0.9
 
 
 class Farewell:
@@ -17,9 +21,13 @@ class Farewell:
     """
 
     def __init__(self, service: Service, seconds: float) -> None:
-        """Take the `seconds` that consumers have."""
+        """Take the `seconds` that the whole end may take."""
         self._service = service
-        self.seconds = seconds
+        self._whole = seconds
+        #: Of them, consumers have so many: the rest is for processes that they leave, and for the log.
+        self.seconds = CONSUMERS * seconds
+        #: When such processes are to have ended, of `time.monotonic()`; long ago before the end has begun.
+        self.until = 0.0
         #: Those whose disconnect() is waited for; None: it has not begun.
         self._waits_for: Optional[set[HostedConsumer]] = None
 
@@ -31,6 +39,7 @@ class Farewell:
     def begin(self) -> None:
         """Tell every consumer to disconnect, after what waits for it."""
         self._waits_for = set()
+        self.until = time.monotonic() + PROCESSES * self._whole
         roster = self._service.roster
         for consumer in list(roster.by_handle.values()):
             if consumer.restart is not None:

@@ -82,14 +82,14 @@ def run_until_stopped(service: Service) -> None:
             service.stopped = True
 
 
-def close(loop: asyncio.AbstractEventLoop, log: BrokerLog) -> None:
-    """End what the application has left: tasks, generators, processes, and what it has output."""
+def close(loop: asyncio.AbstractEventLoop, log: BrokerLog, until: float) -> None:
+    """End what the application has left: tasks, generators, processes (by then), and what it has output."""
     with contextlib.suppress(BaseException):
         _finish_tasks(loop, log)
     with contextlib.suppress(BaseException):
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLOSE_TIMEOUT))
     with contextlib.suppress(BaseException):
-        processes.end_all(log.error)
+        processes.end_all(log.error, until)
     # What the application registered for the end of the process, which the broker's end does not run. The
     # loop's own threads are not waited for: one that hangs would hold up the broker.
     with contextlib.suppress(BaseException):

@@ -20,7 +20,7 @@ from typing import Any, Callable, NoReturn
 
 #: Exit status of a child that is ended here: an internal software error, in sysexits.h.
 STATUS = 70
-#: Seconds that child processes have at the end of the broker.
+#: Seconds that child processes have at least at the end of the broker.
 GRACE = 0.5
 
 #: This process is a child that application code has forked.
@@ -206,31 +206,54 @@ def end() -> NoReturn:
     os._exit(STATUS)
 
 
-def end_all(log: Callable[[str], None]) -> None:
+def end_all(log: Callable[[str], None], until: float) -> None:
     """End what the application has started and not ended itself, for the end of the broker.
 
     Nobody would wait for it, and it would keep what it holds. What has a session of its own is meant to go
     on.
+
+    Args:
+        log: Writes a line.
+        until: When what does not end at SIGTERM is killed, of `time.monotonic()`; not before `GRACE`.
     """
-    end = time.monotonic() + GRACE
-    told = _end_multiprocessing(log)
+    until = max(until, time.monotonic() + GRACE)
+    told, over = _end_multiprocessing(log)
     children = [
         pid
-        for pid in sorted(_started.union(_children_of_this_thread()) - told)
+        for pid in sorted(_started.union(_children_of_this_thread()) - told - over)
         if _is_child(pid) and not _leads_session(pid)
     ]
     for pid in children:
         log(f"Child process {pid} ({_name_of(pid)}) of the application is ended with the broker.")
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            with contextlib.suppress(OSError):
-                os.kill(pid, number)
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+            told.add(pid)  # which one that has become another user is not
+            os.kill(pid, signal.SIGCONT)
     # As the first process of a container, the broker takes them along when it ends.
-    while time.monotonic() < end and any(map(_is_child, children)):
+    if _run_on(told, until):
+        _kill(told, log)
+
+
+def _run_on(children: set[int], until: float) -> bool:
+    """Wait until none of them runs. Return whether one does still."""
+    while any(map(_is_child, children)):
+        if time.monotonic() >= until:
+            return True
         time.sleep(0.01)
+    return False
 
 
-def _end_multiprocessing(log: Callable[[str], None]) -> set[int]:
-    """Return the processes that need no more to be done."""
+def _kill(children: set[int], log: Callable[[str], None]) -> None:
+    for pid in filter(_is_child, sorted(children)):
+        log(f"Child process {pid} ({_name_of(pid)}) of the application did not end at SIGTERM and is killed.")
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    # What comes after this waits for some of them, without a bound.
+    _run_on(children, time.monotonic() + GRACE)
+
+
+def _end_multiprocessing(log: Callable[[str], None]) -> tuple[set[int], set[Any]]:
+    """Return the processes that have been told to end, and those that need no more to be done."""
     pools = sys.modules.get("concurrent.futures.process")
     if pools is not None:
         # It tells the processes of each pool to end, and waits for their jobs.
@@ -247,10 +270,9 @@ def _end_multiprocessing(log: Callable[[str], None]) -> set[int]:
             told.add(child.pid)
     # These two end when the pipes that this process holds are closed.
     tracker = sys.modules.get("multiprocessing.resource_tracker")
-    told.add(tracker and tracker._resource_tracker._pid)
     server = sys.modules.get("multiprocessing.forkserver")
-    told.add(server and server._forkserver._forkserver_pid)
-    return told
+    over = {tracker and tracker._resource_tracker._pid, server and server._forkserver._forkserver_pid}
+    return told, over
 
 
 def _children_of_this_thread() -> set[int]:

@@ -60,8 +60,7 @@ class Service:
         self.beginning = Beginning(bridge, self.roster)
         self.lifecycle = Lifecycle(self, retries)
         self.workers = Workers(self)
-        # The rest of the time is for the log.
-        self.farewell = Farewell(self, 0.8 * shutdown_timeout)
+        self.farewell = Farewell(self, shutdown_timeout)
 
     def start(self, path: str, application: Application) -> None:
         """Start the master and begin to take messages."""
@@ -184,4 +183,4 @@ def run() -> None:
         service.loop.call_soon(service.start, options["application"], application)
         with Watchdog(service, options["watchdog"]):
             loop.run_until_stopped(service)
-    loop.close(service.loop, service.log)
+    loop.close(service.loop, service.log, service.farewell.until)

@@ -740,6 +740,45 @@ def program(consumer: Hostile, name: str, session: bool = False) -> int:
 
 
 @action
+def stubborn_program(consumer: Hostile) -> int:
+    """One that SIGTERM does not end."""
+    child = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; exec sleep 3600"], stdout=subprocess.PIPE)
+    kept.append(child)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child.pid
+
+
+@action
+def slow_program(consumer: Hostile, marker: str) -> int:
+    """One that has a second's work before it ends."""
+    script = "trap 'sleep 1; echo done >\"$0\"; exit' TERM; echo; while :; do sleep 0.1; done"
+    child = subprocess.Popen(["sh", "-c", script, marker], stdout=subprocess.PIPE)
+    kept.append(child)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child.pid
+
+
+def ignore_sigterm(connection: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection.send("ready")
+    sleep_long()
+
+
+@action
+def stubborn_process(consumer: Hostile, daemon: bool) -> int:
+    """The same of multiprocessing's."""
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=ignore_sigterm, args=(there,), daemon=daemon)
+    child.start()
+    kept.append(child)
+    here.recv()
+    assert child.pid is not None
+    return child.pid
+
+
+@action
 async def program_async(consumer: Hostile, name: str) -> int:
     child = await asyncio.create_subprocess_exec(name, "3600")
     kept.append(child)
