@@ -413,6 +413,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     versions = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert list(versions) == ["mqttasgi", "plugin", "Mosquitto", "Python", "Django", "Channels"]
+    assert versions["mqttasgi"].endswith("/mqttasgi)")
     assert versions["plugin"].endswith(f"({plugin_path()})")
     assert versions["Mosquitto"].startswith(".".join(map(str, mosquitto_version())))
     done = run_command("--help", folder=tmp_path, COLUMNS="300")

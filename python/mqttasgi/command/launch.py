@@ -147,7 +147,7 @@ def versions() -> list[tuple[str, str]]:
     except LaunchError as error:
         about_mosquitto = f"not found: {error}"
     return [
-        ("mqttasgi", f"{__version__} ({Path(__file__).absolute().parent})"),
+        ("mqttasgi", f"{__version__} ({Path(__file__).absolute().parents[1]})"),
         ("plugin", about_plugin),
         ("Mosquitto", about_mosquitto),
         ("Python", f"{sys.version.split()[0]} ({sys.executable})"),
