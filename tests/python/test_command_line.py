@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
-from mqttasgi.command import options
+from mqttasgi.command import cli, options
 from mqttasgi.command.command_line import parser
 from mqttasgi.command.options import find_dotenv, resolve
 from mqttasgi.command.values import UsageError
@@ -62,6 +65,19 @@ def test_mqttasgis_abbreviation_of_the_user_name_is_pointed_out(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="The name that clients log in with is --username"):
         resolve(found, {}, tmp_path)
+
+
+def test_mqttasgis_module_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts import its main(), and services start it with `python -m mqttasgi.cli`."""
+    assert importlib.import_module("mqttasgi.cli").main is cli.main
+    sys.modules.pop("mqttasgi.cli")
+    monkeypatch.setattr(sys, "argv", ["cli.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("mqttasgi.cli", run_name="__main__")
+    assert end.value.code == 0
+    assert "APPLICATION" in capsys.readouterr().out
 
 
 def test_dotenv_is_found_in_the_folders_above(tmp_path: Path) -> None:
