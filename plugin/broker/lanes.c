@@ -385,8 +385,22 @@ void lanes_hold_for_client(struct lanes *lanes, const void *connection, bool is_
 	}
 }
 
+/* A will that is equal to what the application has just published, and that the broker sends before it, must
+ * not be taken for it. The session takes either for that and brings the other. */
+static void mark_own(struct lanes *lanes)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
+	const uint64_t *own;
+	size_t i, count = refused_give_up_own(&lanes->refused, &own);
+
+	for (i = 0; marks && i < count; i++) {
+		marks_add(marks, own[i]);
+	}
+}
+
 void lanes_hold_for_will(struct lanes *lanes, bool is_late)
 {
+	mark_own(lanes);
 	if (lanes->is_up) {
 		hold(lanes, is_late);
 	}

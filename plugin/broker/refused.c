@@ -88,6 +88,18 @@ bool refused_note_own(struct refused *refused, const struct lanes_message *messa
 	return true;
 }
 
+size_t refused_give_up_own(struct refused *refused, const uint64_t **ret_fingerprints)
+{
+	size_t count = refused->own_count;
+
+	*ret_fingerprints = refused->own;
+	if (!refused->traits->sends_after_poll) {
+		return 0;
+	}
+	refused->own_count = refused->own_next = 0;
+	return count;
+}
+
 /* The same memory, not only the same content: a QoS 2 message of the same content, which the broker releases
  * next, is another one. But the same content, too: memory is used again. */
 bool refused_is_copy(const struct refused *refused, const struct lanes_message *message)

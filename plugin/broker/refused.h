@@ -49,6 +49,11 @@ void refused_note_direct(struct refused *refused, const struct lanes_message *me
 /* The application publishes this. False: no memory. */
 bool refused_note_own(struct refused *refused, const struct lanes_message *message);
 
+/* Something may be sent before what the application has published, and be equal to it: no copies of that are
+ * refused. Returns of how many, and their fingerprints, valid until the next is noted. On 2.0 of none: there
+ * the broker sends nothing in between. */
+size_t refused_give_up_own(struct refused *refused, const uint64_t **ret_fingerprints);
+
 /* See lanes.h. */
 bool refused_is_copy(const struct refused *refused, const struct lanes_message *message);
 bool refused_has_own(const struct refused *refused);

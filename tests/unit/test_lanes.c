@@ -461,6 +461,27 @@ static void test_copies_of_own_publishes_are_refused(void **state)
 	assert_false(is_copy("a", "0"));
 }
 
+/* The broker sends a will at once, before what was published until then. */
+static void test_a_will_is_not_taken_for_an_own_publish(void **state)
+{
+	(void)state;
+	lanes_refuse_copies(lanes);
+	lanes_set_session(lanes, true);
+	publishes("a", "1");
+	publishes("a", "2");
+	assert_true(is_copy("a", "1"));
+	lanes_next_message(lanes);
+	lanes_hold_for_will(lanes, false);
+	assert_false(is_copy("a", "1"));
+	assert_false(is_copy("a", "2"));
+	publishes("a", "3");
+	assert_true(is_copy("a", "3"));
+	assert_true(is_marked("a", "1"));
+	assert_true(is_marked("a", "2"));
+	assert_false(is_marked("a", "3"));
+	receive(MESSAGE_HOLD, 1);
+}
+
 /* Mosquitto 2.0 sends them just after the TICK: what is published later waits for the one after it. */
 static void test_copies_of_own_publishes_are_refused_after_the_tick(void **state)
 {
@@ -877,6 +898,7 @@ int main(void)
 		lanes_test(test_copies_are_refused),
 		lanes_test(test_copies_of_own_publishes_are_refused),
 		lanes_test(test_copies_of_own_publishes_are_refused_after_the_tick),
+		lanes_test(test_a_will_is_not_taken_for_an_own_publish),
 		lanes_test(test_properties_are_not_asked_about),
 		lanes_test(test_copies_of_own_publishes_are_marked_while_the_session_is_down),
 		lanes_test(test_what_is_compared),
