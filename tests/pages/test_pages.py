@@ -98,6 +98,13 @@ def clone(reader: Reader, block: str) -> None:
     keep_open("broker", "The broker is running")(reader, "config/quickstart")
 
 
+def end_quickstart(reader: Reader, block: str) -> None:
+    """Press Ctrl-C there: its last words lead to a project of one's own."""
+    terminal = reader.terminals["broker"]
+    close("broker")(reader, block)
+    assert "venv/bin/mqttasgi startproject mysite" in terminal.printed, terminal.printed[-1000:]
+
+
 def same_as_in(page: str) -> Action:
     """The block is on that page too, where something is done with it."""
 
@@ -110,7 +117,7 @@ def same_as_in(page: str) -> Action:
 README = [
     Step("sudo apt-get install git", clone),
     Step("mosquitto_sub", keep_open("lights")),
-    Step("mosquitto_pub", then(paste_and_see("lights", LIGHT), close("lights", "broker"))),
+    Step("mosquitto_pub", then(paste_and_see("lights", LIGHT), close("lights"), end_quickstart)),
     Step("from mqttasgi.consumers", same_as_in("docs/first-steps.md")),
     Step("sudo apt-get install mosquitto", paste()),
 ]
