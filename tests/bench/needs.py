@@ -173,11 +173,17 @@ def _tools(settings: Settings) -> Iterator[Missing]:
     if not _found(settings.cc):
         # What it would find is not known; apt-get leaves alone what is there.
         yield Missing(
-            "The plugin is built with headers of Mosquitto, OpenSSL and Python.",
-            ("mosquitto-dev", "libssl-dev", "python3-dev") if settings.cc == DEFAULT_CC else (),
+            "The plugin is built with headers of Mosquitto, OpenSSL, SQLite and Python.",
+            ("mosquitto-dev", "libssl-dev", "libsqlite3-dev", "python3-dev")
+            if settings.cc == DEFAULT_CC
+            else (),
         )
         return
-    for header, package in (("mosquitto_broker.h", "mosquitto-dev"), ("openssl/ssl.h", "libssl-dev")):
+    for header, package in (
+        ("mosquitto_broker.h", "mosquitto-dev"),
+        ("openssl/ssl.h", "libssl-dev"),
+        ("sqlite3.h", "libsqlite3-dev"),
+    ):
         if not _includes(settings, header):
             yield Missing(
                 f"{settings.cc} does not find {header}: apt-get install {package}.",
