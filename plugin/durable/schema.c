@@ -1,0 +1,373 @@
+#include "durable/schema.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+/* In the file's header: "mqti", and which tables there are. */
+#define APPLICATION_ID 0x6d717469
+#define VERSION 1
+
+#define TEXT_OF(number) #number
+#define NUMBER_TEXT(number) TEXT_OF(number)
+
+/* message: the payload last, so that nobody has to read through it to the rest. recipient: in the order in
+ * which one consumer reads its backlog. several: how many recipients are left, of messages that had more than
+ * one; few do, and a count in message itself would have a large payload written again for each. */
+static const char TABLES[] =
+		"CREATE TABLE consumer (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, "
+		"asked INTEGER NOT NULL);"
+		"CREATE TABLE message (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, time INTEGER NOT NULL, "
+		"qos INTEGER NOT NULL, retain INTEGER NOT NULL, topic TEXT NOT NULL, properties BLOB, "
+		"publisher BLOB, payload BLOB);"
+		"CREATE TABLE recipient (consumer INTEGER NOT NULL, message INTEGER NOT NULL, "
+		"options INTEGER NOT NULL, identifier INTEGER NOT NULL, tries INTEGER NOT NULL, "
+		"PRIMARY KEY (consumer, message)) WITHOUT ROWID;"
+		"CREATE TABLE several (message INTEGER PRIMARY KEY, rest INTEGER NOT NULL);"
+		"PRAGMA application_id = " NUMBER_TEXT(APPLICATION_ID) ";";
+
+/* Pages of a file that somebody has damaged are not trusted; mapped into memory, a file that is cut would end
+ * the broker. */
+static const char BEFORE_READING[] = "PRAGMA locking_mode = EXCLUSIVE;"
+									 "PRAGMA mmap_size = 0;"
+									 "PRAGMA cell_size_check = ON;"
+									 "PRAGMA trusted_schema = OFF;"
+									 "PRAGMA temp_store = MEMORY;";
+
+/* Of an empty file: its first page has both. On one that is there, this writes. */
+static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL";
+
+_Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
+
+static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
+		const char *format, ...)
+{
+	va_list arguments;
+	int length = snprintf(reason, size, "The durable inbox %s cannot be used: ", path);
+
+	if (length > 0 && (size_t)length < size) {
+		va_start(arguments, format);
+		(void)vsnprintf(reason + length, size - (size_t)length, format, arguments);
+		va_end(arguments);
+	}
+}
+
+/* The folder of the file; one whose name is too long for it is none that could be opened. */
+static void folder_of(const char *path, char folder[PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	(void)snprintf(folder, PATH_MAX, "%.*s", slash ? (int)(slash - path) + (slash == path) : 1,
+			slash ? path : ".");
+}
+
+static void refuse_errno(const char *path, int error, char *reason, size_t size)
+{
+	char folder[PATH_MAX];
+
+	folder_of(path, folder);
+	switch (error) {
+	case ENOENT:
+	case ENOTDIR:
+		refuse(path, reason, size,
+				"there is no folder %s. Make it, for the broker's user to write in, or name another file.",
+				folder);
+		return;
+	case EACCES:
+	case EPERM:
+		refuse(path, reason, size,
+				"user %u, as whom the broker runs, may not read and write it and the folder %s. Give it both, "
+				"or name a file elsewhere.",
+				(unsigned int)geteuid(), folder);
+		return;
+	case EROFS:
+		refuse(path, reason, size,
+				"its file system is mounted read-only. Mount it for writing, or name a file elsewhere.");
+		return;
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		refuse(path, reason, size, "the disk or a quota is full. Make room, or name a file elsewhere.");
+		return;
+	default:
+		refuse(path, reason, size, "%s. Look after its disk, or name a file elsewhere.", strerror(error));
+	}
+}
+
+static bool is_full(int error)
+{
+	return error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
+/* sqlite3_system_errno() is what errno is after all that SQLite does about a failure; each file knows its
+ * own. */
+bool schema_disk_is_full(sqlite3 *database, int rc)
+{
+	sqlite3_file *log = NULL;
+	int error = 0, log_error = 0;
+
+	if (rc != SQLITE_IOERR_WRITE) {
+		return (rc & 0xff) == SQLITE_FULL;
+	}
+	/* A quota, or a limit of the process, is a fault to SQLite. */
+	(void)sqlite3_file_control(database, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK && log &&
+			log->pMethods) {
+		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &log_error);
+	}
+	return is_full(error) || is_full(log_error);
+}
+
+void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, size_t size)
+{
+	if (schema_disk_is_full(database, rc)) {
+		refuse_errno(path, ENOSPC, reason, size);
+		return;
+	}
+	switch (rc & 0xff) {
+	case SQLITE_NOTADB:
+		refuse(path, reason, size,
+				"it is no SQLite file, or its first page is damaged. Name another file, or move this one away.");
+		return;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		refuse(path, reason, size,
+				"another process has it open. Each broker needs a file of its own: name another one, or end that "
+				"process (fuser %s).",
+				path);
+		return;
+	case SQLITE_READONLY:
+	case SQLITE_PERM:
+		refuse_errno(path, EACCES, reason, size);
+		return;
+	case SQLITE_CANTOPEN:
+		refuse_errno(path, sqlite3_system_errno(database), reason, size);
+		return;
+	case SQLITE_NOMEM:
+		refuse(path, reason, size, "there is no memory.");
+		return;
+	case SQLITE_IOERR:
+		refuse(path, reason, size, "its disk fails (%s; %s). Look after the disk, or name a file elsewhere.",
+				sqlite3_errstr(rc), strerror(sqlite3_system_errno(database)));
+		return;
+	default:
+		refuse(path, reason, size,
+				"it is damaged (%s). Move it away to start with an empty one; 'sqlite3 FILE .recover' gets back "
+				"what is whole.",
+				sqlite3_errmsg(database));
+	}
+}
+
+/* Makes the file, because SQLite would make it for everybody to read; or looks whether it is one to open.
+ * Never opens one that is there: closing it would end the lock that this process may have on it. */
+static bool prepare_file(const char *path, char *reason, size_t size)
+{
+	char folder[PATH_MAX];
+	struct stat status;
+	int descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
+
+	if (descriptor >= 0) {
+		(void)close(descriptor);
+	} else if (errno != EEXIST) {
+		refuse_errno(path, errno, reason, size);
+		return false;
+	}
+	folder_of(path, folder);
+	/* The log is made beside it. */
+	if (stat(path, &status) != 0 || faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0 ||
+			faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) != 0) {
+		refuse_errno(path, errno, reason, size);
+		return false;
+	}
+	if (!S_ISREG(status.st_mode)) {
+		refuse(path, reason, size, "it is a folder or a device. Name a file.");
+		return false;
+	}
+	return true;
+}
+
+/* The number that a statement returns. */
+static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_number)
+{
+	sqlite3_stmt *statement;
+	int rc = sqlite3_prepare_v2(database, sql, -1, &statement, NULL);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(statement);
+		if (rc == SQLITE_ROW) {
+			*ret_number = sqlite3_column_int64(statement, 0);
+			rc = SQLITE_OK;
+		}
+		(void)sqlite3_finalize(statement);
+	}
+	return rc;
+}
+
+/* Whether the file is ours, or empty. It may be neither, and then is left as it is. */
+static bool recognise(sqlite3 *database, const char *path, bool *ret_is_empty, char *reason, size_t size)
+{
+	sqlite3_int64 application = 0, version = 0, entries = 0;
+	int rc = read_number(database, "PRAGMA application_id", &application);
+
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "PRAGMA user_version", &version);
+	}
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "SELECT count(*) FROM sqlite_master", &entries);
+	}
+	if (rc != SQLITE_OK) {
+		schema_complain(database, path, rc, reason, size);
+		return false;
+	}
+	*ret_is_empty = application == 0 && version == 0 && entries == 0;
+	if (!*ret_is_empty && application != APPLICATION_ID) {
+		refuse(path, reason, size, "it is a database of another program. Name another file.");
+		return false;
+	}
+	if (version > VERSION) {
+		refuse(path, reason, size,
+				"it is of a newer mqttasgi (format %lld; this one knows %d). Install that one again, or name "
+				"another file.",
+				(long long)version, VERSION);
+		return false;
+	}
+	return true;
+}
+
+static int set_modes(sqlite3 *database, bool is_empty, bool for_power_loss)
+{
+	int rc = is_empty ? sqlite3_exec(database, BEFORE_WRITING, NULL, NULL, NULL) : SQLITE_OK;
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_exec(database, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+	}
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_exec(database, for_power_loss ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = OFF",
+				NULL, NULL, NULL);
+	}
+	return rc;
+}
+
+/* The tables, and a first write, which shows that there can be more. */
+static int take(sqlite3 *database, bool is_empty)
+{
+	int rc = sqlite3_exec(database, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
+
+	if (rc == SQLITE_OK && is_empty) {
+		rc = sqlite3_exec(database, TABLES, NULL, NULL, NULL);
+	}
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_exec(database, "PRAGMA user_version = " NUMBER_TEXT(VERSION) "; COMMIT", NULL, NULL,
+				NULL);
+	}
+	return rc;
+}
+
+/* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. What a process
+ * that was killed has left in the log goes into the file before, for it may be what is missing. Before the
+ * first write: that makes the file as long as it is to be. */
+static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t size)
+{
+	sqlite3_int64 pages = 0, page_size = 0;
+	struct stat status = {0};
+	int rc = sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "PRAGMA page_count", &pages);
+	}
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "PRAGMA page_size", &page_size);
+	}
+	if (rc != SQLITE_OK) {
+		schema_complain(database, path, rc, reason, size);
+		return false;
+	}
+	if (stat(path, &status) != 0 || status.st_size / page_size < pages) {
+		refuse(path, reason, size,
+				"it is damaged: %lld of %lld bytes are there. Move it away to start with an empty one; "
+				"'sqlite3 FILE .recover' gets back what is whole.",
+				(long long)status.st_size, (long long)(pages * page_size));
+		return false;
+	}
+	return true;
+}
+
+/* See SCHEMA_FILE_CHUNK. */
+static int reserve(sqlite3 *database)
+{
+	int file_chunk = SCHEMA_FILE_CHUNK, log_chunk = SCHEMA_LOG_CHUNK;
+	sqlite3_int64 log_size = SCHEMA_LOG_CHUNK;
+	sqlite3_file *log = NULL;
+	int rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_CHUNK_SIZE, &file_chunk);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+	}
+	if (rc == SQLITE_OK && log && log->pMethods) {
+		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_CHUNK_SIZE, &log_chunk);
+		/* It has one cause. */
+		rc = log->pMethods->xFileControl(log, SQLITE_FCNTL_SIZE_HINT, &log_size) == SQLITE_OK ? SQLITE_OK
+																							  : SQLITE_FULL;
+	}
+	return rc;
+}
+
+static void distrust(sqlite3 *database)
+{
+	(void)sqlite3_extended_result_codes(database, 1);
+	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+}
+
+sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t size)
+{
+	sqlite3 *database = NULL;
+	bool is_empty;
+	int rc;
+
+	if (!prepare_file(path, reason, size)) {
+		return NULL;
+	}
+	rc = sqlite3_open_v2(path, &database,
+			SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
+	if (!database) {
+		refuse(path, reason, size, "there is no memory.");
+		return NULL;
+	}
+	distrust(database);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_exec(database, BEFORE_READING, NULL, NULL, NULL);
+	}
+	if (rc != SQLITE_OK) {
+		schema_complain(database, path, rc, reason, size);
+		goto failed;
+	}
+	if (!recognise(database, path, &is_empty, reason, size)) {
+		goto failed;
+	}
+	rc = set_modes(database, is_empty, for_power_loss);
+	if (rc == SQLITE_OK && !is_whole(database, path, reason, size)) {
+		goto failed;
+	}
+	if (rc == SQLITE_OK) {
+		rc = take(database, is_empty);
+	}
+	if (rc == SQLITE_OK) {
+		rc = reserve(database);
+	}
+	if (rc == SQLITE_OK) {
+		return database;
+	}
+	schema_complain(database, path, rc, reason, size);
+failed:
+	(void)sqlite3_close(database);
+	return NULL;
+}

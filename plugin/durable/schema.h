@@ -1,0 +1,32 @@
+/* The file of the durable inbox: made, or recognised, or refused with a sentence.
+ *
+ * Broker thread. */
+#ifndef MQTTASGI_SCHEMA_H
+#define MQTTASGI_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct sqlite3;
+
+/* Bytes. */
+#define SCHEMA_PAGE 4096U
+
+/* The file grows and shrinks by so much, and the log is made with as many pages as a checkpoint waits for: so
+ * a disk that is full has room for what makes room, which is written to the log, too. Bytes. */
+#define SCHEMA_FILE_CHUNK (64 * (int)SCHEMA_PAGE)
+#define SCHEMA_LOG_CHUNK (256 * (int)SCHEMA_PAGE)
+
+/* Opens the file, or makes it, and locks it until sqlite3_close(). for_power_loss: each transaction waits for
+ * the disk. NULL: reason, of size bytes, has a sentence for the administrator; a file that is not ours is as
+ * it was. */
+struct sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t size)
+		__attribute__((warn_unused_result));
+
+/* The sentence about what SQLite has just returned for the file. */
+void schema_complain(struct sqlite3 *database, const char *path, int rc, char *reason, size_t size);
+
+/* Whether the disk has no room, rather than a fault: SQLite knows only one kind of it. */
+bool schema_disk_is_full(struct sqlite3 *database, int rc);
+
+#endif

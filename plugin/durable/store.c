@@ -1,0 +1,718 @@
+#include "durable/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "durable/database.h"
+#include "durable/schema.h"
+#include "shared/text.h"
+
+/* What the rows of a message take in the file besides its content, about. */
+#define MESSAGE_OVERHEAD 64U
+#define RECIPIENT_OVERHEAD 32U
+
+/* A transaction carries out so many removals, two milliseconds' worth, and then no more wait, unless the disk
+ * refuses. Then up to so many are remembered: a megabyte. */
+#define REMOVALS_AT_ONCE 512U
+#define REMOVALS_MAX 65536U
+
+/* Unused pages from which on, if they are also a quarter of the file, some are given back in each tick of a
+ * store that nobody puts anything into. */
+#define SPARE_PAGES 256
+
+struct removal {
+	uint64_t id;
+	uint32_t consumer;
+};
+
+/* What a transaction changes of the figures once it is committed. */
+struct change {
+	int64_t messages, bytes;
+	size_t removals; /* the first so many are carried out */
+	bool of_oldest;
+};
+
+struct store {
+	struct database database;
+	uint64_t limit;
+	uint64_t messages, bytes;
+	uint64_t next_id;
+	uint64_t oldest_id; /* as figures has it; 0: not known, or none */
+	int64_t oldest_time;
+	struct change change;
+	size_t portion;           /* of removals in one transaction */
+	struct removal *removals; /* what waits, in order of done */
+	size_t removal_count, removal_capacity;
+	uint64_t highest_removal; /* id */
+	bool is_idle;             /* nothing was put since the last tick */
+};
+
+/* What store_next() returned is still being read, and would keep the log from being started anew; and a
+ * transaction may be left of a failure, after which rolling back has failed, too. */
+static void end_last(struct store *store)
+{
+	(void)sqlite3_reset(store->database.statements[NEXT]);
+	database_roll_back(&store->database);
+}
+
+/* ---- transactions ---- */
+
+static enum store_result begin(struct store *store)
+{
+	end_last(store);
+	store->change = (struct change){0};
+	return database_run(&store->database, BEGIN, 0, 0);
+}
+
+/* What the transaction has done counts from now on. */
+static void settle(struct store *store)
+{
+	const struct change *change = &store->change;
+
+	store->messages = (uint64_t)((int64_t)store->messages + change->messages);
+	store->bytes = (uint64_t)((int64_t)store->bytes + change->bytes);
+	if (change->of_oldest) {
+		store->oldest_id = 0;
+	}
+	if (change->removals > 0) {
+		store->removal_count -= change->removals;
+		memmove(store->removals, store->removals + change->removals,
+				store->removal_count * sizeof(*store->removals));
+	}
+	if (store->removal_count == 0) {
+		store->highest_removal = 0;
+	}
+}
+
+/* Commits if all went well so far, otherwise rolls back. */
+static enum store_result end(struct store *store, enum store_result result)
+{
+	if (result == STORE_OK) {
+		result = database_run(&store->database, COMMIT, 0, 0);
+	}
+	if (result != STORE_OK) {
+		database_roll_back(&store->database);
+		/* The log begins anew, with the room that it has. */
+		if (result == STORE_DISK_FULL) {
+			(void)database_checkpoint(&store->database, true);
+		}
+		return result;
+	}
+	settle(store);
+	/* It is committed, whatever becomes of this. */
+	(void)database_checkpoint(&store->database, false);
+	return STORE_OK;
+}
+
+/* ---- removals ---- */
+
+static enum store_result remove_message(struct store *store, uint64_t id)
+{
+	int64_t size = 0;
+	enum store_result result = database_ask(&store->database, SIZE, id, 0, &size);
+
+	if (result != STORE_OK) {
+		/* A recipient of nothing is one less. */
+		return result == STORE_NOT_FOUND ? STORE_OK : result;
+	}
+	result = database_run(&store->database, REMOVE_MESSAGE, id, 0);
+	store->change.messages--;
+	store->change.bytes -= size;
+	store->change.of_oldest |= id == store->oldest_id;
+	return result;
+}
+
+static enum store_result remove_recipient(struct store *store, const struct removal *removal)
+{
+	int64_t rest = 0;
+	enum store_result result =
+			database_run(&store->database, REMOVE_RECIPIENT, removal->id, removal->consumer);
+
+	if (result != STORE_OK || sqlite3_changes(store->database.sqlite) == 0) {
+		return result;
+	}
+	result = database_run(&store->database, COUNT_DOWN, removal->id, 0);
+	if (result == STORE_OK && sqlite3_changes(store->database.sqlite) != 0) {
+		result = database_ask(&store->database, REST, removal->id, 0, &rest);
+		if (result == STORE_OK && rest <= 0) {
+			result = database_run(&store->database, REMOVE_SEVERAL, removal->id, 0);
+		}
+	}
+	return result == STORE_OK && rest <= 0 ? remove_message(store, removal->id) : result;
+}
+
+/* Within a transaction. */
+static enum store_result carry_out(struct store *store)
+{
+	size_t count = store->removal_count < store->portion ? store->removal_count : store->portion;
+	enum store_result result = STORE_OK;
+
+	while (result == STORE_OK && store->change.removals < count) {
+		result = remove_recipient(store, &store->removals[store->change.removals]);
+		store->change.removals++;
+	}
+	return result;
+}
+
+/* In a transaction of their own. Where the disk is full, what the log has room for may be less than a
+ * portion. */
+static enum store_result carry_out_alone(struct store *store)
+{
+	enum store_result result;
+
+	for (;;) {
+		result = begin(store);
+		if (result == STORE_OK) {
+			result = end(store, carry_out(store));
+		}
+		if (result != STORE_DISK_FULL || store->portion == 1) {
+			break;
+		}
+		store->portion /= 8;
+	}
+	if (result == STORE_OK && store->portion < REMOVALS_AT_ONCE) {
+		store->portion *= 8;
+	}
+	return result;
+}
+
+static enum store_result carry_out_all(struct store *store)
+{
+	enum store_result result = STORE_OK;
+
+	while (result == STORE_OK && store->removal_count > 0) {
+		result = carry_out_alone(store);
+	}
+	return result;
+}
+
+static bool waits(const struct store *store, uint64_t id, uint32_t consumer)
+{
+	size_t i;
+
+	for (i = 0; i < store->removal_count; i++) {
+		if (store->removals[i].id == id && store->removals[i].consumer == consumer) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool make_room_for_removal(struct store *store)
+{
+	size_t capacity = store->removal_capacity > 0 ? 2 * store->removal_capacity : 64;
+	struct removal *removals;
+
+	if (store->removal_count < store->removal_capacity) {
+		return true;
+	}
+	if (capacity > REMOVALS_MAX) {
+		return false;
+	}
+	removals = realloc(store->removals, capacity * sizeof(*removals));
+	if (!removals) {
+		return false;
+	}
+	store->removals = removals;
+	store->removal_capacity = capacity;
+	return true;
+}
+
+enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
+{
+	end_last(store);
+	/* While the disk refuses, not every time. */
+	if (store->removal_count > 0 && store->removal_count % REMOVALS_AT_ONCE == 0) {
+		(void)carry_out_all(store);
+	}
+	if (!make_room_for_removal(store)) {
+		enum store_result result = carry_out_all(store);
+
+		if (!make_room_for_removal(store)) {
+			return result == STORE_OK ? STORE_NO_MEMORY : result;
+		}
+	}
+	store->removals[store->removal_count++] = (struct removal){.id = id, .consumer = consumer};
+	if (id > store->highest_removal) {
+		store->highest_removal = id;
+	}
+	return STORE_OK;
+}
+
+/* ---- put ---- */
+
+uint64_t store_message_size(const struct store_message *message, size_t recipient_count)
+{
+	const struct message_content *content = &message->content;
+
+	return MESSAGE_OVERHEAD + (uint64_t)recipient_count * RECIPIENT_OVERHEAD + content->topic_length +
+			content->payload_length + content->properties_length + message->publisher_length;
+}
+
+static enum store_result add_message(struct store *store, const struct store_message *message, uint64_t size)
+{
+	const struct message_content *content = &message->content;
+	sqlite3_stmt *statement = database_bind(&store->database, ADD_MESSAGE, store->next_id, size);
+	enum store_result result;
+
+	/* Nothing is copied. No memory shows as a column that must not be NULL, so ask. */
+	if (sqlite3_bind_int64(statement, 3, message->time) != SQLITE_OK ||
+			sqlite3_bind_int(statement, 4, message->qos) != SQLITE_OK ||
+			sqlite3_bind_int(statement, 5, message->retain) != SQLITE_OK ||
+			sqlite3_bind_text64(statement, 6, content->topic, content->topic_length, SQLITE_STATIC,
+					SQLITE_UTF8) != SQLITE_OK ||
+			sqlite3_bind_blob64(statement, 7, content->properties, content->properties_length,
+					SQLITE_STATIC) != SQLITE_OK ||
+			sqlite3_bind_blob64(statement, 8, message->publisher, message->publisher_length, SQLITE_STATIC) !=
+					SQLITE_OK ||
+			sqlite3_bind_blob64(statement, 9, content->payload, content->payload_length, SQLITE_STATIC) !=
+					SQLITE_OK) {
+		result = STORE_NO_MEMORY;
+	} else {
+		result = database_finish(&store->database, statement);
+	}
+	/* What it points to is the caller's. */
+	(void)sqlite3_clear_bindings(statement);
+	return result;
+}
+
+static enum store_result add_recipients(struct store *store, const struct store_recipient *recipients,
+		size_t count)
+{
+	enum store_result result = STORE_OK;
+	size_t i;
+
+	for (i = 0; result == STORE_OK && i < count; i++) {
+		sqlite3_stmt *statement =
+				database_bind(&store->database, ADD_RECIPIENT, store->next_id, recipients[i].consumer);
+
+		(void)sqlite3_bind_int(statement, 3, recipients[i].options);
+		(void)sqlite3_bind_int64(statement, 4, recipients[i].identifier);
+		result = database_finish(&store->database, statement);
+	}
+	if (result == STORE_OK && count > 1) {
+		result = database_run(&store->database, ADD_SEVERAL, store->next_id, count);
+	}
+	return result;
+}
+
+static bool is_beyond(const struct store *store, uint64_t size)
+{
+	return size > store->limit || store->bytes > store->limit - size;
+}
+
+/* While checkpoints fail everything stays in the log, which must not grow without end. */
+static bool log_is_beyond(const struct store *store)
+{
+	return store->database.of_checkpoint != STORE_OK &&
+			store->database.log_pages / 2 > store->limit / SCHEMA_PAGE;
+}
+
+/* Whether there is room for it, if need be after removals. */
+static enum store_result find_room(struct store *store, uint64_t size)
+{
+	enum store_result result = STORE_OK;
+
+	if (log_is_beyond(store)) {
+		return store->database.of_checkpoint;
+	}
+	if (is_beyond(store, size)) {
+		result = carry_out_all(store);
+	}
+	return result == STORE_OK && is_beyond(store, size) ? STORE_FULL : result;
+}
+
+enum store_result store_put(struct store *store, const struct store_message *message,
+		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
+{
+	uint64_t size = store_message_size(message, recipient_count);
+	enum store_result result;
+
+	end_last(store);
+	store->is_idle = false;
+	result = find_room(store, size);
+	if (result == STORE_OK) {
+		result = begin(store);
+	}
+	if (result != STORE_OK) {
+		return result;
+	}
+	result = carry_out(store);
+	if (result == STORE_OK) {
+		result = add_message(store, message, size);
+	}
+	if (result == STORE_OK) {
+		result = add_recipients(store, recipients, recipient_count);
+	}
+	if (result == STORE_OK) {
+		result = database_reserve(&store->database);
+	}
+	store->change.messages++;
+	store->change.bytes += (int64_t)size;
+	result = end(store, result);
+	if (result == STORE_OK) {
+		*ret_id = store->next_id++;
+	}
+	return result;
+}
+
+/* ---- reading ---- */
+
+static const void *blob_at(sqlite3_stmt *row, int column, size_t *ret_length, bool *failed)
+{
+	const void *bytes = sqlite3_column_blob(row, column);
+
+	*ret_length = (size_t)sqlite3_column_bytes(row, column);
+	*failed |= !bytes && *ret_length > 0;
+	return bytes;
+}
+
+static enum store_result read_delivery(sqlite3_stmt *row, uint32_t consumer, struct store_delivery *ret)
+{
+	struct store_message *message = &ret->message;
+	struct message_content *content = &message->content;
+	bool failed = false;
+	int qos = sqlite3_column_int(row, 2);
+
+	*ret = (struct store_delivery){.recipient.consumer = consumer};
+	message->id = (uint64_t)sqlite3_column_int64(row, 0);
+	message->time = sqlite3_column_int64(row, 1);
+	message->retain = sqlite3_column_int(row, 3) != 0;
+	content->topic = (const char *)sqlite3_column_text(row, 4);
+	content->topic_length = (size_t)sqlite3_column_bytes(row, 4);
+	content->properties = blob_at(row, 5, &content->properties_length, &failed);
+	message->publisher = blob_at(row, 6, &message->publisher_length, &failed);
+	content->payload = blob_at(row, 7, &content->payload_length, &failed);
+	ret->recipient.options = (uint8_t)sqlite3_column_int(row, 8);
+	ret->recipient.identifier = (uint32_t)sqlite3_column_int64(row, 9);
+	ret->tries = (uint32_t)sqlite3_column_int64(row, 10);
+	if (failed || !content->topic) {
+		return STORE_NO_MEMORY;
+	}
+	/* Nobody wrote this here. */
+	if (qos < 0 || qos > 2 || content->topic_length == 0 || strlen(content->topic) != content->topic_length) {
+		return STORE_CORRUPT;
+	}
+	message->qos = (uint8_t)qos;
+	return STORE_OK;
+}
+
+static enum store_result read_next(struct store *store, uint32_t consumer, uint64_t after,
+		struct store_delivery *ret_delivery)
+{
+	sqlite3_stmt *statement = database_bind(&store->database, NEXT, after, consumer);
+	int rc = sqlite3_step(statement);
+	enum store_result result = rc == SQLITE_DONE ? STORE_NOT_FOUND : database_result(&store->database, rc);
+
+	if (rc == SQLITE_ROW) {
+		result = read_delivery(statement, consumer, ret_delivery);
+		/* Whoever reads on from there would do so for ever. */
+		if (result == STORE_OK && ret_delivery->message.id <= after) {
+			result = STORE_CORRUPT;
+		}
+	}
+	if (result != STORE_OK) {
+		end_last(store);
+	}
+	return result;
+}
+
+enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
+		struct store_delivery *ret_delivery)
+{
+	enum store_result result;
+
+	end_last(store);
+	/* It may be among those. If the disk refuses, they are left out one by one. */
+	if (after < store->highest_removal) {
+		(void)carry_out_all(store);
+	}
+	do {
+		result = read_next(store, consumer, after, ret_delivery);
+		after = result == STORE_OK ? ret_delivery->message.id : after;
+		if (result != STORE_OK || after > store->highest_removal || !waits(store, after, consumer)) {
+			break;
+		}
+		end_last(store);
+	} while (true);
+	return result;
+}
+
+enum store_result store_failed(struct store *store, uint64_t id, uint32_t consumer, uint32_t *ret_tries)
+{
+	int64_t tries = 0;
+	enum store_result result = begin(store);
+
+	if (result != STORE_OK) {
+		return result;
+	}
+	result = carry_out(store);
+	if (result == STORE_OK) {
+		result = database_run(&store->database, FAIL, id, consumer);
+	}
+	if (result == STORE_OK) {
+		result = database_ask(&store->database, TRIES, id, consumer, &tries);
+	}
+	result = end(store, result);
+	if (result == STORE_OK) {
+		*ret_tries = (uint32_t)tries;
+	}
+	return result;
+}
+
+/* ---- consumers ---- */
+
+enum store_result store_asked(struct store *store, uint32_t consumer, int64_t now)
+{
+	enum store_result result;
+
+	end_last(store);
+	result = database_run(&store->database, ASK, consumer, (uint64_t)now);
+	return result == STORE_OK && sqlite3_changes(store->database.sqlite) == 0 ? STORE_NOT_FOUND : result;
+}
+
+enum store_result store_consumer(struct store *store, const char *name, int64_t now, uint32_t *ret_number)
+{
+	sqlite3_stmt *find = store->database.statements[FIND_CONSUMER],
+				 *add = store->database.statements[ADD_CONSUMER];
+	int64_t number = 0;
+	enum store_result result;
+	int rc;
+
+	end_last(store);
+	if (sqlite3_bind_text(find, 1, name, -1, SQLITE_STATIC) != SQLITE_OK ||
+			sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC) != SQLITE_OK) {
+		return STORE_NO_MEMORY;
+	}
+	rc = sqlite3_step(find);
+	if (rc == SQLITE_ROW) {
+		number = sqlite3_column_int64(find, 0);
+	}
+	(void)sqlite3_reset(find);
+	result = database_result(&store->database, rc);
+	if (rc == SQLITE_ROW) {
+		result = store_asked(store, (uint32_t)number, now);
+	} else if (result == STORE_OK) {
+		(void)sqlite3_bind_int64(add, 2, now);
+		result = database_finish(&store->database, add);
+		number = sqlite3_last_insert_rowid(store->database.sqlite);
+	}
+	(void)sqlite3_clear_bindings(find);
+	(void)sqlite3_clear_bindings(add);
+	if (result == STORE_OK) {
+		*ret_number = (uint32_t)number;
+	}
+	return result;
+}
+
+/* The first consumer that nobody has asked for since; its name is the caller's. */
+static enum store_result find_unasked(struct store *store, int64_t before, uint32_t *ret_number,
+		char **ret_name)
+{
+	sqlite3_stmt *statement = database_bind(&store->database, UNASKED, (uint64_t)before, 0);
+	int rc = sqlite3_step(statement);
+	enum store_result result = rc == SQLITE_DONE ? STORE_NOT_FOUND : database_result(&store->database, rc);
+	const char *name;
+
+	if (rc == SQLITE_ROW) {
+		*ret_number = (uint32_t)sqlite3_column_int64(statement, 0);
+		name = (const char *)sqlite3_column_text(statement, 1);
+		*ret_name = name ? text_copy(name, strlen(name)) : NULL;
+		result = *ret_name ? STORE_OK : STORE_NO_MEMORY;
+	}
+	(void)sqlite3_reset(statement);
+	return result;
+}
+
+/* One that has no messages; what it may have in a damaged file is none. */
+static enum store_result forget_consumer(struct store *store, uint32_t consumer)
+{
+	enum store_result result = begin(store);
+
+	if (result != STORE_OK) {
+		return result;
+	}
+	result = database_run(&store->database, REMOVE_REST, consumer, 0);
+	if (result == STORE_OK) {
+		result = database_run(&store->database, REMOVE_CONSUMER, consumer, 0);
+	}
+	/* It would be found for ever. */
+	if (result == STORE_OK && sqlite3_changes(store->database.sqlite) == 0) {
+		result = STORE_CORRUPT;
+	}
+	return end(store, result);
+}
+
+/* Takes up to at_most messages of one consumer. STORE_NOT_FOUND: it has no more, and is forgotten. */
+static enum store_result expire_consumer(struct store *store, uint32_t consumer, const char *name,
+		size_t at_most,
+		bool (*take)(void *userdata, const char *consumer, const struct store_delivery *delivery),
+		void *userdata, size_t *taken, bool *ret_stop)
+{
+	struct store_delivery delivery = {0};
+	enum store_result result = STORE_OK, removed;
+
+	while (result == STORE_OK && !*ret_stop && *taken < at_most) {
+		result = store_next(store, consumer, delivery.message.id, &delivery);
+		if (result != STORE_OK) {
+			break;
+		}
+		*ret_stop = !take(userdata, name, &delivery);
+		if (!*ret_stop) {
+			result = store_done(store, delivery.message.id, consumer);
+			*taken += result == STORE_OK;
+		}
+	}
+	removed = carry_out_all(store);
+	if (removed == STORE_OK && result == STORE_NOT_FOUND) {
+		removed = forget_consumer(store, consumer);
+	}
+	return removed == STORE_OK ? result : removed;
+}
+
+enum store_result store_expire(struct store *store, int64_t before, size_t at_most,
+		bool (*take)(void *userdata, const char *consumer, const struct store_delivery *delivery),
+		void *userdata, size_t *ret_taken)
+{
+	enum store_result result;
+	bool stop = false;
+	uint32_t consumer = 0;
+	char *name = NULL;
+
+	end_last(store);
+	*ret_taken = 0;
+	do {
+		result = find_unasked(store, before, &consumer, &name);
+		if (result != STORE_OK) {
+			return result == STORE_NOT_FOUND ? STORE_OK : result;
+		}
+		result = expire_consumer(store, consumer, name, at_most, take, userdata, ret_taken, &stop);
+		free(name);
+	} while (result == STORE_NOT_FOUND && !stop);
+	return result;
+}
+
+/* ---- the store ---- */
+
+/* Gives pages back to the file system, some at a time. */
+static enum store_result shrink(struct store *store)
+{
+	int64_t spare = 0, pages = 0;
+	enum store_result result = database_ask(&store->database, SPARE, 0, 0, &spare);
+
+	if (result == STORE_OK && spare > SPARE_PAGES) {
+		result = database_ask(&store->database, PAGES, 0, 0, &pages);
+		if (result == STORE_OK && spare > pages / 4) {
+			result = database_run(&store->database, SHRINK, 0, 0);
+		}
+	}
+	return result;
+}
+
+enum store_result store_tick(struct store *store)
+{
+	enum store_result result = STORE_OK;
+	bool was_idle = store->is_idle;
+
+	end_last(store);
+	store->is_idle = store->removal_count == 0;
+	if (store->removal_count > 0) {
+		result = carry_out_alone(store);
+	} else if (was_idle) {
+		result = shrink(store);
+	}
+	if (result != STORE_OK) {
+		return result;
+	}
+	/* The file gets shorter only by this. */
+	return database_checkpoint(&store->database, was_idle || store->database.of_checkpoint != STORE_OK);
+}
+
+static void find_oldest(struct store *store)
+{
+	sqlite3_stmt *statement = store->database.statements[OLDEST];
+
+	if (sqlite3_step(statement) == SQLITE_ROW) {
+		store->oldest_id = (uint64_t)sqlite3_column_int64(statement, 0);
+		store->oldest_time = sqlite3_column_int64(statement, 1);
+	}
+	(void)sqlite3_reset(statement);
+}
+
+struct store_figures store_figures(struct store *store)
+{
+	end_last(store);
+	if (store->messages > 0 && store->oldest_id == 0) {
+		find_oldest(store);
+	}
+	return (struct store_figures){.messages = store->messages,
+		.bytes = store->bytes,
+		.oldest = store->messages > 0 ? store->oldest_time : 0};
+}
+
+void store_set_limit(struct store *store, uint64_t limit)
+{
+	store->limit = limit;
+}
+
+/* Counts what is there. Returns what SQLite does. */
+static int count(struct store *store)
+{
+	int64_t messages = 0, bytes = 0, newest = 0;
+	enum store_result result = database_ask(&store->database, COUNT, 0, 0, &messages);
+
+	if (result == STORE_OK) {
+		result = database_ask(&store->database, BYTES, 0, 0, &bytes);
+	}
+	if (result == STORE_OK) {
+		result = database_ask(&store->database, NEWEST, 0, 0, &newest);
+	}
+	if (result != STORE_OK) {
+		return sqlite3_extended_errcode(store->database.sqlite);
+	}
+	store->messages = (uint64_t)messages;
+	store->bytes = (uint64_t)bytes;
+	store->next_id = (uint64_t)newest + 1;
+	return messages < 0 || bytes < 0 || newest < 0 ? SQLITE_CORRUPT : SQLITE_OK;
+}
+
+struct store *store_open(const char *path, enum store_sync sync, uint64_t limit, char *reason, size_t size)
+{
+	struct store *store = calloc(1, sizeof(*store));
+	sqlite3 *sqlite;
+	int rc;
+
+	if (!store) {
+		(void)snprintf(reason, size, "There is no memory for the durable inbox.");
+		return NULL;
+	}
+	store->limit = limit;
+	store->portion = REMOVALS_AT_ONCE;
+	sqlite = schema_open(path, sync == STORE_SYNC_FULL, reason, size);
+	if (!sqlite) {
+		free(store);
+		return NULL;
+	}
+	rc = database_init(&store->database, sqlite);
+	if (rc == SQLITE_OK) {
+		rc = count(store);
+	}
+	if (rc != SQLITE_OK) {
+		schema_complain(sqlite, path, rc, reason, size);
+		store_close(store);
+		return NULL;
+	}
+	return store;
+}
+
+void store_close(struct store *store)
+{
+	if (store) {
+		end_last(store);
+		(void)carry_out_all(store);
+		database_close(&store->database);
+		free(store->removals);
+		free(store);
+	}
+}

@@ -1,0 +1,124 @@
+/* The durable inbox: messages in a file, until every consumer they are for has handled them.
+ *
+ * One thread opens the store and calls everything here: the broker thread. What a function was asked to write
+ * is committed when it returns STORE_OK, except for removals, which wait for the next transaction: one that
+ * a crash takes away only lets its message come again. No call holds the thread for longer than SQLite needs
+ * for it; what could be much is done in portions (store_done(), store_tick(), store_expire()).
+ *
+ * A message is in the file once, with a row for each consumer that has not handled it. The file is SQLite's,
+ * in WAL mode, and locked for this process alone while it is open: a program that opens and closes it by
+ * other means in this process ends the lock (POSIX). Times are milliseconds since 1970; the caller's clock
+ * says them. */
+#ifndef MQTTASGI_STORE_H
+#define MQTTASGI_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "durable/result.h"
+#include "shared/message.h"
+
+struct store;
+
+/* What is to be survived: with STORE_SYNC_PROCESS the death of the process (kill -9), with STORE_SYNC_FULL
+ * that of the machine. The first never waits for the disk, and the file may be corrupt after a power loss;
+ * the second waits for it with each transaction. */
+enum store_sync { STORE_SYNC_PROCESS, STORE_SYNC_FULL };
+
+/* A consumer that a message is for, and by which subscription. */
+struct store_recipient {
+	uint32_t consumer;   /* store_consumer() */
+	uint32_t identifier; /* of the subscription (MQTT 5, 3.8.2.1.2); 0: none */
+	uint8_t options;     /* Subscription Options (MQTT 5, 3.8.3.1) */
+};
+
+struct store_message {
+	uint64_t id; /* the store's; they rise while it is open, and no two stored are the same */
+	struct message_content content; /* the topic terminated; properties as in properties.h */
+	const void *publisher;          /* whatever the caller knows of who published it; NULL: nothing */
+	size_t publisher_length;
+	int64_t time; /* when it came */
+	uint8_t qos;
+	bool retain;
+};
+
+/* A message for one of its consumers. */
+struct store_delivery {
+	struct store_message message;
+	struct store_recipient recipient;
+	uint32_t tries; /* store_failed() */
+};
+
+struct store_figures {
+	uint64_t messages;
+	uint64_t bytes; /* that count towards the limit; see store_message_size() */
+	int64_t oldest; /* the time of the oldest; 0: there is none */
+};
+
+/* Opens the file at path, which is absolute, or makes it, for this user alone; its folder has to be there.
+ * limit in bytes. NULL: reason, of size bytes, has a sentence for the administrator. Reads each message's row
+ * once, to count them (half a second for a million); what that and the pages on the way show to be corrupt is
+ * refused. */
+struct store *store_open(const char *path, enum store_sync sync, uint64_t limit, char *reason, size_t size)
+		__attribute__((warn_unused_result));
+
+/* Carries out what waits. Takes NULL. */
+void store_close(struct store *store);
+
+/* Another limit from now on; what is stored beyond it stays. */
+void store_set_limit(struct store *store, uint64_t limit);
+
+/* The number of the consumer of this name, which stays the same as long as store_expire() leaves the name.
+ * Somebody asks for it now. STORE_OK, or as of a disk. */
+enum store_result store_consumer(struct store *store, const char *name, int64_t now, uint32_t *ret_number)
+		__attribute__((warn_unused_result));
+
+/* Somebody asks for its messages now: to be said of each consumer that runs before store_expire().
+ * STORE_NOT_FOUND: there is none of this number. */
+enum store_result store_asked(struct store *store, uint32_t consumer, int64_t now)
+		__attribute__((warn_unused_result));
+
+/* Stores a message (its id is ignored) for one consumer or more, no one twice. STORE_OK: it is committed, and
+ * *ret_id is its id. STORE_FULL: the limit would be passed, even after all removals that wait. */
+enum store_result store_put(struct store *store, const struct store_message *message,
+		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
+		__attribute__((warn_unused_result));
+
+/* The consumer has handled the message; the last of them takes the message away. Remembered for the next
+ * transaction; one done twice, or of no message, is nothing. Anything but STORE_OK: memory or the disk had no
+ * room for that for so long that it is forgotten, and the message comes again after the next start. */
+enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
+		__attribute__((warn_unused_result));
+
+/* The consumer has failed to handle the message. STORE_OK: *ret_tries is how often by now. STORE_NOT_FOUND:
+ * it is not stored for it. */
+enum store_result store_failed(struct store *store, uint64_t id, uint32_t consumer, uint32_t *ret_tries)
+		__attribute__((warn_unused_result));
+
+/* The oldest message for the consumer above after, an id; 0: of all. It is what ret_delivery points to until
+ * the next call of a function of the store. STORE_NOT_FOUND: there is none. Anything may happen between two
+ * calls. */
+enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
+		struct store_delivery *ret_delivery) __attribute__((warn_unused_result));
+
+/* To be called now and then, whether or not anything happens: carries out removals, takes what has been
+ * written from the log into the file, and gives unused room of the file back while nobody puts anything. */
+enum store_result store_tick(struct store *store) __attribute__((warn_unused_result));
+
+/* Gives take() the messages of consumers that nobody has asked for since before, in order of consumer and id,
+ * and removes each it returns true for; after false it stops. A consumer that has none is forgotten. At most
+ * so many messages; *ret_taken is how many: fewer means there are no more. take() must not call the store.
+ * Those it took may be given once more after a crash, or after anything but STORE_OK. */
+enum store_result store_expire(struct store *store, int64_t before, size_t at_most,
+		bool (*take)(void *userdata, const char *consumer, const struct store_delivery *delivery),
+		void *userdata, size_t *ret_taken) __attribute__((warn_unused_result));
+
+/* Where reading the oldest fails, its time is the one it last was. */
+struct store_figures store_figures(struct store *store);
+
+/* What a message counts towards the limit: topic, payload, properties, who published it, and what rows cost.
+ */
+uint64_t store_message_size(const struct store_message *message, size_t recipient_count);
+
+#endif
