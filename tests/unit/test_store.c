@@ -1,0 +1,1216 @@
+#include "cmocka_all.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "durable/store.h"
+#include "scarce_memory.h"
+
+#define PLENTY (1ULL << 30)
+
+static char folder[64], path[96], log_path[100], reason[1024];
+
+/* ---- SQLite's memory is ours, so that it can be scarce ---- */
+
+union block {
+	int size;
+	max_align_t align;
+};
+
+static void *take_memory(int size)
+{
+	union block *block = malloc(sizeof(*block) + (size_t)size);
+
+	if (!block) {
+		return NULL;
+	}
+	block->size = size;
+	return block + 1;
+}
+
+static void give_memory(void *memory)
+{
+	free((union block *)memory - 1);
+}
+
+static void *change_memory(void *memory, int size)
+{
+	union block *block = realloc((union block *)memory - 1, sizeof(*block) + (size_t)size);
+
+	if (!block) {
+		return NULL;
+	}
+	block->size = size;
+	return block + 1;
+}
+
+static int size_of_memory(void *memory)
+{
+	return memory ? ((union block *)memory - 1)->size : 0;
+}
+
+static int round_up(int size)
+{
+	return (size + 7) & ~7;
+}
+
+static int init_memory(void *userdata)
+{
+	(void)userdata;
+	return SQLITE_OK;
+}
+
+static void end_memory(void *userdata)
+{
+	(void)userdata;
+}
+
+static const sqlite3_mem_methods MEMORY = {.xMalloc = take_memory,
+	.xFree = give_memory,
+	.xRealloc = change_memory,
+	.xSize = size_of_memory,
+	.xRoundup = round_up,
+	.xInit = init_memory,
+	.xShutdown = end_memory};
+
+/* ---- what the tests are made of ---- */
+
+static void forget_files(void)
+{
+	(void)unlink(path);
+	(void)unlink(log_path);
+}
+
+static int make_folder(void **state)
+{
+	(void)state;
+	(void)snprintf(folder, sizeof folder, "/tmp/test_store.XXXXXX");
+	if (!mkdtemp(folder)) {
+		return -1;
+	}
+	(void)snprintf(path, sizeof path, "%s/inbox", folder);
+	(void)snprintf(log_path, sizeof log_path, "%s-wal", path);
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	(void)state;
+	forget_files();
+	return rmdir(folder);
+}
+
+static struct store *open_with(uint64_t limit)
+{
+	struct store *store = store_open(path, STORE_SYNC_PROCESS, limit, reason, sizeof reason);
+
+	if (!store) {
+		fail_msg("%s", reason);
+	}
+	return store;
+}
+
+static uint32_t consumer_named(struct store *store, const char *name)
+{
+	uint32_t number = 0;
+
+	assert_int_equal(store_consumer(store, name, 1000, &number), STORE_OK);
+	assert_int_not_equal(number, 0);
+	return number;
+}
+
+static enum store_result try_put(struct store *store, const char *topic, const char *payload,
+		uint32_t consumer, uint64_t *ret_id)
+{
+	const struct store_message message = {.content = {.topic = topic,
+											  .topic_length = strlen(topic),
+											  .payload = payload,
+											  .payload_length = strlen(payload)},
+		.time = 1,
+		.qos = 1};
+	const struct store_recipient recipient = {.consumer = consumer};
+
+	return store_put(store, &message, &recipient, 1, ret_id);
+}
+
+static uint64_t put(struct store *store, const char *payload, uint32_t consumer)
+{
+	uint64_t id = 0;
+
+	assert_int_equal(try_put(store, "a/b", payload, consumer, &id), STORE_OK);
+	return id;
+}
+
+static void assert_next(struct store *store, uint32_t consumer, uint64_t *after, const char *payload)
+{
+	struct store_delivery delivery;
+
+	assert_int_equal(store_next(store, consumer, *after, &delivery), STORE_OK);
+	assert_true(delivery.message.id > *after);
+	assert_int_equal(delivery.message.content.payload_length, strlen(payload));
+	assert_memory_equal(delivery.message.content.payload, payload, strlen(payload));
+	*after = delivery.message.id;
+}
+
+static void assert_no_more(struct store *store, uint32_t consumer, uint64_t after)
+{
+	struct store_delivery delivery;
+
+	assert_int_equal(store_next(store, consumer, after, &delivery), STORE_NOT_FOUND);
+}
+
+static uint64_t count_of(struct store *store, uint32_t consumer)
+{
+	struct store_delivery delivery = {0};
+	enum store_result result;
+	uint64_t count = 0;
+
+	while ((result = store_next(store, consumer, delivery.message.id, &delivery)) == STORE_OK) {
+		count++;
+	}
+	assert_int_equal(result, STORE_NOT_FOUND);
+	return count;
+}
+
+static off_t size_of(const char *file)
+{
+	struct stat status;
+
+	return stat(file, &status) == 0 ? status.st_size : -1;
+}
+
+/* SQLite's own look at the file, which no store has open. */
+static void assert_file_is_whole(void)
+{
+	sqlite3 *database;
+	sqlite3_stmt *statement;
+
+	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(database, "PRAGMA integrity_check", -1, &statement, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+	assert_string_equal((const char *)sqlite3_column_text(statement, 0), "ok");
+	assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+	assert_int_equal(
+			sqlite3_prepare_v2(database,
+					"SELECT (SELECT count(*) FROM message WHERE id NOT IN (SELECT message FROM recipient)) + "
+					"(SELECT count(*) FROM recipient WHERE message NOT IN (SELECT id FROM message)) + "
+					"(SELECT count(*) FROM several WHERE message NOT IN (SELECT id FROM message)) + "
+					"(SELECT count(*) FROM several WHERE rest <> (SELECT count(*) FROM recipient WHERE message = "
+					"several.message))",
+					-1, &statement, NULL),
+			SQLITE_OK);
+	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+	assert_int_equal(sqlite3_column_int(statement, 0), 0);
+	assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+	assert_int_equal(sqlite3_close(database), SQLITE_OK);
+}
+
+/* ---- the tests ---- */
+
+static void test_what_is_put_comes_back(void **state)
+{
+	static const char payload[] = {'a', 0, 'b', (char)0xff}, properties[] = {1, 1}, publisher[] = {0, 9};
+	struct store_message message = {.content = {.topic = "t\xc3\xa4/1",
+										.topic_length = 5,
+										.payload = payload,
+										.payload_length = sizeof payload,
+										.properties = properties,
+										.properties_length = sizeof properties},
+		.publisher = publisher,
+		.publisher_length = sizeof publisher,
+		.time = 1700000000123,
+		.qos = 2,
+		.retain = true};
+	const struct store_recipient recipient = {.consumer = 1, .identifier = 268435455, .options = 0x2d};
+	struct store *store = open_with(PLENTY);
+	struct store_delivery delivery;
+	uint64_t id = 0, second = 0;
+	struct stat status;
+
+	(void)state;
+	assert_int_equal(consumer_named(store, "master"), 1);
+	assert_int_equal(store_put(store, &message, &recipient, 1, &id), STORE_OK);
+	assert_int_equal(store_next(store, 1, 0, &delivery), STORE_OK);
+	assert_int_equal(delivery.message.id, id);
+	assert_string_equal(delivery.message.content.topic, message.content.topic);
+	assert_int_equal(delivery.message.content.topic_length, 5);
+	assert_int_equal(delivery.message.content.payload_length, sizeof payload);
+	assert_memory_equal(delivery.message.content.payload, payload, sizeof payload);
+	assert_int_equal(delivery.message.content.properties_length, sizeof properties);
+	assert_memory_equal(delivery.message.content.properties, properties, sizeof properties);
+	assert_int_equal(delivery.message.publisher_length, sizeof publisher);
+	assert_memory_equal(delivery.message.publisher, publisher, sizeof publisher);
+	assert_true(delivery.message.time == message.time && delivery.message.qos == 2 &&
+			delivery.message.retain);
+	assert_int_equal(delivery.recipient.consumer, 1);
+	assert_int_equal(delivery.recipient.identifier, 268435455);
+	assert_int_equal(delivery.recipient.options, 0x2d);
+	assert_int_equal(delivery.tries, 0);
+
+	/* Nothing but a topic. */
+	message = (struct store_message){.content = {.topic = "t", .topic_length = 1}};
+	assert_int_equal(store_put(store, &message, &recipient, 1, &second), STORE_OK);
+	assert_true(second > id);
+	assert_int_equal(store_next(store, 1, id, &delivery), STORE_OK);
+	assert_int_equal(delivery.message.content.payload_length + delivery.message.content.properties_length +
+					delivery.message.publisher_length,
+			0);
+	assert_null(delivery.message.publisher);
+	assert_no_more(store, 1, second);
+	assert_int_equal(stat(path, &status), 0);
+	assert_int_equal(status.st_mode & 0777, 0600);
+	assert_int_equal(stat(log_path, &status), 0);
+	assert_int_equal(status.st_mode & 0777, 0600);
+	store_close(store);
+	store_close(NULL);
+	assert_file_is_whole();
+	forget_files();
+}
+
+static void test_the_last_takes_it_away(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "master"), b = consumer_named(store, "worker x app.Consumer"),
+				   c = consumer_named(store, "worker y app.Consumer");
+	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .time = 7};
+	const struct store_recipient recipients[] = {{.consumer = a}, {.consumer = b}, {.consumer = c}};
+	uint64_t first = 0, second = 0;
+
+	(void)state;
+	assert_int_equal(store_put(store, &message, recipients, 3, &first), STORE_OK);
+	assert_int_equal(store_put(store, &message, recipients, 2, &second), STORE_OK);
+	assert_int_equal(store_figures(store).messages, 2);
+	assert_int_equal(store_figures(store).bytes,
+			store_message_size(&message, 3) + store_message_size(&message, 2));
+	assert_int_equal(store_figures(store).oldest, 7);
+	assert_int_equal(store_done(store, first, b), STORE_OK);
+	assert_int_equal(store_done(store, first, b), STORE_OK);
+	assert_int_equal(store_done(store, first, 4711), STORE_OK);
+	assert_int_equal(store_done(store, 4711, a), STORE_OK);
+	/* It is not carried out yet, and yet does not come again. */
+	assert_int_equal(count_of(store, b), 1);
+	assert_int_equal(store_done(store, first, a), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).messages, 2);
+	assert_int_equal(store_done(store, first, c), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).messages, 1);
+	assert_int_equal(store_figures(store).bytes, store_message_size(&message, 2));
+	assert_int_equal(store_done(store, second, a), STORE_OK);
+	assert_int_equal(store_done(store, second, b), STORE_OK);
+	/* Closing carries out what waits. */
+	store_close(store);
+	assert_file_is_whole();
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, 0);
+	assert_int_equal(store_figures(store).bytes, 0);
+	assert_int_equal(store_figures(store).oldest, 0);
+	store_close(store);
+	forget_files();
+}
+
+static void test_reading_goes_on_between_changes(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a"), b = consumer_named(store, "b");
+	uint64_t after = 0, id;
+
+	(void)state;
+	put(store, "1", a);
+	put(store, "other", b);
+	put(store, "2", a);
+	assert_next(store, a, &after, "1");
+	put(store, "3", a);
+	assert_int_equal(store_done(store, after, a), STORE_OK);
+	assert_next(store, a, &after, "2");
+	assert_int_equal(store_tick(store), STORE_OK);
+	id = put(store, "4", a);
+	assert_int_equal(store_done(store, id, a), STORE_OK);
+	assert_next(store, a, &after, "3");
+	assert_no_more(store, a, after);
+	after = 0;
+	assert_next(store, b, &after, "other");
+	store_close(store);
+	store = open_with(PLENTY);
+	assert_int_equal(consumer_named(store, "b"), b);
+	assert_int_equal(consumer_named(store, "a"), a);
+	after = 0;
+	assert_next(store, a, &after, "2");
+	assert_next(store, a, &after, "3");
+	assert_no_more(store, a, after);
+	/* What comes now is newer. */
+	put(store, "5", a);
+	assert_next(store, a, &after, "5");
+	store_close(store);
+	forget_files();
+}
+
+static void test_the_oldest(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	struct store_message message = {.content = {.topic = "t", .topic_length = 1}};
+	const struct store_recipient recipient = {.consumer = a};
+	uint64_t ids[4] = {0};
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		message.time = 10 + i;
+		assert_int_equal(store_put(store, &message, &recipient, 1, &ids[i]), STORE_OK);
+		assert_int_equal(store_figures(store).oldest, 10);
+	}
+	assert_int_equal(store_done(store, ids[1], a), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).oldest, 10);
+	assert_int_equal(store_done(store, ids[0], a), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).oldest, 12);
+	store_close(store);
+	forget_files();
+}
+
+static void test_many_removals(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	uint64_t ids[2000];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2000; i++) {
+		ids[i] = put(store, "x", a);
+	}
+	for (i = 0; i < 1999; i++) {
+		assert_int_equal(store_done(store, ids[i], a), STORE_OK);
+	}
+	/* No more than a portion ever waits. */
+	assert_in_range(store_figures(store).messages, 1, 513);
+	put(store, "x", a);
+	assert_int_equal(store_figures(store).messages, 2);
+	store_close(store);
+	assert_file_is_whole();
+	forget_files();
+}
+
+static void test_tries(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a"), b = consumer_named(store, "b");
+	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}};
+	const struct store_recipient recipients[] = {{.consumer = a}, {.consumer = b}};
+	struct store_delivery delivery;
+	uint32_t tries = 0;
+	uint64_t id = 0;
+
+	(void)state;
+	assert_int_equal(store_put(store, &message, recipients, 2, &id), STORE_OK);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_OK);
+	assert_int_equal(tries, 1);
+	store_close(store);
+	store = open_with(PLENTY);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_OK);
+	assert_int_equal(tries, 2);
+	assert_int_equal(store_next(store, a, 0, &delivery), STORE_OK);
+	assert_int_equal(delivery.tries, 2);
+	assert_int_equal(store_next(store, b, 0, &delivery), STORE_OK);
+	assert_int_equal(delivery.tries, 0);
+	assert_int_equal(store_done(store, id, a), STORE_OK);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_NOT_FOUND);
+	assert_int_equal(store_failed(store, id + 1, b, &tries), STORE_NOT_FOUND);
+	assert_int_equal(store_failed(store, id, b, &tries), STORE_OK);
+	assert_int_equal(tries, 1);
+	assert_no_more(store, a, 0);
+	store_close(store);
+	forget_files();
+}
+
+static void test_the_limit(void **state)
+{
+	const struct store_message message = {
+		.content = {.topic = "a/b", .topic_length = 3, .payload = "0123456789", .payload_length = 10}};
+	const uint64_t each = store_message_size(&message, 1);
+	struct store *store = open_with(3 * each);
+	const uint32_t a = consumer_named(store, "a");
+	uint64_t first, id = 0;
+
+	(void)state;
+	first = put(store, "0123456789", a);
+	put(store, "0123456789", a);
+	put(store, "0123456789", a);
+	assert_int_equal(try_put(store, "a/b", "", a, &id), STORE_FULL);
+	assert_int_equal(store_figures(store).messages, 3);
+	assert_int_equal(store_done(store, first, a), STORE_OK);
+	/* The removal that waits makes room. */
+	put(store, "0123456789", a);
+	assert_int_equal(try_put(store, "a/b", "0", a, &id), STORE_FULL);
+	store_set_limit(store, 4 * each);
+	put(store, "0123456789", a);
+	store_set_limit(store, each);
+	assert_int_equal(try_put(store, "a/b", "0", a, &id), STORE_FULL);
+	assert_int_equal(store_figures(store).messages, 4);
+	store_set_limit(store, 0);
+	assert_int_equal(try_put(store, "a/b", "0", a, &id), STORE_FULL);
+	store_close(store);
+	store = open_with(4 * each);
+	assert_int_equal(store_figures(store).bytes, 4 * each);
+	assert_int_equal(try_put(store, "a/b", "0", a, &id), STORE_FULL);
+	assert_int_equal(count_of(store, a), 4);
+	store_close(store);
+	forget_files();
+}
+
+static char taken[1000];
+static int to_take;
+
+static bool take(void *userdata, const char *consumer, const struct store_delivery *delivery)
+{
+	assert_ptr_equal(userdata, taken);
+	if (to_take-- == 0) {
+		return false;
+	}
+	(void)sprintf(taken + strlen(taken), "%s:%.*s(%u) ", consumer,
+			(int)delivery->message.content.payload_length, (const char *)delivery->message.content.payload,
+			delivery->tries);
+	return true;
+}
+
+static const char *expire(struct store *store, int64_t before, size_t at_most, int take_at_most,
+		size_t expected)
+{
+	size_t count = 99;
+
+	*taken = '\0';
+	to_take = take_at_most;
+	assert_int_equal(store_expire(store, before, at_most, take, taken, &count), STORE_OK);
+	assert_int_equal(count, expected);
+	return taken;
+}
+
+static void test_what_nobody_asks_for_expires(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a"), b = consumer_named(store, "b"),
+				   c = consumer_named(store, "c");
+	uint32_t tries, again;
+	uint64_t id;
+
+	(void)state;
+	put(store, "1", a);
+	id = put(store, "2", a);
+	put(store, "3", c);
+	put(store, "4", b);
+	put(store, "5", a);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_OK);
+	assert_int_equal(store_asked(store, b, 2000), STORE_OK);
+	assert_int_equal(store_asked(store, 4711, 2000), STORE_NOT_FOUND);
+	assert_string_equal(expire(store, 1000, 10, 10, 0), "");
+	assert_string_equal(expire(store, 2000, 10, 0, 0), "");
+	assert_string_equal(expire(store, 2000, 2, 10, 2), "a:1(0) a:2(1) ");
+	assert_string_equal(expire(store, 2000, 10, 1, 1), "a:5(0) ");
+	assert_string_equal(expire(store, 2000, 10, 10, 1), "c:3(0) ");
+	assert_string_equal(expire(store, 2000, 10, 10, 0), "");
+	assert_int_equal(store_figures(store).messages, 1);
+	assert_int_equal(store_asked(store, a, 2000), STORE_NOT_FOUND);
+	assert_int_equal(store_asked(store, b, 2000), STORE_OK);
+	/* No other gets a number that somebody may still use. */
+	assert_int_equal(store_consumer(store, "a", 3000, &again), STORE_OK);
+	assert_true(again > c);
+	store_close(store);
+	assert_file_is_whole();
+	forget_files();
+}
+
+/* ---- crashes ---- */
+
+/* Puts and removes until it is killed, and tells each when it is acknowledged: its number, or less than zero
+ * for one that is to be removed. Numbers rise by one. */
+static void work_until_killed(int out)
+{
+	struct store *store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+	char payload[2000];
+	uint32_t consumer;
+	uint64_t id;
+	int i;
+
+	if (!store || store_consumer(store, "a", 1000, &consumer) != STORE_OK) {
+		_exit(1);
+	}
+	for (i = 1;; i++) {
+		int gone = -i;
+
+		(void)snprintf(payload, sizeof payload, "%d %*s", i, i * 37 % 1900, "");
+		if (try_put(store, "a/b", payload, consumer, &id) != STORE_OK ||
+				write(out, &i, sizeof i) != sizeof i) {
+			_exit(1);
+		}
+		if (i % 3 == 0 &&
+				(write(out, &gone, sizeof gone) != sizeof gone ||
+						store_done(store, id, consumer) != STORE_OK)) {
+			_exit(1);
+		}
+		if (i % 7 == 0 && store_tick(store) != STORE_OK) {
+			_exit(1);
+		}
+	}
+}
+
+/* Kills it after so many bytes of what it tells, and then reads the rest. Returns the last number; is_gone
+ * has room for those below size. */
+static int kill_after(int bytes, bool *is_gone, int size)
+{
+	int pipes[2], status, number, last = 0, got = 0;
+	pid_t child;
+
+	assert_int_equal(pipe(pipes), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		(void)close(pipes[0]);
+		work_until_killed(pipes[1]);
+	}
+	(void)close(pipes[1]);
+	while (read(pipes[0], &number, sizeof number) == sizeof number) {
+		got += (int)sizeof number;
+		if (got >= bytes) {
+			(void)kill(child, SIGKILL);
+		}
+		assert_true(abs(number) < size);
+		if (number > 0) {
+			last = number;
+		} else {
+			is_gone[-number] = true;
+		}
+	}
+	(void)close(pipes[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	return last;
+}
+
+static void test_a_killed_process_loses_nothing(void **state)
+{
+	enum { SIZE = 200000 };
+	bool *is_gone = calloc(SIZE, sizeof(*is_gone));
+	int round;
+
+	(void)state;
+	assert_non_null(is_gone);
+	for (round = 0; round < 20; round++) {
+		struct store_delivery delivery = {0};
+		struct store *store;
+		int last, expected = 1;
+		uint64_t count = 0;
+
+		memset(is_gone, 0, SIZE);
+		last = kill_after(1 + round * round * 97, is_gone, SIZE);
+		store = open_with(PLENTY);
+		while (store_next(store, consumer_named(store, "a"), delivery.message.id, &delivery) == STORE_OK) {
+			int number = atoi(delivery.message.content.payload);
+
+			/* What is missing was to go. One more may be there than it could tell. */
+			for (; expected < number; expected++) {
+				assert_true(is_gone[expected]);
+			}
+			assert_int_equal(number, expected++);
+			assert_true(number <= last + 1);
+			count++;
+		}
+		for (; expected <= last; expected++) {
+			assert_true(is_gone[expected]);
+		}
+		assert_int_equal(store_figures(store).messages, count);
+		store_close(store);
+		assert_file_is_whole();
+		forget_files();
+	}
+	free(is_gone);
+}
+
+static void write_file(const char *file, const void *bytes, size_t size)
+{
+	FILE *out = fopen(file, "w");
+
+	assert_non_null(out);
+	assert_int_equal(fwrite(bytes, 1, size, out), size);
+	assert_int_equal(fclose(out), 0);
+}
+
+static char *read_file(const char *file, size_t *ret_size)
+{
+	FILE *in = fopen(file, "r");
+	size_t size = (size_t)size_of(file);
+	char *bytes = malloc(size);
+
+	assert_true(in && bytes);
+	assert_int_equal(fread(bytes, 1, size, in), size);
+	assert_int_equal(fclose(in), 0);
+	*ret_size = size;
+	return bytes;
+}
+
+/* Leaves the files of a process that put so many and died. */
+static void put_and_die(int count, const char *payload)
+{
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct store *store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		uint32_t consumer;
+		uint64_t id;
+
+		if (!store || store_consumer(store, "a", 1000, &consumer) != STORE_OK) {
+			_exit(1);
+		}
+		while (count-- > 0) {
+			if (try_put(store, "a/b", payload, consumer, &id) != STORE_OK) {
+				_exit(1);
+			}
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void test_a_torn_log_keeps_what_is_whole(void **state)
+{
+	size_t size, log_size, cut;
+	char *file, *log;
+	uint64_t last = 40;
+
+	(void)state;
+	put_and_die(40, "some words");
+	file = read_file(path, &size);
+	log = read_file(log_path, &log_size);
+	assert_true(log_size > 40 * 4096);
+	for (cut = log_size; cut > 3000; cut -= cut > 16000 ? 1500 : 999) {
+		struct store *store;
+		uint64_t count;
+
+		write_file(path, file, size);
+		write_file(log_path, log, cut);
+		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		if (!store) {
+			fail_msg("%zu: %s", cut, reason);
+		}
+		count = store_figures(store).messages;
+		assert_true(count <= last);
+		last = count;
+		assert_int_equal(count_of(store, consumer_named(store, "a")), count);
+		put(store, "more", 1);
+		assert_int_equal(store_figures(store).messages, count + 1);
+		store_close(store);
+		assert_file_is_whole();
+	}
+	assert_int_equal(last, 0);
+	free(file);
+	free(log);
+	forget_files();
+}
+
+static void any(enum store_result result)
+{
+	assert_true(result <= STORE_FAILED);
+}
+
+/* Whatever is in the file, it is a refusal or a result. */
+static void use_damaged(void)
+{
+	struct store *store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+	struct store_delivery delivery = {0};
+	uint32_t consumer, tries;
+	size_t count;
+	uint64_t id;
+	int i;
+
+	if (!store) {
+		assert_non_null(strstr(reason, path));
+		return;
+	}
+	if (store_consumer(store, "a", 1, &consumer) == STORE_OK) {
+		any(try_put(store, "a/b", "new", consumer, &id));
+		for (i = 0; i < 3000 && store_next(store, consumer, delivery.message.id, &delivery) == STORE_OK;
+				i++) {
+			assert_int_equal(strlen(delivery.message.content.topic), delivery.message.content.topic_length);
+			id = delivery.message.id;
+			any(store_failed(store, id, consumer, &tries));
+			any(store_done(store, id, consumer));
+		}
+	}
+	any(store_tick(store));
+	(void)store_figures(store);
+	to_take = 0;
+	any(store_expire(store, 10, 10, take, taken, &count));
+	store_close(store);
+}
+
+static void test_damage(void **state)
+{
+	unsigned int seed = 1;
+	size_t size, i;
+	char *file;
+	int round;
+
+	(void)state;
+	put_and_die(300, "0123456789012345678901234567890123456789");
+	store_close(open_with(PLENTY));
+	file = read_file(path, &size);
+	for (round = 0; round < 300; round++) {
+		char *damaged = malloc(size);
+
+		assert_non_null(damaged);
+		memcpy(damaged, file, size);
+		for (i = 0; i < 1 + (size_t)round % 40; i++) {
+			damaged[(size_t)rand_r(&seed) % (round % 3 == 0 ? 4096 : size)] = (char)rand_r(&seed);
+		}
+		write_file(path, damaged, size);
+		(void)unlink(log_path);
+		use_damaged();
+		free(damaged);
+	}
+	/* What is behind its pages is kept for more. One byte is an empty file to SQLite. */
+	size = 4096 * ((size_t)(unsigned char)file[30] << 8 | (unsigned char)file[31]);
+	for (i = 2; i < size; i += 1777) {
+		struct store *store;
+
+		write_file(path, file, i);
+		(void)unlink(log_path);
+		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		if (store || !strstr(reason, "damaged")) {
+			fail_msg("%zu of %zu bytes: %s", i, size, store ? "opened" : reason);
+		}
+	}
+	free(file);
+	forget_files();
+}
+
+/* ---- what it does not open ---- */
+
+static void assert_refused(const char *file, const char *words)
+{
+	char expected[200];
+
+	*reason = '\0';
+	assert_null(store_open(file, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	(void)snprintf(expected, sizeof expected, "The durable inbox %s cannot be used: ", file);
+	assert_memory_equal(reason, expected, strlen(expected));
+	if (!strstr(reason, words)) {
+		fail_msg("%s", reason);
+	}
+	assert_int_equal(reason[strlen(reason) - 1], '.');
+}
+
+static void change_file(const char *sql)
+{
+	sqlite3 *database;
+
+	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(database), SQLITE_OK);
+}
+
+static void test_refusals(void **state)
+{
+	char missing[120], *before, *after;
+	size_t size, size_after;
+	char small[8];
+
+	(void)state;
+	(void)snprintf(missing, sizeof missing, "%s/missing/inbox", folder);
+	assert_refused(missing, "there is no folder");
+	assert_refused(folder, "Name a file");
+	(void)snprintf(missing, sizeof missing, "/proc/inbox");
+	assert_refused(missing, "proc");
+	assert_null(store_open("/proc/inbox", STORE_SYNC_PROCESS, PLENTY, small, sizeof small));
+	assert_string_equal(small, "The dur");
+
+	write_file(path,
+			"This is no database, and yet long enough to be one: 0123456789012345678901234567890123456789",
+			90);
+	assert_refused(path, "no SQLite file");
+	forget_files();
+
+	change_file("CREATE TABLE other (a); INSERT INTO other VALUES (1)");
+	before = read_file(path, &size);
+	assert_refused(path, "another program");
+	after = read_file(path, &size_after);
+	assert_int_equal(size, size_after);
+	assert_memory_equal(before, after, size);
+	free(before);
+	free(after);
+	forget_files();
+
+	store_close(open_with(PLENTY));
+	change_file("PRAGMA user_version = 2");
+	assert_refused(path, "newer mqttasgi (format 2;");
+	change_file("PRAGMA user_version = 1; DROP TABLE several");
+	assert_refused(path, "damaged (no such table: several)");
+	forget_files();
+
+	/* An empty file is one to begin with. */
+	write_file(path, "", 0);
+	store_close(open_with(PLENTY));
+	forget_files();
+}
+
+static void test_one_broker_at_a_time(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	int status;
+	pid_t child;
+
+	(void)state;
+	assert_refused(path, "another process has it open");
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		*reason = '\0';
+		_exit(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason) ||
+				!strstr(reason, "another process"));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	put(store, "still works", consumer_named(store, "a"));
+	store_close(store);
+	forget_files();
+}
+
+static void test_rights(void **state)
+{
+	(void)state;
+	if (geteuid() == 0) {
+		/* root may everything */
+		assert_int_equal(chmod(folder, 0755), 0);
+		assert_int_equal(seteuid(65534), 0);
+		assert_refused(path, "user 65534, as whom the broker runs, may not");
+		assert_int_equal(seteuid(0), 0);
+		store_close(open_with(PLENTY));
+		assert_int_equal(seteuid(65534), 0);
+		assert_refused(path, "may not read and write");
+		assert_int_equal(seteuid(0), 0);
+		forget_files();
+	} else {
+		assert_int_equal(chmod(folder, 0500), 0);
+		assert_refused(path, "may not read and write");
+		assert_int_equal(chmod(folder, 0700), 0);
+	}
+}
+
+/* ---- a disk that is full ---- */
+
+static void limit_files(off_t size)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = size < 0 ? limit.rlim_max : (rlim_t)size;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void test_no_room_at_start(void **state)
+{
+	off_t size;
+
+	(void)state;
+	for (size = 0; size < 2000000; size += size < 60000 ? 2500 : 70000) {
+		struct store *store;
+
+		limit_files(size);
+		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		limit_files(-1);
+		if (store) {
+			store_close(store);
+			break;
+		}
+		assert_non_null(strstr(reason, "a quota is full"));
+		/* What is left of that is no obstacle. */
+		if (size % 5000 == 0) {
+			store_close(open_with(PLENTY));
+			forget_files();
+		}
+	}
+	assert_in_range(size, 10000, 1999999);
+	forget_files();
+}
+
+static void test_no_room_later(void **state)
+{
+	static char payload[9001];
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	uint64_t expected = 0, id, first = 0;
+	uint32_t tries;
+	off_t room;
+	int failures = 0;
+
+	(void)state;
+	memset(payload, 'x', sizeof payload - 1);
+	for (room = 0; room < 2000000; room += 1111) {
+		enum store_result result;
+
+		limit_files(room);
+		result = try_put(store, "a/b", payload, a, &id);
+		if (result == STORE_OK) {
+			expected++;
+			first = first ? first : id;
+		} else {
+			assert_int_equal(result, STORE_DISK_FULL);
+			failures++;
+			assert_true(store_tick(store) == STORE_OK || store_tick(store) == STORE_DISK_FULL);
+		}
+		limit_files(-1);
+		assert_int_equal(store_figures(store).messages, expected);
+		assert_int_equal(store_tick(store), STORE_OK);
+		if (room % 4 == 0) {
+			put(store, "0", a);
+			expected++;
+		}
+	}
+	assert_true(failures > 5);
+	/* Nor is there room to remove: it is done once there is. */
+	assert_int_equal(store_done(store, first, a), STORE_OK);
+	limit_files(0);
+	assert_int_equal(store_tick(store), STORE_DISK_FULL);
+	assert_int_equal(store_failed(store, first + 1, a, &tries), STORE_DISK_FULL);
+	assert_int_equal(store_asked(store, a, 5), STORE_DISK_FULL);
+	limit_files(-1);
+	assert_int_equal(count_of(store, a), --expected);
+	store_close(store);
+	assert_file_is_whole();
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, expected);
+	store_close(store);
+	forget_files();
+}
+
+static void test_a_full_disk_is_worked_off(void **state)
+{
+	static char payload[3001];
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	struct store_delivery delivery = {0};
+	enum store_result result;
+	uint64_t id, count = 0, done = 0;
+
+	(void)state;
+	memset(payload, 'x', sizeof payload - 1);
+	limit_files(1500000);
+	while ((result = try_put(store, "a/b", payload, a, &id)) == STORE_OK) {
+		count++;
+	}
+	assert_int_equal(result, STORE_DISK_FULL);
+	assert_true(count > 200);
+	while (done < 100 && store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
+		assert_int_equal(store_done(store, delivery.message.id, a), STORE_OK);
+		done++;
+	}
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).messages, count - done);
+	put(store, payload, a);
+	/* Where nothing can be written any more, what is done does not come again for all that. */
+	assert_int_equal(store_next(store, a, delivery.message.id, &delivery), STORE_OK);
+	assert_int_equal(store_done(store, delivery.message.id, a), STORE_OK);
+	limit_files(0);
+	assert_int_equal(store_next(store, a, delivery.message.id - 1, &delivery), STORE_OK);
+	assert_int_equal(count_of(store, a), count - done);
+	limit_files(-1);
+	store_close(store);
+	assert_file_is_whole();
+	forget_files();
+}
+
+/* ---- size ---- */
+
+static void test_log_and_file_stay_small(void **state)
+{
+	static char payload[1001];
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	struct store_delivery delivery = {0};
+	off_t full;
+	int i;
+
+	(void)state;
+	memset(payload, 'x', sizeof payload - 1);
+	for (i = 0; i < 10000; i++) {
+		put(store, payload, a);
+	}
+	assert_true(size_of(log_path) < 700 * 4120);
+	full = size_of(path);
+	assert_true(full > 10000000);
+	while (store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
+		assert_int_equal(store_done(store, delivery.message.id, a), STORE_OK);
+	}
+	for (i = 0; i < 200; i++) {
+		assert_int_equal(store_tick(store), STORE_OK);
+	}
+	assert_true(size_of(path) < full / 4);
+	/* What it has is used again. */
+	full = size_of(path);
+	for (i = 0; i < 20000; i++) {
+		assert_int_equal(store_done(store, put(store, payload, a), a), STORE_OK);
+	}
+	assert_true(size_of(path) <= full + 100 * 4096);
+	assert_true(size_of(log_path) < 700 * 4120);
+	store_close(store);
+	assert_int_equal(size_of(log_path), -1);
+	assert_file_is_whole();
+	forget_files();
+}
+
+static void test_large(void **state)
+{
+	const size_t size = 20U << 20;
+	char *payload = malloc(size + 1);
+	struct store *store = store_open(path, STORE_SYNC_FULL, PLENTY, reason, sizeof reason);
+	uint32_t a;
+	uint64_t after = 0;
+
+	(void)state;
+	assert_true(payload && store);
+	memset(payload, 'y', size);
+	payload[size] = '\0';
+	a = consumer_named(store, "a");
+	put(store, payload, a);
+	put(store, "small", a);
+	assert_next(store, a, &after, payload);
+	assert_int_equal(store_done(store, after, a), STORE_OK);
+	assert_next(store, a, &after, "small");
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).messages, 1);
+	store_close(store);
+	free(payload);
+	forget_files();
+}
+
+/* ---- no memory ---- */
+
+static bool is_ok(enum store_result result)
+{
+	if (result != STORE_OK && result != STORE_NO_MEMORY) {
+		fail_msg("%s", store_result_text(result));
+	}
+	return result == STORE_OK;
+}
+
+/* One of each, of which any may fail; what it acknowledged is there afterwards. */
+static void use_scarce(unsigned long n)
+{
+	static char payload[6001];
+	struct store *store = open_with(PLENTY);
+	uint32_t a, number, tries;
+	struct store_delivery delivery;
+	uint64_t kept = 0, gone = 0, expected;
+	enum store_result result;
+	size_t count;
+
+	memset(payload, 'x', sizeof payload - 1);
+	a = consumer_named(store, "a");
+	put(store, "old", a);
+	scarce_memory(n, false);
+	(void)is_ok(store_consumer(store, "b", 1, &number));
+	expected = 1 + is_ok(try_put(store, "a/b", payload, a, &kept));
+	if (is_ok(try_put(store, "a/b", payload, a, &gone))) {
+		expected += !is_ok(store_done(store, gone, a));
+	}
+	(void)is_ok(store_tick(store));
+	result = store_next(store, a, 1, &delivery);
+	if (result != STORE_NOT_FOUND) {
+		(void)is_ok(result);
+	}
+	(void)is_ok(store_failed(store, 1, a, &tries));
+	to_take = 0;
+	(void)is_ok(store_expire(store, 1001, 1, take, taken, &count));
+	(void)scarce_memory_end();
+	assert_int_equal(count_of(store, a), expected);
+	assert_int_equal(store_figures(store).messages, expected);
+	store_close(store);
+	assert_file_is_whole();
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, expected);
+	store_close(store);
+	forget_files();
+}
+
+static void test_no_memory(void **state)
+{
+	unsigned long n;
+	struct store *store;
+	bool failed = true;
+	long blocks;
+
+	(void)state;
+	store_close(open_with(PLENTY));
+	blocks = scarce_memory_blocks();
+	for (n = 1; failed; n++) {
+		scarce_memory(n, false);
+		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		failed = scarce_memory_end();
+		assert_true(store || strstr(reason, "no memory"));
+		store_close(store);
+		assert_int_equal(scarce_memory_blocks(), blocks);
+	}
+	assert_true(n > 100);
+	forget_files();
+	for (n = 1; n < 400; n++) {
+		use_scarce(n);
+	}
+	assert_int_equal(scarce_memory_blocks(), blocks);
+}
+
+static void test_words(void **state)
+{
+	int result;
+
+	(void)state;
+	for (result = STORE_OK; result <= STORE_FAILED; result++) {
+		assert_true(strlen(store_result_text((enum store_result)result)) > 5);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_put_comes_back),
+		cmocka_unit_test(test_the_last_takes_it_away),
+		cmocka_unit_test(test_reading_goes_on_between_changes),
+		cmocka_unit_test(test_the_oldest),
+		cmocka_unit_test(test_many_removals),
+		cmocka_unit_test(test_tries),
+		cmocka_unit_test(test_the_limit),
+		cmocka_unit_test(test_what_nobody_asks_for_expires),
+		cmocka_unit_test(test_a_killed_process_loses_nothing),
+		cmocka_unit_test(test_a_torn_log_keeps_what_is_whole),
+		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_one_broker_at_a_time),
+		cmocka_unit_test(test_rights),
+		cmocka_unit_test(test_no_room_at_start),
+		cmocka_unit_test(test_no_room_later),
+		cmocka_unit_test(test_a_full_disk_is_worked_off),
+		cmocka_unit_test(test_log_and_file_stay_small),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_words),
+	};
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	if (sqlite3_config(SQLITE_CONFIG_MALLOC, &MEMORY) != SQLITE_OK ||
+			sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK) {
+		return 1;
+	}
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
