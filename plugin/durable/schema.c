@@ -299,6 +299,35 @@ static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t s
 	return true;
 }
 
+/* What SQLite does with files, and the same but for cut(): for all stores of this process. */
+static const struct sqlite3_io_methods *whole_methods;
+static struct sqlite3_io_methods our_methods;
+
+/* Each checkpoint cuts the file to the size that it has, nearly always; a file system with a journal (ext4)
+ * lets that wait for all that it has to write, a tenth of a second now and then. */
+static int cut(sqlite3_file *file, sqlite3_int64 size)
+{
+	sqlite3_int64 chunks = (size + SCHEMA_FILE_CHUNK - 1) / SCHEMA_FILE_CHUNK, now;
+
+	if (whole_methods->xFileSize(file, &now) == SQLITE_OK && now == chunks * SCHEMA_FILE_CHUNK) {
+		return SQLITE_OK;
+	}
+	return whole_methods->xTruncate(file, size);
+}
+
+static void cut_seldom(sqlite3 *database)
+{
+	sqlite3_file *file = NULL;
+
+	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK && file &&
+			file->pMethods && (!whole_methods || whole_methods == file->pMethods)) {
+		whole_methods = file->pMethods;
+		our_methods = *whole_methods;
+		our_methods.xTruncate = cut;
+		file->pMethods = &our_methods;
+	}
+}
+
 /* See SCHEMA_FILE_CHUNK. */
 static int reserve(sqlite3 *database)
 {
@@ -364,6 +393,7 @@ sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t
 		rc = reserve(database);
 	}
 	if (rc == SQLITE_OK) {
+		cut_seldom(database);
 		return database;
 	}
 	schema_complain(database, path, rc, reason, size);
