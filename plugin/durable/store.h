@@ -58,8 +58,8 @@ struct store_figures {
 
 /* Opens the file at path, which is absolute, or makes it, for this user alone; its folder has to be there.
  * limit in bytes. NULL: reason, of size bytes, has a sentence for the administrator. Reads each message's row
- * once, to count them (half a second for a million); what that and the pages on the way show to be corrupt is
- * refused. */
+ * once, to count them (a tenth of a second for a million); what that and the pages on the way show to be
+ * corrupt is refused. */
 struct store *store_open(const char *path, enum store_sync sync, uint64_t limit, char *reason, size_t size)
 		__attribute__((warn_unused_result));
 
