@@ -46,6 +46,9 @@ static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuu
 
 _Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
 
+/* Where SQLite's lock is, in bytes: a gigabyte. */
+#define UNWRITTEN_PAGE (1 << 30)
+
 static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
 		const char *format, ...)
 {
@@ -171,7 +174,7 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 {
 	char folder[PATH_MAX];
 	struct stat status;
-	int descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	int descriptor;
 
 	if (descriptor >= 0) {
 		(void)close(descriptor);
@@ -186,6 +189,10 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 		refuse_errno(path, errno, reason, size);
 		return false;
 	}
+	refuse(path, reason, size,
+			"it is damaged: %s. Bring it back, or move away what is left of it (%s*) to start with an empty one.",
+			length == 0 ? "it is empty or missing, and its log is there" : "one byte of it is there", path);
+	return true;
 	if (!S_ISREG(status.st_mode)) {
 		refuse(path, reason, size, "it is a folder or a device. Name a file.");
 		return false;
@@ -196,6 +203,10 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 /* The number that a statement returns. */
 static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_number)
 {
+	if (is_lost(path, reason, size)) {
+		return false;
+	}
+	descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
 	sqlite3_stmt *statement;
 	int rc = sqlite3_prepare_v2(database, sql, -1, &statement, NULL);
 
@@ -270,38 +281,26 @@ static int take(sqlite3 *database, bool is_empty)
 	return rc;
 }
 
-/* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. What a process
- * that was killed has left in the log goes into the file before, for it may be what is missing. Before the
- * first write: that makes the file as long as it is to be. */
-static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t size)
-{
-	sqlite3_int64 pages = 0, page_size = 0;
-	struct stat status = {0};
-	int rc = sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA page_count", &pages);
-	}
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA page_size", &page_size);
-	}
-	if (rc != SQLITE_OK) {
-		schema_complain(database, path, rc, reason, size);
-		return false;
-	}
-	if (stat(path, &status) != 0 || status.st_size / page_size < pages) {
-		refuse(path, reason, size,
-				"it is damaged: %lld of %lld bytes are there. Move it away to start with an empty one; "
-				"'sqlite3 FILE .recover' gets back what is whole.",
-				(long long)status.st_size, (long long)(pages * page_size));
-		return false;
-	}
-	return true;
-}
-
-/* What SQLite does with files, and the same but for cut(): for all stores of this process. */
+/* What SQLite does with files: the first as it is, the others for all stores of this process. */
 static const struct sqlite3_io_methods *whole_methods;
-static struct sqlite3_io_methods our_methods;
+static struct sqlite3_io_methods opening_methods, our_methods;
+
+/* A checkpoint goes through the pages in their order: where it would leave a hole behind the end of the file,
+ * pages are missing that no log has. */
+static int append(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
+{
+	sqlite3_int64 now;
+	int rc = whole_methods->xFileSize(file, &now);
+
+	if (rc != SQLITE_OK) {
+		return rc;
+	}
+	/* The page that SQLite never writes. */
+	if (now == UNWRITTEN_PAGE) {
+		now += SCHEMA_PAGE;
+	}
+	return offset > now ? SQLITE_CORRUPT : whole_methods->xWrite(file, bytes, size, offset);
+}
 
 /* Each checkpoint cuts the file to the size that it has, nearly always; a file system with a journal (ext4)
  * lets that wait for all that it has to write, a tenth of a second now and then. */
@@ -319,12 +318,14 @@ static void cut_seldom(sqlite3 *database)
 {
 	sqlite3_file *file = NULL;
 
-	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK && file &&
-			file->pMethods && (!whole_methods || whole_methods == file->pMethods)) {
+	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || !file ||
+			!file->pMethods) {
+		return;
+	}
+	if (!whole_methods) {
 		whole_methods = file->pMethods;
 		our_methods = *whole_methods;
 		our_methods.xTruncate = cut;
-		file->pMethods = &our_methods;
 	}
 }
 
@@ -346,10 +347,46 @@ static int reserve(sqlite3 *database)
 																							  : SQLITE_FULL;
 	}
 	return rc;
+		opening_methods = *whole_methods;
+		opening_methods.xWrite = append;
 }
 
 static void distrust(sqlite3 *database)
 {
+	if (file->pMethods == whole_methods || file->pMethods == &opening_methods) {
+		file->pMethods = methods;
+	}
+}
+
+/* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. What a process
+ * that was killed has left in the log goes into the file before, for it may be what is missing. Before the
+ * first write: that makes the file as long as it is to be. */
+static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t size)
+{
+	sqlite3_int64 pages = 0, page_size = 0;
+	struct stat status = {0};
+	int rc;
+
+	use_methods(database, &opening_methods);
+	rc = sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "PRAGMA page_count", &pages);
+	}
+	if (rc == SQLITE_OK) {
+		rc = read_number(database, "PRAGMA page_size", &page_size);
+	}
+	if (rc != SQLITE_OK) {
+		schema_complain(database, path, rc, reason, size);
+		return false;
+	}
+	if (stat(path, &status) != 0 || status.st_size / page_size < pages) {
+		refuse(path, reason, size,
+				"it is damaged: %lld of %lld bytes are there. Move it away to start with an empty one; "
+				"'sqlite3 FILE .recover' gets back what is whole.",
+				(long long)status.st_size, (long long)(pages * page_size));
+		return false;
+	}
+	return true;
 	(void)sqlite3_extended_result_codes(database, 1);
 	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
@@ -393,7 +430,7 @@ sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t
 		rc = reserve(database);
 	}
 	if (rc == SQLITE_OK) {
-		cut_seldom(database);
+		use_methods(database, &our_methods);
 		return database;
 	}
 	schema_complain(database, path, rc, reason, size);
