@@ -31,9 +31,12 @@
 	STATEMENT(NEXT, "SELECT message.id, time, qos, retain, topic, properties, publisher, payload, options, identifier, tries " \
 			"FROM recipient CROSS JOIN message ON message.id = recipient.message " \
 			"WHERE recipient.message > ? AND recipient.consumer = ? ORDER BY recipient.message LIMIT 1") \
+	STATEMENT(NEXT_ID, "SELECT message FROM recipient WHERE message > ? AND consumer = ? ORDER BY message LIMIT 1") \
 	STATEMENT(COUNT, "SELECT count(*) FROM message") \
 	STATEMENT(BYTES, "SELECT coalesce(sum(size), 0) FROM message") \
 	STATEMENT(NEWEST, "SELECT coalesce(max(id), 0) FROM message") \
+	STATEMENT(USED, "SELECT id FROM used") \
+	STATEMENT(USE, "UPDATE used SET id = ?") \
 	STATEMENT(OLDEST, "SELECT id, time FROM message ORDER BY id LIMIT 1") \
 	STATEMENT(FIND_CONSUMER, "SELECT number FROM consumer WHERE name = ?") \
 	STATEMENT(ADD_CONSUMER, "INSERT INTO consumer (name, asked) VALUES (?, ?)") \

@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+/* MQTT 5, 1.5.4 and 3.8.2.1.2. */
+#define TOPIC_MAX 65535U
+#define IDENTIFIER_MAX 268435455
+
 static const void *blob_at(sqlite3_stmt *row, int column, size_t *ret_length, bool *failed)
 {
 	const void *bytes = sqlite3_column_blob(row, column);
@@ -11,16 +15,29 @@ static const void *blob_at(sqlite3_stmt *row, int column, size_t *ret_length, bo
 	return bytes;
 }
 
+/* Nobody writes anything else here. */
+static bool is_possible(sqlite3_stmt *row, const struct message_content *content)
+{
+	const char *topic = content->topic;
+	sqlite3_int64 qos = sqlite3_column_int64(row, 2), options = sqlite3_column_int64(row, 8),
+				  identifier = sqlite3_column_int64(row, 9), tries = sqlite3_column_int64(row, 10);
+
+	return content->topic_length > 0 && content->topic_length <= TOPIC_MAX &&
+			strlen(topic) == content->topic_length && !strpbrk(topic, "+#") && qos >= 1 && qos <= 2 &&
+			options >= 0 && options <= UINT8_MAX && identifier >= 0 && identifier <= IDENTIFIER_MAX &&
+			tries >= 0 && tries <= UINT32_MAX;
+}
+
 enum store_result row_read(sqlite3_stmt *row, uint32_t consumer, struct store_delivery *ret)
 {
 	struct store_message *message = &ret->message;
 	struct message_content *content = &message->content;
 	bool failed = false;
-	int qos = sqlite3_column_int(row, 2);
 
 	*ret = (struct store_delivery){.recipient.consumer = consumer};
 	message->id = (uint64_t)sqlite3_column_int64(row, 0);
 	message->time = sqlite3_column_int64(row, 1);
+	message->qos = (uint8_t)sqlite3_column_int(row, 2);
 	message->retain = sqlite3_column_int(row, 3) != 0;
 	content->topic = (const char *)sqlite3_column_text(row, 4);
 	content->topic_length = (size_t)sqlite3_column_bytes(row, 4);
@@ -33,10 +50,5 @@ enum store_result row_read(sqlite3_stmt *row, uint32_t consumer, struct store_de
 	if (failed || !content->topic) {
 		return STORE_NO_MEMORY;
 	}
-	/* Nobody wrote this here. */
-	if (qos < 0 || qos > 2 || content->topic_length == 0 || strlen(content->topic) != content->topic_length) {
-		return STORE_CORRUPT;
-	}
-	message->qos = (uint8_t)qos;
-	return STORE_OK;
+	return is_possible(row, content) ? STORE_OK : STORE_CORRUPT;
 }

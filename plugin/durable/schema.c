@@ -20,7 +20,8 @@
 
 /* message: the payload last, so that nobody has to read through it to the rest. recipient: in the order in
  * which one consumer reads its backlog. several: how many recipients are left, of messages that had more than
- * one; few do, and a count in message itself would have a large payload written again for each. */
+ * one; few do, and a count in message itself would have a large payload written again for each. used: up to
+ * which id messages may have been stored, for they are not to come again when the newest is gone. */
 static const char TABLES[] =
 		"CREATE TABLE consumer (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, "
 		"asked INTEGER NOT NULL);"
@@ -31,6 +32,7 @@ static const char TABLES[] =
 		"options INTEGER NOT NULL, identifier INTEGER NOT NULL, tries INTEGER NOT NULL, "
 		"PRIMARY KEY (consumer, message)) WITHOUT ROWID;"
 		"CREATE TABLE several (message INTEGER PRIMARY KEY, rest INTEGER NOT NULL);"
+		"CREATE TABLE used (id INTEGER NOT NULL); INSERT INTO used VALUES (0);"
 		"PRAGMA application_id = " NUMBER_TEXT(APPLICATION_ID) ";";
 
 /* Pages of a file that somebody has damaged are not trusted; mapped into memory, a file that is cut would end
@@ -44,10 +46,10 @@ static const char BEFORE_READING[] = "PRAGMA locking_mode = EXCLUSIVE;"
 /* Of an empty file: its first page has both. On one that is there, this writes. */
 static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL";
 
-_Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
-
 /* Where SQLite's lock is, in bytes: a gigabyte. */
 #define UNWRITTEN_PAGE (1 << 30)
+
+_Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
 
 static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
 		const char *format, ...)
@@ -164,8 +166,33 @@ void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, 
 		refuse(path, reason, size,
 				"it is damaged (%s). Move it away to start with an empty one; 'sqlite3 FILE .recover' gets back "
 				"what is whole.",
-				sqlite3_errmsg(database));
+				(sqlite3_errcode(database) & 0xff) == (rc & 0xff) ? sqlite3_errmsg(database)
+																  : sqlite3_errstr(rc));
 	}
+}
+
+static off_t size_of(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 ? status.st_size : 0;
+}
+
+/* SQLite takes a file of no byte, or of one, for a new one, and throws away the log beside it. Ours is no
+ * longer empty when its log is made. */
+static bool is_lost(const char *path, char *reason, size_t size)
+{
+	char log[PATH_MAX + 4];
+	off_t length = size_of(path);
+
+	(void)snprintf(log, sizeof log, "%s-wal", path);
+	if (length > 1 || (length == 0 && size_of(log) == 0)) {
+		return false;
+	}
+	refuse(path, reason, size,
+			"it is damaged: %s. Bring it back, or move away what is left of it (%s*) to start with an empty one.",
+			length == 0 ? "it is empty or missing, and its log is there" : "one byte of it is there", path);
+	return true;
 }
 
 /* Makes the file, because SQLite would make it for everybody to read; or looks whether it is one to open.
@@ -176,6 +203,10 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 	struct stat status;
 	int descriptor;
 
+	if (is_lost(path, reason, size)) {
+		return false;
+	}
+	descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
 	if (descriptor >= 0) {
 		(void)close(descriptor);
 	} else if (errno != EEXIST) {
@@ -189,10 +220,6 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 		refuse_errno(path, errno, reason, size);
 		return false;
 	}
-	refuse(path, reason, size,
-			"it is damaged: %s. Bring it back, or move away what is left of it (%s*) to start with an empty one.",
-			length == 0 ? "it is empty or missing, and its log is there" : "one byte of it is there", path);
-	return true;
 	if (!S_ISREG(status.st_mode)) {
 		refuse(path, reason, size, "it is a folder or a device. Name a file.");
 		return false;
@@ -203,10 +230,6 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 /* The number that a statement returns. */
 static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_number)
 {
-	if (is_lost(path, reason, size)) {
-		return false;
-	}
-	descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
 	sqlite3_stmt *statement;
 	int rc = sqlite3_prepare_v2(database, sql, -1, &statement, NULL);
 
@@ -314,7 +337,8 @@ static int cut(sqlite3_file *file, sqlite3_int64 size)
 	return whole_methods->xTruncate(file, size);
 }
 
-static void cut_seldom(sqlite3 *database)
+/* As long as methods are not ours, SQLite's are used. */
+static void use_methods(sqlite3 *database, const struct sqlite3_io_methods *methods)
 {
 	sqlite3_file *file = NULL;
 
@@ -324,35 +348,11 @@ static void cut_seldom(sqlite3 *database)
 	}
 	if (!whole_methods) {
 		whole_methods = file->pMethods;
+		opening_methods = *whole_methods;
+		opening_methods.xWrite = append;
 		our_methods = *whole_methods;
 		our_methods.xTruncate = cut;
 	}
-}
-
-/* See SCHEMA_FILE_CHUNK. */
-static int reserve(sqlite3 *database)
-{
-	int file_chunk = SCHEMA_FILE_CHUNK, log_chunk = SCHEMA_LOG_CHUNK;
-	sqlite3_int64 log_size = SCHEMA_LOG_CHUNK;
-	sqlite3_file *log = NULL;
-	int rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_CHUNK_SIZE, &file_chunk);
-
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-	}
-	if (rc == SQLITE_OK && log && log->pMethods) {
-		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_CHUNK_SIZE, &log_chunk);
-		/* It has one cause. */
-		rc = log->pMethods->xFileControl(log, SQLITE_FCNTL_SIZE_HINT, &log_size) == SQLITE_OK ? SQLITE_OK
-																							  : SQLITE_FULL;
-	}
-	return rc;
-		opening_methods = *whole_methods;
-		opening_methods.xWrite = append;
-}
-
-static void distrust(sqlite3 *database)
-{
 	if (file->pMethods == whole_methods || file->pMethods == &opening_methods) {
 		file->pMethods = methods;
 	}
@@ -387,6 +387,30 @@ static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t s
 		return false;
 	}
 	return true;
+}
+
+/* See SCHEMA_FILE_CHUNK. */
+static int reserve(sqlite3 *database)
+{
+	int file_chunk = SCHEMA_FILE_CHUNK, log_chunk = SCHEMA_LOG_CHUNK;
+	sqlite3_int64 log_size = SCHEMA_LOG_CHUNK;
+	sqlite3_file *log = NULL;
+	int rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_CHUNK_SIZE, &file_chunk);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+	}
+	if (rc == SQLITE_OK && log && log->pMethods) {
+		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_CHUNK_SIZE, &log_chunk);
+		/* It has one cause. */
+		rc = log->pMethods->xFileControl(log, SQLITE_FCNTL_SIZE_HINT, &log_size) == SQLITE_OK ? SQLITE_OK
+																							  : SQLITE_FULL;
+	}
+	return rc;
+}
+
+static void distrust(sqlite3 *database)
+{
 	(void)sqlite3_extended_result_codes(database, 1);
 	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
@@ -435,6 +459,8 @@ sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t
 	}
 	schema_complain(database, path, rc, reason, size);
 failed:
+	/* The log of what is refused stays. */
+	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	(void)sqlite3_close(database);
 	return NULL;
 }

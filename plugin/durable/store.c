@@ -18,6 +18,9 @@
 #define REMOVALS_AT_ONCE 512U
 #define REMOVALS_MAX 65536U
 
+/* Where the newest id is written down, and so how many of them a start may leave out. */
+#define IDS_AT_ONCE 65536U
+
 /* Unused pages from which on, if they are also a quarter of the file, some are given back in each tick of a
  * store that nobody puts anything into. */
 #define SPARE_PAGES 256
@@ -30,7 +33,8 @@ struct removal {
 /* What a transaction changes of the figures once it is committed. */
 struct change {
 	int64_t messages, bytes;
-	size_t removals; /* the first so many are carried out */
+	size_t removals;  /* the first so many are carried out */
+	uint64_t last_id; /* as in struct store; 0: no change */
 	bool of_oldest;
 };
 
@@ -38,14 +42,15 @@ struct store {
 	struct database database;
 	uint64_t limit;
 	uint64_t messages, bytes;
-	uint64_t next_id;
-	uint64_t oldest_id; /* as figures has it; 0: not known, or none */
+	uint64_t next_id, last_id; /* up to last_id they are written down as used */
+	uint64_t oldest_id;        /* as figures has it; 0: not known, or none */
 	int64_t oldest_time;
 	struct change change;
 	size_t portion;           /* of removals in one transaction */
 	struct removal *removals; /* what waits, in order of done */
 	size_t removal_count, removal_capacity;
 	uint64_t highest_removal; /* id */
+	uint64_t given_up;        /* removals */
 	bool is_idle;             /* nothing was put since the last tick */
 };
 
@@ -66,6 +71,16 @@ static enum store_result begin(struct store *store)
 	return database_run(&store->database, BEGIN, 0, 0);
 }
 
+/* The first so many. */
+static void forget_removals(struct store *store, size_t count)
+{
+	store->removal_count -= count;
+	memmove(store->removals, store->removals + count, store->removal_count * sizeof(*store->removals));
+	if (store->removal_count == 0) {
+		store->highest_removal = 0;
+	}
+}
+
 /* What the transaction has done counts from now on. */
 static void settle(struct store *store)
 {
@@ -76,13 +91,12 @@ static void settle(struct store *store)
 	if (change->of_oldest) {
 		store->oldest_id = 0;
 	}
-	if (change->removals > 0) {
-		store->removal_count -= change->removals;
-		memmove(store->removals, store->removals + change->removals,
-				store->removal_count * sizeof(*store->removals));
+	if (change->last_id != 0) {
+		store->last_id = change->last_id;
 	}
-	if (store->removal_count == 0) {
-		store->highest_removal = 0;
+	if (change->removals > 0) {
+		forget_removals(store, change->removals);
+		store->portion *= store->portion < REMOVALS_AT_ONCE ? 8 : 1;
 	}
 }
 
@@ -156,25 +170,57 @@ static enum store_result carry_out(struct store *store)
 	return result;
 }
 
+/* After a transaction whose removals have failed: fewer of them. Returns whether to try again. */
+static bool relent(struct store *store)
+{
+	if (store->change.removals == 0 || store->portion == 1) {
+		return false;
+	}
+	store->portion /= 8;
+	return true;
+}
+
+/* Where one alone meets damage it is given up: it would keep all others, and what is put, waiting for ever.
+ */
+static bool relent_damaged(struct store *store)
+{
+	if (store->change.removals > 0 && store->portion == 1) {
+		forget_removals(store, 1);
+		store->given_up++;
+		return true;
+	}
+	return relent(store);
+}
+
+/* Begins a transaction with the removals that are its part. */
+static enum store_result begin_with_removals(struct store *store)
+{
+	enum store_result result;
+
+	do {
+		result = begin(store);
+		if (result == STORE_OK) {
+			result = carry_out(store);
+		}
+		if (result != STORE_OK) {
+			(void)end(store, result);
+		}
+	} while (result == STORE_CORRUPT && relent_damaged(store));
+	return result;
+}
+
 /* In a transaction of their own. Where the disk is full, what the log has room for may be less than a
  * portion. */
 static enum store_result carry_out_alone(struct store *store)
 {
 	enum store_result result;
 
-	for (;;) {
-		result = begin(store);
+	do {
+		result = begin_with_removals(store);
 		if (result == STORE_OK) {
-			result = end(store, carry_out(store));
+			result = end(store, STORE_OK);
 		}
-		if (result != STORE_DISK_FULL || store->portion == 1) {
-			break;
-		}
-		store->portion /= 8;
-	}
-	if (result == STORE_OK && store->portion < REMOVALS_AT_ONCE) {
-		store->portion *= 8;
-	}
+	} while (result == STORE_DISK_FULL && relent(store));
 	return result;
 }
 
@@ -298,6 +344,16 @@ static enum store_result add_recipients(struct store *store, const struct store_
 	return result;
 }
 
+/* Within a transaction: writes down which ids have been used, when more are. */
+static enum store_result use_ids(struct store *store)
+{
+	if (store->next_id <= store->last_id) {
+		return STORE_OK;
+	}
+	store->change.last_id = store->next_id + IDS_AT_ONCE - 1;
+	return database_run(&store->database, USE, store->change.last_id, 0);
+}
+
 static bool is_beyond(const struct store *store, uint64_t size)
 {
 	return size > store->limit || store->bytes > store->limit - size;
@@ -334,12 +390,12 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	store->is_idle = false;
 	result = find_room(store, size);
 	if (result == STORE_OK) {
-		result = begin(store);
+		result = begin_with_removals(store);
 	}
 	if (result != STORE_OK) {
 		return result;
 	}
-	result = carry_out(store);
+	result = use_ids(store);
 	if (result == STORE_OK) {
 		result = add_message(store, message, size);
 	}
@@ -360,6 +416,19 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 
 /* ---- reading ---- */
 
+/* The delivery that cannot be read: only which one it is, if that can be told, so that whoever reads goes on
+ * behind it. */
+static void name_damaged(struct store *store, uint32_t consumer, uint64_t after, struct store_delivery *ret)
+{
+	int64_t id = 0;
+	enum store_result result = database_ask(&store->database, NEXT_ID, after, consumer, &id);
+
+	*ret = (struct store_delivery){.recipient.consumer = consumer};
+	if (result == STORE_OK && (uint64_t)id > after) {
+		ret->message.id = (uint64_t)id;
+	}
+}
+
 static enum store_result read_next(struct store *store, uint32_t consumer, uint64_t after,
 		struct store_delivery *ret_delivery)
 {
@@ -377,6 +446,9 @@ static enum store_result read_next(struct store *store, uint32_t consumer, uint6
 	if (result != STORE_OK) {
 		end_last(store);
 	}
+	if (result == STORE_CORRUPT) {
+		name_damaged(store, consumer, after, ret_delivery);
+	}
 	return result;
 }
 
@@ -390,29 +462,28 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 	if (after < store->highest_removal) {
 		(void)carry_out_all(store);
 	}
-	do {
+	for (;;) {
 		result = read_next(store, consumer, after, ret_delivery);
-		after = result == STORE_OK ? ret_delivery->message.id : after;
-		if (result != STORE_OK || after > store->highest_removal || !waits(store, after, consumer)) {
-			break;
+		if (result != STORE_OK && result != STORE_CORRUPT) {
+			return result;
+		}
+		after = ret_delivery->message.id;
+		if (after == 0 || after > store->highest_removal || !waits(store, after, consumer)) {
+			return result;
 		}
 		end_last(store);
-	} while (true);
-	return result;
+	}
 }
 
 enum store_result store_failed(struct store *store, uint64_t id, uint32_t consumer, uint32_t *ret_tries)
 {
 	int64_t tries = 0;
-	enum store_result result = begin(store);
+	enum store_result result = begin_with_removals(store);
 
 	if (result != STORE_OK) {
 		return result;
 	}
-	result = carry_out(store);
-	if (result == STORE_OK) {
-		result = database_run(&store->database, FAIL, id, consumer);
-	}
+	result = database_run(&store->database, FAIL, id, consumer);
 	if (result == STORE_OK) {
 		result = database_ask(&store->database, TRIES, id, consumer, &tries);
 	}
@@ -514,19 +585,27 @@ static enum store_result expire_consumer(struct store *store, uint32_t consumer,
 {
 	struct store_delivery delivery = {0};
 	enum store_result result = STORE_OK, removed;
+	uint64_t unreadable = 0, given_up = store->given_up;
 
 	while (result == STORE_OK && !*ret_stop && *taken < at_most) {
 		result = store_next(store, consumer, delivery.message.id, &delivery);
-		if (result != STORE_OK) {
-			break;
+		if (result == STORE_CORRUPT && delivery.message.id != 0) {
+			/* Nobody can read it, and the others are not to wait for that. */
+			unreadable++;
+			result = STORE_OK;
+		} else if (result == STORE_OK) {
+			*ret_stop = !take(userdata, name, &delivery);
 		}
-		*ret_stop = !take(userdata, name, &delivery);
-		if (!*ret_stop) {
+		if (result == STORE_OK && !*ret_stop) {
 			result = store_done(store, delivery.message.id, consumer);
 			*taken += result == STORE_OK;
 		}
 	}
 	removed = carry_out_all(store);
+	if (removed == STORE_OK && store->given_up != given_up) {
+		removed = STORE_CORRUPT;
+	}
+	store->given_up += unreadable;
 	if (removed == STORE_OK && result == STORE_NOT_FOUND) {
 		removed = forget_consumer(store, consumer);
 	}
@@ -610,6 +689,7 @@ struct store_figures store_figures(struct store *store)
 	}
 	return (struct store_figures){.messages = store->messages,
 		.bytes = store->bytes,
+		.given_up = store->given_up,
 		.oldest = store->messages > 0 ? store->oldest_time : 0};
 }
 
@@ -618,25 +698,53 @@ void store_set_limit(struct store *store, uint64_t limit)
 	store->limit = limit;
 }
 
-/* Counts what is there. Returns what SQLite does. */
-static int count(struct store *store)
+/* Counts what is there. */
+static enum store_result count(struct store *store)
 {
-	int64_t messages = 0, bytes = 0, newest = 0;
-	enum store_result result = database_ask(&store->database, COUNT, 0, 0, &messages);
+	struct database *database = &store->database;
+	int64_t messages = 0, bytes = 0, newest = 0, used = 0;
+	enum store_result result = database_ask(database, COUNT, 0, 0, &messages);
 
 	if (result == STORE_OK) {
-		result = database_ask(&store->database, BYTES, 0, 0, &bytes);
+		result = database_ask(database, BYTES, 0, 0, &bytes);
 	}
 	if (result == STORE_OK) {
-		result = database_ask(&store->database, NEWEST, 0, 0, &newest);
+		result = database_ask(database, NEWEST, 0, 0, &newest);
+	}
+	if (result == STORE_OK) {
+		result = database_ask(database, USED, 0, 0, &used);
 	}
 	if (result != STORE_OK) {
-		return sqlite3_extended_errcode(store->database.sqlite);
+		return result;
+	}
+	newest = used > newest ? used : newest;
+	if (messages < 0 || bytes < 0 || newest < 0 || newest > INT64_MAX / 2) {
+		return STORE_NOT_FOUND;
 	}
 	store->messages = (uint64_t)messages;
 	store->bytes = (uint64_t)bytes;
 	store->next_id = (uint64_t)newest + 1;
-	return messages < 0 || bytes < 0 || newest < 0 ? SQLITE_CORRUPT : SQLITE_OK;
+	return STORE_OK;
+}
+
+/* Returns what SQLite does. */
+static int prepare(struct store *store, sqlite3 *sqlite)
+{
+	int rc = database_init(&store->database, sqlite);
+	enum store_result result;
+
+	if (rc != SQLITE_OK) {
+		return rc;
+	}
+	result = count(store);
+	if (result == STORE_OK) {
+		result = use_ids(store);
+		store->last_id = store->change.last_id;
+	}
+	if (result == STORE_NOT_FOUND) {
+		return SQLITE_CORRUPT;
+	}
+	return result == STORE_OK ? SQLITE_OK : sqlite3_extended_errcode(sqlite);
 }
 
 struct store *store_open(const char *path, enum store_sync sync, uint64_t limit, char *reason, size_t size)
@@ -656,10 +764,7 @@ struct store *store_open(const char *path, enum store_sync sync, uint64_t limit,
 		free(store);
 		return NULL;
 	}
-	rc = database_init(&store->database, sqlite);
-	if (rc == SQLITE_OK) {
-		rc = count(store);
-	}
+	rc = prepare(store, sqlite);
 	if (rc != SQLITE_OK) {
 		schema_complain(sqlite, path, rc, reason, size);
 		store_close(store);

@@ -34,12 +34,12 @@ struct store_recipient {
 };
 
 struct store_message {
-	uint64_t id; /* the store's; they rise while it is open, and no two stored are the same */
+	uint64_t id; /* the store's; they rise, from one start to the next too, and none comes twice */
 	struct message_content content; /* the topic terminated; properties as in properties.h */
 	const void *publisher;          /* whatever the caller knows of who published it; NULL: nothing */
 	size_t publisher_length;
 	int64_t time; /* when it came */
-	uint8_t qos;
+	uint8_t qos;  /* 1 or 2 */
 	bool retain;
 };
 
@@ -52,8 +52,9 @@ struct store_delivery {
 
 struct store_figures {
 	uint64_t messages;
-	uint64_t bytes; /* that count towards the limit; see store_message_size() */
-	int64_t oldest; /* the time of the oldest; 0: there is none */
+	uint64_t bytes;    /* that count towards the limit; see store_message_size() */
+	int64_t oldest;    /* the time of the oldest; 0: there is none */
+	uint64_t given_up; /* since the start: what damage in the file keeps from being removed or expired */
 };
 
 /* Opens the file at path, which is absolute, or makes it, for this user alone; its folder has to be there.
@@ -86,8 +87,10 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 		__attribute__((warn_unused_result));
 
 /* The consumer has handled the message; the last of them takes the message away. Remembered for the next
- * transaction; one done twice, or of no message, is nothing. Anything but STORE_OK: memory or the disk had no
- * room for that for so long that it is forgotten, and the message comes again after the next start. */
+ * transaction; one done twice, or of no message, is nothing. A removal that meets damage in the file is given
+ * up, and the others go on: the message comes again when somebody reads it, in this run too; see given_up.
+ * Anything but STORE_OK: memory or the disk had no room for that for so long that it is forgotten, and the
+ * message comes again after the next start. */
 enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
 		__attribute__((warn_unused_result));
 
@@ -97,8 +100,9 @@ enum store_result store_failed(struct store *store, uint64_t id, uint32_t consum
 		__attribute__((warn_unused_result));
 
 /* The oldest message for the consumer above after, an id; 0: of all. It is what ret_delivery points to until
- * the next call of a function of the store. STORE_NOT_FOUND: there is none. Anything may happen between two
- * calls. */
+ * the next call of a function of the store. STORE_NOT_FOUND: there is none. STORE_CORRUPT: it cannot be read;
+ * if the id in ret_delivery is not 0 it is that one's, and what is behind it may be whole. Anything may
+ * happen between two calls. */
 enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
 		struct store_delivery *ret_delivery) __attribute__((warn_unused_result));
 
@@ -108,8 +112,9 @@ enum store_result store_tick(struct store *store) __attribute__((warn_unused_res
 
 /* Gives take() the messages of consumers that nobody has asked for since before, in order of consumer and id,
  * and removes each it returns true for; after false it stops. A consumer that has none is forgotten. At most
- * so many messages; *ret_taken is how many: fewer means there are no more. take() must not call the store.
- * Those it took may be given once more after a crash, or after anything but STORE_OK. */
+ * so many messages, counting those that cannot be read, which go without it; *ret_taken is how many: fewer
+ * means there are no more. take() must not call the store. Those it took may be given once more after a
+ * crash, or after anything but STORE_OK; after STORE_CORRUPT with each call. */
 enum store_result store_expire(struct store *store, int64_t before, size_t at_most,
 		bool (*take)(void *userdata, const char *consumer, const struct store_delivery *delivery),
 		void *userdata, size_t *ret_taken) __attribute__((warn_unused_result));

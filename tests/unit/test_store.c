@@ -258,7 +258,7 @@ static void test_what_is_put_comes_back(void **state)
 	assert_int_equal(delivery.tries, 0);
 
 	/* Nothing but a topic. */
-	message = (struct store_message){.content = {.topic = "t", .topic_length = 1}};
+	message = (struct store_message){.content = {.topic = "t", .topic_length = 1}, .qos = 1};
 	assert_int_equal(store_put(store, &message, &recipient, 1, &second), STORE_OK);
 	assert_true(second > id);
 	assert_int_equal(store_next(store, 1, id, &delivery), STORE_OK);
@@ -282,7 +282,7 @@ static void test_the_last_takes_it_away(void **state)
 	struct store *store = open_with(PLENTY);
 	const uint32_t a = consumer_named(store, "master"), b = consumer_named(store, "worker x app.Consumer"),
 				   c = consumer_named(store, "worker y app.Consumer");
-	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .time = 7};
+	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .time = 7, .qos = 1};
 	const struct store_recipient recipients[] = {{.consumer = a}, {.consumer = b}, {.consumer = c}};
 	uint64_t first = 0, second = 0;
 
@@ -359,7 +359,7 @@ static void test_the_oldest(void **state)
 {
 	struct store *store = open_with(PLENTY);
 	const uint32_t a = consumer_named(store, "a");
-	struct store_message message = {.content = {.topic = "t", .topic_length = 1}};
+	struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .qos = 1};
 	const struct store_recipient recipient = {.consumer = a};
 	uint64_t ids[4] = {0};
 	int i;
@@ -407,7 +407,7 @@ static void test_tries(void **state)
 {
 	struct store *store = open_with(PLENTY);
 	const uint32_t a = consumer_named(store, "a"), b = consumer_named(store, "b");
-	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}};
+	const struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .qos = 1};
 	const struct store_recipient recipients[] = {{.consumer = a}, {.consumer = b}};
 	struct store_delivery delivery;
 	uint32_t tries = 0;
@@ -781,9 +781,9 @@ static void test_damage(void **state)
 		use_damaged();
 		free(damaged);
 	}
-	/* What is behind its pages is kept for more. One byte is an empty file to SQLite. */
+	/* What is behind its pages is kept for more. */
 	size = 4096 * ((size_t)(unsigned char)file[30] << 8 | (unsigned char)file[31]);
-	for (i = 2; i < size; i += 1777) {
+	for (i = 1; i < size; i += 1777) {
 		struct store *store;
 
 		write_file(path, file, i);
@@ -794,6 +794,271 @@ static void test_damage(void **state)
 		}
 	}
 	free(file);
+	forget_files();
+}
+
+/* A file that was cut while its log was there opens only if the log has what is missing. */
+static void test_a_cut_file_with_a_log(void **state)
+{
+	enum { COUNT = 700 };
+	size_t size, log_size, cut;
+	char *file, *log;
+	int opened = 0, refused = 0;
+
+	(void)state;
+	put_and_die(COUNT, "0123456789012345678901234567890123456789");
+	file = read_file(path, &size);
+	log = read_file(log_path, &log_size);
+	for (cut = 0; cut < size; cut += cut < 8192 ? 1024 : 4096) {
+		struct store *store;
+
+		write_file(path, file, cut);
+		write_file(log_path, log, log_size);
+		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		if (store) {
+			opened++;
+			assert_int_equal(count_of(store, consumer_named(store, "a")), COUNT);
+			store_close(store);
+			assert_file_is_whole();
+			continue;
+		}
+		refused++;
+		assert_non_null(strstr(reason, "damaged"));
+		/* It is no other at the next try. */
+		assert_int_equal(size_of(log_path), log_size);
+		assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+		assert_non_null(strstr(reason, "damaged"));
+	}
+	assert_true(opened > 0 && refused > 10);
+	(void)unlink(path);
+	write_file(log_path, log, log_size);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "empty or missing"));
+	assert_int_equal(size_of(path), -1);
+	free(file);
+	free(log);
+	forget_files();
+}
+
+static void change_file(const char *sql)
+{
+	sqlite3 *database;
+
+	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(database), SQLITE_OK);
+}
+
+static bool count_only(void *userdata, const char *consumer, const struct store_delivery *delivery)
+{
+	(void)userdata;
+	(void)consumer;
+	return delivery->message.id != 0;
+}
+
+/* The rest of the payload that has the words is nowhere. */
+static void damage_page_with(const char *words)
+{
+	size_t size;
+	char *file = read_file(path, &size), *found = memmem(file, size, words, strlen(words));
+
+	assert_non_null(found);
+	memset(file + (found - file) / 4096 * 4096, 77, 4);
+	write_file(path, file, size);
+	free(file);
+}
+
+/* Opens one with ten messages of some pages each, of which one is damaged where only reading it shows that.
+ */
+static struct store *open_with_damage(uint64_t ids[10], const char *damaged)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	char payload[20001];
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		(void)snprintf(payload, sizeof payload, "%10000snumber %d %9990s", "", i, "");
+		ids[i] = put(store, payload, a);
+	}
+	store_close(store);
+	damage_page_with(damaged);
+	return open_with(PLENTY);
+}
+
+/* Of the table that says which message is for whom: nothing of it is a page of any kind. */
+static void damage_first_recipients(void)
+{
+	unsigned char *file, *root, *cell;
+	sqlite3 *database;
+	sqlite3_stmt *statement;
+	size_t size;
+
+	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(database,
+							 "SELECT rootpage FROM sqlite_master WHERE name = 'recipient'", -1, &statement,
+							 NULL),
+			SQLITE_OK);
+	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+	file = (unsigned char *)read_file(path, &size);
+	root = file + (sqlite3_column_int(statement, 0) - 1) * 4096;
+	assert_int_equal(root[0], 2);
+	cell = root + (root[12] << 8 | root[13]);
+	memset(file + ((cell[2] << 8 | cell[3]) - 1) * 4096, 77, 4096);
+	assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+	assert_int_equal(sqlite3_close(database), SQLITE_OK);
+	write_file(path, file, size);
+	free(file);
+}
+
+static void test_damage_under_removals(void **state)
+{
+	enum { COUNT = 2000, DAMAGED = 100 };
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	struct store_delivery delivery = {0};
+	uint64_t first = 0, id;
+	uint32_t tries;
+	int i;
+
+	(void)state;
+	for (i = 0; i < COUNT; i++) {
+		id = put(store, "x", a);
+		first = first ? first : id;
+	}
+	store_close(store);
+	damage_first_recipients();
+	store = open_with(PLENTY);
+	for (i = 0; i < DAMAGED; i++) {
+		assert_int_equal(store_done(store, first + (uint64_t)i, a), STORE_OK);
+	}
+	assert_int_equal(store_done(store, id, a), STORE_OK);
+	id = put(store, "new", a);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).given_up, DAMAGED);
+	assert_int_equal(store_figures(store).messages, COUNT);
+	assert_int_equal(store_done(store, first, a), STORE_OK);
+	assert_int_equal(store_failed(store, id, a, &tries), STORE_OK);
+	assert_int_equal(tries, 2);
+	assert_int_equal(store_figures(store).given_up, DAMAGED + 1);
+	/* Nobody knows which message it would be. */
+	assert_int_equal(store_next(store, a, 0, &delivery), STORE_CORRUPT);
+	assert_int_equal(delivery.message.id, 0);
+	store_close(store);
+	forget_files();
+}
+
+static void test_damage_is_read_over(void **state)
+{
+	uint64_t ids[10];
+	struct store *store = open_with_damage(ids, "number 4 ");
+	const uint32_t a = consumer_named(store, "a");
+	struct store_delivery delivery = {0};
+	enum store_result result;
+	int read = 0, unreadable = 0;
+	size_t count;
+
+	(void)state;
+	while ((result = store_next(store, a, delivery.message.id, &delivery)) != STORE_NOT_FOUND) {
+		assert_int_equal(delivery.message.id, ids[read + unreadable]);
+		if (result == STORE_OK) {
+			read++;
+		} else {
+			assert_int_equal(result, STORE_CORRUPT);
+			assert_int_equal(delivery.message.id, ids[4]);
+			unreadable++;
+		}
+	}
+	assert_int_equal(read, 9);
+	assert_int_equal(unreadable, 1);
+	assert_int_equal(store_expire(store, 2000, 100, count_only, NULL, &count), STORE_OK);
+	assert_int_equal(count, 10);
+	assert_int_equal(store_figures(store).messages, 0);
+	assert_int_equal(store_figures(store).given_up, 1);
+	store_close(store);
+	forget_files();
+}
+
+static void test_what_no_message_can_be(void **state)
+{
+	static const char *const changes[] = {"qos = 0", "qos = 3", "qos = 'x'", "topic = ''", "topic = 'a/#'",
+		"topic = x'610062'", "topic = printf('%65536s', 'x')", "qos = 4294967297"};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof changes / sizeof *changes; i++) {
+		struct store *store = open_with(PLENTY);
+		const uint32_t a = consumer_named(store, "a");
+		struct store_delivery delivery;
+		uint64_t after, id = put(store, "1", a);
+		char sql[200];
+		size_t count;
+
+		put(store, "2", a);
+		store_close(store);
+		(void)snprintf(sql, sizeof sql, "UPDATE message SET %s WHERE id = %llu", changes[i],
+				(unsigned long long)id);
+		change_file(sql);
+		store = open_with(PLENTY);
+		assert_int_equal(store_next(store, a, 0, &delivery), STORE_CORRUPT);
+		after = delivery.message.id;
+		assert_int_equal(after, id);
+		assert_next(store, a, &after, "2");
+		/* Nobody is given it, and it is gone with the others. */
+		*taken = '\0';
+		to_take = 10;
+		assert_int_equal(store_expire(store, 2000, 100, take, taken, &count), STORE_OK);
+		assert_string_equal(taken, "a:2(0) ");
+		assert_int_equal(count, 2);
+		assert_int_equal(store_figures(store).messages, 0);
+		assert_int_equal(store_figures(store).given_up, 1);
+		store_close(store);
+		assert_file_is_whole();
+		forget_files();
+	}
+}
+
+static void test_ids_rise_from_start_to_start(void **state)
+{
+	struct store *store;
+	uint64_t last = 0, id;
+	int i, j;
+
+	(void)state;
+	for (i = 0; i < 5; i++) {
+		store = open_with(PLENTY);
+		for (j = 0; j < 10; j++) {
+			const uint32_t a = consumer_named(store, "a");
+
+			id = put(store, "x", a);
+			assert_true(id > last);
+			last = id;
+			assert_int_equal(store_done(store, id, a), STORE_OK);
+		}
+		store_close(store);
+	}
+	/* More than are written down at once. */
+	store = open_with(PLENTY);
+	for (j = 0; j < 70000; j++) {
+		id = put(store, "x", 1);
+		assert_int_equal(store_done(store, id, 1), STORE_OK);
+	}
+	assert_true(id > last + 69999);
+	store_close(store);
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, 0);
+	assert_true(put(store, "x", 1) > id);
+	store_close(store);
+	forget_files();
+	store = open_with(PLENTY);
+	store_close(store);
+	change_file("UPDATE used SET id = 9223372036854775807");
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "damaged (database disk image is malformed)"));
+	change_file("DELETE FROM used");
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "damaged (database disk image is malformed)"));
 	forget_files();
 }
 
@@ -811,15 +1076,6 @@ static void assert_refused(const char *file, const char *words)
 		fail_msg("%s", reason);
 	}
 	assert_int_equal(reason[strlen(reason) - 1], '.');
-}
-
-static void change_file(const char *sql)
-{
-	sqlite3 *database;
-
-	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
-	assert_int_equal(sqlite3_close(database), SQLITE_OK);
 }
 
 static void test_refusals(void **state)
@@ -1195,6 +1451,11 @@ int main(void)
 		cmocka_unit_test(test_a_killed_process_loses_nothing),
 		cmocka_unit_test(test_a_torn_log_keeps_what_is_whole),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_a_cut_file_with_a_log),
+		cmocka_unit_test(test_damage_under_removals),
+		cmocka_unit_test(test_damage_is_read_over),
+		cmocka_unit_test(test_what_no_message_can_be),
+		cmocka_unit_test(test_ids_rise_from_start_to_start),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_one_broker_at_a_time),
 		cmocka_unit_test(test_rights),
