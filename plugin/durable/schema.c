@@ -11,6 +11,8 @@
 
 #include <sqlite3.h>
 
+#include "durable/files.h"
+
 /* In the file's header: "mqti", and which tables there are. */
 #define APPLICATION_ID 0x6d717469
 #define VERSION 1
@@ -45,9 +47,6 @@ static const char BEFORE_READING[] = "PRAGMA locking_mode = EXCLUSIVE;"
 
 /* Of an empty file: its first page has both. On one that is there, this writes. */
 static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL";
-
-/* Where SQLite's lock is, in bytes: a gigabyte. */
-#define UNWRITTEN_PAGE (1 << 30)
 
 _Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
 
@@ -304,60 +303,6 @@ static int take(sqlite3 *database, bool is_empty)
 	return rc;
 }
 
-/* What SQLite does with files: the first as it is, the others for all stores of this process. */
-static const struct sqlite3_io_methods *whole_methods;
-static struct sqlite3_io_methods opening_methods, our_methods;
-
-/* A checkpoint goes through the pages in their order: where it would leave a hole behind the end of the file,
- * pages are missing that no log has. */
-static int append(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
-{
-	sqlite3_int64 now;
-	int rc = whole_methods->xFileSize(file, &now);
-
-	if (rc != SQLITE_OK) {
-		return rc;
-	}
-	/* The page that SQLite never writes. */
-	if (now == UNWRITTEN_PAGE) {
-		now += SCHEMA_PAGE;
-	}
-	return offset > now ? SQLITE_CORRUPT : whole_methods->xWrite(file, bytes, size, offset);
-}
-
-/* Each checkpoint cuts the file to the size that it has, nearly always; a file system with a journal (ext4)
- * lets that wait for all that it has to write, a tenth of a second now and then. */
-static int cut(sqlite3_file *file, sqlite3_int64 size)
-{
-	sqlite3_int64 chunks = (size + SCHEMA_FILE_CHUNK - 1) / SCHEMA_FILE_CHUNK, now;
-
-	if (whole_methods->xFileSize(file, &now) == SQLITE_OK && now == chunks * SCHEMA_FILE_CHUNK) {
-		return SQLITE_OK;
-	}
-	return whole_methods->xTruncate(file, size);
-}
-
-/* As long as methods are not ours, SQLite's are used. */
-static void use_methods(sqlite3 *database, const struct sqlite3_io_methods *methods)
-{
-	sqlite3_file *file = NULL;
-
-	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || !file ||
-			!file->pMethods) {
-		return;
-	}
-	if (!whole_methods) {
-		whole_methods = file->pMethods;
-		opening_methods = *whole_methods;
-		opening_methods.xWrite = append;
-		our_methods = *whole_methods;
-		our_methods.xTruncate = cut;
-	}
-	if (file->pMethods == whole_methods || file->pMethods == &opening_methods) {
-		file->pMethods = methods;
-	}
-}
-
 /* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. What a process
  * that was killed has left in the log goes into the file before, for it may be what is missing. Before the
  * first write: that makes the file as long as it is to be. */
@@ -367,7 +312,7 @@ static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t s
 	struct stat status = {0};
 	int rc;
 
-	use_methods(database, &opening_methods);
+	files_guard(database);
 	rc = sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_OK) {
 		rc = read_number(database, "PRAGMA page_count", &pages);
@@ -454,7 +399,7 @@ sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t
 		rc = reserve(database);
 	}
 	if (rc == SQLITE_OK) {
-		use_methods(database, &our_methods);
+		files_settle(database);
 		return database;
 	}
 	schema_complain(database, path, rc, reason, size);
