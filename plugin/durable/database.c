@@ -30,21 +30,23 @@ const char *store_result_text(enum store_result result)
 		return "the file is damaged";
 	case STORE_NO_MEMORY:
 		return "there is no memory";
+	case STORE_BUSY:
+		return "another program has it locked";
 	case STORE_FAILED:
 		break;
 	}
 	return "the disk fails";
 }
 
-enum store_result database_result(struct database *database, int rc)
+enum store_result store_result_of(sqlite3 *sqlite, int rc)
 {
-	if (schema_disk_is_full(database->sqlite, rc)) {
+	if (schema_disk_is_full(sqlite, rc)) {
 		return STORE_DISK_FULL;
 	}
 	if (rc == SQLITE_IOERR_NOMEM) {
 		return STORE_NO_MEMORY;
 	}
-	if ((rc & 0xff) == SQLITE_IOERR && sqlite3_system_errno(database->sqlite) == EROFS) {
+	if ((rc & 0xff) == SQLITE_IOERR && sqlite3_system_errno(sqlite) == EROFS) {
 		return STORE_READ_ONLY;
 	}
 	switch (rc & 0xff) {
@@ -60,9 +62,17 @@ enum store_result database_result(struct database *database, int rc)
 		return STORE_CORRUPT;
 	case SQLITE_NOMEM:
 		return STORE_NO_MEMORY;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return STORE_BUSY;
 	default:
 		return STORE_FAILED;
 	}
+}
+
+enum store_result database_result(struct database *database, int rc)
+{
+	return store_result_of(database->sqlite, rc);
 }
 
 sqlite3_stmt *database_bind(struct database *database, enum statement which, uint64_t first, uint64_t second)

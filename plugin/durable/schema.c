@@ -105,6 +105,11 @@ static void refuse_errno(const char *path, int error, char *reason, size_t size)
 	}
 }
 
+void schema_complain_errno(const char *path, int error, char *reason, size_t size)
+{
+	refuse_errno(path, error, reason, size);
+}
+
 static bool is_full(int error)
 {
 	return error == ENOSPC || error == EDQUOT || error == EFBIG;

@@ -26,6 +26,9 @@ struct sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason,
 /* The sentence about what SQLite has just returned for the file. */
 void schema_complain(struct sqlite3 *database, const char *path, int rc, char *reason, size_t size);
 
+/* The one about what the system has said of it. */
+void schema_complain_errno(const char *path, int error, char *reason, size_t size);
+
 /* Whether the disk has no room, rather than a fault: SQLite knows only one kind of it. */
 bool schema_disk_is_full(struct sqlite3 *database, int rc);
 

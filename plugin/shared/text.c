@@ -114,6 +114,41 @@ void text_add_quoted(struct text *text, const char *value)
 	text_add(text, "\"", 1);
 }
 
+/* Bytes of the character at s, of which there are rest (more than 0), by the table in RFC 3629, section 4; 0
+ * where there is none, or NUL. */
+static size_t character_length(const unsigned char *s, size_t rest)
+{
+	size_t length = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4, i;
+
+	if (s[0] == 0 || (s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4 || length > rest) {
+		return 0;
+	}
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+			(s[0] == 0xf4 && s[1] > 0x8f)) {
+		return 0; /* in more bytes than it takes, a surrogate, or beyond the last */
+	}
+	for (i = 1; i < length; i++) {
+		if ((s[i] & 0xc0) != 0x80) {
+			return 0;
+		}
+	}
+	return length;
+}
+
+bool text_is_utf8(const char *bytes, size_t length)
+{
+	const unsigned char *at = (const unsigned char *)bytes;
+	size_t found;
+
+	for (; length > 0; at += found, length -= found) {
+		found = character_length(at, length);
+		if (found == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
 char *text_take(struct text *text)
 {
 	char *data;

@@ -29,6 +29,9 @@ void text_add_quoted(struct text *text, const char *value);
 char *text_take(struct text *text) __attribute__((warn_unused_result));
 void text_free(struct text *text);
 
+/* Whether bytes are UTF-8 (RFC 3629) without a NUL. */
+bool text_is_utf8(const char *bytes, size_t length);
+
 /* Whether both are NULL, or the same string. */
 bool text_equal(const char *text, const char *other);
 
