@@ -58,7 +58,8 @@ static size_t size_of_certificate(const struct certificate *certificate)
 	return size;
 }
 
-struct client *client_new(const struct client_description *description, struct certificate *certificate)
+static struct client *make(const struct client_description *description, struct certificate *certificate,
+		bool certificate_is_valid)
 {
 	size_t size = sizeof(struct client) + size_of(description->id) + size_of(description->username) +
 			size_of(description->address);
@@ -77,8 +78,18 @@ struct client *client_new(const struct client_description *description, struct c
 	client->description.id = put(&at, description->id);
 	client->description.username = put(&at, description->username);
 	client->description.address = put(&at, description->address);
-	client->description.certificate = is_valid(certificate) ? certificate : NULL;
+	client->description.certificate = certificate_is_valid ? certificate : NULL;
 	return client;
+}
+
+struct client *client_new(const struct client_description *description, struct certificate *certificate)
+{
+	return make(description, certificate, is_valid(certificate));
+}
+
+struct client *client_of_file(const struct client_description *description, struct certificate *certificate)
+{
+	return make(description, certificate, true);
 }
 
 struct client *client_hold(struct client *client)

@@ -27,6 +27,11 @@ struct client_description {
 struct client *client_new(const struct client_description *description, struct certificate *certificate)
 		__attribute__((warn_unused_result));
 
+/* The same of one that was described in an earlier life of the process (client_form.h), and whose certificate
+ * was valid then: it is not asked whether it still is. */
+struct client *client_of_file(const struct client_description *description, struct certificate *certificate)
+		__attribute__((warn_unused_result));
+
 /* Another reference, for the caller. */
 struct client *client_hold(struct client *client);
 
