@@ -1,9 +1,9 @@
 /* Dead letters: messages that no consumer could handle, in a file of their own beside the inbox's.
  *
  * Broker thread. The command and applications read and write the file, too, while the broker runs; nothing
- * here waits for them: STORE_BUSY, and the caller tries again at a later tick. Another program that only
- * reads is one, too, for as long as it does. What a function was asked to write is committed when it returns
- * STORE_OK.
+ * here waits for them: STORE_BUSY, and the caller tries again at a later tick. A program that only reads
+ * has it locked, too, until it has read its last row. What a function was asked to write is committed when it
+ * returns STORE_OK.
  *
  * A program that opens and closes the file in this process, other than with the SQLite that the plugin has,
  * ends the lock of a transaction (POSIX). A file that is moved away, or removed, is made anew by the next
@@ -57,7 +57,10 @@ void dead_set_limit(struct dead *dead, uint64_t limit);
 
 /* Adds one; one of the same consumer, message and time takes the other's place. As long as the file would be
  * beyond the limit, the oldest go in the same transaction, up to so many with one call; one that is larger
- * than the limit is alone. STORE_OK: *ret_dropped is how many went. */
+ * than the limit is alone. STORE_OK: *ret_dropped is how many went.
+ *
+ * It takes a third of a millisecond, for its journal is a file that is made and removed; with for_power_loss
+ * as long as the disk needs for that, some 20 ms: so few at a time. */
 #define DEAD_DROPPED_MAX 512U
 enum store_result dead_add(struct dead *dead, const struct dead_letter *letter, size_t *ret_dropped)
 		__attribute__((warn_unused_result));
@@ -69,14 +72,14 @@ enum store_result dead_add(struct dead *dead, const struct dead_letter *letter, 
  * not given again in this life of the process, only after it.
  *
  * A row that is no message (others write them) is not given: it stays, nobody wants it any more, and it
- * counts as refused. Where nobody wants anything a call takes some microseconds. */
+ * counts as refused. Where nobody wants anything a call takes some ten microseconds. */
 #define DEAD_REPLAY_MAX 64U
 enum store_result dead_take_replay(struct dead *dead,
 		bool (*take)(void *userdata, const struct dead_letter *letter), void *userdata, size_t at_most,
 		size_t *ret_taken) __attribute__((warn_unused_result));
 
-/* What others have changed counts, too: after that the rows are counted (by an index; 20 ms for 200,000).
- * While the file is locked, or cannot be read, what it was before. */
+/* What others have changed counts, too: after that the rows are counted (by an index; some 10 ms for
+ * 200,000). While the file is locked, or cannot be read, what it was before. */
 struct dead_figures dead_figures(struct dead *dead);
 
 #endif
