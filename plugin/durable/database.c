@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "durable/files.h"
 #include "durable/schema.h"
 
 /* Pages of the log after which a checkpoint takes all of them into the file, which bounds how long that
@@ -40,6 +41,8 @@ const char *store_result_text(enum store_result result)
 
 enum store_result store_result_of(sqlite3 *sqlite, int rc)
 {
+	bool has_failed = rc != SQLITE_OK && rc != SQLITE_ROW && rc != SQLITE_DONE && files_have_failed();
+
 	if (schema_disk_is_full(sqlite, rc)) {
 		return STORE_DISK_FULL;
 	}
@@ -59,7 +62,7 @@ enum store_result store_result_of(sqlite3 *sqlite, int rc)
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 	case SQLITE_CONSTRAINT: /* two of what there is one of */
-		return STORE_CORRUPT;
+		return has_failed ? STORE_FAILED : STORE_CORRUPT;
 	case SQLITE_NOMEM:
 		return STORE_NO_MEMORY;
 	case SQLITE_BUSY:
@@ -135,17 +138,18 @@ enum store_result database_reserve(struct database *database)
 {
 	int64_t pages = 0;
 	sqlite3_int64 bytes;
+	int rc;
 	enum store_result result = database_ask(database, PAGES, 0, 0, &pages);
 
-	bytes = pages * (sqlite3_int64)SCHEMA_PAGE;
+	bytes = pages * (sqlite3_int64)FILES_PAGE;
 	if (result != STORE_OK || bytes <= database->reserved) {
 		return result;
 	}
-	/* It has one cause. */
-	if (sqlite3_file_control(database->sqlite, "main", SQLITE_FCNTL_SIZE_HINT, &bytes) != SQLITE_OK) {
-		return STORE_DISK_FULL;
+	rc = sqlite3_file_control(database->sqlite, "main", SQLITE_FCNTL_SIZE_HINT, &bytes);
+	if (rc != SQLITE_OK) {
+		return database_result(database, rc);
 	}
-	database->reserved = (bytes + SCHEMA_FILE_CHUNK - 1) / SCHEMA_FILE_CHUNK * SCHEMA_FILE_CHUNK;
+	database->reserved = (bytes + FILES_CHUNK - 1) / FILES_CHUNK * FILES_CHUNK;
 	return STORE_OK;
 }
 

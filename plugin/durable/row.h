@@ -6,7 +6,8 @@
 
 #include <sqlite3.h>
 
-#include "durable/store.h"
+#include "durable/result.h"
+#include "durable/stored.h"
 
 /* What the statement NEXT has found (database.h), which *ret points into until the next step or reset.
  * STORE_CORRUPT: nobody has written that here. STORE_NO_MEMORY. */

@@ -48,7 +48,7 @@ static const char BEFORE_READING[] = "PRAGMA locking_mode = EXCLUSIVE;"
 /* Of an empty file: its first page has both. On one that is there, this writes. */
 static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL";
 
-_Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
+_Static_assert(FILES_PAGE == 4096, "as in BEFORE_WRITING");
 
 static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
 		const char *format, ...)
@@ -110,28 +110,44 @@ void schema_complain_errno(const char *path, int error, char *reason, size_t siz
 	refuse_errno(path, error, reason, size);
 }
 
+/* sqlite3_system_errno() is what errno is after all that SQLite does about a failure; each file knows its
+ * own. */
+static void last_errors(sqlite3 *database, int *ret_file, int *ret_log)
+{
+	sqlite3_file *log = NULL;
+
+	*ret_file = *ret_log = 0;
+	(void)sqlite3_file_control(database, "main", SQLITE_FCNTL_LAST_ERRNO, ret_file);
+	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK && log &&
+			log->pMethods) {
+		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, ret_log);
+	}
+}
+
 static bool is_full(int error)
 {
 	return error == ENOSPC || error == EDQUOT || error == EFBIG;
 }
 
-/* sqlite3_system_errno() is what errno is after all that SQLite does about a failure; each file knows its
- * own. */
 bool schema_disk_is_full(sqlite3 *database, int rc)
 {
-	sqlite3_file *log = NULL;
-	int error = 0, log_error = 0;
+	int error, log_error;
 
 	if (rc != SQLITE_IOERR_WRITE) {
 		return (rc & 0xff) == SQLITE_FULL;
 	}
 	/* A quota, or a limit of the process, is a fault to SQLite. */
-	(void)sqlite3_file_control(database, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
-	if (sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK && log &&
-			log->pMethods) {
-		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &log_error);
-	}
+	last_errors(database, &error, &log_error);
 	return is_full(error) || is_full(log_error);
+}
+
+/* What SQLite cannot read it may call damaged. */
+static bool has_failed(sqlite3 *database)
+{
+	int error, log_error;
+
+	last_errors(database, &error, &log_error);
+	return files_have_failed() || error == EIO || log_error == EIO;
 }
 
 void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, size_t size)
@@ -139,6 +155,9 @@ void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, 
 	if (schema_disk_is_full(database, rc)) {
 		refuse_errno(path, ENOSPC, reason, size);
 		return;
+	}
+	if (rc == SQLITE_CORRUPT && has_failed(database)) {
+		rc = SQLITE_IOERR_READ;
 	}
 	switch (rc & 0xff) {
 	case SQLITE_NOTADB:
@@ -339,11 +358,11 @@ static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t s
 	return true;
 }
 
-/* See SCHEMA_FILE_CHUNK. */
+/* See FILES_CHUNK. */
 static int reserve(sqlite3 *database)
 {
-	int file_chunk = SCHEMA_FILE_CHUNK, log_chunk = SCHEMA_LOG_CHUNK;
-	sqlite3_int64 log_size = SCHEMA_LOG_CHUNK;
+	int file_chunk = FILES_CHUNK, log_chunk = FILES_LOG_CHUNK;
+	sqlite3_int64 log_size = FILES_LOG_CHUNK;
 	sqlite3_file *log = NULL;
 	int rc = sqlite3_file_control(database, "main", SQLITE_FCNTL_CHUNK_SIZE, &file_chunk);
 
@@ -352,9 +371,7 @@ static int reserve(sqlite3 *database)
 	}
 	if (rc == SQLITE_OK && log && log->pMethods) {
 		(void)log->pMethods->xFileControl(log, SQLITE_FCNTL_CHUNK_SIZE, &log_chunk);
-		/* It has one cause. */
-		rc = log->pMethods->xFileControl(log, SQLITE_FCNTL_SIZE_HINT, &log_size) == SQLITE_OK ? SQLITE_OK
-																							  : SQLITE_FULL;
+		rc = log->pMethods->xFileControl(log, SQLITE_FCNTL_SIZE_HINT, &log_size);
 	}
 	return rc;
 }

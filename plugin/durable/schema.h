@@ -9,14 +9,6 @@
 
 struct sqlite3;
 
-/* Bytes. */
-#define SCHEMA_PAGE 4096U
-
-/* The file grows and shrinks by so much, and the log is made with as many pages as a checkpoint waits for: so
- * a disk that is full has room for what makes room, which is written to the log, too. Bytes. */
-#define SCHEMA_FILE_CHUNK (64 * (int)SCHEMA_PAGE)
-#define SCHEMA_LOG_CHUNK (256 * (int)SCHEMA_PAGE)
-
 /* Opens the file, or makes it, and locks it until sqlite3_close(). for_power_loss: each transaction waits for
  * the disk. NULL: reason, of size bytes, has a sentence for the administrator; a file that is not ours is as
  * it was. */

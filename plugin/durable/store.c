@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "durable/database.h"
+#include "durable/files.h"
 #include "durable/row.h"
 #include "durable/schema.h"
 #include "shared/text.h"
@@ -363,7 +364,7 @@ static bool is_beyond(const struct store *store, uint64_t size)
 static bool log_is_beyond(const struct store *store)
 {
 	return store->database.of_checkpoint != STORE_OK &&
-			store->database.log_pages / 2 > store->limit / SCHEMA_PAGE;
+			store->database.log_pages / 2 > store->limit / FILES_PAGE;
 }
 
 /* Whether there is room for it, if need be after removals. */

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "durable/result.h"
-#include "shared/message.h"
+#include "durable/stored.h"
 
 struct store;
 
@@ -25,30 +25,6 @@ struct store;
  * that of the machine. The first never waits for the disk, and the file may be corrupt after a power loss;
  * the second waits for it with each transaction. */
 enum store_sync { STORE_SYNC_PROCESS, STORE_SYNC_FULL };
-
-/* A consumer that a message is for, and by which subscription. */
-struct store_recipient {
-	uint32_t consumer;   /* store_consumer() */
-	uint32_t identifier; /* of the subscription (MQTT 5, 3.8.2.1.2); 0: none */
-	uint8_t options;     /* Subscription Options (MQTT 5, 3.8.3.1) */
-};
-
-struct store_message {
-	uint64_t id; /* the store's; they rise, from one start to the next too, and none comes twice */
-	struct message_content content; /* the topic terminated; properties as in properties.h */
-	const void *publisher;          /* whatever the caller knows of who published it; NULL: nothing */
-	size_t publisher_length;
-	int64_t time; /* when it came */
-	uint8_t qos;  /* 1 or 2 */
-	bool retain;
-};
-
-/* A message for one of its consumers. */
-struct store_delivery {
-	struct store_message message;
-	struct store_recipient recipient;
-	uint32_t tries; /* store_failed() */
-};
 
 struct store_figures {
 	uint64_t messages;

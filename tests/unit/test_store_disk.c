@@ -1,0 +1,225 @@
+/* The durable inbox on a disk that fails: tests/support/failing_disk.c is linked in. */
+#include "cmocka_all.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "durable/store.h"
+
+#define PLENTY (1ULL << 30)
+#define ROUNDS 60
+
+static char folder[64], path[96], log_path[100], control[100], reason[1024];
+
+static int make_folder(void **state)
+{
+	(void)state;
+	(void)snprintf(folder, sizeof folder, "/tmp/test_disk.XXXXXX");
+	if (!mkdtemp(folder)) {
+		return -1;
+	}
+	(void)snprintf(path, sizeof path, "%s/inbox", folder);
+	(void)snprintf(log_path, sizeof log_path, "%s-wal", path);
+	(void)snprintf(control, sizeof control, "%s/control", folder);
+	return setenv("FAILING_DISK", control, 1) + setenv("FAILING_DISK_FILES", "/inbox", 1);
+}
+
+static void forget_files(void)
+{
+	(void)unlink(path);
+	(void)unlink(log_path);
+	(void)unlink(control);
+}
+
+static int remove_folder(void **state)
+{
+	(void)state;
+	forget_files();
+	return rmdir(folder);
+}
+
+static void fail_from(const char *call, int first, const char *error)
+{
+	FILE *out = fopen(control, "w");
+
+	assert_non_null(out);
+	assert_true(fprintf(out, "%s %d %s\n", call, first, error) > 0);
+	assert_int_equal(fclose(out), 0);
+}
+
+static void heal(void)
+{
+	(void)unlink(control);
+}
+
+static struct store *must_open(enum store_sync sync)
+{
+	struct store *store = store_open(path, sync, PLENTY, reason, sizeof reason);
+
+	if (!store) {
+		fail_msg("%s", reason);
+	}
+	return store;
+}
+
+/* What is to be there: of each message that was put, by its payload, whether it was acknowledged and not yet
+ * handled. */
+static bool expected[4 * ROUNDS + 1];
+static int refusals;
+
+static void put(struct store *store, uint32_t consumer, int number, uint64_t *ret_id)
+{
+	/* Some pages, so that the file grows. */
+	static char payload[9000];
+	const struct store_message message = {
+		.content = {.topic = "t", .topic_length = 1, .payload = payload, .payload_length = sizeof payload},
+		.qos = 1};
+	const struct store_recipient recipient = {.consumer = consumer};
+	enum store_result result;
+
+	(void)snprintf(payload, sizeof payload, "%d", number);
+	result = store_put(store, &message, &recipient, 1, ret_id);
+	assert_true(result == STORE_OK || result == STORE_FAILED || result == STORE_DISK_FULL ||
+			result == STORE_READ_ONLY);
+	expected[number] = result == STORE_OK;
+	refusals += result != STORE_OK;
+	if (result != STORE_OK) {
+		*ret_id = 0;
+	}
+}
+
+/* Whether it is all that. may_come_again: what was handled may have been forgotten to be. */
+static void check(struct store *store, uint32_t consumer, bool may_come_again)
+{
+	struct store_delivery delivery = {0};
+	enum store_result result;
+	int i, last = -1, number;
+
+	while ((result = store_next(store, consumer, delivery.message.id, &delivery)) == STORE_OK) {
+		number = atoi(delivery.message.content.payload);
+		assert_true(number > last);
+		for (i = last + 1; i < number; i++) {
+			assert_false(expected[i]);
+		}
+		assert_true(expected[number] || may_come_again);
+		last = number;
+	}
+	assert_int_equal(result, STORE_NOT_FOUND);
+	for (i = last + 1; i <= 4 * ROUNDS; i++) {
+		assert_false(expected[i]);
+	}
+}
+
+static void work(struct store *store, uint32_t consumer, int first)
+{
+	uint64_t ids[ROUNDS];
+	struct store_delivery delivery;
+	uint32_t tries;
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		put(store, consumer, first + i, &ids[i]);
+		if (i % 3 == 0 && ids[i] != 0 && store_done(store, ids[i], consumer) == STORE_OK) {
+			expected[first + i] = false;
+		}
+		if (i % 10 == 0) {
+			(void)!store_tick(store);
+			(void)!store_failed(store, ids[i], consumer, &tries);
+			(void)!store_asked(store, consumer, i);
+			(void)!store_next(store, consumer, 0, &delivery);
+			(void)store_figures(store);
+		}
+	}
+}
+
+static void fail_in_the_middle(const char *call, int first, const char *error, enum store_sync sync)
+{
+	struct store *store = must_open(sync);
+	uint32_t a = 0;
+
+	memset(expected, 0, sizeof expected);
+	assert_int_equal(store_consumer(store, "a", 1, &a), STORE_OK);
+	work(store, a, 0);
+	/* What it reads it reads from the disk. */
+	store_close(store);
+	store = must_open(sync);
+	fail_from(call, first, error);
+	work(store, a, ROUNDS);
+	heal();
+	check(store, a, false);
+	work(store, a, 2 * ROUNDS);
+	check(store, a, false);
+	fail_from(call, 1, error);
+	work(store, a, 3 * ROUNDS);
+	store_close(store);
+	heal();
+	store = must_open(sync);
+	check(store, a, true);
+	store_close(store);
+	forget_files();
+}
+
+static const char *const CALLS[] = {"read", "write", "sync", "truncate", "allocate"};
+
+static void test_what_is_acknowledged_is_there(void **state)
+{
+	size_t call;
+	int first;
+
+	(void)state;
+	for (call = 0; call < sizeof CALLS / sizeof *CALLS; call++) {
+		refusals = 0;
+		for (first = 1; first < 300; first = 4 * first + 2) {
+			fail_in_the_middle(CALLS[call], first, "EIO",
+					first % 2 == 0 ? STORE_SYNC_FULL : STORE_SYNC_PROCESS);
+		}
+		/* It rarely cuts the file, and on this system does not ask for room. */
+		assert_true(refusals > 20 || call > 2);
+	}
+	fail_in_the_middle("write", 50, "ENOSPC", STORE_SYNC_FULL);
+	fail_in_the_middle("write", 50, "EROFS", STORE_SYNC_PROCESS);
+}
+
+static void test_refusals(void **state)
+{
+	size_t call;
+	int first, refused = 0;
+
+	(void)state;
+	for (call = 0; call < sizeof CALLS / sizeof *CALLS; call++) {
+		for (first = 1; first < 100; first += 1 + first / 4) {
+			struct store *store;
+
+			fail_from(CALLS[call], first, "EIO");
+			store = store_open(path, STORE_SYNC_FULL, PLENTY, reason, sizeof reason);
+			if (!store) {
+				refused++;
+				assert_non_null(strstr(reason, path));
+				if (!strstr(reason, "its disk fails")) {
+					fail_msg("%s %d: %s", CALLS[call], first, reason);
+				}
+			}
+			store_close(store);
+			heal();
+			/* What is left of that is no obstacle. */
+			store_close(must_open(STORE_SYNC_FULL));
+			if (first % 2 == 0) {
+				forget_files();
+			}
+		}
+	}
+	assert_true(refused > 20);
+	forget_files();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_acknowledged_is_there),
+		cmocka_unit_test(test_refusals),
+	};
+
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
