@@ -1,9 +1,13 @@
 /* What the durable inbox costs, with messages of 100 bytes for one consumer: prints one line a case.
  *
  *     measure_store FOLDER [BACKLOG]
+ *     measure_store FOLDER stalls [SECONDS]
  *
  * The folder decides which disk is measured; a million messages is the backlog unless another number is
- * given. */
+ * given. On a machine that others use the longest call is mostly one in which the processor was taken away:
+ * each line says how long that was. The second way takes turns with what has nothing to do with the store:
+ * whole pages written into a file, and computing without any call of the system. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +30,6 @@ static double now(void)
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-/* Microseconds of the longest call so far, and of the one that took most of the processor: the first has in
- * it what else the machine did, the second not the disk. */
-static double longest, longest_busy, call_start, call_start_busy;
-
 static double busy(void)
 {
 	struct timespec t;
@@ -38,23 +38,71 @@ static double busy(void)
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static void forget_longest(void)
+/* How long this thread could have run and was not let. */
+static double kept_waiting(void)
 {
-	longest = longest_busy = 0;
+	static int file = -1;
+	unsigned long long ran, waited = 0;
+	char text[80] = "";
+
+	file = file < 0 ? open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) : file;
+	if (pread(file, text, sizeof text - 1, 0) <= 0 || sscanf(text, "%llu %llu", &ran, &waited) != 2) {
+		return 0;
+	}
+	return (double)waited / 1e3;
+}
+
+/* Microseconds of one call, or the longest of each among several. The rest is what it waited for the disk, or
+ * the host of this machine took. */
+struct took {
+	double all, busy, waiting, rest;
+};
+
+static const int LIMITS[] = {1000, 5000, 20000, 100000};
+
+static struct {
+	struct took longest, start;
+	double sum;
+	int count, beyond[sizeof LIMITS / sizeof *LIMITS];
+} calls[4], *call = calls;
+
+static void forget_calls(void)
+{
+	memset(calls, 0, sizeof calls);
 }
 
 static void call_begins(void)
 {
-	call_start = now();
-	call_start_busy = busy();
+	call->start = (struct took){.waiting = kept_waiting(), .busy = busy()};
+	call->start.all = now();
+}
+
+static void keep_longest(double *longest, double took)
+{
+	*longest = took > *longest ? took : *longest;
 }
 
 static void call_ends(void)
 {
-	double took = now() - call_start, took_busy = busy() - call_start_busy;
+	double all = now() - call->start.all, was_busy = busy() - call->start.busy,
+		   waiting = kept_waiting() - call->start.waiting;
+	size_t i;
 
-	longest = took > longest ? took : longest;
-	longest_busy = took_busy > longest_busy ? took_busy : longest_busy;
+	call->count++;
+	call->sum += all;
+	for (i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++) {
+		call->beyond[i] += all > LIMITS[i];
+	}
+	keep_longest(&call->longest.all, all);
+	keep_longest(&call->longest.busy, was_busy);
+	keep_longest(&call->longest.waiting, waiting);
+	keep_longest(&call->longest.rest, all - was_busy - waiting);
+}
+
+static void print_longest(void)
+{
+	printf("longest %6.0f us: computing %.0f, without a processor %.0f, else %.0f\n", call->longest.all,
+			call->longest.busy, call->longest.waiting, call->longest.rest);
 }
 
 static void must(enum store_result result)
@@ -106,19 +154,17 @@ static void measure_put(const char *name, enum store_sync sync, int count)
 {
 	uint32_t consumer;
 	struct store *store = must_open(sync, &consumer);
-	double start = now(), each;
 	int i;
 
-	forget_longest();
+	forget_calls();
 	for (i = 0; i < count; i++) {
 		call_begins();
 		put(store, consumer);
 		call_ends();
 	}
-	printf("put        %-8s %8d times %8.2f us each, longest %6.0f us, busy %6.0f us\n", name, count,
-			(now() - start) / count, longest, longest_busy);
-	forget_longest();
-	start = now();
+	printf("put        %-8s %8d times %8.2f us each, ", name, count, call->sum / count);
+	print_longest();
+	forget_calls();
 	for (i = 0; i < count; i++) {
 		call_begins();
 		must(store_done(store, put(store, consumer), consumer));
@@ -129,9 +175,8 @@ static void measure_put(const char *name, enum store_sync sync, int count)
 			call_ends();
 		}
 	}
-	each = (now() - start) / count;
-	printf("put, done  %-8s %8d times %8.2f us each, longest %6.0f us, busy %6.0f us\n", name, count, each,
-			longest, longest_busy);
+	printf("put, done  %-8s %8d times %8.2f us each, ", name, count, call->sum / count);
+	print_longest();
 	store_close(store);
 	forget();
 }
@@ -173,7 +218,7 @@ static void measure_backlog(int count)
 	took = now() - start;
 	printf("read       %d messages: %.0f a second, %ld KiB resident\n", i, i / took * 1e6, resident());
 	delivery.message.id = 0;
-	forget_longest();
+	forget_calls();
 	start = now();
 	for (i = 0; (result = store_next(store, consumer, delivery.message.id, &delivery)) == STORE_OK; i++) {
 		call_begins();
@@ -184,17 +229,95 @@ static void measure_backlog(int count)
 		call_ends();
 	}
 	took = now() - start;
-	printf("read, done %d messages: %.0f a second, longest %.0f us, busy %.0f us, %ld KiB resident\n", i,
-			i / took * 1e6, longest, longest_busy, resident());
-	forget_longest();
-	start = now();
+	printf("read, done %d messages: %.0f a second, %ld KiB resident, ", i, i / took * 1e6, resident());
+	print_longest();
+	forget_calls();
 	for (i = 0; i < 2000; i++) {
 		call_begins();
 		must(store_tick(store));
 		call_ends();
 	}
-	printf("idle ticks %d: %.0f us each, longest %.0f us, busy %.0f us\n", i, (now() - start) / i, longest,
-			longest_busy);
+	printf("idle ticks %d: %.0f us each, ", i, call->sum / i);
+	print_longest();
+	store_close(store);
+	forget();
+}
+
+/* As many pages as a put writes. */
+static void write_pages(int file)
+{
+	static const char page[4096];
+	static off_t at;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		if (pwrite(file, page, sizeof page, at) != sizeof page) {
+			perror("write");
+			exit(1);
+		}
+		at = (at + (off_t)sizeof page) % (400 << 20);
+	}
+}
+
+static void compute(double microseconds)
+{
+	double end = busy() + microseconds;
+
+	while (busy() < end) {
+	}
+}
+
+static void one_call(size_t kind, struct store *store, uint32_t consumer, int file)
+{
+	switch (kind) {
+	case 0:
+		put(store, consumer);
+		return;
+	case 1:
+		must(store_done(store, put(store, consumer), consumer));
+		return;
+	case 2:
+		write_pages(file);
+		return;
+	default:
+		compute(15);
+	}
+}
+
+static void measure_stalls(int seconds)
+{
+	static const char *const names[] = {"put", "put, done", "pages", "computing"};
+	uint32_t consumer;
+	struct store *store = must_open(STORE_SYNC_PROCESS, &consumer);
+	double end = now() + seconds * 1e6;
+	char pages[4200];
+	size_t i, kind;
+	int file;
+
+	snprintf(pages, sizeof pages, "%s-pages", path);
+	file = open(pages, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	while (now() < end) {
+		for (kind = 0; kind < 4; kind++) {
+			double until = now() + 300000;
+
+			for (call = &calls[kind]; now() < until;) {
+				call_begins();
+				one_call(kind, store, consumer, file);
+				call_ends();
+			}
+		}
+		must(store_tick(store));
+	}
+	for (kind = 0; kind < 4; kind++) {
+		call = &calls[kind];
+		printf("%-10s %8d times %8.2f us each, ", names[kind], call->count, call->sum / call->count);
+		for (i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++) {
+			printf("%d > %d ms, ", call->beyond[i], LIMITS[i] / 1000);
+		}
+		print_longest();
+	}
+	close(file);
+	unlink(pages);
 	store_close(store);
 	forget();
 }
@@ -202,11 +325,15 @@ static void measure_backlog(int count)
 int main(int argc, char *argv[])
 {
 	if (argc < 2) {
-		fprintf(stderr, "usage: measure_store FOLDER [BACKLOG]\n");
+		fprintf(stderr, "usage: measure_store FOLDER [BACKLOG | stalls [SECONDS]]\n");
 		return 2;
 	}
 	snprintf(path, sizeof path, "%s/measure_store.%ld", argv[1], (long)getpid());
 	forget();
+	if (argc > 2 && strcmp(argv[2], "stalls") == 0) {
+		measure_stalls(argc > 3 ? atoi(argv[3]) : 60);
+		return 0;
+	}
 	measure_put("process", STORE_SYNC_PROCESS, 200000);
 	measure_put("full", STORE_SYNC_FULL, 1000);
 	measure_backlog(argc > 2 ? atoi(argv[2]) : 1000000);
