@@ -9,6 +9,7 @@
 
 #include <sqlite3.h>
 
+#include "durable/files.h"
 #include "durable/schema.h"
 
 /* In the file's header: "mqtd", and which tables there are. */
@@ -39,7 +40,7 @@ static const char BEFORE_READING[] = "PRAGMA mmap_size = 0;"
 /* Of an empty file. FULL: whoever removes rows, gives their room back to the file system. */
 static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = FULL";
 
-_Static_assert(SCHEMA_PAGE == 4096, "as in BEFORE_WRITING");
+_Static_assert(FILES_PAGE == 4096, "as in BEFORE_WRITING");
 
 static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
 		const char *format, ...)

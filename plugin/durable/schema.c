@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -218,24 +219,11 @@ static bool is_lost(const char *path, char *reason, size_t size)
 	return true;
 }
 
-/* Makes the file, because SQLite would make it for everybody to read; or looks whether it is one to open.
- * Never opens one that is there: closing it would end the lock that this process may have on it. */
-static bool prepare_file(const char *path, char *reason, size_t size)
+static bool is_usable(const char *path, char *reason, size_t size)
 {
 	char folder[PATH_MAX];
 	struct stat status;
-	int descriptor;
 
-	if (is_lost(path, reason, size)) {
-		return false;
-	}
-	descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
-	if (descriptor >= 0) {
-		(void)close(descriptor);
-	} else if (errno != EEXIST) {
-		refuse_errno(path, errno, reason, size);
-		return false;
-	}
 	folder_of(path, folder);
 	/* The log is made beside it. */
 	if (stat(path, &status) != 0 || faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0 ||
@@ -248,6 +236,25 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 		return false;
 	}
 	return true;
+}
+
+/* Makes the file, because SQLite would make it for everybody to read; or looks whether it is one to open.
+ * Never opens one that is there: closing it would end the lock that this process may have on it. */
+static bool prepare_file(const char *path, char *reason, size_t size)
+{
+	int descriptor;
+
+	if (is_lost(path, reason, size)) {
+		return false;
+	}
+	descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	if (descriptor >= 0) {
+		(void)close(descriptor);
+	} else if (errno != EEXIST) {
+		refuse_errno(path, errno, reason, size);
+		return false;
+	}
+	return is_usable(path, reason, size);
 }
 
 /* The number that a statement returns. */
@@ -265,6 +272,19 @@ static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_nu
 		(void)sqlite3_finalize(statement);
 	}
 	return rc;
+}
+
+static void refuse_other(const char *path, char *reason, size_t size)
+{
+	refuse(path, reason, size, "it is a database of another program. Name another file.");
+}
+
+static void refuse_newer(const char *path, sqlite3_int64 version, char *reason, size_t size)
+{
+	refuse(path, reason, size,
+			"it is of a newer mqttasgi (format %lld; this one knows %d). Install that one again, or name "
+			"another file.",
+			(long long)version, VERSION);
 }
 
 /* Whether the file is ours, or empty. It may be neither, and then is left as it is. */
@@ -285,18 +305,76 @@ static bool recognise(sqlite3 *database, const char *path, bool *ret_is_empty, c
 	}
 	*ret_is_empty = application == 0 && version == 0 && entries == 0;
 	if (!*ret_is_empty && application != APPLICATION_ID) {
-		refuse(path, reason, size, "it is a database of another program. Name another file.");
+		refuse_other(path, reason, size);
 		return false;
 	}
 	if (version > VERSION) {
-		refuse(path, reason, size,
-				"it is of a newer mqttasgi (format %lld; this one knows %d). Install that one again, or name "
-				"another file.",
-				(long long)version, VERSION);
+		refuse_newer(path, version, reason, size);
 		return false;
 	}
 	return true;
 }
+
+/* ---- without opening it ---- */
+
+/* Where a file of SQLite's has its numbers, the most significant byte first (www.sqlite.org/fileformat.html,
+ * 1.3). */
+#define HEADER_SIZE 100
+#define HEADER_VERSION 60
+#define HEADER_APPLICATION 68
+
+static uint32_t number_at(const unsigned char *at)
+{
+	return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static bool check_header(const char *path, const unsigned char header[HEADER_SIZE], char *reason, size_t size)
+{
+	static const char magic[16] = "SQLite format 3";
+	uint32_t version = number_at(header + HEADER_VERSION);
+
+	if (memcmp(header, magic, sizeof(magic)) != 0) {
+		schema_complain(NULL, path, SQLITE_NOTADB, reason, size);
+		return false;
+	}
+	if (number_at(header + HEADER_APPLICATION) != APPLICATION_ID) {
+		refuse_other(path, reason, size);
+		return false;
+	}
+	if (version > VERSION) {
+		refuse_newer(path, version, reason, size);
+		return false;
+	}
+	return true;
+}
+
+bool schema_check(const char *path, char *reason, size_t size)
+{
+	unsigned char header[HEADER_SIZE];
+	char folder[PATH_MAX], log[PATH_MAX];
+	ssize_t length;
+	int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (descriptor < 0) {
+		folder_of(path, folder);
+		if (errno == ENOENT && faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0) {
+			return true;
+		}
+		refuse_errno(path, errno, reason, size);
+		return false;
+	}
+	length = read(descriptor, header, sizeof(header));
+	(void)close(descriptor);
+	if (!is_usable(path, reason, size)) {
+		return false;
+	}
+	/* A process that was killed may have left the first page in its log. */
+	(void)snprintf(log, sizeof(log), "%s-wal", path);
+	return length < (ssize_t)sizeof(header) || access(log, F_OK) == 0 ||
+			check_header(path, header, reason, size);
+}
+
+/* ---- opening it ---- */
 
 static int set_modes(sqlite3 *database, bool is_empty, bool for_power_loss)
 {

@@ -15,6 +15,10 @@ struct sqlite3;
 struct sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t size)
 		__attribute__((warn_unused_result));
 
+/* Whether a start would open the file, or make it, as far as can be told without either: another process may
+ * have it open meanwhile. No store of this process may have. */
+bool schema_check(const char *path, char *reason, size_t size);
+
 /* The sentence about what SQLite has just returned for the file. */
 void schema_complain(struct sqlite3 *database, const char *path, int rc, char *reason, size_t size);
 

@@ -298,10 +298,11 @@ uint64_t store_message_size(const struct store_message *message, size_t recipien
 			content->payload_length + content->properties_length + message->publisher_length;
 }
 
-static enum store_result add_message(struct store *store, const struct store_message *message, uint64_t size)
+static enum store_result add_message(struct store *store, const struct store_message *message, uint64_t id,
+		uint64_t size)
 {
 	const struct message_content *content = &message->content;
-	sqlite3_stmt *statement = database_bind(&store->database, ADD_MESSAGE, store->next_id, size);
+	sqlite3_stmt *statement = database_bind(&store->database, ADD_MESSAGE, id, size);
 	enum store_result result;
 
 	/* Nothing is copied. No memory shows as a column that must not be NULL, so ask. */
@@ -325,22 +326,21 @@ static enum store_result add_message(struct store *store, const struct store_mes
 	return result;
 }
 
-static enum store_result add_recipients(struct store *store, const struct store_recipient *recipients,
-		size_t count)
+static enum store_result add_recipients(struct store *store, uint64_t id,
+		const struct store_recipient *recipients, size_t count)
 {
 	enum store_result result = STORE_OK;
 	size_t i;
 
 	for (i = 0; result == STORE_OK && i < count; i++) {
-		sqlite3_stmt *statement =
-				database_bind(&store->database, ADD_RECIPIENT, store->next_id, recipients[i].consumer);
+		sqlite3_stmt *statement = database_bind(&store->database, ADD_RECIPIENT, id, recipients[i].consumer);
 
 		(void)sqlite3_bind_int(statement, 3, recipients[i].options);
 		(void)sqlite3_bind_int64(statement, 4, recipients[i].identifier);
 		result = database_finish(&store->database, statement);
 	}
 	if (result == STORE_OK && count > 1) {
-		result = database_run(&store->database, ADD_SEVERAL, store->next_id, count);
+		result = database_run(&store->database, ADD_SEVERAL, id, count);
 	}
 	return result;
 }
@@ -385,6 +385,7 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
 {
 	uint64_t size = store_message_size(message, recipient_count);
+	uint64_t id = message->id ? message->id : store->next_id;
 	enum store_result result;
 
 	end_last(store);
@@ -398,10 +399,10 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	}
 	result = use_ids(store);
 	if (result == STORE_OK) {
-		result = add_message(store, message, size);
+		result = add_message(store, message, id, size);
 	}
 	if (result == STORE_OK) {
-		result = add_recipients(store, recipients, recipient_count);
+		result = add_recipients(store, id, recipients, recipient_count);
 	}
 	if (result == STORE_OK) {
 		result = database_reserve(&store->database);
@@ -410,7 +411,10 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	store->change.bytes += (int64_t)size;
 	result = end(store, result);
 	if (result == STORE_OK) {
-		*ret_id = store->next_id++;
+		*ret_id = id;
+		if (id >= store->next_id) {
+			store->next_id = id + 1;
+		}
 	}
 	return result;
 }
@@ -680,6 +684,11 @@ static void find_oldest(struct store *store)
 		store->oldest_time = sqlite3_column_int64(statement, 1);
 	}
 	(void)sqlite3_reset(statement);
+}
+
+uint64_t store_newest(const struct store *store)
+{
+	return store->next_id - 1;
 }
 
 struct store_figures store_figures(struct store *store)

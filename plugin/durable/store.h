@@ -56,8 +56,9 @@ enum store_result store_consumer(struct store *store, const char *name, int64_t 
 enum store_result store_asked(struct store *store, uint32_t consumer, int64_t now)
 		__attribute__((warn_unused_result));
 
-/* Stores a message (its id is ignored) for one consumer or more, no one twice. STORE_OK: it is committed, and
- * *ret_id is its id. STORE_FULL: the limit would be passed, even after all removals that wait. */
+/* Stores a message for one consumer or more, no one twice; its id, if it is not 0, is one that no stored
+ * message has. STORE_OK: it is committed, and *ret_id is its id. STORE_FULL: the limit would be passed, even
+ * after all removals that wait. */
 enum store_result store_put(struct store *store, const struct store_message *message,
 		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
 		__attribute__((warn_unused_result));
@@ -94,6 +95,9 @@ enum store_result store_tick(struct store *store) __attribute__((warn_unused_res
 enum store_result store_expire(struct store *store, int64_t before, size_t at_most,
 		bool (*take)(void *userdata, const char *consumer, const struct store_delivery *delivery),
 		void *userdata, size_t *ret_taken) __attribute__((warn_unused_result));
+
+/* The highest id that was stored; 0: none was, in this file or since it was opened. */
+uint64_t store_newest(const struct store *store);
 
 /* Where reading the oldest fails, its time is the one it last was. */
 struct store_figures store_figures(struct store *store);
