@@ -126,6 +126,17 @@ static void check_message_expiry(struct loader *loader)
 	}
 }
 
+static void check_durable(struct loader *loader)
+{
+	const char *path = loader->options->durable;
+
+	if (path && *path != '/') {
+		loader_begin_sentence_about(loader, ROW_durable);
+		text_add_quoted(&loader->errors, path);
+		text_addf(&loader->errors, " is not a whole path, which begins with /");
+	}
+}
+
 /* ---- keys ---- */
 
 #define KEY_MAX 32 /* longer ones resemble no key of ours */
@@ -220,5 +231,6 @@ void checks_run(struct loader *loader)
 	check_address(loader);
 	check_certificate(loader);
 	check_message_expiry(loader);
+	check_durable(loader);
 	check_keys(loader);
 }

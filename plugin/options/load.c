@@ -58,6 +58,8 @@ static void load(struct loader *loader)
 		loader_take(loader, row);
 	}
 	checks_run(loader);
+	/* The broker is to keep for the session what it has not acknowledged. */
+	loader->options->cleansession &= !loader->options->durable;
 	make_client_id(loader);
 }
 

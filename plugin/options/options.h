@@ -17,6 +17,7 @@ struct text;
 enum options_loop { OPTIONS_LOOP_AUTO, OPTIONS_LOOP_ASYNCIO, OPTIONS_LOOP_UVLOOP };
 enum options_session { OPTIONS_SESSION_FULL, OPTIONS_SESSION_OFF };
 enum options_overload { OPTIONS_DROP_NEWEST, OPTIONS_DROP_OLDEST };
+enum options_durable_sync { OPTIONS_SYNC_PROCESS, OPTIONS_SYNC_FULL };
 enum options_transport { OPTIONS_TRANSPORT_TCP, OPTIONS_TRANSPORT_WEBSOCKETS };
 
 /* One NAME=value of the `.env` file or the environment. Bytes, not always UTF-8. */

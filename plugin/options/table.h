@@ -84,8 +84,8 @@ OPTION(transport, "MQTT_TRANSPORT", choice, enum options_transport, transport, "
 OPTION(retries, "MQTT_RETRIES", number, unsigned int, retries, "3", RANGE(0, 1000000), OF_SESSION | IN_COMMAND | FOR_PYTHON,
 	"0.1.0",
 	"3",
-	"failed tries in a row before the session is given up, or a [consumer that fails](consumers.md#when-a-consumer-fails); 0 "
-	"never")
+	"failed tries in a row before the session is given up, or a [consumer that cannot start](consumers.md#when-a-consumer-fails); "
+	"0 never")
 
 OPTION(python_path, "MQTTASGI_PYTHON_PATH", folders, char *, python_path, UNSET("where the broker was started"), NONE,
 	IN_COMMAND | FOR_PYTHON, "0.1.0",
@@ -177,6 +177,32 @@ OPTION(mirror, "MQTTASGI_MIRROR", string, char *, mirror, UNSET(""), NONE, 0, "0
 	"main-broker-mirror",
 	"where a bridge mirrors another broker: its client id here (`local_clientid`). What is retained here is forgotten when the "
 	"link is lost, and comes again from there; else Mosquitto would send older values back")
+
+OPTION(durable, "MQTTASGI_DURABLE", string, char *, durable, UNSET("off"), NONE, FOR_PYTHON, "0.1.0",
+	"/var/lib/mosquitto/inbox.db",
+	"[durable inbox](durable.md): the file that has each QoS 1 or 2 message for a consumer before the broker acknowledges it. "
+	"Implies `cleansession false`")
+
+OPTION(durable_sync, "MQTTASGI_DURABLE_SYNC", choice, enum options_durable_sync, durable_sync, "process",
+	WORDS("process", "full"), 0, "0.1.0",
+	"process",
+	"what stored messages survive: the death of the broker's `process`, or with `full` that of the machine, for which the "
+	"broker waits for the disk with each message")
+
+OPTION(durable_size, "MQTTASGI_DURABLE_SIZE", bytes, uint64_t, durable_size, "256M", RANGE(65536, 1099511627776), AT_ONCE, "0.1.0",
+	"256M",
+	"the bytes of the messages that may be stored; beyond them the broker refuses what clients publish to consumers with QoS 1 "
+	"or 2. Dead letters may be as many bytes again")
+
+OPTION(durable_keep, "MQTTASGI_DURABLE_KEEP", seconds, uint64_t, durable_keep_ms, "604800", RANGE(1000, 31536000000), 0,
+	"0.1.0",
+	"604800",
+	"seconds that stored messages wait for a consumer that is not there before they become dead letters; the default is seven "
+	"days")
+
+OPTION(durable_tries, "MQTTASGI_DURABLE_TRIES", number, unsigned int, durable_tries, "5", RANGE(1, 1000000), FOR_PYTHON, "0.1.0",
+	"5",
+	"how often a consumer may fail at a stored message before that becomes a dead letter")
 
 OPTION(check, "MQTTASGI_CHECK", boolean, bool, check, "false", NONE, FOR_PYTHON, "0.1.0",
 	"false",

@@ -173,7 +173,7 @@ def _allowed(row: Row) -> str:
     if row.kind == "bytes":
         return f"{_bytes(row.least)} to {_bytes(row.most)}"
     if row.kind == "seconds":
-        return f"{row.least / 1000:g} to {row.most / 1000:g}"
+        return f"{row.least / 1000:.10g} to {row.most / 1000:.10g}"
     return f"{row.least} to {row.most}" if row.kind == "number" else ALLOWED[row.kind]
 
 
