@@ -230,6 +230,7 @@ static const char *on_publish(struct connection *connection, const struct packet
 			.qos = publish.qos,
 			.retain = publish.retain,
 			.is_fetched = publish.retain && (publish.subscription & 1U),
+			.is_again = publish.dup,
 		};
 
 		connection->events->message(connection->userdata, &message);

@@ -27,6 +27,7 @@ struct connection_message {
 	uint8_t qos;
 	bool retain;     /* as it was published (MQTT 5, 3.3.1.3) */
 	bool is_fetched; /* certain to be one that the broker had retained */
+	bool is_again;   /* DUP: the broker may have sent it before */
 };
 
 /* Called from connection_handle(). What they are given is valid until they return. */

@@ -15,6 +15,7 @@
 #include "shared/fingerprint.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
+#include "shared/stored_ids.h"
 #include "shared/topics.h"
 
 bool deliveries_init(struct deliveries *deliveries, struct outlet *outlet, struct copies *copies,
@@ -28,6 +29,7 @@ bool deliveries_init(struct deliveries *deliveries, struct outlet *outlet, struc
 
 void deliveries_free(struct deliveries *deliveries)
 {
+	announced_clear(&deliveries->announced);
 	backlog_free(deliveries->backlog);
 	publishers_free(deliveries->publishers);
 	free(deliveries->recipients);
@@ -35,9 +37,13 @@ void deliveries_free(struct deliveries *deliveries)
 
 /* ---- who published it ---- */
 
-void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client)
+void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client,
+		uint64_t stored)
 {
 	publishers_add(deliveries->publishers, fingerprint, client, now_ms());
+	if (stored) {
+		announced_add(&deliveries->announced, fingerprint, stored);
+	}
 }
 
 uint64_t deliveries_unnamed(const struct deliveries *deliveries)
@@ -79,7 +85,24 @@ static struct message *make_message(struct deliveries *deliveries, const struct 
 	message->as.publish.qos = event->qos;
 	message->as.publish.retain = event->retain;
 	message->as.publish.by_session = true;
+	message->as.publish.is_redelivered = event->is_again && event->qos > 0;
 	return message;
+}
+
+/* Hands over a message, and has it stored where that is wanted and has not been done. stored: its id in the
+ * durable inbox; 0: it is not there. Takes NULL. */
+static void deliver(struct deliveries *deliveries, struct message *message, uint64_t stored)
+{
+	if (!message || !deliveries->ids || message->as.publish.qos == 0) {
+		outlet_deliver(deliveries->outlet, message);
+		return;
+	}
+	message->as.publish.stored = stored ? stored : stored_ids_take(deliveries->ids, true);
+	if (stored) {
+		outlet_deliver(deliveries->outlet, message);
+	} else {
+		outlet_store(deliveries->outlet, message);
+	}
 }
 
 /* published: what the message may be, as it was published. */
@@ -88,6 +111,7 @@ static void deliver_to_subscribers(struct deliveries *deliveries, const struct c
 {
 	struct client *publisher =
 			publishers_take(deliveries->publishers, published->values, published->count, now_ms());
+	uint64_t stored = announced_take(&deliveries->announced, published->values, published->count);
 	const struct recipient *recipients;
 	struct message *message;
 	size_t count;
@@ -99,7 +123,7 @@ static void deliver_to_subscribers(struct deliveries *deliveries, const struct c
 	} else {
 		client_release(publisher);
 	}
-	outlet_deliver(deliveries->outlet, message);
+	deliver(deliveries, message, stored);
 }
 
 /* Room for that many. False: no memory. */
@@ -146,7 +170,7 @@ static void deliver_retained(struct deliveries *deliveries, const struct connect
 	if (message) {
 		message->as.publish.is_retained = true;
 	}
-	outlet_deliver(deliveries->outlet, message);
+	deliver(deliveries, message, 0);
 }
 
 static void deliver_shared(struct deliveries *deliveries, struct filter *filter,
@@ -157,8 +181,7 @@ static void deliver_shared(struct deliveries *deliveries, struct filter *filter,
 
 	topics_subscribers(deliveries->subscriptions->topics, filter->name, &recipients, &count);
 	if (count > 0) {
-		outlet_deliver(deliveries->outlet,
-				make_message(deliveries, event, &recipients[filter->shared++ % count], 1));
+		deliver(deliveries, make_message(deliveries, event, &recipients[filter->shared++ % count], 1), 0);
 	}
 }
 
@@ -199,6 +222,8 @@ void deliveries_deliver_backlog(struct deliveries *deliveries)
 			.properties_length = message->properties_length,
 			.qos = message->as.publish.qos,
 			.retain = message->as.publish.retain,
+			/* In an earlier life of the process it may have been stored, and come. */
+			.is_again = message->as.publish.is_redelivered || deliveries->ids,
 		};
 		/* It had at least this QoS and the flag, if it has it now: more the broker may have taken off. */
 		const struct fingerprint_copies published = fingerprint_copies(hash, message->as.publish.qos, 2,

@@ -2,14 +2,16 @@
  * broker had queued.
  *
  * What waits here: what the broker had queued (backlog.h), which it bounds (max_queued_messages) and the next
- * fence ends; and who published what has not come (publishers.h). The session's thread, but for
- * deliveries_unnamed(). */
+ * fence ends; who published what has not come (publishers.h); and what of that is stored (announced.h). The
+ * session's thread, but for deliveries_unnamed(). */
 #ifndef MQTTASGI_DELIVERIES_H
 #define MQTTASGI_DELIVERIES_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "session/announced.h"
 
 struct backlog;
 struct client;
@@ -18,6 +20,7 @@ struct copies;
 struct outlet;
 struct publishers;
 struct recipient;
+struct stored_ids;
 struct subscriptions;
 
 /* How long it is known who published what the session is to bring. */
@@ -31,6 +34,8 @@ struct deliveries {
 	struct subscriptions *subscriptions;
 	struct publishers *publishers;
 	struct backlog *backlog;
+	struct stored_ids *ids; /* of the durable inbox; NULL: there is none */
+	struct announced announced;
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 	uint64_t unnamed_told, unnamed_told_at; /* deliveries_unnamed() as the log has it */
@@ -42,9 +47,10 @@ bool deliveries_init(struct deliveries *deliveries, struct outlet *outlet, struc
 		struct subscriptions *subscriptions) __attribute__((warn_unused_result));
 void deliveries_free(struct deliveries *deliveries);
 
-/* Client has published what has this fingerprint, and the session will bring it. The reference is taken
- * over. */
-void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client);
+/* Client has published what has this fingerprint, and the session will bring it. The reference is taken over.
+ * stored: its id in the durable inbox; 0: it is not there. */
+void deliveries_announce(struct deliveries *deliveries, uint64_t fingerprint, struct client *client,
+		uint64_t stored);
 
 /* A message has come. collect: what is neither retained nor a group's waits for deliveries_deliver_backlog(),
  * because it is not known yet which filters are in force. */

@@ -81,6 +81,19 @@ void outlet_deliver(struct outlet *outlet, struct message *message)
 	}
 }
 
+void outlet_store(struct outlet *outlet, struct message *message)
+{
+	struct message *word = message_store(message);
+
+	if (!queue_tell(outlet->outbound, word)) {
+		message->as.publish.stored = 0;
+		outlet_log(outlet, MOSQ_LOG_WARNING,
+				"No memory: a message on topic '%.400s' is handed over without being stored in the durable inbox.",
+				message->topic);
+	}
+	outlet_deliver(outlet, message);
+}
+
 bool outlet_try_again(struct outlet *outlet)
 {
 	struct message *message, *next;

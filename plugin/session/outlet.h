@@ -36,6 +36,10 @@ void outlet_clear(struct outlet *outlet);
 /* Takes NULL. The message is the outlet's from here on. */
 void outlet_deliver(struct outlet *outlet, struct message *message);
 
+/* The same for a MESSAGE_PUBLISH that the broker thread is to store under the id that it has; it learns that
+ * before the loop thread can have handled the message. */
+void outlet_store(struct outlet *outlet, struct message *message);
+
 /* The consumer keeps back what comes the direct lane; subscribed_before: it had subscribed to the filter
  * already. */
 void outlet_hold(struct outlet *outlet, uint64_t consumer, bool subscribed_before);

@@ -357,7 +357,7 @@ static void carry_out(struct session *session, const struct message *command)
 		break;
 	case MESSAGE_PUBLISHER:
 		deliveries_announce(&session->deliveries, command->as.publisher.fingerprint,
-				client_hold(command->client));
+				client_hold(command->client), command->as.publisher.stored);
 		break;
 	case MESSAGE_SETTLED:
 		session->start.is_settled = true;
@@ -739,6 +739,11 @@ int session_released(const struct session *session)
 void session_ignore_properties(struct session *session)
 {
 	session->copies.ignore_properties = true;
+}
+
+void session_use_ids(struct session *session, struct stored_ids *ids)
+{
+	session->deliveries.ids = ids;
 }
 
 uint64_t session_forgotten(const struct session *session)

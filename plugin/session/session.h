@@ -21,6 +21,7 @@ struct message;
 struct options;
 struct queue;
 struct session;
+struct stored_ids;
 
 /* Where fences are published, with QoS 1 and to the session's client id alone; the payload is the number, in
  * decimal. */
@@ -59,6 +60,10 @@ int session_released(const struct session *session);
 /* Messages are told apart without their properties, which the broker thread cannot read. Before
  * session_start(). */
 void session_ignore_properties(struct session *session);
+
+/* What it brings with QoS 1 or 2 is stored in the durable inbox; its ids are taken from these, which are
+ * borrowed. Before session_start(). */
+void session_use_ids(struct session *session, struct stored_ids *ids);
 
 /* How many publishers were forgotten, see publishers.h. Any thread. */
 uint64_t session_forgotten(const struct session *session);

@@ -156,6 +156,39 @@ struct message *message_unsubscribe(const struct message_request *request, const
 	return make_request(MESSAGE_UNSUBSCRIBE, request, filter, length);
 }
 
+struct message *message_consumer(uint64_t handle, const char *name, size_t length)
+{
+	struct message *message = make_text(MESSAGE_CONSUMER, name, length);
+
+	if (message) {
+		message->as.consumer.handle = handle;
+	}
+	return message;
+}
+
+struct message *message_consumer_gone(uint64_t handle, bool keeps)
+{
+	return make_control(MESSAGE_CONSUMER_GONE,
+			(union message_as){.consumer = {.handle = handle, .keeps = keeps}});
+}
+
+struct message *message_done(const struct message_handled *handled, size_t count)
+{
+	const struct message_content content = {.payload = handled, .payload_length = count * sizeof(*handled)};
+
+	return make(MESSAGE_DONE, &content, NULL, 0);
+}
+
+struct message *message_failed(const struct message_of_failed *failed, const char *traceback, size_t length)
+{
+	struct message *message = make_text(MESSAGE_FAILED, traceback, length);
+
+	if (message) {
+		message->as.failed = *failed;
+	}
+	return message;
+}
+
 struct message *message_watch(uint64_t consumer, uint64_t sequence)
 {
 	return make_control(MESSAGE_WATCH,
@@ -203,9 +236,10 @@ struct message *message_listening(void)
 	return make_plain(MESSAGE_LISTENING);
 }
 
-struct message *message_publisher(struct client *client, uint64_t fingerprint)
+struct message *message_publisher(struct client *client, uint64_t fingerprint, uint64_t stored)
 {
-	const struct message draft = {.kind = MESSAGE_PUBLISHER, .as.publisher = {.fingerprint = fingerprint}};
+	const struct message draft = {
+		.kind = MESSAGE_PUBLISHER, .as.publisher = {.fingerprint = fingerprint, .stored = stored}};
 
 	return message_copy_for(&draft, client, NULL, 0);
 }
@@ -218,6 +252,18 @@ struct message *message_connection_gone(bool was_taken)
 struct message *message_end(void)
 {
 	return make_plain(MESSAGE_END);
+}
+
+struct message *message_store(const struct message *publish)
+{
+	const struct message_content content = message_content(publish);
+	struct message *copy = make(MESSAGE_STORE, &content, publish->recipients, publish->recipient_count);
+
+	if (copy) {
+		copy->as = publish->as;
+		copy->client = publish->client ? client_hold(publish->client) : NULL;
+	}
+	return copy;
 }
 
 struct message *message_copy(const struct message *message)
@@ -260,7 +306,8 @@ bool message_is_droppable(const struct message *message)
 	const struct message_event *event = message_event(message->kind);
 
 	return event && event->is_droppable &&
-			!(message->kind == MESSAGE_PUBLISH && message->as.publish.by_session);
+			!(message->kind == MESSAGE_PUBLISH &&
+					(message->as.publish.by_session || message->as.publish.stored));
 }
 
 void message_leave_out(struct message *message, uint64_t publisher)
@@ -279,6 +326,12 @@ void message_leave_out(struct message *message, uint64_t publisher)
 		message->recipient_count--;
 		memmove(&recipients[i], &recipients[i + 1], (message->recipient_count - i) * sizeof(*recipients));
 	}
+}
+
+void message_keep_recipients(struct message *message, const struct recipient *recipients, size_t count)
+{
+	memmove((struct recipient *)(message + 1), recipients, count * sizeof(*recipients));
+	message->recipient_count = count;
 }
 
 void message_free(struct message *message)

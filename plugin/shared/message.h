@@ -65,14 +65,19 @@ enum message_kind {
 	MESSAGE_SUSPEND,     /* as.suspend: the broker is to keep what it can */
 
 	/* from the loop thread to the broker thread */
-	MESSAGE_WATCH,   /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
-	MESSAGE_UNWATCH, /* as.request: no more */
-	MESSAGE_STARTED, /* the master consumer's connect() returned */
-	MESSAGE_STOPPED, /* Python has ended, or never began; nothing follows */
+	MESSAGE_CONSUMER,      /* topic: its stable name, as.consumer: what is stored for it is to come */
+	MESSAGE_CONSUMER_GONE, /* as.consumer: no more is */
+	MESSAGE_DONE,          /* payload: struct message_handled, one for each that was handled */
+	MESSAGE_FAILED,        /* as.failed: its handler has raised; topic: the traceback */
+	MESSAGE_WATCH,         /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
+	MESSAGE_UNWATCH,       /* as.request: no more */
+	MESSAGE_STARTED,       /* the master consumer's connect() returned */
+	MESSAGE_STOPPED,       /* Python has ended, or never began; nothing follows */
 
 	/* from the session's thread to the broker thread */
 	MESSAGE_SESSION, /* as.session: whether it is up */
 	MESSAGE_FENCE,   /* as.fence: send it through the session, and mark its place */
+	MESSAGE_STORE,   /* as MESSAGE_PUBLISH: to be stored; it comes to its recipients, too */
 
 	/* from both of them */
 	MESSAGE_LOG, /* as.log; topic: the line */
@@ -89,10 +94,24 @@ enum message_fate { MESSAGE_FATE_UNKNOWN, MESSAGE_FATE_ENDS, MESSAGE_FATE_KEPT }
 
 struct message_of_publish {
 	uint64_t publisher; /* outbound: the consumer; 0: nobody */
+	uint64_t stored;    /* inbound: its id in the durable inbox; 0: it is not there */
+	uint32_t tries;     /* inbound: how often its one recipient has failed at it */
 	uint8_t qos;
-	bool retain;      /* as it was published */
-	bool is_retained; /* inbound: the broker had retained it before the subscription */
-	bool by_session;  /* inbound: it came through the session */
+	bool retain;         /* as it was published */
+	bool is_retained;    /* inbound: the broker had retained it before the subscription */
+	bool by_session;     /* inbound: it came through the session */
+	bool is_redelivered; /* inbound: it may have come before */
+};
+
+/* A stored message that a consumer has handled. */
+struct message_handled {
+	uint64_t consumer, stored;
+};
+
+struct message_of_failed {
+	uint64_t consumer, stored;
+	uint32_t tries;
+	bool is_dead; /* it is not to be tried again */
 };
 
 struct message_of_disconnect {
@@ -138,6 +157,11 @@ union message_as {
 	struct message_request request;
 	struct message_of_options options;
 	struct {
+		uint64_t handle;
+		bool keeps; /* of one that is gone: its subscriptions stay, for whoever has its name next */
+	} consumer;
+	struct message_of_failed failed;
+	struct {
 		bool application_ends; /* otherwise it has failed */
 	} suspend;
 	struct {
@@ -151,6 +175,7 @@ union message_as {
 	} log;
 	struct {
 		uint64_t fingerprint; /* see fingerprint.h */
+		uint64_t stored;      /* the message's id in the durable inbox; 0: it is not there */
 	} publisher;
 	struct {
 		bool was_taken; /* it was the session's, and another one took its place */
@@ -206,6 +231,11 @@ MESSAGE_MADE struct message *message_subscribe(const struct message_request *req
 		size_t length);
 MESSAGE_MADE struct message *message_unsubscribe(const struct message_request *request, const char *filter,
 		size_t length);
+MESSAGE_MADE struct message *message_consumer(uint64_t handle, const char *name, size_t length);
+MESSAGE_MADE struct message *message_consumer_gone(uint64_t handle, bool keeps);
+MESSAGE_MADE struct message *message_done(const struct message_handled *handled, size_t count);
+MESSAGE_MADE struct message *message_failed(const struct message_of_failed *failed, const char *traceback,
+		size_t length);
 MESSAGE_MADE struct message *message_watch(uint64_t consumer, uint64_t sequence);
 MESSAGE_MADE struct message *message_unwatch(uint64_t consumer);
 MESSAGE_MADE struct message *message_settled(const char *summary, size_t length);
@@ -216,9 +246,12 @@ MESSAGE_MADE struct message *message_stopped(void);
 MESSAGE_MADE struct message *message_log(int level, const char *line, size_t length);
 
 MESSAGE_MADE struct message *message_listening(void);
-MESSAGE_MADE struct message *message_publisher(struct client *client, uint64_t fingerprint);
+MESSAGE_MADE struct message *message_publisher(struct client *client, uint64_t fingerprint, uint64_t stored);
 MESSAGE_MADE struct message *message_connection_gone(bool was_taken);
 MESSAGE_MADE struct message *message_end(void);
+
+/* A whole copy of a MESSAGE_PUBLISH, with its recipients and its client. */
+MESSAGE_MADE struct message *message_store(const struct message *publish);
 
 /* A copy of its kind, its topic and its part of the union, for one that has nothing else. It may be one on
  * the stack, as (struct message){.kind = ..., .as.answer = {...}}: so somebody who can wait for memory tries
@@ -240,7 +273,8 @@ struct message_event {
 const struct message_event *message_event(enum message_kind kind);
 
 /* Whether it may be lost where there is no room: an event that may, unless it came through the session, which
- * waits with it until there is room. Nobody would say again that a client came or went. */
+ * waits with it until there is room, or is stored: then it comes when there is. Nobody would say again that a
+ * client came or went. */
 bool message_is_droppable(const struct message *message);
 
 /* What it carries, which is still the message's. */
@@ -248,6 +282,9 @@ struct message_content message_content(const struct message *message);
 
 /* Takes the recipient that published it out, as far as its subscriptions have No Local (MQTT 5, 3.8.3.1). */
 void message_leave_out(struct message *message, uint64_t publisher);
+
+/* It is for these alone, no more than before. */
+void message_keep_recipients(struct message *message, const struct recipient *recipients, size_t count);
 
 /* Takes NULL. */
 void message_free(struct message *message);

@@ -38,6 +38,18 @@ struct statistics;
 			/* of those for consumers: they may come without their sender, see publishers.h */ \
 	STATISTIC(REFUSED, "messages/refused", NUMBER) /* messages of consumers that the broker did not take */ \
 	STATISTIC(LOG_DROPPED, "log/dropped", NUMBER) /* lines for the broker's log */ \
+	STATISTIC(DURABLE_MESSAGES, "durable/messages", NUMBER) \
+			/* stored now: some consumer has not handled them */ \
+	STATISTIC(DURABLE_BYTES, "durable/bytes", NUMBER) /* as they count towards durable_size */ \
+	STATISTIC(DURABLE_OLDEST, "durable/oldest", NUMBER) /* seconds since the oldest of them was published */ \
+	STATISTIC(DURABLE_REFUSED, "durable/refused", NUMBER) \
+			/* messages of clients that were not stored, and so not acknowledged */ \
+	STATISTIC(DURABLE_UNSTORED, "durable/unstored", NUMBER) \
+			/* other messages that were not stored, and came all the same */ \
+	STATISTIC(DURABLE_REDELIVERED, "durable/redelivered", NUMBER) \
+			/* messages that came to a consumer for which they had been stored before its start */ \
+	STATISTIC(DURABLE_DEAD, "durable/dead", NUMBER) /* dead letters now */ \
+	STATISTIC(DURABLE_DEAD_DROPPED, "durable/dead/dropped", NUMBER) /* dead letters that made room for others */ \
 	STATISTIC(INBOUND_MESSAGES, "queue/inbound/messages", NUMBER) /* wait for consumers now */ \
 	STATISTIC(INBOUND_BYTES, "queue/inbound/bytes", NUMBER) \
 	STATISTIC(OUTBOUND_MESSAGES, "queue/outbound/messages", NUMBER) /* wait for the broker now */ \

@@ -79,6 +79,12 @@ int session_released(const struct session *session)
 	return stub_session.released;
 }
 
+void session_use_ids(struct session *session, struct stored_ids *ids)
+{
+	(void)session;
+	(void)ids;
+}
+
 void session_ignore_properties(struct session *session)
 {
 	(void)session;

@@ -190,7 +190,7 @@ static void announce(const char *id, const char *payload)
 {
 	const struct client_description description = {.id = id};
 
-	deliveries_announce(&deliveries, published(payload), client_new(&description, NULL));
+	deliveries_announce(&deliveries, published(payload), client_new(&description, NULL), 0);
 }
 
 static void test_who_published_it(void **state)
@@ -221,7 +221,7 @@ static void test_who_published_it(void **state)
 		struct client *client = client_new(&description, NULL);
 
 		for (i = 0; i < 4100; i++) {
-			deliveries_announce(&deliveries, i, client_hold(client));
+			deliveries_announce(&deliveries, i, client_hold(client), 0);
 		}
 		client_release(client);
 	}

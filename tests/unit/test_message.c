@@ -376,7 +376,7 @@ static void test_those_about_a_client_hold_it(void **state)
 
 	(void)state;
 	went = message_copy_for(&gone, client, &recipient, 1);
-	publisher = message_publisher(client, UINT64_MAX);
+	publisher = message_publisher(client, UINT64_MAX, 0);
 	client_release(client);
 	assert_int_equal(came->kind, MESSAGE_CONNECT);
 	assert_int_equal(came->recipients[0].consumer, 7);

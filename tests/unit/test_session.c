@@ -1956,7 +1956,7 @@ static void publisher_of(const char *id, uint64_t fingerprint_of_message)
 	struct client *client_who = client_new(&description, NULL);
 
 	assert_non_null(client_who);
-	give(message_publisher(client_who, fingerprint_of_message));
+	give(message_publisher(client_who, fingerprint_of_message, 0));
 	client_release(client_who);
 }
 
