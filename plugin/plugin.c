@@ -13,6 +13,7 @@
 #include "broker/access.h"
 #include "broker/broker.h"
 #include "broker/clients.h"
+#include "broker/keeper.h"
 #include "broker/lanes.h"
 #include "broker/listener.h"
 #include "broker/reload.h"
@@ -82,6 +83,7 @@ struct plugin {
 	struct lanes *lanes;
 	struct clients *clients;
 	struct statistics *statistics;
+	struct keeper *keeper; /* NULL: no durable inbox */
 	struct broker *broker;
 	struct sys_tree *sys_tree;
 	struct reload *reload;
@@ -119,6 +121,7 @@ static void plugin_free(struct plugin *plugin)
 	reload_free(plugin->reload);
 	sys_tree_free(plugin->sys_tree);
 	broker_free(plugin->broker);
+	keeper_free(plugin->keeper);
 	clients_free(plugin->clients);
 	statistics_free(plugin->statistics);
 	lanes_free(plugin->lanes);
@@ -201,9 +204,30 @@ static int make_queues(struct plugin *plugin)
 static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 {
 	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound,
-		plugin->wakeup, plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF};
+		plugin->wakeup, plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF,
+		plugin->options->durable != NULL};
 
 	return sys_tree_new(&sources);
+}
+
+/* The durable inbox, where one is asked for. What went wrong is in the log. */
+static int open_keeper(struct plugin *plugin)
+{
+	if (!plugin->options->durable) {
+		return MOSQ_ERR_SUCCESS;
+	}
+	if (plugin->options->check) {
+		return keeper_check(plugin->options) ? MOSQ_ERR_SUCCESS : MOSQ_ERR_UNKNOWN;
+	}
+	plugin->keeper = keeper_new(plugin->options, plugin->inbound, plugin->lanes, plugin->statistics);
+	if (!plugin->keeper) {
+		return MOSQ_ERR_UNKNOWN;
+	}
+	broker_use_keeper(plugin->broker, plugin->keeper);
+	if (plugin->session) {
+		session_use_ids(plugin->session, keeper_ids(plugin->keeper));
+	}
+	return MOSQ_ERR_SUCCESS;
 }
 
 /* What runs on the broker thread. What went wrong is in the log. */
@@ -276,6 +300,9 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	}
 	if (rc == MOSQ_ERR_SUCCESS) {
 		rc = make_broker_side(plugin);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = open_keeper(plugin);
 	}
 	if (rc != MOSQ_ERR_SUCCESS) {
 		plugin_free(plugin);
@@ -443,6 +470,9 @@ static void plugin_stop(struct plugin *plugin)
 	if (stop_now(&plugin->stop)) {
 		(void)interpreter_join(JOIN_MS);
 	}
+	broker_use_keeper(plugin->broker, NULL);
+	keeper_free(plugin->keeper);
+	plugin->keeper = NULL;
 }
 
 EXPORT int mosquitto_plugin_version(int supported_version_count, const int *supported_versions)

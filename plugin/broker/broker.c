@@ -16,6 +16,7 @@
 #include "broker/access.h"
 #include "broker/clients.h"
 #include "broker/deliver.h"
+#include "broker/keeper.h"
 #include "broker/lanes.h"
 #include "broker/mirror.h"
 #include "broker/pace.h"
@@ -55,6 +56,7 @@ struct broker {
 	struct clients *clients;
 	struct statistics *statistics;
 	struct mirror *mirror; /* NULL: no broker is mirrored */
+	struct keeper *keeper; /* NULL: no durable inbox */
 	struct access access;
 	struct taker taker;
 	struct pace pace;
@@ -117,6 +119,7 @@ bool broker_adopt(struct broker *broker, const struct options *options)
 	queue_set_limits(broker->outbound, options->queue_size, options->queue_bytes);
 	pace_set_spin(&broker->pace, options->spin_us);
 	router_adopt(broker->router, options);
+	keeper_adopt(broker->keeper, options);
 	return true;
 }
 
@@ -128,6 +131,12 @@ void broker_set_access(struct broker *broker, const struct access *access)
 void broker_rules_change(struct broker *broker)
 {
 	access_rules_change(&broker->access);
+}
+
+void broker_use_keeper(struct broker *broker, struct keeper *keeper)
+{
+	broker->keeper = keeper;
+	router_use_keeper(broker->router, keeper);
 }
 
 void broker_use_reader(struct broker *broker, const struct properties_reader *reader)
@@ -228,10 +237,25 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	(void)lanes_tell_session(broker->lanes, gone);
 }
 
+/* What needs no clients. */
+static bool goes_on_to_the_end(enum message_kind kind)
+{
+	switch (kind) {
+	case MESSAGE_LOG:
+	case MESSAGE_STARTED:
+	case MESSAGE_STOPPED:
+	case MESSAGE_DONE:
+	case MESSAGE_FAILED:
+	case MESSAGE_STORE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void carry_out(struct broker *broker, const struct message *message)
 {
-	if (broker->is_over && message->kind != MESSAGE_LOG && message->kind != MESSAGE_STARTED &&
-			message->kind != MESSAGE_STOPPED) {
+	if (broker->is_over && !goes_on_to_the_end(message->kind)) {
 		put_aside(broker, message);
 		return;
 	}
@@ -264,6 +288,15 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_FENCE:
 		lanes_fence(broker->lanes, message->as.fence.number);
+		break;
+	case MESSAGE_CONSUMER:
+	case MESSAGE_CONSUMER_GONE:
+	case MESSAGE_DONE:
+	case MESSAGE_FAILED:
+		keeper_carry_out(broker->keeper, message);
+		break;
+	case MESSAGE_STORE:
+		keeper_store(broker->keeper, message);
 		break;
 	case MESSAGE_LOG:
 		log_text(message->as.log.level, message->topic, message->topic_length);
@@ -312,6 +345,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
 	const struct mosquitto_evt_message *message = event_data;
+	enum route route;
 
 	(void)event;
 	/* A TICK follows before the next poll, so until then nobody need wake this thread. */
@@ -320,8 +354,12 @@ int broker_on_message(int event, void *event_data, void *userdata)
 	pace_allow_answer(&broker->pace);
 	lanes_next_message(broker->lanes);
 	drain_portion(broker);
+	route = router_route(broker->router, message);
+	if (route == ROUTE_REFUSED) {
+		return versions_refusal(broker->traits, message->client);
+	}
 	mirror_note(broker->mirror, message->topic, message->retain, message->payloadlen == 0);
-	if (router_route(broker->router, message)) {
+	if (route == ROUTE_DIRECT) {
 		pace_note_question(&broker->pace, broker->inbound);
 		if (broker->traits->sends_after_poll) {
 			/* In the TICK it would be too late for the answer to leave before the poll. */
@@ -351,7 +389,8 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 		has_done |= drain_portion(broker) > 0;
 	}
 	is_awake = !queue_is_empty(broker->outbound);
-	if (is_awake || (has_done && is_settled && broker->traits->sends_after_poll)) {
+	if (keeper_tick(broker->keeper) || is_awake ||
+			(has_done && is_settled && broker->traits->sends_after_poll)) {
 		wakeup_insist(broker->wakeup);
 	}
 	pace_end_tick(&broker->pace, is_awake);

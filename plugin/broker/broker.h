@@ -14,6 +14,7 @@
 struct access;
 struct broker;
 struct clients;
+struct keeper;
 struct lanes;
 struct options;
 struct properties_reader;
@@ -34,6 +35,9 @@ void broker_set_access(struct broker *broker, const struct access *access);
 /* The RELOAD event: the broker reads its rules for access again. */
 void broker_rules_change(struct broker *broker);
 
+/* There is a durable inbox, which is borrowed. NULL: there is none any more. */
+void broker_use_keeper(struct broker *broker, struct keeper *keeper);
+
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
 void broker_use_reader(struct broker *broker, const struct properties_reader *reader);
 
@@ -42,7 +46,8 @@ void broker_use_reader(struct broker *broker, const struct properties_reader *re
 bool broker_adopt(struct broker *broker, const struct options *options) __attribute__((warn_unused_result));
 
 /* Callbacks for mosquitto_callback_register(); userdata is the struct broker. All return MOSQ_ERR_SUCCESS
- * whatever happens (an application's trouble is never a client's), but for two. broker_on_login() leaves the
+ * whatever happens (an application's trouble is never a client's), but for three. broker_on_message() refuses
+ * a message that the durable inbox cannot store. broker_on_login() leaves the
  * decision to others, who on Mosquitto 2.0 then have to take one (see the option connect_events).
  * broker_on_access() keeps from the session what went the direct lane, and is as good as not there for
  * everybody else. It can be so only before all other plugins that have a say in access: on 2.1, what an
@@ -58,13 +63,14 @@ int broker_on_access(int event, void *event_data, void *userdata);
 /* Before the application ends: where cleansession is false, lets the session end while it keeps its
  * subscriptions. Until then, which is as long as broker_is_suspending() says so, it brings everything,
  * nothing goes the direct lane; after that what clients publish waits in the broker for the application's
- * next start. So each message is handled once. */
+ * next start. So each message is handled once. With a durable inbox what clients publish is stored, and goes
+ * the direct lane to the end. */
 void broker_suspend(struct broker *broker);
 bool broker_is_suspending(const struct broker *broker);
 
 /* The broker has left its loop: its clients are freed, and it sends nothing any more. From now on only the
- * application's log lines and its end are carried out; who subscribes is told that it has, and what is
- * published is counted. */
+ * application's log lines, what it says of stored messages, and its end are carried out; who subscribes is
+ * told that it has, and what is published is counted. */
 void broker_end(struct broker *broker);
 uint64_t broker_unsent(const struct broker *broker);
 

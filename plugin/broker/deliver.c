@@ -44,6 +44,7 @@ static void complain_of_overload(struct delivery *delivery, size_t dropped, cons
 
 bool deliver(struct delivery *delivery, struct message *message, const char *topic)
 {
+	bool is_stored = message && message->kind == MESSAGE_PUBLISH && message->as.publish.stored;
 	uint64_t times;
 	size_t dropped = 0;
 
@@ -59,7 +60,7 @@ bool deliver(struct delivery *delivery, struct message *message, const char *top
 		message = NULL;
 		statistics_add(delivery->statistics, STATISTICS_RECEIVED, 1);
 	} else {
-		dropped++;
+		dropped += !is_stored; /* that comes later */
 	}
 	if (dropped) {
 		statistics_add(delivery->statistics, STATISTICS_DROPPED_QUEUE, dropped);

@@ -1,5 +1,5 @@
 /* Messages for consumers into the inbound queue: what finds no room there, or no memory, is lost, and that is
- * counted and said. Broker thread only. */
+ * counted and said, unless it is stored. Broker thread only. */
 #ifndef MQTTASGI_DELIVER_H
 #define MQTTASGI_DELIVER_H
 

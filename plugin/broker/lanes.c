@@ -61,7 +61,7 @@ struct lanes {
 	bool ignores_properties;
 	bool refuses_copies;
 	bool is_open;
-	bool is_up;
+	bool is_up, was_up;
 	struct holds holds;
 	struct left left;
 
@@ -230,7 +230,8 @@ static void tell_publisher(struct lanes *lanes, const struct lanes_message *publ
 	/* Without it, consumers do not learn who published. */
 	if (published->client) {
 		(void)lanes_tell_session(lanes,
-				message_publisher(published->client, fingerprint_of_clients(lanes, published)));
+				message_publisher(published->client, fingerprint_of_clients(lanes, published),
+						published->stored));
 	}
 }
 
@@ -240,6 +241,11 @@ static bool leaves(const struct lanes *lanes, const struct lanes_message *publis
 	return published->qos == 2 ||
 			(lanes->leaves_v5 && published->client &&
 					client_description(published->client)->protocol_version == 5);
+}
+
+bool lanes_leaves(const struct lanes *lanes, const struct lanes_message *published)
+{
+	return lanes->is_up && leaves(lanes, published);
 }
 
 /* Whether it is, while the session is up and something is left to it now, or was lately. What goes the direct
@@ -301,6 +307,7 @@ enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *publishe
 	message = published->is_incomplete ? NULL
 									   : message_publish(&published->content, recipients, recipient_count);
 	if (message) {
+		message->as.publish.stored = published->stored;
 		message->as.publish.qos = published->qos;
 		message->as.publish.retain = published->retain;
 		mark_copy(lanes, published);
@@ -327,6 +334,15 @@ void lanes_publishes(struct lanes *lanes, const struct lanes_message *message)
 	if (marks && !is_refused) {
 		marks_add(marks,
 				fingerprint(lanes, message, message->retain ? FINGERPRINT_OWN_RETAIN : FINGERPRINT_LIVE));
+	}
+}
+
+void lanes_recalls(struct lanes *lanes, const struct lanes_message *message)
+{
+	struct marks *marks = lanes->session ? session_marks(lanes->session, false) : NULL;
+
+	if (marks && !lanes->was_up && message->qos < 2) {
+		marks_add(marks, fingerprint_of_clients(lanes, message));
 	}
 }
 
@@ -413,6 +429,7 @@ void lanes_set_session(struct lanes *lanes, bool is_up)
 		lanes->holds.fenced = lanes->holds.written_off = lanes->holds.last;
 	}
 	lanes->is_up = is_up;
+	lanes->was_up |= is_up;
 }
 
 bool lanes_has_session(const struct lanes *lanes)

@@ -44,6 +44,15 @@ void lanes_open(struct lanes *lanes);
 enum lane lanes_choose(struct lanes *lanes, const struct lanes_message *published,
 		const struct recipient *recipients, size_t recipient_count, struct message **ret_message);
 
+/* Whether lanes_choose() would leave a client's message to the session. */
+bool lanes_leaves(const struct lanes *lanes, const struct lanes_message *published);
+
+/* A message that was stored in an earlier life of the process comes to its consumers: the broker may have
+ * kept a copy of it for the session, which is not to come until that is up for the first time. With QoS 2 a
+ * copy comes at any time, and may be of another message of the same content: then twice, rather than never.
+ */
+void lanes_recalls(struct lanes *lanes, const struct lanes_message *message);
+
 /* The application publishes this, which consumers have subscribed to, and it goes the direct lane. */
 void lanes_publishes(struct lanes *lanes, const struct lanes_message *message);
 

@@ -17,6 +17,7 @@ struct lanes_message {
 	const void *list;       /* the broker's of its properties; compared only */
 	const void *connection; /* a client's; compared only */
 	struct client *client;  /* borrowed; NULL: not known */
+	uint64_t stored;        /* its id in the durable inbox; 0: it is not there */
 	bool is_incomplete;     /* there was no memory for its properties */
 };
 

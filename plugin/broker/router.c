@@ -5,6 +5,7 @@
 
 #include "broker/clients.h"
 #include "broker/deliver.h"
+#include "broker/keeper.h"
 #include "broker/lanes.h"
 #include "options/options.h"
 #include "shared/client.h"
@@ -19,6 +20,7 @@ struct router {
 	struct topics *topics;
 	struct lanes *lanes;
 	struct clients *clients;
+	struct keeper *keeper;
 	struct delivery delivery;
 	struct {
 		struct properties_reader reader;
@@ -71,6 +73,11 @@ void router_use_reader(struct router *router, const struct properties_reader *re
 	router->properties.is_readable = true;
 }
 
+void router_use_keeper(struct router *router, struct keeper *keeper)
+{
+	router->keeper = keeper;
+}
+
 void router_close(struct router *router)
 {
 	router->is_closed = true;
@@ -105,9 +112,39 @@ static void end_properties(struct router *router)
 	}
 }
 
-/* Hands a client's message to those who hear it, unless it is left to the session. Returns whether they get
- * it so. */
-static bool hand_over_direct(struct router *router, const struct mosquitto_evt_message *event,
+/* By the lane that it takes. is_stored: for all of them that are to get it so. */
+static bool hand_over(struct router *router, const struct lanes_message *published,
+		const struct recipient *recipients, size_t count)
+{
+	struct message *message;
+	enum lane lane;
+	bool is_done;
+	size_t size;
+
+	if (published->stored) {
+		recipients = keeper_ready(router->keeper, recipients, &count, published->qos);
+	}
+	lane = lanes_choose(router->lanes, published, recipients, count, &message);
+	if (message) {
+		message->client = published->client;
+	} else {
+		client_release(published->client);
+	}
+	if (lane == LANE_SESSION) {
+		return false;
+	}
+	if (count == 0) {
+		message_free(message);
+		return false;
+	}
+	size = message ? message_size(message) : 0;
+	is_done = deliver(&router->delivery, message, published->content.topic);
+	keeper_note(router->keeper, published->stored, published->qos, size, recipients, count, is_done);
+	return is_done;
+}
+
+/* Hands a client's message to those who hear it, unless it is left to the session. */
+static enum route hand_over_direct(struct router *router, const struct mosquitto_evt_message *event,
 		const struct recipient *recipients, size_t count)
 {
 	struct lanes_message published = {
@@ -117,19 +154,18 @@ static bool hand_over_direct(struct router *router, const struct mosquitto_evt_m
 		.list = event->properties,
 		.connection = event->client,
 		.client = clients_publisher(router->clients, event->client)};
-	struct message *message;
-	enum lane lane;
+	enum route route = ROUTE_REFUSED;
 
 	published.is_incomplete = !read_properties(router, event->properties, &published.content);
 	router_tell_of_clients(router);
-	lane = lanes_choose(router->lanes, &published, recipients, count, &message);
-	end_properties(router);
-	if (message) {
-		message->client = published.client;
-	} else {
+	if (!keeper_keep(router->keeper, &published, recipients, count, lanes_leaves(router->lanes, &published),
+				&published.stored)) {
 		client_release(published.client);
+	} else {
+		route = hand_over(router, &published, recipients, count) ? ROUTE_DIRECT : ROUTE_NONE;
 	}
-	return lane == LANE_DIRECT && deliver(&router->delivery, message, event->topic);
+	end_properties(router);
+	return route;
 }
 
 /* A slash too many at the beginning is a frequent mistake, and silent: `/kitchen` and `kitchen` are two
@@ -161,7 +197,7 @@ static void hint_about_slash(struct router *router, const char *topic)
 	router->may_hint = false;
 }
 
-bool router_route(struct router *router, const struct mosquitto_evt_message *event)
+enum route router_route(struct router *router, const struct mosquitto_evt_message *event)
 {
 	const struct recipient *recipients;
 	size_t count;
@@ -172,7 +208,33 @@ bool router_route(struct router *router, const struct mosquitto_evt_message *eve
 	} else if (router->may_hint && count == 0) {
 		hint_about_slash(router, event->topic);
 	}
-	return count > 0 && !router->is_closed && hand_over_direct(router, event, recipients, count);
+	if (count == 0 || (router->is_closed && !router->keeper)) {
+		return ROUTE_NONE;
+	}
+	return hand_over_direct(router, event, recipients, count);
+}
+
+/* What a consumer has published, for those who hear it: message, which has them, is owned. */
+static void deliver_stored(struct router *router, struct message *message, const struct message *publish)
+{
+	const struct recipient *recipients = message->recipients;
+	size_t count = message->recipient_count;
+	uint64_t stored = keeper_keep_own(router->keeper, publish, recipients, count);
+	size_t size;
+	bool is_done;
+
+	message->as.publish.stored = stored;
+	if (stored) {
+		recipients = keeper_ready(router->keeper, recipients, &count, publish->as.publish.qos);
+		message_keep_recipients(message, recipients, count);
+	}
+	if (count == 0) {
+		message_free(message);
+		return;
+	}
+	size = message_size(message);
+	is_done = deliver(&router->delivery, message, publish->topic);
+	keeper_note(router->keeper, stored, publish->as.publish.qos, size, recipients, count, is_done);
 }
 
 void router_route_own(struct router *router, const struct message *publish)
@@ -185,7 +247,7 @@ void router_route_own(struct router *router, const struct message *publish)
 	size_t count;
 
 	topics_match(router->topics, publish->topic, &recipients, &count);
-	if (count == 0 || router->is_closed) {
+	if (count == 0 || (router->is_closed && !router->keeper)) {
 		return;
 	}
 	lanes_publishes(router->lanes, &published);
@@ -196,6 +258,10 @@ void router_route_own(struct router *router, const struct message *publish)
 		message_leave_out(message, publish->as.publish.publisher);
 		if (message->recipient_count == 0) {
 			message_free(message);
+			return;
+		}
+		if (router->keeper) {
+			deliver_stored(router, message, publish);
 			return;
 		}
 	}

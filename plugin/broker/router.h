@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 struct clients;
+struct keeper;
 struct lanes;
 struct message;
 struct mosquitto_evt_acl_check;
@@ -29,6 +30,9 @@ void router_adopt(struct router *router, const struct options *options);
 /* Without this, consumers get clients' live messages without their properties. The reader is copied. */
 void router_use_reader(struct router *router, const struct properties_reader *reader);
 
+/* There is a durable inbox, which is borrowed. NULL: there is none any more. */
+void router_use_keeper(struct router *router, struct keeper *keeper);
+
 /* A MESSAGE_SUBSCRIBE or MESSAGE_UNSUBSCRIBE, of which the session is told. *ret_answers: it will answer;
  * otherwise what is returned is the answer: MOSQ_ERR_SUCCESS, MOSQ_ERR_NOMEM, MOSQ_ERR_INVAL (too many
  * levels), MOSQ_ERR_NOT_FOUND (no such subscription). */
@@ -37,9 +41,15 @@ int router_subscribe(struct router *router, const struct message *message, bool 
 int router_unsubscribe(struct router *router, const struct message *message, bool *ret_answers)
 		__attribute__((warn_unused_result));
 
-/* Hands a client's message to every consumer that asked for it. Returns whether one did and gets it by the
- * direct lane. */
-bool router_route(struct router *router, const struct mosquitto_evt_message *event);
+/* What became of a client's message. */
+enum route {
+	ROUTE_NONE,    /* nobody gets it by the direct lane now */
+	ROUTE_DIRECT,  /* somebody does */
+	ROUTE_REFUSED, /* it could not be stored: its publisher must not take it for delivered */
+};
+
+/* Hands a client's message to every consumer that asked for it. */
+enum route router_route(struct router *router, const struct mosquitto_evt_message *event);
 
 /* Hands what a consumer has published to all, itself included. */
 void router_route_own(struct router *router, const struct message *publish);
@@ -54,7 +64,7 @@ void router_tell_of_clients(struct router *router);
 /* Whether what the broker is about to send to the session went the direct lane. */
 bool router_is_copy(struct router *router, const struct mosquitto_evt_acl_check *access);
 
-/* From now on nothing goes the direct lane. */
+/* From now on nothing goes the direct lane, unless it is stored. */
 void router_close(struct router *router);
 
 #endif

@@ -149,6 +149,12 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_set(statistics, STATISTICS_UPTIME, (uint64_t)(now - sys_tree->started_at));
 }
 
+static bool is_left_out(const struct sys_tree *sys_tree, unsigned int which)
+{
+	return which >= STATISTICS_DURABLE_MESSAGES && which <= STATISTICS_DURABLE_DEAD_DROPPED &&
+			!sys_tree->sources.has_keeper;
+}
+
 void sys_tree_tick(struct sys_tree *sys_tree)
 {
 	char text[STATISTICS_TEXT_MAX];
@@ -169,7 +175,8 @@ void sys_tree_tick(struct sys_tree *sys_tree)
 	refresh(sys_tree, now);
 	for (which = 0; which < STATISTICS_COUNT; which++) {
 		value = statistics_get(sys_tree->sources.statistics, (enum statistic)which);
-		if (sys_tree->published[which].is_retained && sys_tree->published[which].value == value) {
+		if (is_left_out(sys_tree, which) ||
+				(sys_tree->published[which].is_retained && sys_tree->published[which].value == value)) {
 			continue;
 		}
 		if (publish((enum statistic)which, text, statistics_text((enum statistic)which, value, text))) {

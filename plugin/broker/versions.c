@@ -30,6 +30,7 @@ const struct versions_traits versions_2_1 = {
 	.tells_reasons = true,
 	.ends_clients_late = true,
 	.always_ticks = true,
+	.tells_quota = true,
 	.asks_with_properties = true,
 	.may_be_ignored = true,
 	.reload_result = MOSQ_ERR_SUCCESS,
@@ -74,6 +75,12 @@ int versions_reason(const struct versions_traits *traits, int reason)
 	default:
 		return reason >= MQTT_RC_UNSPECIFIED && reason < 256 ? reason : MQTT_RC_UNSPECIFIED;
 	}
+}
+
+int versions_refusal(const struct versions_traits *traits, const struct mosquitto *client)
+{
+	return traits->tells_quota && mosquitto_client_protocol_version(client) == 5 ? ERR_QUOTA_EXCEEDED
+																				 : MOSQ_ERR_NOMEM;
 }
 
 enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client,

@@ -21,6 +21,7 @@ struct versions_traits {
 	bool ends_clients_late; /* some clients are found to be gone between the sending of what was published and
 							   the TICK */
 	bool always_ticks;      /* on 2.0 with per_listener_settings not before 2.0.15 */
+	bool tells_quota;       /* a MESSAGE event may refuse a message as beyond a quota */
 	bool asks_with_properties; /* asked about access to a message, plugins are shown those, too */
 	bool may_be_ignored;       /* what the first plugin leaves undecided about access is as if that were not
 								* there */
@@ -41,6 +42,11 @@ int versions_reason(const struct versions_traits *traits, int reason);
  * is known to have asked for a clean session when it connected. */
 enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client,
 		int event, int reason, bool began_clean);
+
+/* What a MESSAGE event returns for a client whose message is not to be acknowledged. With MQTT 5 on 2.1 the
+ * client is told `Quota exceeded` (0x97); otherwise it is disconnected, and has the message yet: for 2.0
+ * there is only `Not authorized`, and for MQTT 3 no acknowledgement that refuses. */
+int versions_refusal(const struct versions_traits *traits, const struct mosquitto *client);
 
 /* Finds what reads the properties of a message, which 2.0 does not export. False: nothing does, as the log
  * says. */

@@ -17,7 +17,7 @@
 /* clang-format off */
 #define NAMES(N) \
 	N(TYPE, "type") N(MQTT, "mqtt") N(TOPIC, "topic") N(PAYLOAD, "payload") N(QOS, "qos") \
-	N(RETAIN, "retain") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code") \
+	N(RETAIN, "retain") N(REDELIVERED, "redelivered") N(PROPERTIES, "properties") N(CLIENT, "client") N(REASON, "reason") N(CODE, "code") \
 	N(SESSION_ENDS, "session_ends") N(USER_PROPERTY, "user_property") \
 	N(ID, "id") N(USERNAME, "username") N(ADDRESS, "address") N(PROTOCOL, "protocol") \
 	N(PROTOCOL_VERSION, "protocol_version") N(CERTIFICATE, "certificate") N(SUBJECT, "subject") \
@@ -278,10 +278,12 @@ static bool put_publish(const struct pymessage_state *state, PyObject *mqtt,
 {
 	unsigned int qos = options & TOPICS_QOS;
 	bool retain = publish->is_retained || (publish->retain && options & MQTT_SUB_OPT_RETAIN_AS_PUBLISHED);
+	bool redelivered = publish->is_redelivered || options & PYMESSAGE_REDELIVERED;
 
 	/* MQTT 5, 3.8.4: the lower of what was published and what was subscribed. */
 	return put(state, mqtt, NAME_QOS, PyLong_FromUnsignedLong(qos < publish->qos ? qos : publish->qos)) &&
-			PyDict_SetItem(mqtt, state->names[NAME_RETAIN], retain ? Py_True : Py_False) == 0;
+			PyDict_SetItem(mqtt, state->names[NAME_RETAIN], retain ? Py_True : Py_False) == 0 &&
+			PyDict_SetItem(mqtt, state->names[NAME_REDELIVERED], redelivered ? Py_True : Py_False) == 0;
 }
 
 /* Py_NewRef() is there from Python 3.10 on. */
@@ -409,6 +411,18 @@ static PyObject *message_get_session(PyObject *self, void *closure)
 	return PyBool_FromLong(published(self)->by_session);
 }
 
+static PyObject *message_get_stored(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(published(self)->stored);
+}
+
+static PyObject *message_get_tries(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLong(published(self)->tries);
+}
+
 static PyObject *message_get_is_droppable(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -433,6 +447,8 @@ static PyGetSetDef message_getset[] = {
 	{"qos", message_get_qos, NULL, "The QoS it came with.", NULL},
 	{"retain", message_get_retain, NULL, "Whether the broker had kept it.", NULL},
 	{"session", message_get_session, NULL, "Whether it came through the session.", NULL},
+	{"stored", message_get_stored, NULL, "Its id in the durable inbox; 0: it is not there.", NULL},
+	{"tries", message_get_tries, NULL, "How often its consumer has failed at it.", NULL},
 	{"is_droppable", message_get_is_droppable, NULL, "Whether it may be lost where there is no room.", NULL},
 	{"size", message_get_size, NULL, "The bytes that count towards a queue's bound.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

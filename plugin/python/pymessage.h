@@ -14,6 +14,9 @@ struct queue;
 /* Room for the interned strings of the table in pymessage.c. */
 #define PYMESSAGE_NAMES 48
 
+/* In a delivery's options, beside Subscription Options (MQTT 5, 3.8.3.1): its consumer has had it before. */
+#define PYMESSAGE_REDELIVERED 0x10U
+
 /* The state of the module `_mqttasgi`. */
 struct pymessage_state {
 	struct queue *inbound;

@@ -279,6 +279,81 @@ static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
 	return tell(message_unwatch(consumer));
 }
 
+/* ---- the durable inbox ---- */
+
+static PyObject *module_consumer(PyObject *module, PyObject *arguments)
+{
+	unsigned long long handle;
+	const char *name;
+	Py_ssize_t length;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "Ks#:consumer", &handle, &name, &length)) {
+		return NULL;
+	}
+	return tell(message_consumer(handle, name, (size_t)length));
+}
+
+static PyObject *module_consumer_gone(PyObject *module, PyObject *arguments)
+{
+	unsigned long long handle;
+	int keeps;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "Kp:consumer_gone", &handle, &keeps)) {
+		return NULL;
+	}
+	return tell(message_consumer_gone(handle, keeps != 0));
+}
+
+static PyObject *module_done(PyObject *module, PyObject *list)
+{
+	Py_ssize_t count = PyList_Size(list), i;
+	struct message_handled *handled;
+	unsigned long long consumer, stored;
+	PyObject *result;
+
+	(void)module;
+	if (count < 0) {
+		return NULL;
+	}
+	handled = PyMem_Calloc((size_t)count + 1, sizeof(*handled));
+	if (!handled) {
+		return PyErr_NoMemory();
+	}
+	for (i = 0; i < count; i++) {
+		if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "KK:done", &consumer, &stored)) {
+			PyMem_Free(handled);
+			return NULL;
+		}
+		handled[i] = (struct message_handled){.consumer = consumer, .stored = stored};
+	}
+	result = tell(message_done(handled, (size_t)count));
+	PyMem_Free(handled);
+	return result;
+}
+
+static PyObject *module_failed(PyObject *module, PyObject *arguments)
+{
+	unsigned long long consumer, stored;
+	unsigned int tries;
+	const char *traceback;
+	Py_ssize_t length;
+	int is_dead;
+	struct message_of_failed failed;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "KKIs#p:failed", &consumer, &stored, &tries, &traceback, &length,
+				&is_dead)) {
+		return NULL;
+	}
+	failed = (struct message_of_failed){
+		.consumer = consumer, .stored = stored, .tries = tries, .is_dead = is_dead != 0};
+	return tell(message_failed(&failed, traceback, (size_t)length));
+}
+
+/* ---- the log ---- */
+
 static bool push_log(int level, const char *line, size_t length)
 {
 	struct message *message = message_log(level, line, length);
@@ -489,6 +564,10 @@ static PyMethodDef module_methods[] = {
 	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
 	{"watch_clients", module_watch_clients, METH_VARARGS, "Queues that a consumer watches clients."},
 	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
+	{"consumer", module_consumer, METH_VARARGS, "Queues that a consumer of this name is there."},
+	{"consumer_gone", module_consumer_gone, METH_VARARGS, "Queues that it is not any more."},
+	{"done", module_done, METH_O, "Queues that consumers have handled stored messages."},
+	{"failed", module_failed, METH_VARARGS, "Queues that a consumer has failed at one."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
 	{"settled", module_settled, METH_O,

@@ -74,7 +74,7 @@ static void ignore(void *userdata)
 
 static void make(bool has_session)
 {
-	const struct sys_tree_sources sources = {statistics, inbound, outbound, NULL, NULL, has_session};
+	const struct sys_tree_sources sources = {statistics, inbound, outbound, NULL, NULL, has_session, true};
 
 	sys_tree_free(sys_tree);
 	sys_tree = sys_tree_new(&sources);
