@@ -430,7 +430,9 @@ class MqttConsumer(AsyncConsumer):
             if taken:
                 _tell(receive, "forgive")  # the one before has been handled
             taken += 1
-            return await layer.receive(self.channel_name)
+            event = await layer.receive(self.channel_name)
+            _tell(receive, "note_event")
+            return event
 
         self._context = contextvars.copy_context()
         tasks = [

@@ -68,7 +68,12 @@ class Echo(MqttConsumer):
 
 
 class Worker(MqttConsumer):
+    #: Whose connect() fails.
+    broken: tuple[int, ...] = ()
+
     async def connect(self) -> None:
+        if self.scope["app_id"] in self.broken:
+            raise RuntimeError("cannot start")
         await self.subscribe(f"device/{self.scope['device_id']}", 1)
         await self.publish("hello", f"{self.scope['app_id']} {self.scope['instance_type']}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from channels.exceptions import StopConsumer
 from fake_bridge import FakeBridge
-from running import Echo, Master, Start, master_of, settle, until
+from running import Echo, Master, Start, Worker, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
 
@@ -102,8 +102,12 @@ class Spawned(MqttConsumer):
 class Fails(MqttConsumer):
     channel_layer_alias = "none"
 
+    can_connect = True
+
     async def connect(self) -> None:
         await self.subscribe("a", 1)
+        if not self.can_connect:
+            raise RuntimeError("cannot start")
 
     async def receive(self, mqtt_message: Any) -> None:
         if mqtt_message["payload"] == b"end":
@@ -115,11 +119,11 @@ class Fails(MqttConsumer):
 
 
 async def test_suspended_when_the_master_fails_before_its_subscriptions_end(
-    bridge: FakeBridge, start: Start
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await start(Fails.as_asgi(), retries=1)
-    for _ in range(2):
-        bridge.deliver("a", b"fail")
+    monkeypatch.setattr(Fails, "can_connect", False)
+    bridge.deliver("a", b"fail")
     await until(lambda: not bridge.subscriptions)
     assert bridge.suspend_calls == 1
     assert bridge.subscriptions_at_suspend == {(1, "a"): 1}
@@ -150,10 +154,12 @@ async def test_neither_when_the_master_fails_before_it_connected(bridge: FakeBri
     assert (bridge.settled_calls, bridge.suspend_calls) == (0, 0)
 
 
-async def test_a_worker_that_fails_suspends_nothing(bridge: FakeBridge, start: Start) -> None:
+async def test_a_worker_that_fails_suspends_nothing(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
-    for _ in range(2):
-        bridge.deliver("device/1", b"raise", handle=2)
+    monkeypatch.setattr(Worker, "broken", (1,))
+    bridge.deliver("device/1", b"raise", handle=2)
     await until(lambda: 1 not in service.roster.by_app_id)
     assert bridge.suspend_calls == 0

@@ -21,6 +21,8 @@ class Fragile(MqttConsumer):
 
     channel_layer_alias = "none"
     filters: tuple[str, ...] = ("in/#",)
+    #: How often its connect() is to fail.
+    refusals = 0
     runs: list[Fragile] = []  # noqa: RUF012
     says: list[str] = []  # noqa: RUF012
 
@@ -28,6 +30,9 @@ class Fragile(MqttConsumer):
         self.runs.append(self)
         for topic_filter in self.filters:
             await self.subscribe(topic_filter, 1)
+        if Fragile.refusals:
+            Fragile.refusals -= 1
+            raise OSError("the lamp's cloud is away")
         self.says.append(f"connected {len(self.runs)}")
 
     async def receive(self, mqtt_message: Any) -> None:
@@ -48,7 +53,7 @@ class Fragile(MqttConsumer):
 
 @pytest.fixture(autouse=True)
 def forgets() -> None:
-    Fragile.runs, Fragile.says, Fragile.filters = [], [], ("in/#",)
+    Fragile.runs, Fragile.says, Fragile.filters, Fragile.refusals = [], [], ("in/#",), 0
 
 
 def feed(bridge: FakeBridge, *payloads: str, handle: int = 1) -> None:
@@ -121,12 +126,17 @@ async def test_connect_may_end_what_its_last_run_left(bridge: FakeBridge, start:
 
 
 async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: Start) -> None:
+    """Those in which it could not even start."""
     service = await start(Fragile.as_asgi(), retries=2)
-    feed(bridge, "raise", "raise", "1", "raise", "raise", "raise", "2")
+    Fragile.refusals = 2
+    feed(bridge, "raise", "1")
+    await until(lambda: "1" in Fragile.says)
+    Fragile.refusals = 3
+    feed(bridge, "raise", "2")
     await until(lambda: "is given up" in bridge.text())
     await settle()
-    assert "has failed 3 times in a row" in bridge.text()
-    assert len(Fragile.runs) == 5
+    assert "has failed 3 times in a row before it got a message and is given up" in bridge.text()
+    assert len(Fragile.runs) == 7
     assert "2" not in Fragile.says
     assert bridge.subscriptions == {}
     assert bridge.suspend_calls == 1
@@ -135,9 +145,10 @@ async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: 
 
 async def test_for_ever(bridge: FakeBridge, start: Start) -> None:
     await start(Fragile.as_asgi(), retries=0)
-    feed(bridge, *["raise"] * 50, "alive")
+    Fragile.refusals = 50
+    feed(bridge, "raise", "alive")
     await until(lambda: "alive" in Fragile.says)
-    assert len(Fragile.runs) == 51
+    assert len(Fragile.runs) == 52
 
 
 async def test_a_minute_of_health_forgives(
@@ -145,12 +156,22 @@ async def test_a_minute_of_health_forgives(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await start(Fragile.as_asgi(), retries=1)
+    """Also a consumer of which nobody knows whether it gets any messages."""
+    runs: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        runs.append(len(runs))
+        waits = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        waits.cancel()
+        raise LookupError("there is no lamp")
+
     monkeypatch.setattr(restarts, "HEALTHY_AFTER", 0)
-    feed(bridge, *["raise"] * 5, "alive")
-    await until(lambda: "alive" in Fragile.says)
+    await start(application, retries=1)
+    await until(lambda: len(runs) == 5)
+    assert "given up" not in bridge.text()
     monkeypatch.setattr(restarts, "HEALTHY_AFTER", 3600)
-    feed(bridge, "raise", "raise")
     await until(lambda: "is given up" in bridge.text())
 
 
@@ -186,10 +207,14 @@ async def test_a_device_with_broken_messages_costs_those_alone(
 
 
 async def test_messages_that_are_all_broken(bridge: FakeBridge, start: Start, failures: list[int]) -> None:
-    await start(Fragile.as_asgi())
-    feed(bridge, "good", *["raise"] * 4)
-    await until(lambda: "has failed 4 times in a row" in bridge.text())
-    assert failures == [1, 2, 3]
+    """They never cost the consumer; the pause grows."""
+    await start(Fragile.as_asgi(), retries=1)
+    feed(bridge, "good", *["raise"] * 20, "alive")
+    await until(lambda: "alive" in Fragile.says)
+    assert failures == list(range(1, 21))
+    feed(bridge, "raise", "alive again")
+    await until(lambda: "alive again" in Fragile.says)
+    assert failures[20:] == [1]
 
 
 async def test_a_connect_that_fails_sometimes(bridge: FakeBridge, start: Start, failures: list[int]) -> None:
@@ -218,7 +243,7 @@ async def test_a_consumer_that_cannot_even_start(bridge: FakeBridge, start: Star
     await start(Broken.as_asgi())
     feed(bridge, "good", "raise", "never")
     await until(lambda: "has failed 4 times in a row" in bridge.text())
-    assert len(Fragile.runs) == 4
+    assert len(Fragile.runs) == 5
     assert "never" not in Fragile.says
 
 

@@ -268,6 +268,10 @@ async def test_the_log_names_no_topic_where_no_message_was_handled(
 async def test_a_worker_that_is_gone_watches_no_more(
     bridge: FakeBridge, start: Start, events: list[Any], do: dict[bytes, Any], how: str
 ) -> None:
+    async def watch_and_raise(self: Any) -> None:
+        await watch(self)
+        raise RuntimeError("as told")
+
     service = await start(Receives.as_asgi(), retries=1)
     do[b"connect"] = watch
     for app_id in (1, 2):
@@ -277,8 +281,8 @@ async def test_a_worker_that_is_gone_watches_no_more(
         service.workers.kill(master_of(service), 1)
         assert bridge.watchers == [3]
     else:
-        for _ in range(2):
-            bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
+        do[b"connect"] = watch_and_raise
+        bridge.give((2, FakeClientMessage({"id": "bad"}, {"code": 0, "session_ends": True}), 0))
     await until(lambda: 2 not in service.roster.by_handle)
     assert bridge.watchers == [3]
     # What was on its way meanwhile is for nobody.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_bridge import FakeBridge, FakeMessage
-from running import Echo, Master, Start, consumer_that_has_ended, master_of, until
+from running import Echo, Master, Start, Worker, consumer_that_has_ended, master_of, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import logs
@@ -100,15 +100,19 @@ async def test_who_may_spawn_and_kill_what(bridge: FakeBridge, start: Start) -> 
             service.workers.kill(master, nobody)
 
 
-async def test_a_worker_that_is_given_up_ends_alone(bridge: FakeBridge, start: Start) -> None:
+async def test_a_worker_that_is_given_up_ends_alone(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = await start(Master.as_asgi(), retries=1)
     await until(lambda: len(bridge.published) == 2)
-    for _ in range(2):
-        bridge.deliver("device/1", b"raise", handle=2)
+    monkeypatch.setattr(Worker, "broken", (1,))
+    bridge.deliver("device/1", b"raise", handle=2)
     await until(lambda: 1 not in service.roster.by_app_id)
     assert bridge.subscriptions == {(3, "device/2"): 1}
     text = bridge.text()
-    assert "Worker (worker, app_id 1) has failed 2 times in a row and is given up." in text
+    assert (
+        "Worker (worker, app_id 1) has failed 2 times in a row before it got a message and is given" in text
+    )
     assert "Worker (worker, app_id 1) ended with an error handling a message on topic 'device/1'" in text
     assert "RuntimeError: as told" in text
     bridge.deliver("device/2", b"fine", handle=3)

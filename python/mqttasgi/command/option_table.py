@@ -198,7 +198,7 @@ class Settings:
         ("-r", "--retries"),
         "N",
         "failed tries in a row before the application's [session](session.md) is given up; 0 never",
-        more="The same for a [consumer that fails](consumers.md#when-a-consumer-fails)",
+        more="The same for a [consumer that cannot start](consumers.md#when-a-consumer-fails)",
     )
     # What mqttasgi had no need of.
     bridge: bool = _own(

@@ -30,6 +30,7 @@ class HostedConsumer:
         "app_id",
         "application",
         "counted",
+        "failed_starts",
         "failures",
         "handle",
         "inbox",
@@ -75,6 +76,8 @@ class HostedConsumer:
         self.counted = False
         #: How often it has failed in a row, without an event handled in between.
         self.failures = 0
+        #: How often it has failed in a row before it got an event.
+        self.failed_starts = 0
         #: What starts it again later; None: nothing has to.
         self.restart: Optional[asyncio.TimerHandle] = None
         #: How often it has been started.

@@ -18,7 +18,7 @@ class Lifecycle:
     """Decides what a run's beginning and end mean for its consumer, and for all. Loop thread only."""
 
     def __init__(self, service: Service, retries: int) -> None:
-        """Take how often in a row a consumer that fails is started again; 0: for ever."""
+        """Take how often in a row a consumer that cannot start is started again; 0: for ever."""
         self._service = service
         self._restarts = Restarts(service, retries)
 

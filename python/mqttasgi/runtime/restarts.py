@@ -36,14 +36,19 @@ class Restarts:
         if consumer.is_master and not service.beginning.has_started:
             return False  # the broker does not start without it
         if run.connected_at is not None and service.loop.time() - run.connected_at >= HEALTHY_AFTER:
-            consumer.failures = 0
+            consumer.failures = consumer.failed_starts = 0
         consumer.failures += 1
-        if not self._retries or consumer.failures <= self._retries:
+        if run.has_received:
+            # A message costs itself, not the consumer.
+            consumer.failed_starts = 0
+            return True
+        consumer.failed_starts += 1
+        if not self._retries or consumer.failed_starts <= self._retries:
             return True
         service.log.error(
-            f"Consumer {consumer} has failed {consumer.failures} times in a row and is given up. It "
-            "has handled no message in between; restart the broker when it is mended. "
-            "plugin_opt_retries says how often it is tried, 0 for ever."
+            f"Consumer {consumer} has failed {consumer.failed_starts} times in a row before it got a message "
+            "and is given up; restart the broker when it is mended. plugin_opt_retries says how often it is "
+            "tried, 0 for ever."
         )
         service.bridge.add("consumers/failed", 1)
         return False

@@ -38,6 +38,7 @@ class Run:
         "_began",
         "_coroutine",
         "_create_future",
+        "_got_event",
         "_handled",
         "_identifiers",
         "_inbox",
@@ -65,6 +66,8 @@ class Run:
         self.connected_at: Optional[float] = None
         self.ended = False
         self._taken = 0
+        #: An event has come that is not from here.
+        self._got_event = False
         #: When receive() returned the message that is being handled, as `_handled` says the time; 0: none is.
         self._began = 0
         # Looked up once for all messages.
@@ -110,6 +113,11 @@ class Run:
     def is_in(self, frame: FrameType) -> bool:
         """Whether the application is called in this frame. Any thread."""
         return self._coroutine.cr_frame is frame
+
+    @property
+    def has_received(self) -> bool:
+        """Whether it has got anything beside mqtt.connect: its consumer can start."""
+        return self._taken > 2 or bool(self._began) or self.topic is not None or self._got_event
 
     def end(self) -> None:
         """Leave what waits to the consumer's next run."""
@@ -176,6 +184,10 @@ class Run:
         """
         self._queue.appendleft(event)
         self.topic = None
+
+    def note_event(self) -> None:
+        """Note that it has got an event that is not from here."""
+        self._got_event = True
 
     def forgive(self) -> None:
         """Count earlier failures no more: an event has been handled.
