@@ -83,3 +83,5 @@ class MqttMessage(TypedDict):
     properties: Properties
     #: Who published it; None where the broker does not say.
     client: Optional[Client]
+    #: True where this consumer may have been given it before: it failed at it, or the broker ended meanwhile.
+    redelivered: bool

@@ -119,6 +119,7 @@ class MqttComunicator(ApplicationCommunicator):
         retain: bool = False,
         properties: Optional[Properties] = None,
         client: Optional[Mapping[str, Any]] = None,
+        redelivered: bool = False,
     ) -> None:
         """Send a message to the consumer, as the broker would.
 
@@ -126,7 +127,8 @@ class MqttComunicator(ApplicationCommunicator):
 
         `properties` are what its publisher sends, checked as the broker does; `subscription_identifier` is
         not among them: the consumer gets that where it subscribed with one. `client` is the publisher,
-        completed as by `client_connected`; None where the broker would not say. Raises `ValueError` or
+        completed as by `client_connected`; None where the broker would not say. `redelivered` is what it is
+        for a message that the consumer may have been given before. Raises `ValueError` or
         `TypeError` for a payload, a property or a client that is wrong.
         """
         encoded = encode_payload(payload)
@@ -140,6 +142,7 @@ class MqttComunicator(ApplicationCommunicator):
                     "retain": retain,
                     "properties": received_properties(properties, encoded),
                     "client": None if client is None else _complete(client),
+                    "redelivered": redelivered,
                 },
             }
         )

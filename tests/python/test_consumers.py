@@ -359,6 +359,7 @@ async def test_a_published_message_has_its_properties_and_its_client() -> None:
         "retain": False,
         "properties": {},
         "client": None,
+        "redelivered": False,
     }
     assert consumer.told == [
         plain,
