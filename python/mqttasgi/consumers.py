@@ -422,7 +422,10 @@ class MqttConsumer(AsyncConsumer):
             pass
 
     async def _handle_both(self, receive: Receive, layer: ConsumerLayer) -> None:
-        """Handle both until one ends, by StopConsumer or by an exception, which is then this one's too."""
+        """Handle both until one ends, by StopConsumer or by an exception, which is then this one's too.
+
+        The other one is cancelled, which is not the fault of the message that it may be handling.
+        """
         taken = 0
 
         async def receive_from_layer() -> Event:
@@ -440,14 +443,19 @@ class MqttConsumer(AsyncConsumer):
             self._task(self._handle_locked(receive_from_layer)),
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await layer.close()
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+        if tasks[0] not in ended and isinstance(results[0], BaseException):
+            _tell(receive, "interrupt")
+        for task, result in zip(tasks, results):
+            # One that was cancelled by its own handler has failed.
+            if isinstance(result, BaseException) and (
+                task in ended or not isinstance(result, asyncio.CancelledError)
+            ):
                 raise result
 
 

@@ -62,8 +62,16 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
     loop = asyncio.get_running_loop()
     services: list[Service] = []
 
-    async def start_it(application: Any, has_session: bool = True, retries: int = 3) -> Any:
-        service = Service(bridge, LoopThatStays(loop), has_session, retries)  # type: ignore[arg-type]
+    async def start_it(
+        application: Any, has_session: bool = True, retries: int = 3, durable_tries: int = 0
+    ) -> Any:
+        service = Service(
+            bridge,
+            LoopThatStays(loop),  # type: ignore[arg-type]
+            has_session,
+            retries,
+            durable_tries=durable_tries,
+        )
         services.append(service)
         service.start("tests:application", application)
         await until(lambda: bridge.has_started or service.stopped)

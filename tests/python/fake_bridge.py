@@ -24,6 +24,8 @@ class FakeMessage:
         session: bool = False,
         properties: Optional[dict[str, Any]] = None,
         client: Optional[dict[str, Any]] = None,
+        stored: int = 0,
+        tries: int = 0,
     ) -> None:
         self.topic = topic
         self.payload = payload
@@ -33,11 +35,13 @@ class FakeMessage:
         #: The same objects in each event, as the real module might have it.
         self.properties = properties if properties is not None else {}
         self.client = client
+        self.stored = stored
+        self.tries = tries
         self.size = len(topic) + len(payload)
 
     @property
     def is_droppable(self) -> bool:
-        return not self.session
+        return not self.session and not self.stored
 
     def event(self, options: int) -> dict[str, Any]:
         mqtt = {
@@ -47,6 +51,7 @@ class FakeMessage:
             "retain": self.retain,
             "properties": self.properties,
             "client": self.client,
+            "redelivered": bool(options & 0x10),
         }
         return {"type": "mqtt.msg", "mqtt": mqtt}
 
@@ -111,6 +116,10 @@ class FakeBridge:
         #: A clock that goes on with each look at it, and what it was when the handled messages were received.
         self.now = 100
         self.handled_since: list[int] = []
+        #: What the runtime says of stored messages and of whom they are for, in this order, as the calls are.
+        self.told: list[tuple[Any, ...]] = []
+        #: Those of "failed".
+        self.tracebacks: list[str] = []
 
     def close(self) -> None:
         os.close(self._readable)
@@ -127,8 +136,13 @@ class FakeBridge:
         retain: bool = False,
         session: bool = False,
         properties: Optional[dict[str, Any]] = None,
+        stored: int = 0,
+        tries: int = 0,
     ) -> None:
-        self.give((handle, FakeMessage(topic, payload, qos, retain, session or retain, properties), 2))
+        message = FakeMessage(
+            topic, payload, qos, retain, session or retain, properties, stored=stored, tries=tries
+        )
+        self.give((handle, message, 2))
 
     def give(self, item: Any) -> None:
         self.waiting.append(item)
@@ -243,5 +257,25 @@ class FakeBridge:
         self.now += 1
         return self.now
 
+    def consumer(self, handle: int, name: str) -> None:
+        self.told.append(("consumer", handle, name))
+
+    def consumer_gone(self, handle: int, keeps: bool) -> None:
+        self.told.append(("consumer_gone", handle, keeps))
+
+    def done(self, handled: list[tuple[int, int]]) -> None:
+        self.told.append(("done", *handled))
+
+    def failed(self, handle: int, stored: int, tries: int, traceback: str, dead: bool) -> None:
+        self.tracebacks.append(traceback)
+        self.told.append(("failed", handle, stored, tries, dead))
+
     def options(self) -> Options:
-        return {**DEFAULTS, "application": "unused:unused", "loop": "asyncio", "watchdog": 0.0}  # type: ignore
+        return {
+            "durable": "",
+            "durable_tries": 5,
+            **DEFAULTS,
+            "application": "unused:unused",
+            "loop": "asyncio",
+            "watchdog": 0.0,
+        }  # type: ignore

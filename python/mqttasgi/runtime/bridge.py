@@ -34,6 +34,10 @@ class Options(TypedDict):
     overload: str
     #: Lines a second that one consumer may write to the broker's log; 0: any number.
     log_lines: int
+    #: The file in which the broker keeps messages until they have been handled; empty: it keeps none.
+    durable: str
+    #: How often a message that is kept is tried before it becomes a dead letter.
+    durable_tries: int
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.
@@ -75,6 +79,19 @@ class Message(Protocol):
         ...
 
     @property
+    def stored(self) -> int:
+        """What the broker's file knows it by; 0: it is not there.
+
+        It is not kept for consumers that get it at QoS 0.
+        """
+        ...
+
+    @property
+    def tries(self) -> int:
+        """How often its consumer has failed at it before it was read from that file."""
+        ...
+
+    @property
     def size(self) -> int:
         """The bytes that count towards a queue's bound."""
         ...
@@ -88,7 +105,8 @@ class Message(Protocol):
 
 
 #: (consumer's handle, message, options of the subscriptions that match: QoS in bits 0 and 1,
-#: retain_as_published in bit 3; for a retained message from bit 8 on the identifier of its subscription)
+#: retain_as_published in bit 3; bit 4 where the consumer may have had it before, which is its `redelivered`;
+#: for a retained message from bit 8 on the identifier of its subscription)
 Delivery = tuple[int, Message, int]
 
 Control = Union[
@@ -222,6 +240,36 @@ class Bridge(Protocol):
             What to say for `since` the next time: the time now, in nanoseconds.
         """
         ...
+
+    # ---- only where messages are kept in a file ----
+
+    def consumer(self, handle: int, name: str) -> None:
+        """Let what is kept for a name come, to the consumer with this handle, which has it from now on.
+
+        Another one may still have it, which was killed and handles what it already got.
+        """
+        ...
+
+    def consumer_gone(self, handle: int, keeps: bool) -> None:
+        """Let nothing more come for a consumer.
+
+        Where it `keeps` its subscriptions, they stay in force, and what comes is for whoever has its name
+        next. Otherwise unsubscribe() was called for them. What it was given and has not handled stays kept.
+        """
+        ...
+
+    def done(self, handled: list[tuple[int, int]]) -> None:
+        """Forget messages for consumers that have handled them: (consumer's handle, `Message.stored`)."""
+        ...
+
+    def failed(self, handle: int, stored: int, tries: int, traceback: str, dead: bool) -> None:
+        """Note that a consumer has failed at a message, so many times by now.
+
+        Where it is `dead` by that, it is the broker's; otherwise the consumer's next run gets it again.
+        """
+        ...
+
+    # ---- what was set ----
 
     def options(self) -> Options:
         """Return the administrator's options."""

@@ -5,9 +5,11 @@ docs/architecture.md, "The order of messages", says when the plugin asks for whi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Optional
 
 from .bridge import Delivery
+from .durable import is_stored
 
 
 class ConsumerHold:
@@ -21,18 +23,25 @@ class ConsumerHold:
         self._waiting: list[Delivery] = []
         #: By topic.
         self._retained: dict[str, Delivery] = {}
+        #: Those in whose place the same message is received; only what the broker has stored.
+        self.merged: list[Delivery] = []
 
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._retained)
+    def __iter__(self) -> Iterator[Delivery]:
+        """Iterate over what waits."""
+        yield from self._retained.values()
+        yield from self._waiting
 
     def add(self, delivery: Delivery) -> None:
         """Keep a delivery back."""
         message = delivery[1]
         if message.retain:
             # Overlapping filters bring it once for each, at the QoS of each.
-            before = self._retained.get(message.topic)
-            if before is None or _qos(before) < _qos(delivery):
+            before = self._retained.setdefault(message.topic, delivery)
+            if _qos(before) < _qos(delivery):
                 self._retained[message.topic] = delivery
+                self._merge([before])
+            elif before is not delivery:
+                self._merge([delivery])
         else:
             self._waiting.append(delivery)
 
@@ -48,9 +57,12 @@ class ConsumerHold:
         hold, which is for what came last, it is put there and not returned.
         """
         if general is not None:
-            general.place(self._retained, self.again)
-        _place(self._retained, self._waiting, self.again)
+            self._merge(general.place(self._retained, self.again))
+        self._merge(_place(self._retained, self._waiting, self.again))
         return [*self._retained.values(), *self._waiting]
+
+    def _merge(self, deliveries: list[Delivery]) -> None:
+        self.merged += [delivery for delivery in deliveries if is_stored(delivery)]
 
 
 class GeneralHold:
@@ -96,10 +108,16 @@ class GeneralHold:
             deliveries[:] = [delivery for delivery in deliveries if delivery[0] != handle]
         return taken
 
-    def place(self, retained: dict[str, Delivery], again: bool) -> None:
-        """Move retained messages of one consumer to where they wait as they were published."""
+    def place(self, retained: dict[str, Delivery], again: bool) -> list[Delivery]:
+        """Move retained messages of one consumer to where they wait as they were published.
+
+        Returns:
+            The deliveries in whose place they are received.
+        """
+        replaced: list[Delivery] = []
         for _, deliveries in reversed(self._waiting):
-            _place(retained, deliveries, again)
+            replaced += _place(retained, deliveries, again)
+        return replaced
 
 
 def _qos(delivery: Delivery) -> int:
@@ -107,14 +125,18 @@ def _qos(delivery: Delivery) -> int:
     return min(delivery[1].qos, delivery[2] & 3)
 
 
-def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) -> None:
+def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) -> list[Delivery]:
     """Move retained messages to where they were published among those that wait.
 
     The last one with the topic and the payload is the same message. It makes room, except for `again`: who
     subscribes again to what he has gets both.
+
+    Returns:
+        Those that have made room.
     """
+    replaced: list[Delivery] = []
     if not retained:
-        return
+        return replaced
     for index in range(len(waiting) - 1, -1, -1):
         handle, message, _ = waiting[index]
         kept = retained.get(message.topic)
@@ -123,4 +145,6 @@ def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) 
             if again:
                 waiting.insert(index + 1, kept)
             else:
+                replaced.append(waiting[index])
                 waiting[index] = kept
+    return replaced

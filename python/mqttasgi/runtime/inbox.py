@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from .._types import Event
 from .bridge import Delivery
+from .durable import is_stored
 from .holds import ConsumerHold
 from .lines import Source
 
@@ -59,6 +60,12 @@ class Inbox:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def give_back(self, delivery: Delivery) -> None:
+        """Put a delivery that a run has received before everything else, for the next run."""
+        if self._overload.bounds_consumers:
+            self.queue_bytes += delivery[1].size
+        self.queue.appendleft(delivery)
+
     def hold(self, again: bool) -> None:
         """Keep back what comes until `release`, except retained messages, which are to go first."""
         if self._hold is None:
@@ -78,6 +85,8 @@ class Inbox:
         if hold is not None:
             for delivery in hold.end(self._service.general_hold):
                 self.feed(delivery)
+            for delivery in hold.merged:
+                self._service.durable.done(delivery)
 
     def go_on(self, delivery: Delivery) -> None:
         """Feed what has waited in the general hold."""
@@ -87,14 +96,16 @@ class Inbox:
             self.feed(delivery)
 
     def empty(self) -> int:
-        """Drop all that waits, for a consumer that has ended, and return how many messages that were.
+        """Drop all that waits, for a consumer that has ended, and return how many messages are lost by that.
 
-        They count towards the inbound queue's bound while they live.
+        They count towards the inbound queue's bound while they live. What the broker has stored is not lost.
         """
         # A message that was given back is an event; those of the consumer's own life are empty.
-        dropped = sum(isinstance(item, tuple) or bool(item["mqtt"]) for item in self.queue)
+        dropped = sum(
+            not is_stored(item) if isinstance(item, tuple) else bool(item["mqtt"]) for item in self.queue
+        )
         if self._hold is not None:
-            dropped += len(self._hold)
+            dropped += sum(not is_stored(delivery) for delivery in self._hold)
         self.queue.clear()
         self.queue_bytes = 0
         self._hold = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .._types import Application
 from .consumer import HostedConsumer
+from .durable import is_stored
 from .restarts import Restarts
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Lifecycle:
         consumer = HostedConsumer(
             self._service, roster.new_handle(), app_id, instance_type, name, application, parameters
         )
+        self._service.durable.begin(consumer)
         self._service.beginning.wait_for()
         roster.add(consumer)
         return consumer
@@ -56,13 +58,14 @@ class Lifecycle:
         run.end()
         consumer.run = None
         error = self._error_of(run)
+        service.durable.ended(run, error)
         if error is not None:
             if self._is_started_again(run):
                 return
             if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
                 # Before its subscriptions end: the broker is to keep messages for them.
                 service.bridge.suspend()
-        self.forget(consumer)
+        self.forget(consumer, has_failed=error is not None)
         if not service.beginning.has_started:
             self._ended_before_start(consumer, error)
         service.farewell.ended(consumer)
@@ -116,14 +119,27 @@ class Lifecycle:
             self._service.bridge.unsubscribe(consumer.handle, topic_filter, 0)
         self._watch_no_more(consumer)
 
-    def forget(self, consumer: HostedConsumer) -> None:
-        """End everything that is kept for a consumer which does not run."""
+    def keeps_subscriptions(self, consumer: HostedConsumer, has_failed: bool = False) -> bool:
+        """Whether a consumer that ends now leaves them to whoever has its name next, after a restart."""
         service = self._service
-        self.end_subscriptions(consumer)
+        if not service.durable.is_on or not service.roster.has_app_id(consumer):
+            return False
+        return has_failed or service.farewell.has_begun or service.stopped
+
+    def forget(self, consumer: HostedConsumer, has_failed: bool = False) -> None:
+        """End everything that is kept here for a consumer which does not run and, `has_failed`, will not."""
+        service = self._service
+        keeps = self.keeps_subscriptions(consumer, has_failed)
+        if keeps:
+            self._watch_no_more(consumer)
+        else:
+            self.end_subscriptions(consumer)
         service.roster.remove(consumer)
+        service.durable.end(consumer, keeps)
         dropped = consumer.inbox.empty()
         if service.general_hold is not None:
-            dropped += len(service.general_hold.take(consumer.handle))
+            held = service.general_hold.take(consumer.handle)
+            dropped += sum(not is_stored(delivery) for delivery in held)
         service.bridge.add("messages/dropped/consumer_ended", dropped)
         if not service.stopped:
             service.beginning.wait_no_more(consumer)

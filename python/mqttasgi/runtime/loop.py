@@ -79,6 +79,7 @@ def run_until_stopped(service: Service) -> None:
                 "broker goes on without the application; restart it."
             )
             service.bridge.suspend()
+            service.durable.flush()
             service.stopped = True
 
 

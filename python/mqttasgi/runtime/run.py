@@ -17,6 +17,7 @@ from .._properties import Properties, encode_properties
 from .._types import Event
 from . import commands, processes
 from .bridge import Delivery
+from .durable import Handling
 from .lines import LOG_TOPICS, of_log, source
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Run:
         "connected_at",
         "consumer",
         "ended",
+        "handling",
+        "is_leaving",
         "number",
         "task",
         "topic",
@@ -65,6 +68,10 @@ class Run:
         #: When connect() had returned, by the loop's clock; None: it has not.
         self.connected_at: Optional[float] = None
         self.ended = False
+        #: It has got its mqtt.disconnect.
+        self.is_leaving = False
+        #: None: the broker does not want to know what was handled.
+        self.handling = Handling(service.durable) if service.durable.is_on else None
         self._taken = 0
         #: An event has come that is not from here.
         self._got_event = False
@@ -134,6 +141,9 @@ class Run:
         if processes.forked:
             processes.end()
         self._taken += 1
+        handling = self.handling
+        if handling is not None:
+            handling.end()
         if self.consumer.failures and (self._began or self.topic is not None):
             self.forgive()
         self.topic = None
@@ -156,6 +166,8 @@ class Run:
             inbox = self._inbox
             if inbox.queue_bytes:
                 inbox.queue_bytes -= item[1].size
+            if handling is not None:
+                handling.begin(item)
             event = item[1].event(item[2])
             mqtt = event["mqtt"]
             if event["type"] == "mqtt.msg":
@@ -170,6 +182,8 @@ class Run:
             event = item
             if event["type"] == "mqtt.msg":
                 self.topic = event["mqtt"]["topic"]  # it was given back
+            elif event["type"] == "mqtt.disconnect":
+                self.is_leaving = True
             self._began = 0
         if self._source.reads_log:
             # For what is logged from here on, in tasks and threads of the consumer's too: a line of the
@@ -182,7 +196,17 @@ class Run:
 
         It was not handled, because the consumer has failed at something else meanwhile.
         """
-        self._queue.appendleft(event)
+        delivery = self.handling.take() if self.handling is not None else None
+        if delivery is not None:
+            self._inbox.give_back(delivery)
+        else:
+            self._queue.appendleft(event)
+        self.topic = None
+
+    def interrupt(self) -> None:
+        """Note that what it is handling was cancelled, because the consumer has failed at something else."""
+        if self.handling is not None:
+            self.handling.was_interrupted = True
         self.topic = None
 
     def note_event(self) -> None:

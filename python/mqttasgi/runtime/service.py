@@ -16,6 +16,7 @@ from . import advice, interpreter, logs, loop
 from .application import ApplicationError, load_application
 from .beginning import Beginning
 from .bridge import Bridge, Control, Delivery, Options
+from .durable import Durable, is_stored
 from .farewell import Farewell
 from .holds import GeneralHold
 from .lifecycle import Lifecycle
@@ -42,6 +43,7 @@ class Service:
         shutdown_timeout: float = 5.0,
         overload: Optional[Overload] = None,
         lines: Optional[Lines] = None,
+        durable_tries: int = 0,
     ) -> None:
         self.bridge = bridge
         self.loop = loop
@@ -57,7 +59,8 @@ class Service:
         self.general_hold: Optional[GeneralHold] = None
         self.requests = Requests(bridge, loop)
         self.roster = Roster(bridge)
-        self.beginning = Beginning(bridge, self.roster)
+        self.durable = Durable(self, durable_tries)
+        self.beginning = Beginning(bridge, self.roster, self.durable.is_on)
         self.lifecycle = Lifecycle(self, retries)
         self.workers = Workers(self)
         self.farewell = Farewell(self, shutdown_timeout)
@@ -70,6 +73,7 @@ class Service:
 
     def finish(self) -> None:
         """End the loop."""
+        self.durable.flush()
         self.stopped = True
         self.loop.stop()
 
@@ -97,7 +101,7 @@ class Service:
         for delivery in deliveries:
             consumer = consumers.get(delivery[0])
             if consumer is None:
-                self.bridge.add("messages/dropped/consumer_ended", 1)
+                self.bridge.add("messages/dropped/consumer_ended", int(not is_stored(delivery)))
             elif hold is not None and not delivery[1].session:
                 hold.add(delivery)
             else:
@@ -158,6 +162,7 @@ def _make(bridge: Bridge, options: Options, lines: Lines) -> Service:
         options["shutdown_timeout"],
         overload,
         lines,
+        options["durable_tries"] if options["durable"] else 0,
     )
 
 
