@@ -619,6 +619,19 @@ async def test_of_two_copies_of_a_message_both_are_done(
     assert sorted(told(bridge, "done")) == [(1, 1), (1, 2), (1, 3)]
 
 
+async def test_a_copy_that_is_not_kept_takes_no_place(bridge: FakeBridge, begin: Any) -> None:
+    """It would be lost by a failure."""
+    service = await begin(Keeps.as_asgi())
+    bridge.control("hold", 1)
+    feed(bridge, "live", "2")
+    bridge.deliver("in/x", b"live", 0, retain=True)
+    bridge.control("release", 1)
+    await until(said("connected", "live", "live", "2"))
+    await settle()
+    service.durable.flush()
+    assert told(bridge, "done") == [(1, 1), (1, 2)]
+
+
 # ---- the beginning ----
 
 

@@ -129,7 +129,7 @@ def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) 
     """Move retained messages to where they were published among those that wait.
 
     The last one with the topic and the payload is the same message. It makes room, except for `again`: who
-    subscribes again to what he has gets both.
+    subscribes again to what he has gets both. So does whose copy is not stored, as the other one is.
 
     Returns:
         Those that have made room.
@@ -142,7 +142,7 @@ def _place(retained: dict[str, Delivery], waiting: list[Delivery], again: bool) 
         kept = retained.get(message.topic)
         if kept is not None and kept[0] == handle and kept[1].payload == message.payload:
             del retained[message.topic]
-            if again:
+            if again or (is_stored(waiting[index]) and not is_stored(kept)):
                 waiting.insert(index + 1, kept)
             else:
                 replaced.append(waiting[index])
