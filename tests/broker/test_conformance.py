@@ -240,7 +240,7 @@ class Script:
         self.note("fail, publish, restart")
         position = len(self.broker.log())
         self.publisher.publish("do/0/fail", json.dumps({"number": 0}), 1)
-        self.broker.wait_for_log("The application has failed", since=position)
+        self.broker.wait_for_log("The application has failed", since=position, timeout=20)
         self.subscriber.go_away()
         self.broker.wait_for_log("Client ordinary", since=position)
         for _ in range(self.random.randrange(1, 8)):

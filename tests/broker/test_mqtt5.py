@@ -192,9 +192,8 @@ def test_in_what_waited_for_the_application(broker: BrokerFactory, tmp_path: Pat
         expect_traceback="as told",
     )
     client = started.client()
-    for line in ("runs again", "The application has failed"):
-        client.publish("do/0/fail", "{}", qos=1)
-        started.wait_for_log(line)
+    client.publish("do/0/break", "{}", qos=1)
+    started.wait_for_log("The application has failed", timeout=20)
     client.publish("p/a", "waited", qos, properties=to_paho(EVERY))
     started.restart()
     (message,) = Recorders(started).messages()

@@ -712,13 +712,9 @@ class Kept:
         """Let the master fail until it is given up, and return when the plugin has drawn its conclusions."""
         since = len(self.broker.log())
         with self.broker.client() as client:
-            client.publish("do/0/fail", "{}", qos=1)
-            self.broker.wait_for_log("runs again", since=since)
-            client.publish("do/0/fail", "{}", qos=1)
-        if self.clean:
-            self.broker.wait_for_log("is given up", since=since)
-        else:
-            self.broker.wait_for_log("The application has failed: the broker keeps", since=since)
+            client.publish("do/0/break", "{}", qos=1)
+        said = "is given up" if self.clean else "The application has failed: the broker keeps"
+        self.broker.wait_for_log(said, since=since, timeout=20)
 
     def restart(self) -> None:
         self.broker.restart()

@@ -1,8 +1,9 @@
 """Consumers that keep what they hear until a test asks for it, driven by `support.consumers`.
 
 Each command on `do/<app_id>/<method>` is answered on `did`, and carried out once: one with QoS 1 comes again when the
-session's connection breaks before the broker has read its acknowledgement. TEST_SUBSCRIPTIONS names a JSON file with
-filters and their QoS, to which the master subscribes in its connect().
+session's connection breaks before the broker has read its acknowledgement. At `fail` the consumer fails, at `break` its
+next two starts do as well. TEST_SUBSCRIPTIONS names a JSON file with filters and their QoS, to which the master
+subscribes in its connect().
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 import apps.setup  # noqa: F401
 from mqttasgi.consumers import MqttConsumer
 
 
 class Listener(MqttConsumer):
+    #: app_id -> how often its connect() is to fail.
+    refusals: ClassVar[dict[Any, int]] = {}
+
     async def connect(self) -> None:
         self.app_id = self.scope["app_id"]
         self.messages: list[tuple[str, str, int, bool]] = []
@@ -26,6 +30,9 @@ class Listener(MqttConsumer):
             for topic, qos in json.loads(Path(file).read_text()).items():
                 await self.subscribe(topic, qos)
         await self.subscribe(f"do/{self.app_id}/+", 2)
+        if self.refusals.get(self.app_id):
+            self.refusals[self.app_id] -= 1
+            raise RuntimeError("as told")
         await self.publish("ready", str(self.app_id), qos=1)
 
     async def receive(self, mqtt_message: Any) -> None:
@@ -38,7 +45,9 @@ class Listener(MqttConsumer):
             )
 
     async def do(self, method: str, command: dict[str, Any]) -> None:
-        if method == "fail":
+        if method == "break":
+            self.refusals[self.app_id] = 2
+        if method in ("fail", "break"):
             raise RuntimeError("as told")
         if command["number"] in self.begun:
             return
