@@ -113,7 +113,10 @@ class MqttConsumer(AsyncConsumer):
         """Subscribe. Called once, before any message."""
 
     async def receive(self, mqtt_message: MqttMessage) -> None:
-        """Handle a message for a subscription; they come in the order in which the broker took them."""
+        """Handle a message for a subscription; they come in the order in which the broker took them.
+
+        With the option `durable`, it has been handled when this returns, and comes again where this raises.
+        """
         if type(self).receive is MqttConsumer.receive:
             mistakes.say_that_receive_is_missing(type(self), mqtt_message["topic"])
 

@@ -15,6 +15,8 @@ from running import Start, master_of, settle, until
 
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import durable, restarts
+from mqttasgi.runtime import service as service_module
+from mqttasgi.runtime.lines import Lines
 from mqttasgi.runtime.service import Service
 
 TRIES = 3
@@ -115,6 +117,16 @@ def told(bridge: FakeBridge, what: str) -> list[Any]:
     """Return the arguments of each such call; of `done` the pairs of all of them together."""
     calls = [call[1:] for call in bridge.told if call[0] == what]
     return [pair for call in calls for pair in call] if what == "done" else calls
+
+
+@pytest.mark.parametrize(("file", "tries"), [("", 0), ("/inbox", 4)])
+def test_the_options_turn_it_on(
+    bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch, file: str, tries: int
+) -> None:
+    monkeypatch.setattr(service_module.loop, "prepare", lambda *arguments: None)
+    options: Any = {**bridge.options(), "durable": file, "durable_tries": 4}
+    made = service_module._make(bridge, options, Lines(bridge)).durable
+    assert (made.is_on, made._tries_max) == (bool(file), tries)
 
 
 # ---- handled ----
@@ -417,7 +429,8 @@ async def test_a_traceback_is_bounded(bridge: FakeBridge, begin: Any) -> None:
     assert text.startswith("Traceback (most recent call last):")
     assert "LookupError" in text
     assert text.endswith("xxthe end")
-    assert "\\udc80" in durable._traceback(LookupError("\udc80"))
+    assert "\\udc80\\0." in durable._traceback(LookupError("\udc80\0."))
+    assert 65_000 < len(durable._traceback(LookupError("ü" * 100_000)).encode()) <= durable.TRACEBACK_MAX
 
 
 async def test_what_a_failed_run_left_cannot_say_that_its_message_is_done(

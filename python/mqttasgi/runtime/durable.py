@@ -23,7 +23,7 @@ REDELIVERED = 0x10
 #: The broker is told of handled messages when there are so many, or so many seconds after the first. Those of
 #: which it does not know yet come again after a crash.
 HANDLED_MAX, HANDLED_AFTER = 256, 0.02
-#: Characters of a traceback that a dead letter keeps.
+#: Bytes of a traceback that a dead letter keeps.
 TRACEBACK_MAX = 65_536
 
 
@@ -164,9 +164,12 @@ def _lasting_name(consumer: HostedConsumer) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return a traceback with its beginning and its end, if it is too long for the whole."""
-    text = "\n".join(logs.error_lines(error)).encode("utf-8", "backslashreplace").decode()
-    if len(text) <= TRACEBACK_MAX:
-        return text
-    half = TRACEBACK_MAX // 2 - 10
-    return f"{text[:half]}\n[...]\n{text[-half:]}"
+    """Return a traceback with its beginning and its end, if it is too long for the whole.
+
+    It has no NUL, at which a database's shell would end it.
+    """
+    text = "\n".join(logs.error_lines(error)).replace("\0", "\\0").encode("utf-8", "backslashreplace")
+    if len(text) > TRACEBACK_MAX:
+        half = TRACEBACK_MAX // 2 - 10
+        text = text[:half] + b"\n[...]\n" + text[-half:]
+    return text.decode("utf-8", "ignore")  # which may have been cut within a character
