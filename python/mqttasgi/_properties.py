@@ -80,6 +80,27 @@ def received_properties(properties: object, payload: bytes) -> Properties:
     return checked
 
 
+def decode_properties(encoded: bytes) -> Properties:
+    """Return the properties of which `encode_properties` has made these bytes.
+
+    Raises `ValueError` where they are no properties of a PUBLISH.
+    """
+    found: Any = {}
+    rest = memoryview(encoded)
+    try:
+        while rest:
+            name, decode = _DECODERS[rest[0]]
+            value, rest = decode(rest[1:])
+            if name == "user_property":
+                found.setdefault(name, []).append(value)
+            else:
+                found[name] = value
+    except (KeyError, struct.error, UnicodeDecodeError):
+        raise ValueError(f"not the properties of a message: {encoded[:40].hex(' ')}") from None
+    properties: Properties = found
+    return properties
+
+
 def _refuse(name: object, value: object) -> None:
     if name == "subscription_identifier":
         raise ValueError(
@@ -163,4 +184,40 @@ _ENCODERS: dict[object, Callable[[Any], bytes]] = {
     "response_topic": _response_topic,
     "correlation_data": _correlation_data,
     "user_property": _user_property,
+}
+
+
+# ---- and back: each takes the bytes behind the identifier, and returns the value and what is left ----
+
+
+def _read(form: str, data: memoryview) -> tuple[Any, memoryview]:
+    (value,) = struct.unpack_from(form, data)
+    return value, data[struct.calcsize(form) :]
+
+
+def _read_bytes(data: memoryview) -> tuple[bytes, memoryview]:
+    length, rest = _read("!H", data)
+    (value,) = struct.unpack_from(f"{length}s", rest)
+    return value, rest[length:]
+
+
+def _read_text(data: memoryview) -> tuple[str, memoryview]:
+    value, rest = _read_bytes(data)
+    return value.decode(), rest
+
+
+def _read_pair(data: memoryview) -> tuple[tuple[str, str], memoryview]:
+    name, rest = _read_text(data)
+    value, rest = _read_text(rest)
+    return (name, value), rest
+
+
+#: Identifier -> name, and what decodes the value.
+_DECODERS: dict[int, tuple[str, Callable[[memoryview], tuple[Any, memoryview]]]] = {
+    0x01: ("payload_format_indicator", lambda data: _read("!B", data)),
+    0x02: ("message_expiry_interval", lambda data: _read("!I", data)),
+    0x03: ("content_type", _read_text),
+    0x08: ("response_topic", _read_text),
+    0x09: ("correlation_data", _read_bytes),
+    0x26: ("user_property", _read_pair),
 }

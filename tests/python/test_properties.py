@@ -12,7 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
 from mqttasgi._mqtt import MAX_PAYLOAD
-from mqttasgi._properties import Properties, encode_properties, received_properties
+from mqttasgi._properties import Properties, decode_properties, encode_properties, received_properties
 
 #: Names of what a sender may give, and paho's for them.
 PAHO_NAMES = {
@@ -73,6 +73,7 @@ GOOD: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), GOOD)
 def test_each_is_encoded_as_paho_does(name: str, value: Any) -> None:
     assert encode_properties({name: value}, b"") == by_paho({name: value})
+    assert decode_properties(by_paho({name: value})) == ({name: value} if value != [] else {})
 
 
 def test_the_bytes_of_the_specification() -> None:
@@ -264,3 +265,12 @@ def test_received_they_are_checked_as_well() -> None:
         received_properties({"subscription_identifier": [1]}, b"")
     with pytest.raises(TypeError, match="must be a dict"):
         received_properties([], b"")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [b"\x0b\x01", b"\x01", b"\x02\x00\x00\x00", b"\x03\x00\x02a", b"\x03\x00\x01\xff", b"\x26\x00\x00"],
+)
+def test_what_are_no_properties_is_not_decoded(encoded: bytes) -> None:
+    with pytest.raises(ValueError, match=f"not the properties of a message: {encoded.hex(' ')}"):
+        decode_properties(encoded)
