@@ -420,6 +420,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
         "mqttasgi status --help",
+        "mqttasgi dead --help",
         "-H",
         "--host HOST",
         "[MQTT_HOSTNAME, default localhost]",
@@ -529,6 +530,12 @@ def test_the_console_script(command: CommandFactory, script: Path) -> None:
         ("mqttasgi --persistence k", {"kept/"}),
         ("mqttasgi -p 1884 my", {"mysite.asgi:application"}),
         ("mqttasgi st", {"startproject", "status"}),
+        ("mqttasgi de", {"dead"}),
+        ("mqttasgi dead re", {"replay"}),
+        ("mqttasgi dead s", {"show"}),
+        ("mqttasgi dead list --", {"--consumer", "--limit", "--json", "--file", "--help"}),
+        ("mqttasgi dead show c", set()),
+        ("mqttasgi dead drop --file c", {"cert.pem"}),
         ("mqttasgi -p 1884 st", set()),
         (
             "mqttasgi status --",

@@ -1,8 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
 """The command `mqttasgi`: a broker with an application in it, from one line.
 
-Exit status: the broker's own, or 0 and 1 from `--check` and `status`, or 2 with one sentence where it was
-used wrongly.
+Exit status: the broker's own, or 0 and 1 from `--check`, `status` and `dead`, or 2 with one sentence where
+it was used wrongly.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import command_line, launch, options, reload, startproject, status
+from . import command_line, dead, dead_line, launch, options, reload, startproject, status
 from .configuration import is_elsewhere, python_path
+from .dead_file import DeadLetterError
 from .option_table import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH
 from .values import UsageError, check_text
 
@@ -26,6 +27,10 @@ sys.path[:] = [folder for folder in sys.path if folder] + [sys.argv.pop(1)]
 from mqttasgi.command.cli import main
 sys.exit(main(sys.argv[2:], prog=sys.argv[1]))
 """
+
+
+#: What is no application, and comes first.
+_FIRST = ("dead", "startproject", "status")
 
 
 def main(
@@ -52,8 +57,8 @@ def main(
     except (UsageError, launch.LaunchError) as error:
         print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
         return 2
-    except status.StatusError as error:
-        print(f"{prog}: {error}.", file=sys.stderr)
+    except (status.StatusError, DeadLetterError) as error:
+        print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # Whoever reads what --help and --print-config print has read enough.
@@ -80,8 +85,10 @@ def _folder(project: Optional[str]) -> Path:
 
 
 def _run(words: list[str], prog: str, application: Optional[str], project: Path) -> int:
-    if _is_status(words):
+    if _is("status", words):
         return _run_status(words, prog, project)
+    if _is("dead", words):
+        return _run_dead(words, prog, project)
     if words[:1] == ["startproject"]:
         startproject.run(words[1:], prog, project)
         return 0
@@ -118,12 +125,16 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
     launch.start(settings, project)
 
 
-def _is_status(words: list[str]) -> bool:
-    if "_ARGCOMPLETE" not in os.environ:
-        return words[:1] == ["status"]
+def _is(command: str, words: list[str]) -> bool:
+    """Whether this is the command that comes first; also where bash wants to complete what follows it."""
+    return (words if "_ARGCOMPLETE" not in os.environ else _whole_words())[:1] == [command]
+
+
+def _whole_words() -> list[str]:
+    """Return the words behind the program's name, of a line that is being typed, but not one it ends in."""
     line = os.environ.get("COMP_LINE", "")
-    said = line.split()
-    return said[1:2] == ["status"] and (len(said) > 2 or line.endswith(" "))
+    said = line.split()[1:]
+    return said if line.endswith(" ") else said[:-1]
 
 
 def _run_status(words: list[str], prog: str, project: Path) -> int:
@@ -139,6 +150,18 @@ def _run_status(words: list[str], prog: str, project: Path) -> int:
     return 0
 
 
+def _run_dead(words: list[str], prog: str, project: Path) -> int:
+    is_typed = "_ARGCOMPLETE" in os.environ
+    verb = dead_line.verb_of(_whole_words()[1:] if is_typed else words[1:], is_typed)
+    parser = dead_line.dead_parser(prog, verb)
+    _complete(parser)
+    found = parser.parse_args(words)
+    if found.help:
+        parser.print_help()
+        return 0
+    return dead.run(found, os.environ, project)
+
+
 def _complete(parser: argparse.ArgumentParser) -> None:
     """Answer completion in bash: `eval "$(register-python-argcomplete mqttasgi)"`."""
     if "_ARGCOMPLETE" not in os.environ:
@@ -150,6 +173,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
         return
     choices = {"BOOL": ("true", "false"), "0-2": ("0", "1", "2"), "TRANSPORT": ("tcp", "websockets")}
     kinds = {option.name: option.metavar for option in (*PARAMETERS, *EXTRAS)}
+    kinds["file"] = "FILE"
     for action in parser._actions:
         completer: Any = None
         kind = kinds.get(action.dest, "")
@@ -159,9 +183,11 @@ def _complete(parser: argparse.ArgumentParser) -> None:
             completer = FilesCompleter()
         elif kind == "FOLDER":
             completer = DirectoriesCompleter()
+        elif action.dest in ("id", "ids", "consumer", "limit", "wait"):
+            completer = ChoicesCompleter(())
         elif action.dest == "application":
             first = len(os.environ.get("COMP_LINE", "").split()) <= 2
-            completer = ChoicesCompleter([*_applications(), *(["startproject", "status"] if first else [])])
+            completer = ChoicesCompleter([*_applications(), *(_FIRST if first else [])])
         action.completer = completer  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser)
 

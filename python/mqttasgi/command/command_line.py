@@ -66,14 +66,15 @@ def parser(prog: str) -> Parser:
     made = Parser(
         prog=prog,
         usage=f"{prog} [option ...] [package.module:name]\n       {prog} status [option ...]\n"
-        f"       {prog} startproject NAME",
+        f"       {prog} dead list|show|replay|drop [option ...]\n       {prog} startproject NAME",
         description="Starts Mosquitto with an ASGI application inside: Django Channels consumers that hear "
         "and publish MQTT messages without a connection in between.",
         epilog="Every option can also come from an environment variable (in brackets) or from a line in a "
         ".env file in this folder; the first of argument, environment and .env wins. "
         f"{prog} status prints the numbers of a broker that runs: {prog} status --help. "
+        f"{prog} dead is about messages that their consumers could not handle: {prog} dead --help. "
         f"{prog} startproject NAME makes a Django project that runs as it is.",
-        formatter_class=_formatter,
+        formatter_class=formatter,
         add_help=False,
         allow_abbrev=False,
     )
@@ -116,7 +117,7 @@ def status_parser(prog: str) -> Parser:
         "queues, consumers, times.",
         epilog="Where an option is not given, the environment variable and the .env file say where the "
         "broker is, as they do when it is started. Exit status 1 where there is nothing to print.",
-        formatter_class=_formatter,
+        formatter_class=formatter,
         add_help=False,
         allow_abbrev=False,
     )
@@ -132,7 +133,8 @@ def status_parser(prog: str) -> Parser:
     return made
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
+def formatter(prog: str) -> argparse.HelpFormatter:
+    """Return how `--help` is laid out."""
     return argparse.HelpFormatter(prog, max_help_position=30, width=100)
 
 

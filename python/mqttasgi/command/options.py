@@ -56,6 +56,15 @@ def resolve_status(arguments: argparse.Namespace, environment: Mapping[str, str]
     return settings
 
 
+def look_up(variable: str, environment: Mapping[str, str], folder: Path) -> Optional[str]:
+    """Return what the environment or the `.env` file says of an option that only the plugin has.
+
+    Raises:
+        UsageError: There is a `.env` file that cannot be read.
+    """
+    return environment.get(variable) or _read_dotenv(Settings(), environment, folder).get(variable)
+
+
 def _take_values(
     settings: Settings,
     options: Sequence[Option],

@@ -124,6 +124,8 @@ def take_application(value: str) -> str:
     value = value.strip()
     if value == "status":
         raise ValueError("is no application; it comes first, as in: mqttasgi status --watch")
+    if value == "dead":
+        raise ValueError("is no application; it comes first, as in: mqttasgi dead list")
     if value == "startproject":
         raise ValueError("is no application; it comes first, as in: mqttasgi startproject mysite")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
