@@ -270,7 +270,7 @@ def _warn_of_migrations() -> None:
 
 def _unapplied(alias: str) -> list[str]:
     """Return the apps of the migrations that a database lacks, one for each."""
-    from django.db import connections
+    from django.db import connections, router
     from django.db.migrations.executor import MigrationExecutor
     from django.db.migrations.loader import MigrationLoader
 
@@ -282,6 +282,8 @@ def _unapplied(alias: str) -> list[str]:
     try:
         executor = MigrationExecutor(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        return [migration.app_label for migration, _ in plan]
+        labels = [migration.app_label for migration, _ in plan]
+        # Some databases are not the project's to migrate, such as the one of dead letters.
+        return [label for label in labels if router.allow_migrate(alias, label)]
     finally:
         connection.close()
