@@ -258,27 +258,36 @@ def test_replay_without_a_broker(run: Any, file: Path) -> None:
 
 
 @pytest.mark.usefixtures("broker")
-def test_replay_with_a_broker(run: Any, file: Path) -> None:
+@pytest.mark.parametrize("topic", ["home/door", ""])
+def test_replay_with_a_broker(run: Any, file: Path, topic: str) -> None:
     for consumer in ("master", "master", "worker 'a' b"):
         add(file, consumer=consumer)
+    if not topic:
+        add(file, topic=topic)
 
     def take() -> None:
+        """And refuse the one that has no topic."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and sum(replayed(file).values()) < 2:
             time.sleep(0.05)
         connection = sqlite3.connect(file)
         with connection:
-            connection.execute("DELETE FROM dead_letter WHERE replay = 1")
+            connection.execute("DELETE FROM dead_letter WHERE replay = 1 AND topic <> ''")
+            connection.execute("UPDATE dead_letter SET replay = 0")
         connection.close()
 
     thread = threading.Thread(target=take)
     thread.start()
     said = run("replay", "--all", "--consumer", "master", "--wait", "40")
     thread.join()
-    assert said.text() == (
-        "The broker has taken dead letters 1, 2: consumers handle them again after what waits already.\n"
-    )
-    assert replayed(file) == {3: 0}
+    taken = "The broker has taken dead letters 1, 2. Consumers handle them after what waits already.\n"
+    if topic:
+        assert said.text() == taken
+        assert replayed(file) == {3: 0}
+        return
+    refused = "The broker has refused dead letter 4, as its log says: a row is no message any more.\n"
+    assert said.text(1) == taken + refused
+    assert replayed(file) == {3: 0, 4: 0}
 
 
 @pytest.mark.usefixtures("broker")

@@ -239,11 +239,16 @@ def _replay(letters: DeadLetters, found: argparse.Namespace) -> int:
     left = set(asked)
     if is_running is not False:
         left = _wait(letters, left, found.wait)
-    taken = [number for number in asked if number not in left]
+    gone = [number for number in asked if number not in left]
+    # The broker gives up the wish for a row that is no message, of an empty topic say, and leaves the row.
+    refused = sorted(letters.ids().intersection(gone)) if gone else []
+    taken = sorted(set(gone).difference(refused))
     if taken:
-        print(f"The broker has taken {_named(taken)}: consumers handle them again after what waits already.")
+        print(f"The broker has taken {_named(taken)}. Consumers handle them after what waits already.")
+    if refused:
+        print(f"The broker has refused {_named(refused)}, as its log says: a row is no message any more.")
     if not left:
-        return 0
+        return 1 if refused else 0
     waiting = _named(sorted(left))
     if is_running is None:
         print(

@@ -208,6 +208,10 @@ class DeadLetters:
         """Return those that are to be handled again and have not been taken yet."""
         return {row[0] for row in self._execute("SELECT id FROM dead_letter WHERE replay = 1")}
 
+    def ids(self) -> set[int]:
+        """Return those that there are."""
+        return {row[0] for row in self._execute("SELECT id FROM dead_letter")}
+
     # changing, of all (of a consumer) where numbers is None
 
     def replay(self, numbers: Optional[Sequence[int]], consumer: Optional[str]) -> list[int]:

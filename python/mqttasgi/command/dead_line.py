@@ -24,7 +24,7 @@ VERBS = {
     "replay": (
         "give dead letters to their consumers once more",
         "Exit status 0 if the broker has taken them, or will when it starts; 1 if it runs and has not taken "
-        "them in time, if one of them does not exist (then none is replayed) or if the file cannot be "
+        "all of them in time, if one of them does not exist (then none is replayed) or if the file cannot be "
         "written.",
     ),
     "drop": (
