@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -499,7 +501,7 @@ NOBODY = pwd.getpwnam("nobody")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def as_user(folder: Path, user: pwd.struct_passwd | None, *words: str) -> Said:
+def as_user(user: pwd.struct_passwd | None, *words: str) -> Said:
     done = subprocess.run(
         [sys.executable, "-m", "mqttasgi", "dead", *words],
         env={**os.environ, "PYTHONPATH": str(Path(dead.__file__).parents[1]), "SUDO_UID": "0"},
@@ -512,17 +514,16 @@ def as_user(folder: Path, user: pwd.struct_passwd | None, *words: str) -> Said:
 
 
 @pytest.fixture
-def theirs(file: Path, tmp_path: Path) -> Iterator[Path]:
-    """The file belongs to another user, and its folder too."""
-    for path in (file, file.with_suffix(""), tmp_path):
+def theirs() -> Iterator[Path]:
+    """The file belongs to another user, and its folder too, which everybody can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="dead-", dir="/tmp"))
+    folder.chmod(0o755)
+    (folder / "inbox.db").touch()
+    file = make(folder / "inbox.db.dead")
+    for path in (file, file.with_suffix(""), folder):
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
-    above = list(tmp_path.parents)[:2]
-    modes = [path.stat().st_mode for path in above]
-    for path in above:
-        path.chmod(0o755)
     yield file
-    for path, mode in zip(above, modes):
-        path.chmod(mode)
+    shutil.rmtree(folder)
 
 
 @needs_root
@@ -531,15 +532,15 @@ def test_root_becomes_the_owner(theirs: Path, tmp_path: Path) -> None:
     for _ in range(2):
         add(theirs)
     theirs.chmod(0o600)
-    victim = tmp_path.parent / f"{tmp_path.name}-victim"
+    victim = tmp_path / "victim"
     victim.write_text("root's\n")
     victim.chmod(0o600)
     Path(f"{theirs}-journal").symlink_to(victim)
-    said = as_user(tmp_path, None, "drop", "1", "--file", str(theirs))
+    said = as_user(None, "drop", "1", "--file", str(theirs))
     assert "nobody" in said.refusal()
     assert (victim.read_text(), victim.stat().st_uid) == ("root's\n", 0)
     Path(f"{theirs}-journal").unlink()
-    assert as_user(tmp_path, None, "drop", "1", "--file", str(theirs)).text() == "Dropped dead letter 1.\n"
+    assert as_user(None, "drop", "1", "--file", str(theirs)).text() == "Dropped dead letter 1.\n"
     assert theirs.stat().st_uid == NOBODY.pw_uid
 
 
@@ -550,24 +551,23 @@ def test_a_journal_of_roots_belongs_to_the_owner(theirs: Path) -> None:
         add(theirs, payload=bytes(3000))
     subprocess.run([sys.executable, "-c", KILLED, str(theirs)], check=False)
     assert Path(f"{theirs}-journal").stat().st_uid == NOBODY.pw_uid
-    assert "100 dead letters" in as_user(theirs.parent, NOBODY, "list", "--file", str(theirs)).text()
+    assert "100 dead letters" in as_user(NOBODY, "list", "--file", str(theirs)).text()
 
 
 @needs_root
-def test_another_user_may_not(theirs: Path, tmp_path: Path) -> None:
+def test_another_user_may_not(theirs: Path) -> None:
     other = pwd.getpwnam("games")
     add(theirs)
-    tmp_path.chmod(0o755)
     theirs.chmod(0o644)
-    assert "1 dead letter." in as_user(tmp_path, other, "list", "--file", str(theirs)).text()
-    assert as_user(tmp_path, other, "drop", "1", "--file", str(theirs)).refusal() == (
+    assert "1 dead letter." in as_user(other, "list", "--file", str(theirs)).text()
+    assert as_user(other, "drop", "1", "--file", str(theirs)).refusal() == (
         f"{theirs} cannot be written or read by user games; run this as the broker's user (sudo -u nobody)."
     )
     theirs.chmod(0o666)
-    assert as_user(tmp_path, other, "drop", "1", "--file", str(theirs)).refusal() == (
-        f"{tmp_path} cannot be written or read by user games; run this as the broker's user (sudo -u nobody)."
+    assert as_user(other, "drop", "1", "--file", str(theirs)).refusal() == (
+        f"{theirs.parent} cannot be written or read by user games; run this as the broker's user (sudo -u nobody)."
     )
-    tmp_path.chmod(0o700)
-    assert as_user(tmp_path, other, "list", "--file", str(theirs)).refusal() == (
+    theirs.parent.chmod(0o700)
+    assert as_user(other, "list", "--file", str(theirs)).refusal() == (
         f"{theirs} cannot be reached by user games: Permission denied; run this with sudo."
     )

@@ -274,16 +274,18 @@ def _unapplied(alias: str) -> list[str]:
     from django.db.migrations.executor import MigrationExecutor
     from django.db.migrations.loader import MigrationLoader
 
+    labels = [label for label, _ in MigrationLoader(None, ignore_no_migrations=True).graph.nodes]
+    allowed = {label for label in labels if router.allow_migrate(alias, label)}
+    if not allowed:
+        return []  # the database is not the project's, as that of dead letters
     file = next((file for file in _files() if file.alias == alias), None)
     if file is not None and not file.path.exists():
         # Opening it would make an empty one.
-        return [label for label, _ in MigrationLoader(None, ignore_no_migrations=True).graph.nodes]
+        return [label for label in labels if label in allowed]
     connection = connections[alias]
     try:
         executor = MigrationExecutor(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        labels = [migration.app_label for migration, _ in plan]
-        # Some databases are not the project's to migrate, such as the one of dead letters.
-        return [label for label in labels if router.allow_migrate(alias, label)]
+        return [migration.app_label for migration, _ in plan if migration.app_label in allowed]
     finally:
         connection.close()
