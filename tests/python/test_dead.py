@@ -528,20 +528,35 @@ def theirs() -> Iterator[Path]:
 
 @needs_root
 def test_root_becomes_the_owner(theirs: Path, tmp_path: Path) -> None:
-    """A link in the journal's place leads to nothing of root's."""
+    """So it may no more than that user, and what it leaves is that user's."""
     for _ in range(2):
         add(theirs)
     theirs.chmod(0o600)
-    victim = tmp_path / "victim"
-    victim.write_text("root's\n")
-    victim.chmod(0o600)
-    Path(f"{theirs}-journal").symlink_to(victim)
-    said = as_user(None, "drop", "1", "--file", str(theirs))
-    assert "nobody" in said.refusal()
-    assert (victim.read_text(), victim.stat().st_uid) == ("root's\n", 0)
-    Path(f"{theirs}-journal").unlink()
     assert as_user(None, "drop", "1", "--file", str(theirs)).text() == "Dropped dead letter 1.\n"
     assert theirs.stat().st_uid == NOBODY.pw_uid
+    theirs.parent.chmod(0o555)
+    assert as_user(None, "drop", "2", "--file", str(theirs)).refusal() == (
+        f"{theirs.parent} cannot be written or read by user nobody."
+    )
+    roots = make(tmp_path / "inbox.db.dead")
+    add(roots)
+    theirs.unlink()
+    theirs.symlink_to(roots)
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    assert "cannot be reached by user nobody" in as_user(None, "drop", "1", "--file", str(theirs)).refusal()
+    assert replayed(roots) == {1: 0}
+
+
+@needs_root
+def test_root_does_not_touch_what_anybody_could_have_put_there(theirs: Path) -> None:
+    for path in (theirs, theirs.with_suffix(""), theirs.parent):
+        os.chown(path, 0, 0)
+    assert "There are no dead letters." in as_user(None, "list", "--file", str(theirs)).text()
+    theirs.parent.chmod(0o777)
+    assert as_user(None, "list", "--file", str(theirs)).refusal() == (
+        f"root does not touch {theirs}, whose folder others can write; run this as the broker's user "
+        "(sudo -u mosquitto)."
+    )
 
 
 @needs_root

@@ -98,26 +98,29 @@ def _lines(path: Path, unreadable: list[Path]) -> list[str]:
 def become_owner(place: Place) -> None:
     """Root becomes, for good, whose the file is.
 
-    SQLite gives the journal that it makes beside the file to the file's owner; a link in the journal's place,
-    which whoever owns the folder can put there, would make that a way to give away files of root's.
+    Code that runs as the broker's user can put anything into its place, a link as well, and into that of the
+    journal which SQLite makes beside it. And what is made here then is the broker's to write.
 
     Raises:
         DeadLetterError: Others can write there, and it is nobody's in particular.
     """
     if os.geteuid() != 0:
         return
-    real = Path(place.file).resolve()
-    if not real.exists() or is_roots(real):
+    file = Path(place.file)
+    real = file.resolve()
+    if not real.exists():
         return
-    for path in (real, *real.parents):
+    trusted = {0, int(os.environ.get("SUDO_UID", "0"))}
+    for path in (file, *file.parents, real, *real.parents):
         status = path.lstat()
-        if status.st_uid != 0:
+        if status.st_uid not in trusted:
             _become(status)
             return
-    raise DeadLetterError(
-        f"root does not touch {real}, whose folder others can write; run this as the broker's user "
-        "(sudo -u mosquitto)"
-    )
+    if not is_roots(real):
+        raise DeadLetterError(
+            f"root does not touch {real}, whose folder others can write; run this as the broker's user "
+            "(sudo -u mosquitto)"
+        )
 
 
 def _become(status: os.stat_result) -> None:
