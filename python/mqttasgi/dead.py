@@ -28,7 +28,7 @@ TIMEOUT = 5.0
 REASONS = {
     "failed": "the consumer raised an error each time",
     "expired": "no consumer of this name has asked for it within durable_keep",
-    "broker ended": "the broker's process died each time while it was handled",
+    "broker ended": "the broker's process died each time before it was handled",
 }
 
 

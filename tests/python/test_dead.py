@@ -501,14 +501,27 @@ NOBODY = pwd.getpwnam("nobody")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
+#: Another user may not be able to read the modules.
+AS_USER = """
+import locale, os, sys
+from mqttasgi.command import cli
+user, group = int(sys.argv[1]), int(sys.argv[2])
+if user:
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+sys.exit(cli.main(["dead", *sys.argv[3:]]))
+"""
+
+
 def as_user(user: pwd.struct_passwd | None, *words: str) -> Said:
+    ids = [str(user.pw_uid), str(user.pw_gid)] if user else ["0", "0"]
     done = subprocess.run(
-        [sys.executable, "-m", "mqttasgi", "dead", *words],
+        [sys.executable, "-c", AS_USER, *ids, *words],
         env={**os.environ, "PYTHONPATH": str(Path(dead.__file__).parents[1]), "SUDO_UID": "0"},
         cwd="/",
         capture_output=True,
         text=True,
-        **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}),
     )
     return Said(done.returncode, done.stdout, done.stderr)
 

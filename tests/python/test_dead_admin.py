@@ -32,7 +32,7 @@ def test_the_admin(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         *("-m", "pytest", "-q", "--noconftest", "-c", os.devnull, f"--rootdir={tmp_path}"),
-        *("-W", "error", "-W", "default::DeprecationWarning:django", "-p", "no:cacheprovider"),
+        *("-p", "no:cacheprovider", "-o", "filterwarnings=error\n default::DeprecationWarning:django.*"),
         str(HERE / "dead_site.py"),
         PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
         TEST_INBOX=str(tmp_path / "inbox #?.db"),
