@@ -82,6 +82,9 @@ def _as_of(value: int) -> str:
     return f"{clock}, {_duration(age)} ago" if age >= 0 else clock
 
 
+#: The group that is shown only where there is such an inbox.
+DURABLE = "durable inbox"
+
 #: Groups of (what is said, topic's end, how its value is written). A topic of plugin/shared/statistics.h that
 #: has no row here is shown under "more".
 TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...] = (
@@ -106,6 +109,19 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
             ("their size", "queue/inbound/bytes", _bytes),
             ("messages from consumers", "queue/outbound/messages", _count),
             ("their size", "queue/outbound/bytes", _bytes),
+        ),
+    ),
+    (
+        DURABLE,
+        (
+            ("messages stored", "durable/messages", _count),
+            ("their size", "durable/bytes", _bytes),
+            ("the oldest came before", "durable/oldest", _duration),
+            ("came again after a start", "durable/redelivered", _count),
+            ("refused, could not be stored", "durable/refused", _count),
+            ("not stored, handed over all the same", "durable/unstored", _count),
+            ("dead letters", "durable/dead", _count),
+            ("dead letters that made room", "durable/dead/dropped", _count),
         ),
     ),
     (
@@ -146,6 +162,8 @@ def table(values: dict[str, Value]) -> str:
     rows: list[tuple[str, str]] = []
     rest = dict(values)
     for title, group in TABLE:
+        if title == DURABLE and not any(name in values for _, name, _ in group):
+            continue
         rows.append((title, ""))
         for text, name, write in group:
             value = rest.pop(name, "-")
