@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,18 +52,23 @@ class Process:
     def __init__(self, name: str, command: list[str], folder: Path, variables: dict[str, str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
+        self._command = command
+        self._variables = variables
+        self.child = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as log:
             try:
-                self.child = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=child_environment(variables),
+                return subprocess.Popen(
+                    self._command,
+                    cwd=self.log.parent,
+                    env=child_environment(self._variables),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
             except OSError as error:
-                raise Failure(f"{command[0]}: {error.strerror}") from error
+                raise Failure(f"{self._command[0]}: {error.strerror}") from error
 
     def __enter__(self) -> Process:
         return self
@@ -83,6 +90,11 @@ class Process:
         ended = "" if status is None else f", which ended with status {status}"
         return "\n".join([f"{self.name}{ended}:", *(f"    {line}" for line in said or ["(said nothing)"])])
 
+    def resident_kib(self) -> int:
+        """Resident memory, in KiB."""
+        lines = Path(f"/proc/{self.child.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
     def cpu_seconds(self) -> float:
         """User and system time so far, 0 once the process has ended."""
         try:
@@ -95,7 +107,7 @@ class Process:
 class Broker(Process):
     """A fresh Mosquitto on a free loopback port, accepting when the constructor returns.
 
-    lines: for its configuration file; ``{port}`` in them is replaced.
+    lines: for its configuration file; ``{port}`` and ``{folder}``, which is where it runs, are replaced in them.
     """
 
     def __init__(self, settings: Settings, lines: list[str], variables: dict[str, str]) -> None:
@@ -107,7 +119,9 @@ class Broker(Process):
         text = "\n".join(
             [BROKER_CONFIG, *settings.broker_lines, *lines, *(["user root"] if os.geteuid() == 0 else []), ""]
         )
-        (folder / "mosquitto.conf").write_text(text.replace("{port}", str(self.port)))
+        (folder / "mosquitto.conf").write_text(
+            text.replace("{port}", str(self.port)).replace("{folder}", str(folder))
+        )
         super().__init__(
             "broker", [settings.mosquitto, "-c", str(folder / "mosquitto.conf")], folder, variables
         )
@@ -144,11 +158,40 @@ class Broker(Process):
                 time.sleep(0.05)
         raise Failure(f"The broker did not accept within {STARTUP:.0f} s.\n{self.last_words()}")
 
+    def crash(self) -> None:
+        """Ends as a process does that the kernel kills, and starts again in the same folder; its log begins anew."""
+        self.child.kill()
+        self.child.wait()
+        self.child = self._start()
+        self.await_port()
+
+    @contextmanager
+    def loaded(self, mode: str, **options: str | int | float) -> Iterator[None]:
+        """Runs the load generator beside what is done meanwhile. Raises Failure when it ended by itself."""
+        beside = subprocess.Popen(
+            self._load_command(mode, options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield
+            if beside.poll() is not None:
+                raise Failure(f"The load ended: {beside.communicate()[1].strip()}")
+        finally:
+            beside.kill()
+            beside.communicate()
+
+    def _load_command(self, mode: str, options: dict[str, str | int | float]) -> list[str]:
+        words = [
+            word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        return [str(BUILD / "load"), mode, "--port", str(self.port), *words]
+
     def load(self, mode: str, **options: str | int | float) -> dict[str, Any]:
         """Runs the load generator against this broker and returns what it measured."""
-        command = [str(BUILD / "load"), mode, "--port", str(self.port)]
-        for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        command = self._load_command(mode, options)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Failure(done.stderr.strip() or f"{' '.join(command)} ended with status {done.returncode}")

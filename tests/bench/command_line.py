@@ -74,6 +74,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         workers=arguments.workers,
         subscribers=arguments.subscribers,
         rate=arguments.rate,
+        backlog=arguments.backlog,
         limit_us=arguments.limit_us,
         commit=arguments.commit,
     )
@@ -150,7 +151,13 @@ def _add_how_much(parser: argparse.ArgumentParser) -> None:
     add("--qos", type=int, choices=(0, 1), help="default 0; of compare, session and retained, both")
     add("--workers", type=_sizes, default=(10, 10_000), metavar="N,M", help="many: default 10,10000")
     add("--subscribers", type=_positive, default=4, help="idle-traffic: default 4")
-    add("--rate", type=_positive, default=2000, help="retained: live messages a second; default 2000")
+    add(
+        "--rate",
+        type=_positive,
+        default=2000,
+        help="retained: live messages a second; durable: those that others suffer from; default 2000",
+    )
+    add("--backlog", type=_positive, default=100_000, help="durable: messages that wait; default 100000")
     add("--limit-us", type=_positive, default=10_000, help="wakeup: what counts as late; default 10000")
 
 

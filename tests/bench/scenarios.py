@@ -8,6 +8,7 @@ from typing import Any
 
 import chaos
 import crowd
+import durable
 import echo
 import retained
 import session
@@ -80,6 +81,12 @@ SCENARIOS = {
         "session full, session off and a C client side by side, each on a broker of its own",
         session.session,
         session.session_tables,
+        3000,
+    ),
+    "durable": Scenario(
+        "what the durable inbox costs, with it and without in turn at QoS 1, and how soon a backlog is worked off",
+        durable.durable,
+        durable.durable_tables,
         3000,
     ),
     "builds": Scenario(

@@ -45,7 +45,8 @@ class Settings:
     plugin_options: tuple[tuple[str, str], ...]  # further plugin_opt_ lines
     workers: tuple[int, ...]
     subscribers: int
-    rate: int  # retained: live messages a second
+    rate: int  # live messages a second
+    backlog: int  # durable: messages that wait
     limit_us: int
     commit: str  # of the sources, where they are in no repository
 
