@@ -47,7 +47,6 @@ def start(
         "apps.durable:application",
         options={"durable": keepers.inbox, "retries": 0, "shutdown_timeout": 2, **options},
         environment=environment,
-        log_types=("error", "warning", "notice", "information"),
     )
     started.wait_for_log("Session with the listener")
     return started
