@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "broker/burials.h"
+#include "broker/byline.h"
 #include "broker/deliver.h"
 #include "broker/lanes.h"
 #include "broker/lanes_message.h"
@@ -48,12 +49,6 @@
 #define STORED_REDELIVERED 0x10U
 #define STORED_RETAINED 0x20U
 
-/* What may be stored, and what one consumer may have in hand. */
-struct bounds {
-	uint64_t size;
-	size_t in_hand, bytes_in_hand;
-};
-
 /* When it was last done, by the clock that nobody sets. */
 struct last {
 	uint64_t tick_ms;
@@ -73,7 +68,10 @@ struct keeper {
 	struct burials *burials;
 	struct stored_ids ids;
 	uint64_t first_id; /* of this life of the process */
-	struct bounds most;
+	struct {
+		uint64_t size;                /* of what is stored */
+		struct readers_share in_hand; /* of one consumer */
+	} most;
 	struct readers readers;
 
 	/* Room for those of one message. */
@@ -81,10 +79,7 @@ struct keeper {
 	struct recipient *ready;
 	size_t capacity;
 
-	struct {
-		struct text form; /* of who published last, */
-		uint64_t number;  /* this connection */
-	} publisher;
+	struct byline byline;
 
 	struct last last;
 	struct reader *to_ask; /* the next; NULL: all have been */
@@ -104,10 +99,10 @@ static int64_t time_of_day(void)
 static void set_bounds(struct keeper *keeper, const struct options *options)
 {
 	keeper->most.size = options->durable_size;
-	keeper->most.in_hand = options->queue_size / SHARE;
-	keeper->most.bytes_in_hand = options->queue_bytes / SHARE;
-	if (keeper->most.in_hand < SHARE_MIN) {
-		keeper->most.in_hand = SHARE_MIN;
+	keeper->most.in_hand.messages = options->queue_size / SHARE;
+	keeper->most.in_hand.bytes = options->queue_bytes / SHARE;
+	if (keeper->most.in_hand.messages < SHARE_MIN) {
+		keeper->most.in_hand.messages = SHARE_MIN;
 	}
 }
 
@@ -159,7 +154,7 @@ void keeper_free(struct keeper *keeper)
 	burials_free(keeper->burials);
 	store_close(keeper->store);
 	readers_clear(&keeper->readers);
-	text_free(&keeper->publisher.form);
+	byline_clear(&keeper->byline);
 	free(keeper->wanted);
 	free(keeper->ready);
 	free(keeper);
@@ -284,25 +279,6 @@ static enum store_result find_wanted(struct keeper *keeper, const struct recipie
 	return STORE_OK;
 }
 
-/* As it is in the file; borrowed until the next call. */
-static void describe(struct keeper *keeper, const struct client *client, struct store_message *message)
-{
-	if (!client) {
-		return;
-	}
-	if (keeper->publisher.number != client_description(client)->number || !keeper->publisher.form.length) {
-		text_free(&keeper->publisher.form);
-		client_pack(client, &keeper->publisher.form);
-		if (keeper->publisher.form.failed) {
-			/* Then consumers do not learn who published it. */
-			text_free(&keeper->publisher.form);
-		}
-		keeper->publisher.number = client_description(client)->number;
-	}
-	message->publisher = keeper->publisher.form.data;
-	message->publisher_length = keeper->publisher.form.length;
-}
-
 /* STORE_NOT_FOUND: nobody gets it with QoS 1 or 2. */
 static enum store_result put(struct keeper *keeper, struct store_message *message,
 		const struct client *client, const struct recipient *recipients, size_t count, unsigned int flags)
@@ -318,7 +294,7 @@ static enum store_result put(struct keeper *keeper, struct store_message *messag
 		return result == STORE_OK ? STORE_NOT_FOUND : result;
 	}
 	message->time = time_of_day();
-	describe(keeper, client, message);
+	byline_of(&keeper->byline, client, &message->publisher, &message->publisher_length);
 	return store_put(keeper->store, message, keeper->wanted, wanted, &message->id);
 }
 
@@ -394,17 +370,6 @@ void keeper_store(struct keeper *keeper, const struct message *publish)
 
 /* ---- handing over what has just been stored ---- */
 
-/* Whether it may have one more in hand. */
-static bool may_take(const struct keeper *keeper, const struct reader *reader)
-{
-	const struct reader_handle *current = reader->current;
-
-	return current &&
-			(current->in_hand == 0 ||
-					(current->in_hand < keeper->most.in_hand &&
-							current->bytes_in_hand < keeper->most.bytes_in_hand));
-}
-
 const struct recipient *keeper_ready(struct keeper *keeper, const struct recipient *recipients, size_t *count,
 		uint8_t qos)
 {
@@ -418,7 +383,7 @@ const struct recipient *keeper_ready(struct keeper *keeper, const struct recipie
 	for (i = 0; i < *count; i++) {
 		reader = is_durable(&recipients[i], qos) ? readers_of_handle(&keeper->readers, recipients[i].consumer)
 												 : NULL;
-		if (reader && !reader->is_behind && !may_take(keeper, reader)) {
+		if (reader && !reader->is_behind && !readers_may_take(reader, &keeper->most.in_hand)) {
 			reader->is_behind = true; /* until it has less in hand */
 		}
 		if (!reader || (!reader->is_behind && reader_handle(reader) == recipients[i].consumer)) {
@@ -563,7 +528,7 @@ static size_t read_for(struct keeper *keeper, struct reader *reader, size_t port
 	size_t done;
 
 	for (done = 0; done < portion && result == STORE_OK && *ret_has_room; done++) {
-		if (!may_take(keeper, reader)) {
+		if (!readers_may_take(reader, &keeper->most.in_hand)) {
 			return done + 1; /* take_done() lists it again */
 		}
 		result = hand_over_next(keeper, reader, ret_has_room);
@@ -621,7 +586,7 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 static void note_done(struct keeper *keeper, uint64_t handle, struct reader *reader)
 {
 	readers_done(&keeper->readers, handle);
-	if (reader->is_behind && may_take(keeper, reader)) {
+	if (reader->is_behind && readers_may_take(reader, &keeper->most.in_hand)) {
 		readers_fall_behind(&keeper->readers, reader);
 	}
 }

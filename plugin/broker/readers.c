@@ -143,6 +143,15 @@ void readers_fall_behind(struct readers *readers, struct reader *reader)
 	readers->last_listed = reader;
 }
 
+bool readers_may_take(const struct reader *reader, const struct readers_share *most)
+{
+	const struct reader_handle *current = reader->current;
+
+	return current &&
+			(current->in_hand == 0 ||
+					(current->in_hand < most->messages && current->bytes_in_hand < most->bytes));
+}
+
 void readers_hand_over(struct reader *reader, size_t bytes)
 {
 	reader->current->in_hand++;

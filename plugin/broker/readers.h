@@ -71,6 +71,14 @@ static inline uint64_t reader_handle(const struct reader *reader)
 	return reader->current ? reader->current->entry.hash : 0;
 }
 
+/* What one consumer may have in hand. */
+struct readers_share {
+	size_t messages, bytes;
+};
+
+/* Whether somebody is there who may have one more in hand; one is always allowed. */
+bool readers_may_take(const struct reader *reader, const struct readers_share *most);
+
 /* A message of so many bytes was handed over to it; one of those is done with. */
 void readers_hand_over(struct reader *reader, size_t bytes);
 void readers_done(struct readers *readers, uint64_t handle);

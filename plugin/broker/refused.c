@@ -56,8 +56,8 @@ static bool has_content(const struct refused_content *noted, const struct messag
 	}
 	return memcmp(noted->bytes, content->topic, content->topic_length) == 0 &&
 			(!content->payload_length ||
-					memcmp(noted->bytes + content->topic_length, content->payload,
-							content->payload_length) == 0);
+					memcmp(noted->bytes + content->topic_length, content->payload, content->payload_length) ==
+							0);
 }
 
 void refused_note_direct(struct refused *refused, const struct lanes_message *message)
