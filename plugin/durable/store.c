@@ -183,7 +183,7 @@ static bool relent(struct store *store)
 
 /* Where one alone meets damage it is given up: it would keep all others, and what is put, waiting for ever.
  */
-static bool relent_damaged(struct store *store)
+static bool relent_for_good(struct store *store)
 {
 	if (store->change.removals > 0 && store->portion == 1) {
 		forget_removals(store, 1);
@@ -206,7 +206,7 @@ static enum store_result begin_with_removals(struct store *store)
 		if (result != STORE_OK) {
 			(void)end(store, result);
 		}
-	} while (result == STORE_CORRUPT && relent_damaged(store));
+	} while ((result == STORE_CORRUPT || result == STORE_FAILED) && relent_for_good(store));
 	return result;
 }
 
@@ -423,7 +423,8 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 
 /* The delivery that cannot be read: only which one it is, if that can be told, so that whoever reads goes on
  * behind it. */
-static void name_damaged(struct store *store, uint32_t consumer, uint64_t after, struct store_delivery *ret)
+static void name_unreadable(struct store *store, uint32_t consumer, uint64_t after,
+		struct store_delivery *ret)
 {
 	int64_t id = 0;
 	enum store_result result = database_ask(&store->database, NEXT_ID, after, consumer, &id);
@@ -451,8 +452,8 @@ static enum store_result read_next(struct store *store, uint32_t consumer, uint6
 	if (result != STORE_OK) {
 		end_last(store);
 	}
-	if (result == STORE_CORRUPT) {
-		name_damaged(store, consumer, after, ret_delivery);
+	if (result == STORE_CORRUPT || result == STORE_FAILED) {
+		name_unreadable(store, consumer, after, ret_delivery);
 	}
 	return result;
 }
@@ -469,7 +470,7 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 	}
 	for (;;) {
 		result = read_next(store, consumer, after, ret_delivery);
-		if (result != STORE_OK && result != STORE_CORRUPT) {
+		if (result != STORE_OK && result != STORE_CORRUPT && result != STORE_FAILED) {
 			return result;
 		}
 		after = ret_delivery->message.id;

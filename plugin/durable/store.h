@@ -30,7 +30,8 @@ struct store_figures {
 	uint64_t messages;
 	uint64_t bytes;    /* that count towards the limit; see store_message_size() */
 	int64_t oldest;    /* the time of the oldest; 0: there is none */
-	uint64_t given_up; /* since the start: what damage in the file keeps from being removed or expired */
+	uint64_t given_up; /* since the start: what damage keeps from being removed, or from being read when it
+						  expires */
 };
 
 /* Opens the file at path, which is absolute, or makes it, for this user alone; its folder has to be there.
@@ -64,10 +65,10 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 		__attribute__((warn_unused_result));
 
 /* The consumer has handled the message; the last of them takes the message away. Remembered for the next
- * transaction; one done twice, or of no message, is nothing. A removal that meets damage in the file is given
- * up, and the others go on: the message comes again when somebody reads it, in this run too; see given_up.
- * Anything but STORE_OK: memory or the disk had no room for that for so long that it is forgotten, and the
- * message comes again after the next start. */
+ * transaction; one done twice, or of no message, is nothing. A removal that the file is too damaged for, or
+ * the disk, is given up, and the others go on: the message comes again when somebody reads it, in this run
+ * too; see given_up. Anything but STORE_OK: memory or the disk had no room for that for so long that it is
+ * forgotten, and the message comes again after the next start. */
 enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
 		__attribute__((warn_unused_result));
 
@@ -77,9 +78,9 @@ enum store_result store_failed(struct store *store, uint64_t id, uint32_t consum
 		__attribute__((warn_unused_result));
 
 /* The oldest message for the consumer above after, an id; 0: of all. It is what ret_delivery points to until
- * the next call of a function of the store. STORE_NOT_FOUND: there is none. STORE_CORRUPT: it cannot be read;
- * if the id in ret_delivery is not 0 it is that one's, and what is behind it may be whole. Anything may
- * happen between two calls. */
+ * the next call of a function of the store. STORE_NOT_FOUND: there is none. STORE_CORRUPT, or STORE_FAILED,
+ * which may pass: it cannot be read; if the id in ret_delivery is not 0 it is that one's, and what is behind
+ * it may be whole. Anything may happen between two calls. */
 enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
 		struct store_delivery *ret_delivery) __attribute__((warn_unused_result));
 

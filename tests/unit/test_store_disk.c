@@ -90,9 +90,10 @@ static void put(struct store *store, uint32_t consumer, int number, uint64_t *re
 	}
 }
 
-/* Whether it is all that. may_come_again: what was handled may have been forgotten to be. */
-static void check(struct store *store, uint32_t consumer, bool may_come_again)
+/* Whether it is all that. was_closed: what was handled may have been forgotten to be. */
+static void check(struct store *store, uint32_t consumer, bool was_closed)
 {
+	const bool may_come_again = was_closed || store_figures(store).given_up > 0;
 	struct store_delivery delivery = {0};
 	enum store_result result;
 	int i, last = -1, number;
