@@ -8,6 +8,11 @@
  *
  *     write 3 EIO
  *     sync 1 ENOSPC
+ *     read 1 EIO 8192
+ *
+ * The number at the end is where in the file; without it, wherever.
+ *
+ * What stdio reads and writes does not come by here.
  *
  * Calls: read, write, sync, truncate, allocate. Errors: EIO, ENOSPC, EROFS. With no line, or without the
  * file, all is well. */
@@ -28,6 +33,9 @@ static const struct {
 	const char *name;
 	int number;
 } ERRORS[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EROFS", EROFS}};
+
+/* Of a call that does not say where. */
+#define NOWHERE (-1)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Under the lock: what CONTROL last had, and how many calls there were since. */
@@ -66,28 +74,32 @@ static void read_control(void)
 }
 
 /* 0: the call does not fail. */
-static int error_of(int kind)
+static int error_of(int kind, off64_t offset)
 {
 	const char *line = control;
 	unsigned long first;
+	long long place;
+	int words;
 	char name[16], error[16];
 	size_t i;
 
-	while (line && *line && sscanf(line, "%15s %lu %15s", name, &first, error) == 3) {
+	for (; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+		words = sscanf(line, "%15s %lu %15s%*[ ]%lld", name, &first, error, &place);
+		if (words < 3 || strcmp(name, KIND_NAMES[kind]) != 0 || calls[kind] < first ||
+				(words == 4 && place != offset)) {
+			continue;
+		}
 		for (i = 0; i < sizeof ERRORS / sizeof *ERRORS; i++) {
-			if (strcmp(name, KIND_NAMES[kind]) == 0 && calls[kind] >= first &&
-					strcmp(error, ERRORS[i].name) == 0) {
+			if (strcmp(error, ERRORS[i].name) == 0) {
 				return ERRORS[i].number;
 			}
 		}
-		line = strchr(line, '\n');
-		line = line ? line + 1 : NULL;
 	}
 	return 0;
 }
 
 /* What a call is to fail with. Leaves errno alone. */
-static int fault(int kind, int descriptor)
+static int fault(int kind, int descriptor, off64_t offset)
 {
 	int before = errno, error = 0;
 
@@ -95,16 +107,16 @@ static int fault(int kind, int descriptor)
 		(void)pthread_mutex_lock(&lock);
 		read_control();
 		calls[kind]++;
-		error = error_of(kind);
+		error = error_of(kind, offset);
 		(void)pthread_mutex_unlock(&lock);
 	}
 	errno = before;
 	return error;
 }
 
-static bool fails(int kind, int descriptor)
+static bool fails(int kind, int descriptor, off64_t offset)
 {
-	int error = fault(kind, descriptor);
+	int error = fault(kind, descriptor, offset);
 
 	if (error != 0) {
 		errno = error;
@@ -114,68 +126,70 @@ static bool fails(int kind, int descriptor)
 
 ssize_t read(int descriptor, void *bytes, size_t size)
 {
-	return fails(READ, descriptor) ? -1 : syscall(SYS_read, descriptor, bytes, size);
+	return fails(READ, descriptor, NOWHERE) ? -1 : syscall(SYS_read, descriptor, bytes, size);
 }
 
 ssize_t pread(int descriptor, void *bytes, size_t size, off_t offset)
 {
-	return fails(READ, descriptor) ? -1 : syscall(SYS_pread64, descriptor, bytes, size, offset);
+	return fails(READ, descriptor, offset) ? -1 : syscall(SYS_pread64, descriptor, bytes, size, offset);
 }
 
 ssize_t pread64(int descriptor, void *bytes, size_t size, off64_t offset)
 {
-	return fails(READ, descriptor) ? -1 : syscall(SYS_pread64, descriptor, bytes, size, offset);
+	return fails(READ, descriptor, offset) ? -1 : syscall(SYS_pread64, descriptor, bytes, size, offset);
 }
 
 ssize_t write(int descriptor, const void *bytes, size_t size)
 {
-	return fails(WRITE, descriptor) ? -1 : syscall(SYS_write, descriptor, bytes, size);
+	return fails(WRITE, descriptor, NOWHERE) ? -1 : syscall(SYS_write, descriptor, bytes, size);
 }
 
 ssize_t pwrite(int descriptor, const void *bytes, size_t size, off_t offset)
 {
-	return fails(WRITE, descriptor) ? -1 : syscall(SYS_pwrite64, descriptor, bytes, size, offset);
+	return fails(WRITE, descriptor, offset) ? -1 : syscall(SYS_pwrite64, descriptor, bytes, size, offset);
 }
 
 ssize_t pwrite64(int descriptor, const void *bytes, size_t size, off64_t offset)
 {
-	return fails(WRITE, descriptor) ? -1 : syscall(SYS_pwrite64, descriptor, bytes, size, offset);
+	return fails(WRITE, descriptor, offset) ? -1 : syscall(SYS_pwrite64, descriptor, bytes, size, offset);
 }
 
 int fsync(int descriptor)
 {
-	return fails(SYNC, descriptor) ? -1 : (int)syscall(SYS_fsync, descriptor);
+	return fails(SYNC, descriptor, NOWHERE) ? -1 : (int)syscall(SYS_fsync, descriptor);
 }
 
 int fdatasync(int descriptor)
 {
-	return fails(SYNC, descriptor) ? -1 : (int)syscall(SYS_fdatasync, descriptor);
+	return fails(SYNC, descriptor, NOWHERE) ? -1 : (int)syscall(SYS_fdatasync, descriptor);
 }
 
 int ftruncate(int descriptor, off_t size)
 {
-	return fails(TRUNCATE, descriptor) ? -1 : (int)syscall(SYS_ftruncate, descriptor, size);
+	return fails(TRUNCATE, descriptor, NOWHERE) ? -1 : (int)syscall(SYS_ftruncate, descriptor, size);
 }
 
 int ftruncate64(int descriptor, off64_t size)
 {
-	return fails(TRUNCATE, descriptor) ? -1 : (int)syscall(SYS_ftruncate, descriptor, size);
+	return fails(TRUNCATE, descriptor, NOWHERE) ? -1 : (int)syscall(SYS_ftruncate, descriptor, size);
 }
 
 int fallocate(int descriptor, int mode, off_t offset, off_t size)
 {
-	return fails(ALLOCATE, descriptor) ? -1 : (int)syscall(SYS_fallocate, descriptor, mode, offset, size);
+	return fails(ALLOCATE, descriptor, offset) ? -1
+											   : (int)syscall(SYS_fallocate, descriptor, mode, offset, size);
 }
 
 int fallocate64(int descriptor, int mode, off64_t offset, off64_t size)
 {
-	return fails(ALLOCATE, descriptor) ? -1 : (int)syscall(SYS_fallocate, descriptor, mode, offset, size);
+	return fails(ALLOCATE, descriptor, offset) ? -1
+											   : (int)syscall(SYS_fallocate, descriptor, mode, offset, size);
 }
 
 /* These return the error. */
 static int allocate(int descriptor, off_t offset, off_t size)
 {
-	int before = errno, error = fault(ALLOCATE, descriptor);
+	int before = errno, error = fault(ALLOCATE, descriptor, offset);
 
 	if (error == 0 && syscall(SYS_fallocate, descriptor, 0, offset, size) != 0) {
 		error = errno;

@@ -39,9 +39,15 @@ class FailingDisk:
             "FAILING_DISK_FILES": self.words,
         }
 
-    def fail(self, *calls: str, error: str = "EIO", first: int = 1) -> None:
-        """Let calls (read, write, sync, truncate, allocate) fail, each from the first-th from now on."""
-        self._write("".join(f"{call} {first} {error}\n" for call in calls))
+    def fail(self, *calls: str, error: str = "EIO", first: int = 1, offset: int | None = None) -> None:
+        """Let calls (read, write, sync, truncate, allocate) fail, each from the first-th from now on.
+
+        Args:
+            error: What they fail with: EIO, ENOSPC or EROFS.
+            offset: Only those at this place in the file.
+        """
+        place = "" if offset is None else f" {offset}"
+        self._write("".join(f"{call} {first} {error}{place}\n" for call in calls))
 
     def heal(self) -> None:
         """Let none fail."""

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sqlite3.h>
+
 #include "durable/store.h"
 
 #define PLENTY (1ULL << 30)
@@ -183,6 +185,69 @@ static void test_what_is_acknowledged_is_there(void **state)
 	fail_in_the_middle("write", 50, "EROFS", STORE_SYNC_PROCESS);
 }
 
+/* Where the page is that says for whom the first messages are; it has room for some hundred. */
+static int offset_of_first_recipients(void)
+{
+	unsigned char page[4096];
+	sqlite3 *database;
+	sqlite3_stmt *statement;
+	FILE *file = fopen(path, "r");
+	int root, cell;
+
+	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(database,
+							 "SELECT rootpage FROM sqlite_master WHERE name = 'recipient'", -1, &statement,
+							 NULL),
+			SQLITE_OK);
+	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+	root = sqlite3_column_int(statement, 0);
+	assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+	assert_int_equal(sqlite3_close(database), SQLITE_OK);
+	assert_true(file && fseek(file, (root - 1) * 4096L, SEEK_SET) == 0);
+	assert_int_equal(fread(page, 1, sizeof page, file), sizeof page);
+	assert_int_equal(fclose(file), 0);
+	/* An inner page; the page that its first cell points to. */
+	assert_int_equal(page[0], 2);
+	cell = page[12] << 8 | page[13];
+	return ((page[cell + 2] << 8 | page[cell + 3]) - 1) * 4096;
+}
+
+/* What is under it cannot be removed, and that is no reason to refuse what comes. */
+static void test_a_bad_sector(void **state)
+{
+	enum { COUNT = 1000 };
+	static const struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .qos = 1};
+	struct store_recipient recipient = {0};
+	struct store *store = must_open(STORE_SYNC_PROCESS);
+	struct store_delivery delivery;
+	char call[40];
+	uint64_t first = 0, id = 0;
+	int i;
+
+	(void)state;
+	assert_int_equal(store_consumer(store, "a", 1, &recipient.consumer), STORE_OK);
+	for (i = 0; i < COUNT; i++) {
+		assert_int_equal(store_put(store, &message, &recipient, 1, &id), STORE_OK);
+		first = first ? first : id;
+	}
+	store_close(store);
+	(void)snprintf(call, sizeof call, "EIO %d", offset_of_first_recipients());
+	store = must_open(STORE_SYNC_PROCESS);
+	fail_from("read", 1, call);
+	assert_int_equal(store_next(store, recipient.consumer, 0, &delivery), STORE_FAILED);
+	assert_int_equal(store_done(store, first, recipient.consumer), STORE_OK);
+	assert_int_equal(store_done(store, id, recipient.consumer), STORE_OK);
+	assert_int_equal(store_put(store, &message, &recipient, 1, &id), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).given_up, 1);
+	assert_int_equal(store_figures(store).messages, COUNT);
+	heal();
+	assert_int_equal(store_next(store, recipient.consumer, 0, &delivery), STORE_OK);
+	assert_int_equal(delivery.message.id, first);
+	store_close(store);
+	forget_files();
+}
+
 static void test_refusals(void **state)
 {
 	size_t call;
@@ -219,6 +284,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_acknowledged_is_there),
+		cmocka_unit_test(test_a_bad_sector),
 		cmocka_unit_test(test_refusals),
 	};
 
