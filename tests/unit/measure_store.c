@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,16 +53,25 @@ static double kept_waiting(void)
 	return (double)waited / 1e3;
 }
 
-/* Microseconds of one call, or the longest of each among several. The rest is what it waited for the disk, or
- * the host of this machine took. */
+/* How often this thread has waited for something else, as a disk. */
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
+/* Microseconds of one call, or the longest of each among several. The rest is what it waited for the disk if
+ * it slept, and otherwise what the host of this machine took. */
 struct took {
-	double all, busy, waiting, rest;
+	double all, busy, waiting, asleep, host;
 };
 
 static const int LIMITS[] = {1000, 5000, 20000, 100000};
 
 static struct {
 	struct took longest, start;
+	long sleeps;
 	double sum;
 	int count, beyond[sizeof LIMITS / sizeof *LIMITS];
 } calls[4], *call = calls;
@@ -73,6 +83,7 @@ static void forget_calls(void)
 
 static void call_begins(void)
 {
+	call->sleeps = sleeps();
 	call->start = (struct took){.waiting = kept_waiting(), .busy = busy()};
 	call->start.all = now();
 }
@@ -96,13 +107,15 @@ static void call_ends(void)
 	keep_longest(&call->longest.all, all);
 	keep_longest(&call->longest.busy, was_busy);
 	keep_longest(&call->longest.waiting, waiting);
-	keep_longest(&call->longest.rest, all - was_busy - waiting);
+	keep_longest(sleeps() != call->sleeps ? &call->longest.asleep : &call->longest.host,
+			all - was_busy - waiting);
 }
 
 static void print_longest(void)
 {
-	printf("longest %6.0f us: computing %.0f, without a processor %.0f, else %.0f\n", call->longest.all,
-			call->longest.busy, call->longest.waiting, call->longest.rest);
+	printf("longest %6.0f us: computing %.0f, without a processor %.0f, asleep %.0f, else %.0f\n",
+			call->longest.all, call->longest.busy, call->longest.waiting, call->longest.asleep,
+			call->longest.host);
 }
 
 static void must(enum store_result result)
