@@ -16,6 +16,7 @@
 #include "broker/lanes.h"
 #include "broker/lanes_message.h"
 #include "broker/readers.h"
+#include "broker/trouble.h"
 #include "durable/dead.h"
 #include "durable/schema.h"
 #include "durable/store.h"
@@ -39,6 +40,8 @@
 #define SHARE 16U
 #define SHARE_MIN 4U
 #define TICK_MS 100U
+/* Turns of the loop in which a message is tried to be read before it is passed by. */
+#define READ_TRIES 64U
 /* How often a consumer that is there is noted to be, in a share of the time after which it is missed. */
 #define ASK_SHARE 4
 #define ASKED_AT_ONCE 64U
@@ -55,10 +58,6 @@ struct last {
 	time_t measured, expired, asked;
 };
 
-struct complaints {
-	struct log_complaint refused, unstored, failing;
-};
-
 struct keeper {
 	const struct options *options;
 	struct queue *inbound;
@@ -67,11 +66,9 @@ struct keeper {
 	struct store *store;
 	struct burials *burials;
 	struct stored_ids ids;
-	uint64_t first_id; /* of this life of the process */
-	struct {
-		uint64_t size;                /* of what is stored */
-		struct readers_share in_hand; /* of one consumer */
-	} most;
+	uint64_t first_id;         /* of this life of the process */
+	uint64_t given_up;         /* store_figures(), as the log has it */
+	struct readers_share most; /* that one consumer may have in hand */
 	struct readers readers;
 
 	/* Room for those of one message. */
@@ -83,7 +80,7 @@ struct keeper {
 
 	struct last last;
 	struct reader *to_ask; /* the next; NULL: all have been */
-	struct complaints complaints;
+	struct trouble trouble;
 };
 
 static int64_t time_of_day(void)
@@ -98,11 +95,11 @@ static int64_t time_of_day(void)
 
 static void set_bounds(struct keeper *keeper, const struct options *options)
 {
-	keeper->most.size = options->durable_size;
-	keeper->most.in_hand.messages = options->queue_size / SHARE;
-	keeper->most.in_hand.bytes = options->queue_bytes / SHARE;
-	if (keeper->most.in_hand.messages < SHARE_MIN) {
-		keeper->most.in_hand.messages = SHARE_MIN;
+	keeper->trouble.size = options->durable_size;
+	keeper->most.messages = options->queue_size / SHARE;
+	keeper->most.bytes = options->queue_bytes / SHARE;
+	if (keeper->most.messages < SHARE_MIN) {
+		keeper->most.messages = SHARE_MIN;
 	}
 }
 
@@ -126,6 +123,7 @@ struct keeper *keeper_new(const struct options *options, struct queue *inbound, 
 		return NULL;
 	}
 	keeper->options = options;
+	keeper->trouble.path = options->durable;
 	keeper->inbound = inbound;
 	keeper->lanes = lanes;
 	keeper->statistics = statistics;
@@ -172,43 +170,6 @@ void keeper_adopt(struct keeper *keeper, const struct options *options)
 struct stored_ids *keeper_ids(struct keeper *keeper)
 {
 	return keeper ? &keeper->ids : NULL;
-}
-
-/* ---- what cannot be done ---- */
-
-static void complain(struct keeper *keeper, struct log_complaint *complaint, enum store_result result,
-		const char *topic, const char *consequence)
-{
-	uint64_t times;
-
-	if (!log_may_complain(complaint, 1, &times)) {
-		return;
-	}
-	if (result == STORE_FULL) {
-		log_line(MOSQ_LOG_ERR,
-				"The durable inbox %s is full (durable_size, %" PRIu64
-				" bytes): consumers handle less than comes, or are not there. %" PRIu64
-				" messages %s, the last on topic '" DELIVER_TOPIC
-				"'. Raise durable_size, or see which consumer lags.",
-				keeper->options->durable, keeper->most.size, times, consequence, topic);
-	} else {
-		log_line(MOSQ_LOG_ERR,
-				"The durable inbox %s cannot be written (%s): %" PRIu64
-				" messages %s, the last on topic '" DELIVER_TOPIC
-				"'. It goes on when it can be written again.",
-				keeper->options->durable, store_result_text(result), times, consequence, topic);
-	}
-}
-
-static void complain_of_failing(struct keeper *keeper, enum store_result result, const char *what)
-{
-	uint64_t times;
-
-	if (result != STORE_OK && result != STORE_NOT_FOUND &&
-			log_may_complain(&keeper->complaints.failing, 1, &times)) {
-		log_line(MOSQ_LOG_ERR, "The durable inbox %s: %s failed (%s), %" PRIu64 " times. It is tried again.",
-				keeper->options->durable, what, store_result_text(result), times);
-	}
 }
 
 /* ---- storing ---- */
@@ -318,7 +279,7 @@ bool keeper_keep(struct keeper *keeper, const struct lanes_message *published,
 		*ret_stored = message.id;
 	} else if (result != STORE_NOT_FOUND) {
 		statistics_add(keeper->statistics, STATISTICS_DURABLE_REFUSED, 1);
-		complain(keeper, &keeper->complaints.refused, result, published->content.topic,
+		trouble_storing(&keeper->trouble, &keeper->trouble.refused, result, published->content.topic,
 				"were refused, so their publishers keep them");
 		return false;
 	}
@@ -333,7 +294,7 @@ static bool put_anyway(struct keeper *keeper, struct store_message *message, con
 
 	if (result != STORE_OK && result != STORE_NOT_FOUND) {
 		statistics_add(keeper->statistics, STATISTICS_DURABLE_UNSTORED, 1);
-		complain(keeper, &keeper->complaints.unstored, result, publish->topic,
+		trouble_storing(&keeper->trouble, &keeper->trouble.unstored, result, publish->topic,
 				"of consumers or the session go on without being stored");
 	}
 	return result == STORE_OK;
@@ -383,7 +344,7 @@ const struct recipient *keeper_ready(struct keeper *keeper, const struct recipie
 	for (i = 0; i < *count; i++) {
 		reader = is_durable(&recipients[i], qos) ? readers_of_handle(&keeper->readers, recipients[i].consumer)
 												 : NULL;
-		if (reader && !reader->is_behind && !readers_may_take(reader, &keeper->most.in_hand)) {
+		if (reader && !reader->is_behind && !readers_may_take(reader, &keeper->most)) {
 			reader->is_behind = true; /* until it has less in hand */
 		}
 		if (!reader || (!reader->is_behind && reader_handle(reader) == recipients[i].consumer)) {
@@ -429,7 +390,8 @@ static bool is_fatal(struct keeper *keeper, struct reader *reader, const struct 
 		reader->has_suspect = true; /* for the one behind it */
 		return true;
 	}
-	complain_of_failing(keeper, store_failed(keeper->store, id, reader->number, &tries), "counting a try");
+	trouble_failing(&keeper->trouble, store_failed(keeper->store, id, reader->number, &tries),
+			"counting a try");
 	reader->suspect = id;
 	return false;
 }
@@ -468,10 +430,29 @@ static struct message *make_message(const struct reader *reader, const struct st
 	return message;
 }
 
+/* Whether a message that cannot be read is left where it is, so that those behind it come: at once where it
+ * is damaged, and after some tries where the disk fails. */
+static bool pass_by(struct reader *reader, uint64_t id, enum store_result result)
+{
+	if (id == 0 || (result != STORE_CORRUPT && result != STORE_FAILED)) {
+		return false;
+	}
+	if (result == STORE_FAILED && ++reader->unreadable < READ_TRIES) {
+		return false;
+	}
+	log_line(MOSQ_LOG_ERR,
+			"A message for consumer %.200s cannot be read in the durable inbox (%s) and is left there; the others come. "
+			"'sqlite3 FILE .recover' may get it back while the broker does not run.",
+			reader->name, store_result_text(result));
+	reader->unreadable = 0;
+	reader->position = id;
+	return true;
+}
+
 /* The next for the reader, unless the inbound queue has no room. STORE_NOT_FOUND: it has caught up. */
 static enum store_result hand_over_next(struct keeper *keeper, struct reader *reader, bool *ret_has_room)
 {
-	struct store_delivery delivery;
+	struct store_delivery delivery = {0};
 	struct message *message;
 	enum store_result result = find_number(keeper, reader);
 	bool is_redelivered;
@@ -481,10 +462,10 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 	if (result == STORE_OK) {
 		result = store_next(keeper->store, reader->number, reader->position, &delivery);
 	}
-	if (result != STORE_OK) {
-		return result;
-	}
 	id = delivery.message.id;
+	if (result != STORE_OK) {
+		return pass_by(reader, id, result) ? STORE_OK : result;
+	}
 	if (stored_ids_is_of_session(id) && id >= reader->brought_from) {
 		reader->position = id;
 		return STORE_OK;
@@ -511,9 +492,9 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 	*ret_has_room = queue_push(keeper->inbound, message);
 	if (!*ret_has_room) {
 		message_free(message);
-		reader->has_suspect |= reader->suspect == id;
 		return STORE_OK;
 	}
+	reader->unreadable = 0;
 	reader->position = id;
 	readers_hand_over(reader, size);
 	statistics_add(keeper->statistics, STATISTICS_RECEIVED, 1);
@@ -528,7 +509,7 @@ static size_t read_for(struct keeper *keeper, struct reader *reader, size_t port
 	size_t done;
 
 	for (done = 0; done < portion && result == STORE_OK && *ret_has_room; done++) {
-		if (!readers_may_take(reader, &keeper->most.in_hand)) {
+		if (!readers_may_take(reader, &keeper->most)) {
 			return done + 1; /* take_done() lists it again */
 		}
 		result = hand_over_next(keeper, reader, ret_has_room);
@@ -538,7 +519,7 @@ static size_t read_for(struct keeper *keeper, struct reader *reader, size_t port
 		return done;
 	}
 	if (result != STORE_OK) {
-		complain_of_failing(keeper, result, "reading what waits");
+		trouble_failing(&keeper->trouble, result, "reading what waits");
 		*ret_has_room = false; /* until the next tick */
 	}
 	readers_fall_behind(&keeper->readers, reader);
@@ -571,7 +552,7 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 		return;
 	}
 	/* If that cannot be, what comes for it is refused until it can. */
-	complain_of_failing(keeper, find_number(keeper, reader), "noting who is there");
+	trouble_failing(&keeper->trouble, find_number(keeper, reader), "noting who is there");
 	reader->redelivered_until = reader->position > keeper->first_id ? reader->position : keeper->first_id;
 	if (reader->handles == 1) {
 		/* What its predecessor had not handled comes again. */
@@ -586,7 +567,7 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 static void note_done(struct keeper *keeper, uint64_t handle, struct reader *reader)
 {
 	readers_done(&keeper->readers, handle);
-	if (reader->is_behind && readers_may_take(reader, &keeper->most.in_hand)) {
+	if (reader->is_behind && readers_may_take(reader, &keeper->most)) {
 		readers_fall_behind(&keeper->readers, reader);
 	}
 }
@@ -601,7 +582,7 @@ static void take_done(struct keeper *keeper, const struct message *word)
 		memcpy(&handled, at, sizeof(handled));
 		reader = readers_of_handle(&keeper->readers, handled.consumer);
 		if (reader) {
-			complain_of_failing(keeper, store_done(keeper->store, handled.stored, reader->number),
+			trouble_failing(&keeper->trouble, store_done(keeper->store, handled.stored, reader->number),
 					"taking out what was handled");
 			note_done(keeper, handled.consumer, reader);
 		}
@@ -629,7 +610,7 @@ static void take_failed(struct keeper *keeper, const struct message *word)
 	} else if (failed->stored == reader->suspect) {
 		reader->suspect = 0; /* counted already */
 	} else {
-		complain_of_failing(keeper, store_failed(keeper->store, failed->stored, reader->number, &tries),
+		trouble_failing(&keeper->trouble, store_failed(keeper->store, failed->stored, reader->number, &tries),
 				"counting a try");
 	}
 }
@@ -665,6 +646,14 @@ static void measure(struct keeper *keeper)
 	statistics_set(keeper->statistics, STATISTICS_DURABLE_MESSAGES, figures.messages);
 	statistics_set(keeper->statistics, STATISTICS_DURABLE_BYTES, figures.bytes);
 	statistics_set(keeper->statistics, STATISTICS_DURABLE_OLDEST, age > 0 ? (uint64_t)age / 1000U : 0);
+	if (figures.given_up != keeper->given_up) {
+		log_line(MOSQ_LOG_ERR,
+				"%" PRIu64
+				" stored messages are in damaged places of %s, and may come again after each start. Look after the disk; to "
+				"start with an empty inbox, move the file away while the broker does not run.",
+				figures.given_up - keeper->given_up, keeper->options->durable);
+		keeper->given_up = figures.given_up;
+	}
 }
 
 static time_t keep_s(const struct keeper *keeper)
@@ -683,8 +672,8 @@ static void ask(struct keeper *keeper, time_t now)
 	}
 	for (count = 0; keeper->to_ask && count < ASKED_AT_ONCE; keeper->to_ask = keeper->to_ask->next) {
 		if (keeper->to_ask->current && keeper->to_ask->number) {
-			complain_of_failing(keeper, store_asked(keeper->store, keeper->to_ask->number, time_of_day()),
-					"noting who is there");
+			trouble_failing(&keeper->trouble,
+					store_asked(keeper->store, keeper->to_ask->number, time_of_day()), "noting who is there");
 			count++;
 		}
 	}
@@ -717,7 +706,7 @@ static void expire(struct keeper *keeper, time_t now)
 			store_expire(keeper->store, time_of_day() - (int64_t)keeper->options->durable_keep_ms,
 					EXPIRED_AT_ONCE, bury_expired, keeper, &taken);
 
-	complain_of_failing(keeper, result, "looking for what nobody asks for");
+	trouble_failing(&keeper->trouble, result, "looking for what nobody asks for");
 	if (taken < EXPIRED_AT_ONCE) {
 		keeper->last.expired = now;
 		renew_gone(keeper, now);
@@ -740,7 +729,7 @@ static bool replay(void *userdata, const struct dead_letter *letter)
 		result = store_put(keeper->store, &message, &recipient, 1, &message.id);
 	}
 	if (result != STORE_OK) {
-		complain_of_failing(keeper, result, "taking a dead letter back");
+		trouble_failing(&keeper->trouble, result, "taking a dead letter back");
 		return false;
 	}
 	reader = readers_of_name(&keeper->readers, letter->consumer);
@@ -765,7 +754,7 @@ bool keeper_tick(struct keeper *keeper)
 		return has_more;
 	}
 	keeper->last.tick_ms = now;
-	complain_of_failing(keeper, store_tick(keeper->store), "writing");
+	trouble_failing(&keeper->trouble, store_tick(keeper->store), "writing");
 	now_coarse = now_s();
 	ask(keeper, now_coarse);
 	if (now_coarse != keeper->last.measured) {

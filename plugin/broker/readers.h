@@ -36,9 +36,10 @@ struct reader {
 	uint64_t position; /* the last that was handed over */
 	/* What was handed over before this consumer came, or is of an earlier life of the process. */
 	uint64_t redelivered_until;
-	uint64_t brought_from; /* what the session brings to it begins here, and is not read */
-	bool has_suspect;      /* the next from an earlier life may be what that died of */
-	uint64_t suspect;      /* that one: a try is counted already; 0: none is */
+	uint64_t brought_from;   /* what the session brings to it begins here, and is not read */
+	bool has_suspect;        /* the next from an earlier life may be what that died of */
+	uint64_t suspect;        /* that one: a try is counted already; 0: none is */
+	unsigned int unreadable; /* how often the next could not be read */
 };
 
 struct readers {

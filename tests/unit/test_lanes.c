@@ -618,7 +618,8 @@ static void is_told_from_others_at_the_same_place(char *topic, char *payload)
 
 static void test_other_content_at_the_same_place(void **state)
 {
-	char topic[] = "a/b", payload[] = "1", empty[] = "", all[REFUSED_BYTES - 2], long_payload[REFUSED_BYTES - 1];
+	char topic[] = "a/b", payload[] = "1", empty[] = "", all[REFUSED_BYTES - 2],
+		 long_payload[REFUSED_BYTES - 1];
 	char long_topic[REFUSED_BYTES + 3];
 
 	(void)state;
