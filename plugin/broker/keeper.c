@@ -103,6 +103,16 @@ static void set_bounds(struct keeper *keeper, const struct options *options)
 	}
 }
 
+static void say_what_waits(const struct keeper *keeper)
+{
+	struct store_figures figures = store_figures(keeper->store);
+
+	if (figures.messages > 0) {
+		log_line(MOSQ_LOG_NOTICE, "The durable inbox %s has %" PRIu64 " messages that were not handled.",
+				keeper->trouble.path, figures.messages);
+	}
+}
+
 struct keeper *keeper_new(const struct options *options, struct queue *inbound, struct lanes *lanes,
 		struct statistics *statistics)
 {
@@ -128,6 +138,7 @@ struct keeper *keeper_new(const struct options *options, struct queue *inbound, 
 	keeper->lanes = lanes;
 	keeper->statistics = statistics;
 	set_bounds(keeper, options);
+	say_what_waits(keeper);
 	stored_ids_init(&keeper->ids, store_newest(keeper->store));
 	keeper->first_id = stored_ids_now(&keeper->ids);
 	return keeper;
@@ -423,8 +434,7 @@ static struct message *make_message(const struct reader *reader, const struct st
 			.qos = delivery->message.qos,
 			.retain = delivery->message.retain,
 			.is_retained = options & STORED_RETAINED,
-			.is_redelivered =
-					options & STORED_REDELIVERED || delivery->message.id <= reader->redelivered_until};
+			.is_redelivered = options & STORED_REDELIVERED || delivery->message.id <= reader->came_at};
 		message->client = client_unpack(delivery->message.publisher, delivery->message.publisher_length);
 	}
 	return message;
@@ -466,7 +476,7 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 	if (result != STORE_OK) {
 		return pass_by(reader, id, result) ? STORE_OK : result;
 	}
-	if (stored_ids_is_of_session(id) && id >= reader->brought_from) {
+	if (stored_ids_is_of_session(id) && id > reader->came_at) {
 		reader->position = id;
 		return STORE_OK;
 	}
@@ -553,12 +563,11 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 	}
 	/* If that cannot be, what comes for it is refused until it can. */
 	trouble_failing(&keeper->trouble, find_number(keeper, reader), "noting who is there");
-	reader->redelivered_until = reader->position > keeper->first_id ? reader->position : keeper->first_id;
+	reader->came_at = stored_ids_now(&keeper->ids);
 	if (reader->handles == 1) {
 		/* What its predecessor had not handled comes again. */
 		reader->position = 0;
 	}
-	reader->brought_from = stored_ids_now(&keeper->ids);
 	readers_fall_behind(&keeper->readers, reader);
 	(void)read_portion(keeper, reader->handles == 1 && !keeper->last.tick_ms ? PORTION_AT_START : PORTION);
 }
@@ -661,22 +670,26 @@ static time_t keep_s(const struct keeper *keeper)
 	return (time_t)(keeper->options->durable_keep_ms / 1000U);
 }
 
-/* Notes of consumers that are there that they are, some at a time. */
-static void ask(struct keeper *keeper, time_t now)
+/* Notes of consumers that are there that they are, so many of them. */
+static void ask(struct keeper *keeper, size_t most)
 {
-	size_t count;
+	for (; keeper->to_ask && most > 0; keeper->to_ask = keeper->to_ask->next) {
+		if (keeper->to_ask->current && keeper->to_ask->number) {
+			trouble_failing(&keeper->trouble,
+					store_asked(keeper->store, keeper->to_ask->number, time_of_day()), "noting who is there");
+			most--;
+		}
+	}
+}
 
+/* Some at a time, long before they would be missed. */
+static void ask_some(struct keeper *keeper, time_t now)
+{
 	if (!keeper->to_ask && now - keeper->last.asked > keep_s(keeper) / ASK_SHARE) {
 		keeper->to_ask = keeper->readers.all;
 		keeper->last.asked = now;
 	}
-	for (count = 0; keeper->to_ask && count < ASKED_AT_ONCE; keeper->to_ask = keeper->to_ask->next) {
-		if (keeper->to_ask->current && keeper->to_ask->number) {
-			trouble_failing(&keeper->trouble,
-					store_asked(keeper->store, keeper->to_ask->number, time_of_day()), "noting who is there");
-			count++;
-		}
-	}
+	ask(keeper, ASKED_AT_ONCE);
 }
 
 /* The store forgets those that are gone with their last message; what still comes for them needs a number. */
@@ -710,6 +723,8 @@ static void expire(struct keeper *keeper, time_t now)
 	if (taken < EXPIRED_AT_ONCE) {
 		keeper->last.expired = now;
 		renew_gone(keeper, now);
+		keeper->to_ask = NULL;
+		readers_sweep(&keeper->readers);
 	}
 }
 
@@ -756,7 +771,7 @@ bool keeper_tick(struct keeper *keeper)
 	keeper->last.tick_ms = now;
 	trouble_failing(&keeper->trouble, store_tick(keeper->store), "writing");
 	now_coarse = now_s();
-	ask(keeper, now_coarse);
+	ask_some(keeper, now_coarse);
 	if (now_coarse != keeper->last.measured) {
 		keeper->last.measured = now_coarse;
 		measure(keeper);

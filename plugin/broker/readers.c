@@ -38,16 +38,35 @@ static void clear(struct table *table)
 	}
 }
 
+/* The one that link, of the list of all, leads to. */
+static void forget(struct readers *readers, struct reader **link)
+{
+	struct reader *reader = *link;
+
+	*link = reader->next;
+	table_remove(&readers->by_name, &reader->entry);
+	free(reader->name);
+	free(reader);
+}
+
+void readers_sweep(struct readers *readers)
+{
+	struct reader **link = &readers->all;
+
+	while (*link) {
+		if ((*link)->handles == 0 && !(*link)->keeps && !(*link)->is_listed) {
+			forget(readers, link);
+		} else {
+			link = &(*link)->next;
+		}
+	}
+}
+
 void readers_clear(struct readers *readers)
 {
-	struct reader *reader;
-
 	clear(&readers->by_handle);
-	while ((reader = readers->all)) {
-		readers->all = reader->next;
-		table_remove(&readers->by_name, &reader->entry);
-		free(reader->name);
-		free(reader);
+	while (readers->all) {
+		forget(readers, &readers->all);
 	}
 	*readers = (struct readers){0};
 }
@@ -121,6 +140,7 @@ void readers_remove(struct readers *readers, uint64_t handle, bool keeps)
 	}
 	if (keeps) {
 		found->is_gone = true;
+		reader->keeps = true;
 	} else {
 		table_remove(&readers->by_handle, &found->entry);
 		free(found);

@@ -14,8 +14,8 @@
 struct reader_handle {
 	struct table_entry entry; /* its hash is the handle */
 	struct reader *reader;
-	size_t in_hand,
-			bytes_in_hand; /* was handed over, and is neither handled nor dead; the bytes are about right */
+	/* What was handed over, and is neither handled nor dead; the bytes are about right. */
+	size_t in_hand, bytes_in_hand;
 	bool is_gone;
 };
 
@@ -25,6 +25,7 @@ struct reader {
 	uint32_t number;               /* store_consumer(); 0: not known yet */
 	struct reader_handle *current; /* who gets what is read; NULL: nobody is there */
 	size_t handles;                /* consumers that have had the name and are not done with what they have */
+	bool keeps;                    /* one that is gone has subscriptions yet */
 
 	bool is_behind;
 	bool is_listed; /* among those to be read for */
@@ -32,11 +33,9 @@ struct reader {
 	struct reader *next; /* of all */
 	time_t gone_at;      /* where nobody is there */
 
-	uint64_t stored;   /* the last message that was stored for it */
-	uint64_t position; /* the last that was handed over */
-	/* What was handed over before this consumer came, or is of an earlier life of the process. */
-	uint64_t redelivered_until;
-	uint64_t brought_from;   /* what the session brings to it begins here, and is not read */
+	uint64_t stored;         /* the last message that was stored for it */
+	uint64_t position;       /* the last that was handed over */
+	uint64_t came_at;        /* the ids of what was stored before the consumer came are not above this */
 	bool has_suspect;        /* the next from an earlier life may be what that died of */
 	uint64_t suspect;        /* that one: a try is counted already; 0: none is */
 	unsigned int unreadable; /* how often the next could not be read */
@@ -62,6 +61,9 @@ struct reader *readers_add(struct readers *readers, const char *name, uint64_t h
 
 /* The consumer is gone. keeps: what comes to its handle is still for the reader. */
 void readers_remove(struct readers *readers, uint64_t handle, bool keeps);
+
+/* Forgets readers that nobody will ask about: of consumers that have come and gone. Now and then. */
+void readers_sweep(struct readers *readers);
 
 /* It is behind, and so among those to be read for, where somebody is there. */
 void readers_fall_behind(struct readers *readers, struct reader *reader);

@@ -79,8 +79,9 @@ int versions_reason(const struct versions_traits *traits, int reason)
 
 int versions_refusal(const struct versions_traits *traits, const struct mosquitto *client)
 {
-	return traits->tells_quota && mosquitto_client_protocol_version(client) == 5 ? ERR_QUOTA_EXCEEDED
-																				 : MOSQ_ERR_NOMEM;
+	return traits->tells_quota && client && mosquitto_client_protocol_version(client) == 5
+			? ERR_QUOTA_EXCEEDED
+			: MOSQ_ERR_NOMEM;
 }
 
 enum message_fate versions_fate(const struct versions_traits *traits, const struct mosquitto *client,

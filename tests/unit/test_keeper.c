@@ -466,6 +466,32 @@ static void test_locked(void **state)
 	assert_int_equal(statistics_get(statistics, STATISTICS_DURABLE_DEAD), 1);
 }
 
+/* Names that never come again take no memory for good. */
+static void test_many_names(void **state)
+{
+	char name[32];
+	long blocks;
+	uint64_t i;
+
+	(void)state;
+	comes(1, "master");
+	tick();
+	blocks = scarce_memory_blocks();
+	for (i = 2; i < 1000; i++) {
+		(void)snprintf(name, sizeof(name), "worker %d w", (int)i);
+		comes(i, name);
+		goes(i, false);
+	}
+	assert_in_range(scarce_memory_blocks(), blocks + 1000, blocks + 10000);
+	clock_ms += 61000;
+	(void)keeper_tick(keeper);
+	clock_ms += 1000;
+	(void)keeper_tick(keeper);
+	assert_in_range(scarce_memory_blocks(), blocks - 10, blocks + 10);
+	(void)publish("1");
+	(void)take("1");
+}
+
 static void test_full(void **state)
 {
 	static char large[40000];
@@ -545,6 +571,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_replay, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_locked, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_many_names, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_full, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused_files, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
