@@ -88,14 +88,6 @@ void burials_set_limit(struct burials *burials, uint64_t limit)
 
 /* ---- burying ---- */
 
-static int64_t time_of_day(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void note_dropped(struct burials *burials, size_t dropped)
 {
 	uint64_t times;
@@ -149,7 +141,7 @@ static bool bury(struct burials *burials, const struct burial *burial)
 		.tries = burial->tries,
 		.reason = burial->reason,
 		.traceback = burial->traceback ? burial->traceback : "",
-		.died = time_of_day()};
+		.died = time_of_day_ms()};
 	if (add(burials, &letter) != STORE_OK) {
 		return false;
 	}
@@ -213,7 +205,7 @@ bool burials_add_expired(struct burials *burials, const char *consumer, const st
 		.tries = delivery->tries,
 		.reason = DEAD_EXPIRED,
 		.traceback = "",
-		.died = time_of_day()};
+		.died = time_of_day_ms()};
 	uint64_t times;
 
 	if (add(burials, &letter) != STORE_OK) {

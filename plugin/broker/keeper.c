@@ -83,14 +83,6 @@ struct keeper {
 	struct trouble trouble;
 };
 
-static int64_t time_of_day(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* ---- its life ---- */
 
 static void set_bounds(struct keeper *keeper, const struct options *options)
@@ -219,7 +211,7 @@ static enum store_result find_number(struct keeper *keeper, struct reader *reade
 	if (reader->number) {
 		return STORE_OK;
 	}
-	return store_consumer(keeper->store, reader->name, time_of_day(), &reader->number);
+	return store_consumer(keeper->store, reader->name, time_of_day_ms(), &reader->number);
 }
 
 /* Those that get it with QoS 1 or 2, each once, into keeper->wanted. */
@@ -265,7 +257,7 @@ static enum store_result put(struct keeper *keeper, struct store_message *messag
 	if (result != STORE_OK || wanted == 0) {
 		return result == STORE_OK ? STORE_NOT_FOUND : result;
 	}
-	message->time = time_of_day();
+	message->time = time_of_day_ms();
 	byline_of(&keeper->byline, client, &message->publisher, &message->publisher_length);
 	return store_put(keeper->store, message, keeper->wanted, wanted, &message->id);
 }
@@ -455,8 +447,18 @@ static bool pass_by(struct reader *reader, uint64_t id, enum store_result result
 			"'sqlite3 FILE .recover' may get it back while the broker does not run.",
 			reader->name, store_result_text(result));
 	reader->unreadable = 0;
-	reader->position = id;
+	readers_advance(reader, id);
 	return true;
+}
+
+/* The next that its predecessor has left; the reader has lost nothing any more: there is none. */
+static enum store_result find_lost(struct keeper *keeper, struct reader *reader,
+		struct store_delivery *ret_delivery)
+{
+	enum store_result result = store_next(keeper->store, reader->number, reader->lost, ret_delivery);
+
+	reader->has_lost = result != STORE_NOT_FOUND && ret_delivery->message.id <= reader->predecessors;
+	return result == STORE_NOT_FOUND ? STORE_OK : result;
 }
 
 /* The next for the reader, unless the inbound queue has no room. STORE_NOT_FOUND: it has caught up. */
@@ -469,7 +471,10 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 	uint64_t id;
 	size_t size;
 
-	if (result == STORE_OK) {
+	if (result == STORE_OK && reader->has_lost) {
+		result = find_lost(keeper, reader, &delivery);
+	}
+	if (result == STORE_OK && !reader->has_lost) {
 		result = store_next(keeper->store, reader->number, reader->position, &delivery);
 	}
 	id = delivery.message.id;
@@ -477,7 +482,7 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 		return pass_by(reader, id, result) ? STORE_OK : result;
 	}
 	if (stored_ids_is_of_session(id) && id > reader->came_at) {
-		reader->position = id;
+		readers_advance(reader, id);
 		return STORE_OK;
 	}
 	message = make_message(reader, &delivery);
@@ -493,7 +498,7 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 					.stored = id,
 					.tries = message->as.publish.tries,
 					.reason = DEAD_BROKER_ENDED});
-		reader->position = id;
+		readers_advance(reader, id);
 		message_free(message);
 		return STORE_OK;
 	}
@@ -505,7 +510,7 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 		return STORE_OK;
 	}
 	reader->unreadable = 0;
-	reader->position = id;
+	readers_advance(reader, id);
 	readers_hand_over(reader, size);
 	statistics_add(keeper->statistics, STATISTICS_RECEIVED, 1);
 	statistics_add(keeper->statistics, STATISTICS_DURABLE_REDELIVERED, is_redelivered);
@@ -567,6 +572,9 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 	if (reader->handles == 1) {
 		/* What its predecessor had not handled comes again. */
 		reader->position = 0;
+	} else {
+		/* That is still at it. */
+		reader->predecessors = reader->position;
 	}
 	readers_fall_behind(&keeper->readers, reader);
 	(void)read_portion(keeper, reader->handles == 1 && !keeper->last.tick_ms ? PORTION_AT_START : PORTION);
@@ -650,7 +658,7 @@ void keeper_carry_out(struct keeper *keeper, const struct message *word)
 static void measure(struct keeper *keeper)
 {
 	struct store_figures figures = store_figures(keeper->store);
-	int64_t age = figures.oldest ? time_of_day() - figures.oldest : 0;
+	int64_t age = figures.oldest ? time_of_day_ms() - figures.oldest : 0;
 
 	statistics_set(keeper->statistics, STATISTICS_DURABLE_MESSAGES, figures.messages);
 	statistics_set(keeper->statistics, STATISTICS_DURABLE_BYTES, figures.bytes);
@@ -676,7 +684,8 @@ static void ask(struct keeper *keeper, size_t most)
 	for (; keeper->to_ask && most > 0; keeper->to_ask = keeper->to_ask->next) {
 		if (keeper->to_ask->current && keeper->to_ask->number) {
 			trouble_failing(&keeper->trouble,
-					store_asked(keeper->store, keeper->to_ask->number, time_of_day()), "noting who is there");
+					store_asked(keeper->store, keeper->to_ask->number, time_of_day_ms()),
+					"noting who is there");
 			most--;
 		}
 	}
@@ -716,7 +725,7 @@ static void expire(struct keeper *keeper, time_t now)
 {
 	size_t taken = 0;
 	enum store_result result =
-			store_expire(keeper->store, time_of_day() - (int64_t)keeper->options->durable_keep_ms,
+			store_expire(keeper->store, time_of_day_ms() - (int64_t)keeper->options->durable_keep_ms,
 					EXPIRED_AT_ONCE, bury_expired, keeper, &taken);
 
 	trouble_failing(&keeper->trouble, result, "looking for what nobody asks for");
@@ -737,7 +746,7 @@ static bool replay(void *userdata, const struct dead_letter *letter)
 		.identifier = letter->identifier, .options = letter->options | STORED_REDELIVERED};
 	struct reader *reader;
 	enum store_result result =
-			store_consumer(keeper->store, letter->consumer, time_of_day(), &recipient.consumer);
+			store_consumer(keeper->store, letter->consumer, time_of_day_ms(), &recipient.consumer);
 
 	message.id = stored_ids_take(&keeper->ids, false);
 	if (result == STORE_OK) {

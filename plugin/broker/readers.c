@@ -138,6 +138,11 @@ void readers_remove(struct readers *readers, uint64_t handle, bool keeps)
 		reader->is_behind = true;
 		reader->gone_at = now_s();
 	}
+	if (reader->current && found->in_hand > 0) {
+		reader->has_lost = true;
+		reader->lost = 0;
+		readers_fall_behind(readers, reader);
+	}
 	if (keeps) {
 		found->is_gone = true;
 		reader->keeps = true;
@@ -161,6 +166,15 @@ void readers_fall_behind(struct readers *readers, struct reader *reader)
 		readers->first_listed = reader;
 	}
 	readers->last_listed = reader;
+}
+
+void readers_advance(struct reader *reader, uint64_t id)
+{
+	if (reader->has_lost) {
+		reader->lost = id;
+	} else {
+		reader->position = id;
+	}
 }
 
 bool readers_may_take(const struct reader *reader, const struct readers_share *most)

@@ -33,9 +33,13 @@ struct reader {
 	struct reader *next; /* of all */
 	time_t gone_at;      /* where nobody is there */
 
-	uint64_t stored;         /* the last message that was stored for it */
-	uint64_t position;       /* the last that was handed over */
-	uint64_t came_at;        /* the ids of what was stored before the consumer came are not above this */
+	uint64_t stored;   /* the last message that was stored for it */
+	uint64_t position; /* the last that was handed over */
+	uint64_t came_at;  /* the ids of what was stored before the consumer came are not above this */
+	/* What its predecessor got is not above predecessors; where that ended without it, what is left of it
+	 * comes again, from lost on. */
+	uint64_t predecessors, lost;
+	bool has_lost;
 	bool has_suspect;        /* the next from an earlier life may be what that died of */
 	uint64_t suspect;        /* that one: a try is counted already; 0: none is */
 	unsigned int unreadable; /* how often the next could not be read */
@@ -73,6 +77,9 @@ static inline uint64_t reader_handle(const struct reader *reader)
 {
 	return reader->current ? reader->current->entry.hash : 0;
 }
+
+/* It has got so far with what it reads. */
+void readers_advance(struct reader *reader, uint64_t id);
 
 /* What one consumer may have in hand. */
 struct readers_share {
