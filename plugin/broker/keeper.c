@@ -31,10 +31,8 @@
 #include "shared/stored_ids.h"
 #include "shared/text.h"
 
-/* What one turn of the broker's loop hands over from the file, a millisecond's worth; at a start nobody else
- * waits. */
+/* What one turn of the broker's loop hands over from the file, a millisecond's worth. */
 #define PORTION 256U
-#define PORTION_AT_START SIZE_MAX
 /* What one consumer may have in hand, as a share of the inbound queue's bounds: so none that does not get on
  * takes the others' room. Beyond it, what is stored waits in the file. */
 #define SHARE 16U
@@ -42,6 +40,8 @@
 #define TICK_MS 100U
 /* Turns of the loop in which a message is tried to be read before it is passed by. */
 #define READ_TRIES 64U
+/* How many come one by one, each when the one before it was handled, where the process has died of one. */
+#define CAREFUL 64U
 /* How often a consumer that is there is noted to be, in a share of the time after which it is missed. */
 #define ASK_SHARE 4
 #define ASKED_AT_ONCE 64U
@@ -385,17 +385,23 @@ static bool is_fatal(struct keeper *keeper, struct reader *reader, const struct 
 	uint64_t id = delivery->message.id;
 	uint32_t tries = delivery->tries;
 
-	if (!reader->has_suspect || id >= keeper->first_id) {
+	if (!reader->has_suspect || id >= keeper->first_id || id == reader->suspect) {
 		return false;
 	}
-	reader->has_suspect = false;
 	if (tries >= keeper->options->durable_tries) {
-		reader->has_suspect = true; /* for the one behind it */
 		return true;
 	}
+	/* It may have been handled, and the process have died of one behind it before that was in the file. The
+	 * second time they come one by one. */
+	if (reader->careful > 0) {
+		reader->careful--;
+	} else if (tries > 0 || keeper->options->durable_tries == 1) {
+		reader->careful = CAREFUL;
+	}
+	reader->has_suspect = reader->careful > 0;
+	reader->suspect = id;
 	trouble_failing(&keeper->trouble, store_failed(keeper->store, id, reader->number, &tries),
 			"counting a try");
-	reader->suspect = id;
 	return false;
 }
 
@@ -577,7 +583,7 @@ static void add_consumer(struct keeper *keeper, const struct message *word)
 		reader->predecessors = reader->position;
 	}
 	readers_fall_behind(&keeper->readers, reader);
-	(void)read_portion(keeper, reader->handles == 1 && !keeper->last.tick_ms ? PORTION_AT_START : PORTION);
+	(void)read_portion(keeper, reader->handles == 1 && !keeper->last.tick_ms ? SIZE_MAX : PORTION);
 }
 
 /* A consumer is done with something that it had in hand. */

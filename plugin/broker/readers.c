@@ -183,7 +183,8 @@ bool readers_may_take(const struct reader *reader, const struct readers_share *m
 
 	return current &&
 			(current->in_hand == 0 ||
-					(current->in_hand < most->messages && current->bytes_in_hand < most->bytes));
+					(reader->careful == 0 && current->in_hand < most->messages &&
+							current->bytes_in_hand < most->bytes));
 }
 
 void readers_hand_over(struct reader *reader, size_t bytes)

@@ -42,6 +42,7 @@ struct reader {
 	bool has_lost;
 	bool has_suspect;        /* the next from an earlier life may be what that died of */
 	uint64_t suspect;        /* that one: a try is counted already; 0: none is */
+	unsigned int careful;    /* how many more are to come one by one */
 	unsigned int unreadable; /* how often the next could not be read */
 };
 

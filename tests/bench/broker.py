@@ -17,8 +17,6 @@ from typing import Any
 from settings import BUILD, Failure, Settings
 
 STARTUP = 60.0  # seconds
-#: Practically no limit of messages under way. With 0, which is none, and with 65535, Mosquitto 2.1.2 writes a warning
-#: about each PUBLISH with QoS 1 or 2 into its log.
 BROKER_CONFIG = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -158,10 +156,13 @@ class Broker(Process):
                 time.sleep(0.05)
         raise Failure(f"The broker did not accept within {STARTUP:.0f} s.\n{self.last_words()}")
 
-    def crash(self) -> None:
-        """Ends as a process does that the kernel kills, and starts again in the same folder; its log begins anew."""
+    def kill(self) -> None:
+        """Ends it as the kernel does when there is no memory."""
         self.child.kill()
         self.child.wait()
+
+    def start_again(self) -> None:
+        """Starts what was killed, in the same folder; its log begins anew."""
         self.child = self._start()
         self.await_port()
 

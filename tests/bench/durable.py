@@ -90,8 +90,9 @@ def backlog(settings: Settings, contender: Contender) -> dict[str, float]:
         if taken["delivered"] < settings.backlog:
             raise Failure(f"The broker took no more than {taken['delivered']:,} messages.")
         waiting = stage.broker.resident_kib()
-        stage.broker.crash()
+        stage.broker.kill()
         hold.unlink()
+        stage.broker.start_again()
         worked = stage.load("first", topic="bench/worked", startup=PATIENCE)
         figures = {
             **worked,

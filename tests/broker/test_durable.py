@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import stat
 import struct
+import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from conftest import BrokerFactory
-from support.broker import Broker, BrokerFailed, mosquitto_version
+from support.broker import ROOT, Broker, BrokerFailed, mosquitto_version
+from support.command import run_command
 from support.durable import Handled, Keepers, numbers, publish
 from support.packets import PUBACK, PUBREC, PacketClient
 from support.processes import wait_until
@@ -556,6 +558,91 @@ def test_a_dead_letter_that_is_asked_for_while_the_broker_is_stopped(
     handled = [h.payload for h in keepers.wait_for("end")]
     assert handled == ["after", "poison 2", "end"]
     wait_until(lambda: keepers.ask("SELECT payload FROM dead_letter") == [(b"poison 1",)], 5, "the other one")
+
+
+def test_dead_letters_by_the_command(broker: BrokerFactory, tmp_path: Path) -> None:
+    """While the broker runs: listed, shown, handled again, and thrown away."""
+    keepers = Keepers(tmp_path)
+    started = start(broker, keepers, options={"durable_tries": 1}, expect_traceback=IS_POISONED)
+    publish(started, "all/x", ["poison 1", "poison 2", "after"])
+    keepers.wait_for("after", timeout=20)
+    wait_until(lambda: len(keepers.ask("SELECT id FROM dead_letter")) == 2, 5, "the dead letters")
+
+    def command(*words: str) -> str:
+        place = ("--file", str(keepers.dead))
+        done = run_command("dead", *words, *place, folder=tmp_path, PYTHONPATH=str(ROOT / "python"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = json.loads(command("list", "--json"))
+    assert [letter["topic"] for letter in listed] == ["all/x", "all/x"]
+    of_payload = {payload: number for number, payload in keepers.ask("SELECT id, payload FROM dead_letter")}
+    shown = command("show", str(of_payload[b"poison 2"]))
+    assert "poison 2" in shown and IS_POISONED in shown
+    keepers.cure()
+    command("replay", str(of_payload[b"poison 2"]))
+    keepers.wait_for("poison 2")
+    command("drop", str(of_payload[b"poison 1"]))
+    publish(started, "all/x", ["end"])
+    assert [h.payload for h in keepers.wait_for("end")] == ["after", "poison 2", "end"]
+    assert keepers.ask("SELECT * FROM dead_letter") == []
+
+
+@pytest.mark.parametrize("before", [[], ["before"]])
+def test_a_message_that_the_broker_dies_of(broker: BrokerFactory, tmp_path: Path, before: list[str]) -> None:
+    """At each start again: then it is a dead letter, alone, and the next one is handled."""
+    keepers = Keepers(tmp_path)
+    started = start(broker, keepers, options={"durable_tries": 2})
+    with PacketClient(started.port, "deadly") as client:
+        for packet, payload in enumerate([*before, "die"], 1):
+            client.publish("all/x", payload.encode(), 1, packet)
+        client.wait_for_end()
+    started.kill()
+    starts = 0
+
+    def buried() -> list[tuple[Any, ...]]:
+        return keepers.ask("SELECT reason, payload FROM dead_letter")
+
+    while not started.running:
+        starts += 1
+        assert starts < 10
+        started.kill()
+        try:
+            started.start()
+        except BrokerFailed as failure:
+            assert failure.status == -signal.SIGKILL
+            continue
+        wait_until(lambda: not started.running or any(row[1] == b"die" for row in buried()), 10, "its end")
+    publish(started, "all/x", ["after"])
+    keepers.wait_for("after")
+    assert list(dict.fromkeys(keepers.payloads())) == [*before, "after"]
+    assert buried() == [("broker ended", b"die")]
+
+
+def test_what_nobody_asks_for_is_a_dead_letter(broker: BrokerFactory, tmp_path: Path) -> None:
+    """After a time; and when it is asked for again it waits for its consumer as before."""
+    keepers = Keepers(tmp_path, workers=[1])
+    keepers.shut(1)
+    started = start(broker, keepers, options={"durable_keep": 1})
+    wait_for_workers(started, 1)
+    publish(started, "to/1/x", ["1", "2"])
+    started.kill()
+    (keepers.folder / "workers").write_text("")
+    time.sleep(1.5)
+    started.start()
+    query = "SELECT consumer, reason, payload FROM dead_letter ORDER BY id"
+    name = "worker 1 apps.durable.Keeper"
+    wait_until(
+        lambda: keepers.ask(query) == [(name, "expired", b"1"), (name, "expired", b"2")],
+        10,
+        "the dead letters",
+        lambda: f"what there is: {keepers.ask(query)}",
+    )
+    keepers.open(1)
+    publish(started, "to/0/x", ["spawn 1"])
+    wait_for_workers(started, 1)
+    keepers.ask("UPDATE dead_letter SET replay = 1")
+    assert [(h.payload, h.redelivered) for h in keepers.wait_for("2", 1)] == [("1", True), ("2", True)]
 
 
 def test_tries_count_over_a_crash(broker: BrokerFactory, tmp_path: Path) -> None:

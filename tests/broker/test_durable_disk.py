@@ -47,6 +47,7 @@ def start(
         "apps.durable:application",
         options={"durable": keepers.inbox, "retries": 0, "shutdown_timeout": 2, **options},
         environment=environment,
+        log_types=("error", "warning", "notice", "information"),
     )
     started.wait_for_log("Session with the listener")
     return started

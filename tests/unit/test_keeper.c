@@ -393,19 +393,18 @@ static void test_tries(void **state)
 	comes(1, "master");
 	publish_ = take("1");
 	assert_int_equal(publish_.tries, 1);
-	(void)take("2");
-	/* Its failure is the try that was counted when it was handed over. */
+	/* The process may have died of it, so the next waits. Its failure is the try that was counted when it was
+	 * handed over. */
+	expect_nothing();
 	has_failed(1, publish_.stored, 2, true);
 	assert_int_equal(stored_now(), 1);
-	assert_int_equal(statistics_get(statistics, STATISTICS_DURABLE_DEAD), 1);
-	/* The process dies of one, twice; the one behind that comes. */
-	start_again();
-	comes(1, "master");
 	(void)take("2");
-	(void)publish("3");
+	assert_int_equal(statistics_get(statistics, STATISTICS_DURABLE_DEAD), 1);
+	/* The process dies of that one, twice; the one behind it comes. */
 	start_again();
 	comes(1, "master");
 	assert_int_equal(take("2").tries, 1);
+	(void)publish("3");
 	start_again();
 	comes(1, "master");
 	assert_true(take("3").is_redelivered);

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 import apps.setup  # noqa: F401
@@ -45,6 +46,8 @@ class Keeper(MqttConsumer):
             await asyncio.sleep(0.005)
         if command == "poison" and not self.file("antidote").exists():
             raise RuntimeError("poisoned")
+        if command == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         if command == "spawn":
             await self.spawn_worker(int(rest), self.path)
         if command == "kill":
