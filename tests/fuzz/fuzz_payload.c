@@ -489,8 +489,10 @@ static void check_publish(PyObject *mqtt, const struct message *message, unsigne
 	unsigned int qos = subscribed & 3;
 	const struct message_of_publish *publish = &message->as.publish;
 	int retain = publish->is_retained || (publish->retain && subscribed & 8);
+	int redelivered = publish->is_redelivered || subscribed & 16;
 
-	require(PyDict_Size(mqtt) == 6, "another event");
+	require(PyDict_Size(mqtt) == 7, "another event");
+	require(value_of(mqtt, "redelivered") == (redelivered ? Py_True : Py_False), "redelivered");
 	require(is_text(value_of(mqtt, "topic"), (struct bytes){message->topic, message->topic_length}),
 			"another topic");
 	require(is_bytes(value_of(mqtt, "payload"), (struct bytes){message->payload, message->payload_length}),
@@ -593,8 +595,11 @@ static void check_attributes(PyObject *object, const struct message *message)
 	require(has(object, "retain", PyBool_FromLong(publish.is_retained)), "another .retain");
 	require(has(object, "session", PyBool_FromLong(publish.by_session)), "another .session");
 	require(has(object, "is_droppable",
-					PyBool_FromLong(message_event(message->kind)->is_droppable && !publish.by_session)),
+					PyBool_FromLong(message_event(message->kind)->is_droppable && !publish.by_session &&
+							!publish.stored)),
 			"another .is_droppable");
+	require(has(object, "stored", PyLong_FromUnsignedLongLong(publish.stored)), "another .stored");
+	require(has(object, "tries", PyLong_FromUnsignedLong(publish.tries)), "another .tries");
 }
 
 /* Messages that reach Python: who takes them, and with what subscription. Returns the one batch that take()
@@ -655,7 +660,10 @@ static void receive(struct input *input)
 	publish = (struct message_of_publish){.qos = take_byte(input) % 3,
 		.retain = how & 16,
 		.is_retained = how & 128,
-		.by_session = scarcity & 128};
+		.by_session = scarcity & 128,
+		.is_redelivered = scarcity & 64,
+		.stored = scarcity & 32 ? (uint64_t)how << 56 | 1 : 0,
+		.tries = scarcity & 32 ? UINT32_MAX - how : 0};
 	gone.fate = (enum message_fate)(take_byte(input) % 3);
 	gone.reason = (int)take_number(input);
 	if (kind == MESSAGE_PUBLISH) {
@@ -679,6 +687,7 @@ static void receive(struct input *input)
 		require(object == PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 1), "a message of its own");
 		ask_for_event(object, message, subscribed, scarcity & 31);
 		ask_for_event(object, message, subscribed, 0);
+		ask_for_event(object, message, subscribed | 16, 0);
 		check_attributes(object, message);
 	}
 	Py_XDECREF(batch);
