@@ -111,6 +111,7 @@ def test_what_is_published_after_subscribe_returned_is_received(client: Client) 
             "payload": str(number),
             "qos": 1,
             "retain": False,
+            "redelivered": False,
             "properties": {},
             "client": identity(client.client_id),
         }

@@ -68,8 +68,9 @@ def test_table_and_json(broker: BrokerFactory, tmp_path: Path) -> None:
             pass
     values = json.loads(ask(tmp_path, *at(started), "--json").stdout)
     # All that the plugin has is there, and every row of the table is one of them.
-    assert set(values) == STATISTICS
-    assert set(values) >= NAMES
+    of_inbox = {name for name in STATISTICS if name.startswith("durable/")}
+    assert set(values) == STATISTICS - of_inbox
+    assert set(values) >= NAMES - of_inbox
     assert (values["messages/received"], values["session/state"]) == (1234, "up")
     table = assert_table(ask(tmp_path, *at(started)))
     assert re.match(rf"broker at 127\.0\.0\.1:{started.port} \(Mosquitto 2\.[\d.]+\)\n\nmessages\n", table)
@@ -78,6 +79,20 @@ def test_table_and_json(broker: BrokerFactory, tmp_path: Path) -> None:
     assert re.search(r"^  memory of the broker's process +[\d.]+ MB$", table, re.MULTILINE)
     assert re.search(r"^  handling a message, median +[\d.]+ ms$", table, re.MULTILINE)
     assert len({len(line) for line in table.splitlines()[3:] if line.startswith("  ")}) == 1
+
+
+def test_the_durable_inbox(broker: BrokerFactory, tmp_path: Path) -> None:
+    """What there is to say of it, where there is one."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir(mode=0o777)
+    inbox.chmod(0o777)
+    started = start(broker, options={"durable": inbox / "inbox.db"})
+    values = json.loads(ask(tmp_path, *at(started), "--json").stdout)
+    assert set(values) == STATISTICS
+    assert set(values) >= NAMES
+    assert re.search(
+        r"^durable inbox\n  messages stored +0$", assert_table(ask(tmp_path, *at(started))), re.MULTILINE
+    )
 
 
 def test_values_are_readable() -> None:
