@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "outlet_ends.h"
+#include "scarce_memory.h"
+#include "session/announced.h"
 #include "session/connection.h"
 #include "session/copies.h"
 #include "session/deliveries.h"
@@ -12,6 +14,8 @@
 #include "shared/client.h"
 #include "shared/fingerprint.h"
 #include "shared/marks.h"
+#include "shared/queue.h"
+#include "shared/stored_ids.h"
 
 int connection_subscribe(struct connection *unused, const char *filter, uint8_t qos, uint32_t subscription,
 		bool retained, bool flags)
@@ -234,6 +238,80 @@ static void test_who_published_it(void **state)
 	assert_string_equal(said_log, "");
 }
 
+/* With a durable inbox: what was stored when it was announced has its id, the rest gets one and is stored. */
+static void test_what_is_stored(void **state)
+{
+	struct filter *filter = subscribe(1, "a");
+	const struct client_description description = {.id = "x"};
+	struct connection_message again = message_of(filter, "3", 1);
+	struct stored_ids ids;
+	struct message *message, *word;
+
+	(void)state;
+	stored_ids_init(&ids, 100);
+	deliveries.ids = &ids;
+	deliveries_announce(&deliveries, published("1"), client_new(&description, NULL), 7);
+	comes(filter, "1", false);
+	message = outlet_ends_take(MESSAGE_PUBLISH);
+	assert_int_equal(message->as.publish.stored, 7);
+	assert_false(message_is_droppable(message));
+	message_free(message);
+	assert_null(queue_take(outlet.outbound));
+	comes(filter, "1", false); /* another of the same content */
+	message = outlet_ends_take(MESSAGE_PUBLISH);
+	word = queue_take(outlet.outbound);
+	assert_int_equal(word->kind, MESSAGE_STORE);
+	assert_true(stored_ids_is_of_session(message->as.publish.stored));
+	assert_int_equal(word->as.publish.stored, message->as.publish.stored);
+	assert_int_equal(word->recipient_count, 1);
+	assert_memory_equal(word->payload, "1", 1);
+	message_free(message);
+	message_free(word);
+	again.is_again = true;
+	deliveries_receive(&deliveries, &again, false);
+	message = outlet_ends_take(MESSAGE_PUBLISH);
+	assert_true(message->as.publish.is_redelivered);
+	message_free(message);
+	message_free(queue_take(outlet.outbound));
+	again = message_of(filter, "4", 0);
+	deliveries_receive(&deliveries, &again, false);
+	message = outlet_ends_take(MESSAGE_PUBLISH);
+	assert_int_equal(message->as.publish.stored, 0);
+	message_free(message);
+	assert_null(queue_take(outlet.outbound));
+}
+
+/* Equal ones are as good as each other; the oldest are forgotten. */
+static void test_many_are_announced(void **state)
+{
+	struct announced announced = {0};
+	const uint64_t both[] = {1, 2};
+	uint64_t i;
+
+	(void)state;
+	announced_add(&announced, 2, 20);
+	announced_add(&announced, 1, 10);
+	announced_add(&announced, 1, 11);
+	assert_int_equal(announced_take(&announced, both, 2), 11);
+	assert_int_equal(announced_take(&announced, both, 2), 10);
+	assert_int_equal(announced_take(&announced, both, 2), 20);
+	assert_int_equal(announced_take(&announced, both, 2), 0);
+	for (i = 1; i <= ANNOUNCED_MAX + 1; i++) {
+		announced_add(&announced, i, i);
+	}
+	assert_int_equal(announced_take(&announced, both, 1), 0);
+	assert_int_equal(announced_take(&announced, both + 1, 1), 2);
+	announced_clear(&announced);
+	for (i = 1; i < 5; i++) {
+		scarce_memory(i, false);
+		announced_add(&announced, 1, 5);
+		(void)scarce_memory_end();
+		(void)announced_take(&announced, both, 2);
+	}
+	announced_clear(&announced);
+	assert_int_equal(announced.count, 0);
+}
+
 #define deliveries_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -243,6 +321,8 @@ int main(void)
 		deliveries_test(test_retained_messages_go_to_who_fetches),
 		deliveries_test(test_a_group_shares),
 		deliveries_test(test_what_the_broker_had_queued),
+		deliveries_test(test_what_is_stored),
+		deliveries_test(test_many_are_announced),
 		deliveries_test(test_who_published_it),
 	};
 
