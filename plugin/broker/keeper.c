@@ -77,7 +77,6 @@ struct keeper {
 	size_t capacity;
 
 	struct byline byline;
-
 	struct last last;
 	struct reader *to_ask; /* the next; NULL: all have been */
 	struct trouble trouble;
@@ -88,11 +87,8 @@ struct keeper {
 static void set_bounds(struct keeper *keeper, const struct options *options)
 {
 	keeper->trouble.size = options->durable_size;
-	keeper->most.messages = options->queue_size / SHARE;
+	keeper->most.messages = options->queue_size < SHARE * SHARE_MIN ? SHARE_MIN : options->queue_size / SHARE;
 	keeper->most.bytes = options->queue_bytes / SHARE;
-	if (keeper->most.messages < SHARE_MIN) {
-		keeper->most.messages = SHARE_MIN;
-	}
 }
 
 static void say_what_waits(const struct keeper *keeper)
@@ -223,7 +219,6 @@ static enum store_result find_wanted(struct keeper *keeper, const struct recipie
 	size_t i;
 
 	*ret_wanted = 0;
-
 	for (i = 0; i < count; i++) {
 		reader = is_durable(&recipients[i], qos) ? readers_of_handle(&keeper->readers, recipients[i].consumer)
 												 : NULL;
@@ -730,10 +725,15 @@ static bool bury_expired(void *userdata, const char *consumer, const struct stor
 static void expire(struct keeper *keeper, time_t now)
 {
 	size_t taken = 0;
-	enum store_result result =
-			store_expire(keeper->store, time_of_day_ms() - (int64_t)keeper->options->durable_keep_ms,
-					EXPIRED_AT_ONCE, bury_expired, keeper, &taken);
+	enum store_result result;
 
+	if (keep_s(keeper) < ASK_SHARE * EXPIRE_S) {
+		/* What is asked now and then would be too seldom. */
+		keeper->to_ask = keeper->readers.all;
+		ask(keeper, SIZE_MAX);
+	}
+	result = store_expire(keeper->store, time_of_day_ms() - (int64_t)keeper->options->durable_keep_ms,
+			EXPIRED_AT_ONCE, bury_expired, keeper, &taken);
 	trouble_failing(&keeper->trouble, result, "looking for what nobody asks for");
 	if (taken < EXPIRED_AT_ONCE) {
 		keeper->last.expired = now;

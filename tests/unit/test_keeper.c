@@ -491,6 +491,29 @@ static void test_many_names(void **state)
 	(void)take("1");
 }
 
+/* Who is there is not missed, however short the time. */
+static void test_a_short_time(void **state)
+{
+	const struct lanes_message message = published("2", 1);
+	const struct recipient second = {.consumer = 2, .qos = 1};
+	uint64_t stored;
+
+	(void)state;
+	options.durable_keep_ms = 1000;
+	comes(1, "master");
+	comes(2, "worker 1 w");
+	(void)publish("1");
+	assert_true(keeper_keep(keeper, &message, &second, 1, false, &stored));
+	goes(2, true);
+	clock_ms += 61500;
+	(void)keeper_tick(keeper);
+	assert_int_equal(stored_now(), 1);
+	assert_int_equal(statistics_get(statistics, STATISTICS_DURABLE_DEAD), 1);
+	/* What still comes for it is stored. */
+	assert_true(keeper_keep(keeper, &message, &second, 1, false, &stored));
+	assert_int_equal(stored_now(), 2);
+}
+
 static void test_full(void **state)
 {
 	static char large[40000];
@@ -571,6 +594,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replay, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_locked, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_names, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_short_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_full, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused_files, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
