@@ -373,7 +373,7 @@ int broker_on_message(int event, void *event_data, void *userdata)
 int broker_on_tick(int event, void *event_data, void *userdata)
 {
 	struct broker *broker = userdata;
-	bool has_done, is_awake, is_settled;
+	bool has_done, has_more, is_awake, is_settled;
 
 	(void)event;
 	(void)event_data;
@@ -389,8 +389,8 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 		has_done |= drain_portion(broker) > 0;
 	}
 	is_awake = !queue_is_empty(broker->outbound);
-	if (keeper_tick(broker->keeper) || is_awake ||
-			(has_done && is_settled && broker->traits->sends_after_poll)) {
+	has_more = keeper_tick(broker->keeper);
+	if (has_more || is_awake || (has_done && is_settled && broker->traits->sends_after_poll)) {
 		wakeup_insist(broker->wakeup);
 	}
 	pace_end_tick(&broker->pace, is_awake);
@@ -487,7 +487,8 @@ void broker_suspend(struct broker *broker)
 	if (!broker->options->cleansession && lanes_has_session(broker->lanes)) {
 		broker->session.suspends = lanes_tell_session(broker->lanes, message_suspend(true));
 	}
-	if (broker->session.suspends) {
+	/* With a durable inbox it is stored, and so handled once. */
+	if (broker->session.suspends && !broker->keeper) {
 		router_close(broker->router);
 	}
 }

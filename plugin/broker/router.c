@@ -112,14 +112,29 @@ static void end_properties(struct router *router)
 	}
 }
 
-/* By the lane that it takes. is_stored: for all of them that are to get it so. */
-static bool hand_over(struct router *router, const struct lanes_message *published,
+/* To these recipients, by the direct lane: message is for them, and owned; NULL: there was no memory for it.
+ * topic is in the caller's memory. Returns whether they get it now. */
+static bool hand_over(struct router *router, struct message *message, const char *topic, uint64_t stored,
+		uint8_t qos, const struct recipient *recipients, size_t count)
+{
+	size_t size = stored && message ? message_size(message) : 0; /* the loop thread may soon have freed it */
+	bool is_done;
+
+	if (count == 0) {
+		message_free(message);
+		return false;
+	}
+	is_done = deliver(&router->delivery, message, topic);
+	keeper_note(router->keeper, stored, qos, size, recipients, count, is_done);
+	return is_done;
+}
+
+/* By the lane that it takes. Owns the client of published. */
+static bool hand_over_clients(struct router *router, const struct lanes_message *published,
 		const struct recipient *recipients, size_t count)
 {
 	struct message *message;
 	enum lane lane;
-	bool is_done;
-	size_t size;
 
 	if (published->stored) {
 		recipients = keeper_ready(router->keeper, recipients, &count, published->qos);
@@ -130,17 +145,9 @@ static bool hand_over(struct router *router, const struct lanes_message *publish
 	} else {
 		client_release(published->client);
 	}
-	if (lane == LANE_SESSION) {
-		return false;
-	}
-	if (count == 0) {
-		message_free(message);
-		return false;
-	}
-	size = message ? message_size(message) : 0;
-	is_done = deliver(&router->delivery, message, published->content.topic);
-	keeper_note(router->keeper, published->stored, published->qos, size, recipients, count, is_done);
-	return is_done;
+	return lane == LANE_DIRECT &&
+			hand_over(router, message, published->content.topic, published->stored, published->qos,
+					recipients, count);
 }
 
 /* Hands a client's message to those who hear it, unless it is left to the session. */
@@ -158,11 +165,12 @@ static enum route hand_over_direct(struct router *router, const struct mosquitto
 
 	published.is_incomplete = !read_properties(router, event->properties, &published.content);
 	router_tell_of_clients(router);
-	if (!keeper_keep(router->keeper, &published, recipients, count, lanes_leaves(router->lanes, &published),
-				&published.stored)) {
+	if (router->keeper &&
+			!keeper_keep(router->keeper, &published, recipients, count,
+					lanes_leaves(router->lanes, &published), &published.stored)) {
 		client_release(published.client);
 	} else {
-		route = hand_over(router, &published, recipients, count) ? ROUTE_DIRECT : ROUTE_NONE;
+		route = hand_over_clients(router, &published, recipients, count) ? ROUTE_DIRECT : ROUTE_NONE;
 	}
 	end_properties(router);
 	return route;
@@ -208,33 +216,23 @@ enum route router_route(struct router *router, const struct mosquitto_evt_messag
 	} else if (router->may_hint && count == 0) {
 		hint_about_slash(router, event->topic);
 	}
-	if (count == 0 || (router->is_closed && !router->keeper)) {
-		return ROUTE_NONE;
-	}
-	return hand_over_direct(router, event, recipients, count);
+	return count > 0 && !router->is_closed ? hand_over_direct(router, event, recipients, count) : ROUTE_NONE;
 }
 
 /* What a consumer has published, for those who hear it: message, which has them, is owned. */
-static void deliver_stored(struct router *router, struct message *message, const struct message *publish)
+static void hand_over_own(struct router *router, struct message *message, const struct message *publish)
 {
 	const struct recipient *recipients = message->recipients;
 	size_t count = message->recipient_count;
 	uint64_t stored = keeper_keep_own(router->keeper, publish, recipients, count);
-	size_t size;
-	bool is_done;
+	uint8_t qos = publish->as.publish.qos;
 
 	message->as.publish.stored = stored;
 	if (stored) {
-		recipients = keeper_ready(router->keeper, recipients, &count, publish->as.publish.qos);
+		recipients = keeper_ready(router->keeper, recipients, &count, qos);
 		message_keep_recipients(message, recipients, count);
 	}
-	if (count == 0) {
-		message_free(message);
-		return;
-	}
-	size = message_size(message);
-	is_done = deliver(&router->delivery, message, publish->topic);
-	keeper_note(router->keeper, stored, publish->as.publish.qos, size, recipients, count, is_done);
+	(void)hand_over(router, message, publish->topic, stored, qos, recipients, count);
 }
 
 void router_route_own(struct router *router, const struct message *publish)
@@ -247,25 +245,19 @@ void router_route_own(struct router *router, const struct message *publish)
 	size_t count;
 
 	topics_match(router->topics, publish->topic, &recipients, &count);
-	if (count == 0 || (router->is_closed && !router->keeper)) {
+	if (count == 0 || router->is_closed) {
 		return;
 	}
 	lanes_publishes(router->lanes, &published);
 	message = message_publish(&published.content, recipients, count);
-	if (message) {
-		message->as.publish.qos = publish->as.publish.qos;
-		message->as.publish.retain = publish->as.publish.retain;
-		message_leave_out(message, publish->as.publish.publisher);
-		if (message->recipient_count == 0) {
-			message_free(message);
-			return;
-		}
-		if (router->keeper) {
-			deliver_stored(router, message, publish);
-			return;
-		}
+	if (!message) {
+		(void)deliver(&router->delivery, NULL, publish->topic);
+		return;
 	}
-	(void)deliver(&router->delivery, message, publish->topic);
+	message->as.publish.qos = publish->as.publish.qos;
+	message->as.publish.retain = publish->as.publish.retain;
+	message_leave_out(message, publish->as.publish.publisher);
+	hand_over_own(router, message, publish);
 }
 
 int router_unsubscribe(struct router *router, const struct message *message, bool *ret_answers)

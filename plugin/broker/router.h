@@ -64,7 +64,7 @@ void router_tell_of_clients(struct router *router);
 /* Whether what the broker is about to send to the session went the direct lane. */
 bool router_is_copy(struct router *router, const struct mosquitto_evt_acl_check *access);
 
-/* From now on nothing goes the direct lane, unless it is stored. */
+/* From now on nothing goes the direct lane. */
 void router_close(struct router *router);
 
 #endif
