@@ -9,10 +9,14 @@
 
 struct client;
 
-/* That of who published last, who often publishes next. All zeros at first. */
+/* That of who published last, who often publishes next: written and read. All zeros at first. */
 struct byline {
 	struct text form;
 	uint64_t number; /* of the connection */
+	struct {
+		struct text form;
+		struct client *client;
+	} read;
 };
 
 void byline_clear(struct byline *byline);
@@ -21,5 +25,10 @@ void byline_clear(struct byline *byline);
  * learn who published it, should it come from the file. */
 void byline_of(struct byline *byline, const struct client *client, const void **ret_bytes,
 		size_t *ret_length);
+
+/* Who published a message that was read from the file; the reference is the caller's. NULL: that is not
+ * known. */
+struct client *byline_read(struct byline *byline, const void *bytes, size_t length)
+		__attribute__((warn_unused_result));
 
 #endif

@@ -21,8 +21,6 @@
 #include "durable/schema.h"
 #include "durable/store.h"
 #include "options/options.h"
-#include "shared/client.h"
-#include "shared/client_form.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 #include "shared/mosquitto_api.h"
@@ -411,7 +409,8 @@ static void recall(const struct keeper *keeper, const struct store_delivery *del
 	}
 }
 
-static struct message *make_message(const struct reader *reader, const struct store_delivery *delivery)
+static struct message *make_message(struct keeper *keeper, const struct reader *reader,
+		const struct store_delivery *delivery)
 {
 	unsigned int options = delivery->recipient.options;
 	const struct recipient recipient = {.consumer = reader_handle(reader),
@@ -428,7 +427,8 @@ static struct message *make_message(const struct reader *reader, const struct st
 			.retain = delivery->message.retain,
 			.is_retained = options & STORED_RETAINED,
 			.is_redelivered = options & STORED_REDELIVERED || delivery->message.id <= reader->came_at};
-		message->client = client_unpack(delivery->message.publisher, delivery->message.publisher_length);
+		message->client =
+				byline_read(&keeper->byline, delivery->message.publisher, delivery->message.publisher_length);
 	}
 	return message;
 }
@@ -486,7 +486,7 @@ static enum store_result hand_over_next(struct keeper *keeper, struct reader *re
 		readers_advance(reader, id);
 		return STORE_OK;
 	}
-	message = make_message(reader, &delivery);
+	message = make_message(keeper, reader, &delivery);
 	if (!message) {
 		return STORE_NO_MEMORY;
 	}

@@ -9,12 +9,14 @@
 
 #include <sqlite3.h>
 
+#include "broker/byline.h"
 #include "broker/keeper.h"
 #include "broker/lanes.h"
 #include "broker/lanes_message.h"
 #include "broker/versions.h"
 #include "options/options.h"
 #include "scarce_memory.h"
+#include "shared/client.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
@@ -349,6 +351,40 @@ static void test_of_the_session(void **state)
 	expect_nothing();
 }
 
+/* What is read of one client is made once. */
+static void test_who_published(void **state)
+{
+	struct client *one = client_new(&(struct client_description){.id = "one", .number = 1}, NULL),
+				  *two = client_new(&(struct client_description){.id = "two", .number = 2}, NULL), *read,
+				  *again;
+	struct byline byline = {0};
+	char bytes[200];
+	const void *form;
+	size_t length;
+
+	(void)state;
+	byline_of(&byline, one, &form, &length);
+	assert_in_range(length, 1, sizeof(bytes));
+	memcpy(bytes, form, length);
+	read = byline_read(&byline, bytes, length);
+	again = byline_read(&byline, bytes, length);
+	assert_ptr_equal(read, again);
+	assert_string_equal(client_description(read)->id, "one");
+	client_release(again);
+	assert_null(byline_read(&byline, bytes, length - 1));
+	assert_null(byline_read(&byline, NULL, 0));
+	byline_of(&byline, two, &form, &length);
+	again = byline_read(&byline, form, length);
+	assert_string_equal(client_description(again)->id, "two");
+	client_release(again);
+	client_release(read);
+	byline_of(&byline, NULL, &form, &length);
+	assert_null(form);
+	byline_clear(&byline);
+	client_release(one);
+	client_release(two);
+}
+
 static void test_a_predecessor(void **state)
 {
 	(void)state;
@@ -589,6 +625,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_behind, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_another_is_blocked, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_of_the_session, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_who_published, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_predecessor, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_replay, set_up, tear_down),
