@@ -2,14 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
 
 #include "durable/files.h"
+#include "durable/format.h"
 #include "durable/schema.h"
 
 /* In the file's header: "mqtd", and which tables there are. */
@@ -42,18 +41,8 @@ static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuu
 
 _Static_assert(FILES_PAGE == 4096, "as in BEFORE_WRITING");
 
-static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
-		const char *format, ...)
-{
-	va_list arguments;
-	int length = snprintf(reason, size, "The durable inbox %s cannot be used: ", path);
-
-	if (length > 0 && (size_t)length < size) {
-		va_start(arguments, format);
-		(void)vsnprintf(reason + length, size - (size_t)length, format, arguments);
-		va_end(arguments);
-	}
-}
+static const struct format FORMAT = {
+	APPLICATION_ID, VERSION, "Move it away, or name another file", "move the file away"};
 
 /* A quota, or a limit of the process, is a fault to SQLite; and when it tells, the journal, which it was
  * about, may be gone. */
@@ -67,7 +56,8 @@ bool dead_file_disk_is_full(sqlite3 *database, int rc)
 static void complain(sqlite3 *database, const char *path, int rc, char *reason, size_t size)
 {
 	if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED) {
-		refuse(path, reason, size, "another program keeps it locked. Find that (fuser %s) and end it.", path);
+		format_refuse(path, reason, size, "another program keeps it locked. Find that (fuser %s) and end it.",
+				path);
 	} else {
 		schema_complain(database, path, dead_file_disk_is_full(database, rc) ? SQLITE_FULL : rc, reason,
 				size);
@@ -91,84 +81,34 @@ static bool prepare_file(const char *path, bool *ret_is_empty, char *reason, siz
 	}
 	*ret_is_empty = status.st_size == 0;
 	if (!S_ISREG(status.st_mode)) {
-		refuse(path, reason, size, "it is a folder or a device. Move that away.");
+		format_refuse(path, reason, size, "it is a folder or a device. Move that away.");
 		return false;
 	}
 	return true;
-}
-
-/* The number that a statement returns. */
-static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_number)
-{
-	sqlite3_stmt *statement;
-	int rc = sqlite3_prepare_v2(database, sql, -1, &statement, NULL);
-
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_step(statement);
-		if (rc == SQLITE_ROW) {
-			*ret_number = sqlite3_column_int64(statement, 0);
-			rc = SQLITE_OK;
-		}
-		(void)sqlite3_finalize(statement);
-	}
-	return rc;
 }
 
 /* Whether the file is ours, or empty. It may be neither, and then is left as it is. */
 static bool recognise(sqlite3 *database, const char *path, bool *ret_is_empty, char *reason, size_t size)
 {
-	sqlite3_int64 application = 0, version = 0, entries = 0;
-	int rc = read_number(database, "PRAGMA application_id", &application);
+	bool is_ours;
+	int rc = format_recognise(&FORMAT, database, path, ret_is_empty, &is_ours, reason, size);
 
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA user_version", &version);
-	}
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "SELECT count(*) FROM sqlite_master", &entries);
-	}
 	if (rc != SQLITE_OK) {
 		complain(database, path, rc, reason, size);
-		return false;
 	}
-	*ret_is_empty = application == 0 && version == 0 && entries == 0;
-	if (!*ret_is_empty && application != APPLICATION_ID) {
-		refuse(path, reason, size,
-				"it is a database of another program. Move it away, or name another file.");
-		return false;
-	}
-	if (version > VERSION) {
-		refuse(path, reason, size,
-				"it is of a newer mqttasgi (format %lld; this one knows %d). Install that one again, or move the "
-				"file away.",
-				(long long)version, VERSION);
-		return false;
-	}
-	return true;
+	return is_ours;
 }
 
-/* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. While nobody
- * else may change the file, and before the first write, which makes it as long as it is to be. */
+/* While nobody else may change the file. */
 static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t size)
 {
-	sqlite3_int64 pages = 0, page_size = 0;
-	struct stat status = {0};
-	int rc = read_number(database, "PRAGMA page_count", &pages);
+	bool is_whole;
+	int rc = format_measure(database, path, &is_whole, reason, size);
 
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA page_size", &page_size);
-	}
 	if (rc != SQLITE_OK) {
 		complain(database, path, rc, reason, size);
-		return false;
 	}
-	if (stat(path, &status) != 0 || status.st_size / page_size < pages) {
-		refuse(path, reason, size,
-				"it is damaged: %lld of %lld bytes are there. Move it away to start with an empty one; "
-				"'sqlite3 FILE .recover' gets back what is whole.",
-				(long long)status.st_size, (long long)(pages * page_size));
-		return false;
-	}
-	return true;
+	return is_whole;
 }
 
 static int set_modes(sqlite3 *database, bool for_power_loss)
@@ -208,10 +148,7 @@ static int prepare_connection(sqlite3 *database, bool is_empty)
 {
 	int rc;
 
-	(void)sqlite3_extended_result_codes(database, 1);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+	format_distrust(database);
 	rc = sqlite3_exec(database, BEFORE_READING, NULL, NULL, NULL);
 	if (rc == SQLITE_OK && is_empty) {
 		rc = sqlite3_exec(database, BEFORE_WRITING, NULL, NULL, NULL);
@@ -231,7 +168,7 @@ sqlite3 *dead_file_open(const char *path, bool for_power_loss, int wait_ms, char
 	rc = sqlite3_open_v2(path, &database,
 			SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
 	if (!database) {
-		refuse(path, reason, size, "there is no memory.");
+		format_refuse(path, reason, size, "there is no memory.");
 		return NULL;
 	}
 	(void)sqlite3_busy_timeout(database, wait_ms);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <sqlite3.h>
 
 #include "durable/files.h"
+#include "durable/format.h"
 
 /* In the file's header: "mqti", and which tables there are. */
 #define APPLICATION_ID 0x6d717469
@@ -51,18 +51,7 @@ static const char BEFORE_WRITING[] = "PRAGMA page_size = 4096; PRAGMA auto_vacuu
 
 _Static_assert(FILES_PAGE == 4096, "as in BEFORE_WRITING");
 
-static void __attribute__((format(printf, 4, 5))) refuse(const char *path, char *reason, size_t size,
-		const char *format, ...)
-{
-	va_list arguments;
-	int length = snprintf(reason, size, "The durable inbox %s cannot be used: ", path);
-
-	if (length > 0 && (size_t)length < size) {
-		va_start(arguments, format);
-		(void)vsnprintf(reason + length, size - (size_t)length, format, arguments);
-		va_end(arguments);
-	}
-}
+static const struct format FORMAT = {APPLICATION_ID, VERSION, "Name another file", "name another file"};
 
 /* The folder of the file; one whose name is too long for it is none that could be opened. */
 static void folder_of(const char *path, char folder[PATH_MAX])
@@ -73,7 +62,7 @@ static void folder_of(const char *path, char folder[PATH_MAX])
 			slash ? path : ".");
 }
 
-static void refuse_errno(const char *path, int error, char *reason, size_t size)
+void schema_complain_errno(const char *path, int error, char *reason, size_t size)
 {
 	char folder[PATH_MAX];
 
@@ -81,34 +70,31 @@ static void refuse_errno(const char *path, int error, char *reason, size_t size)
 	switch (error) {
 	case ENOENT:
 	case ENOTDIR:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"there is no folder %s. Make it, for the broker's user to write in, or name another file.",
 				folder);
 		return;
 	case EACCES:
 	case EPERM:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"user %u, as whom the broker runs, may not read and write it and the folder %s. Give it both, "
 				"or name a file elsewhere.",
 				(unsigned int)geteuid(), folder);
 		return;
 	case EROFS:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"its file system is mounted read-only. Mount it for writing, or name a file elsewhere.");
 		return;
 	case ENOSPC:
 	case EDQUOT:
 	case EFBIG:
-		refuse(path, reason, size, "the disk or a quota is full. Make room, or name a file elsewhere.");
+		format_refuse(path, reason, size,
+				"the disk or a quota is full. Make room, or name a file elsewhere.");
 		return;
 	default:
-		refuse(path, reason, size, "%s. Look after its disk, or name a file elsewhere.", strerror(error));
+		format_refuse(path, reason, size, "%s. Look after its disk, or name a file elsewhere.",
+				strerror(error));
 	}
-}
-
-void schema_complain_errno(const char *path, int error, char *reason, size_t size)
-{
-	refuse_errno(path, error, reason, size);
 }
 
 /* sqlite3_system_errno() is what errno is after all that SQLite does about a failure; each file knows its
@@ -154,7 +140,7 @@ static bool has_failed(sqlite3 *database)
 void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, size_t size)
 {
 	if (schema_disk_is_full(database, rc)) {
-		refuse_errno(path, ENOSPC, reason, size);
+		schema_complain_errno(path, ENOSPC, reason, size);
 		return;
 	}
 	if (rc == SQLITE_CORRUPT && has_failed(database)) {
@@ -162,32 +148,33 @@ void schema_complain(sqlite3 *database, const char *path, int rc, char *reason, 
 	}
 	switch (rc & 0xff) {
 	case SQLITE_NOTADB:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"it is no SQLite file, or its first page is damaged. Name another file, or move this one away.");
 		return;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"another process has it open. Each broker needs a file of its own: name another one, or end that "
 				"process (fuser %s).",
 				path);
 		return;
 	case SQLITE_READONLY:
 	case SQLITE_PERM:
-		refuse_errno(path, EACCES, reason, size);
+		schema_complain_errno(path, EACCES, reason, size);
 		return;
 	case SQLITE_CANTOPEN:
-		refuse_errno(path, sqlite3_system_errno(database), reason, size);
+		schema_complain_errno(path, sqlite3_system_errno(database), reason, size);
 		return;
 	case SQLITE_NOMEM:
-		refuse(path, reason, size, "there is no memory.");
+		format_refuse(path, reason, size, "there is no memory.");
 		return;
 	case SQLITE_IOERR:
-		refuse(path, reason, size, "its disk fails (%s; %s). Look after the disk, or name a file elsewhere.",
-				sqlite3_errstr(rc), strerror(sqlite3_system_errno(database)));
+		format_refuse(path, reason, size,
+				"its disk fails (%s; %s). Look after the disk, or name a file elsewhere.", sqlite3_errstr(rc),
+				strerror(sqlite3_system_errno(database)));
 		return;
 	default:
-		refuse(path, reason, size,
+		format_refuse(path, reason, size,
 				"it is damaged (%s). Move it away to start with an empty one; 'sqlite3 FILE .recover' gets back "
 				"what is whole.",
 				(sqlite3_errcode(database) & 0xff) == (rc & 0xff) ? sqlite3_errmsg(database)
@@ -213,7 +200,7 @@ static bool is_lost(const char *path, char *reason, size_t size)
 	if (length > 1 || (length == 0 && size_of(log) == 0)) {
 		return false;
 	}
-	refuse(path, reason, size,
+	format_refuse(path, reason, size,
 			"it is damaged: %s. Bring it back, or move away what is left of it (%s*) to start with an empty one.",
 			length == 0 ? "it is empty or missing, and its log is there" : "one byte of it is there", path);
 	return true;
@@ -228,11 +215,11 @@ static bool is_usable(const char *path, char *reason, size_t size)
 	/* The log is made beside it. */
 	if (stat(path, &status) != 0 || faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) != 0 ||
 			faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) != 0) {
-		refuse_errno(path, errno, reason, size);
+		schema_complain_errno(path, errno, reason, size);
 		return false;
 	}
 	if (!S_ISREG(status.st_mode)) {
-		refuse(path, reason, size, "it is a folder or a device. Name a file.");
+		format_refuse(path, reason, size, "it is a folder or a device. Name a file.");
 		return false;
 	}
 	return true;
@@ -251,68 +238,22 @@ static bool prepare_file(const char *path, char *reason, size_t size)
 	if (descriptor >= 0) {
 		(void)close(descriptor);
 	} else if (errno != EEXIST) {
-		refuse_errno(path, errno, reason, size);
+		schema_complain_errno(path, errno, reason, size);
 		return false;
 	}
 	return is_usable(path, reason, size);
 }
 
-/* The number that a statement returns. */
-static int read_number(sqlite3 *database, const char *sql, sqlite3_int64 *ret_number)
-{
-	sqlite3_stmt *statement;
-	int rc = sqlite3_prepare_v2(database, sql, -1, &statement, NULL);
-
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_step(statement);
-		if (rc == SQLITE_ROW) {
-			*ret_number = sqlite3_column_int64(statement, 0);
-			rc = SQLITE_OK;
-		}
-		(void)sqlite3_finalize(statement);
-	}
-	return rc;
-}
-
-static void refuse_other(const char *path, char *reason, size_t size)
-{
-	refuse(path, reason, size, "it is a database of another program. Name another file.");
-}
-
-static void refuse_newer(const char *path, sqlite3_int64 version, char *reason, size_t size)
-{
-	refuse(path, reason, size,
-			"it is of a newer mqttasgi (format %lld; this one knows %d). Install that one again, or name "
-			"another file.",
-			(long long)version, VERSION);
-}
-
 /* Whether the file is ours, or empty. It may be neither, and then is left as it is. */
 static bool recognise(sqlite3 *database, const char *path, bool *ret_is_empty, char *reason, size_t size)
 {
-	sqlite3_int64 application = 0, version = 0, entries = 0;
-	int rc = read_number(database, "PRAGMA application_id", &application);
+	bool is_ours;
+	int rc = format_recognise(&FORMAT, database, path, ret_is_empty, &is_ours, reason, size);
 
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA user_version", &version);
-	}
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "SELECT count(*) FROM sqlite_master", &entries);
-	}
 	if (rc != SQLITE_OK) {
 		schema_complain(database, path, rc, reason, size);
-		return false;
 	}
-	*ret_is_empty = application == 0 && version == 0 && entries == 0;
-	if (!*ret_is_empty && application != APPLICATION_ID) {
-		refuse_other(path, reason, size);
-		return false;
-	}
-	if (version > VERSION) {
-		refuse_newer(path, version, reason, size);
-		return false;
-	}
-	return true;
+	return is_ours;
 }
 
 /* ---- without opening it ---- */
@@ -331,21 +272,13 @@ static uint32_t number_at(const unsigned char *at)
 static bool check_header(const char *path, const unsigned char header[HEADER_SIZE], char *reason, size_t size)
 {
 	static const char magic[16] = "SQLite format 3";
-	uint32_t version = number_at(header + HEADER_VERSION);
 
 	if (memcmp(header, magic, sizeof(magic)) != 0) {
 		schema_complain(NULL, path, SQLITE_NOTADB, reason, size);
 		return false;
 	}
-	if (number_at(header + HEADER_APPLICATION) != APPLICATION_ID) {
-		refuse_other(path, reason, size);
-		return false;
-	}
-	if (version > VERSION) {
-		refuse_newer(path, version, reason, size);
-		return false;
-	}
-	return true;
+	return format_is_ours(&FORMAT, path, number_at(header + HEADER_APPLICATION),
+			number_at(header + HEADER_VERSION), reason, size);
 }
 
 bool schema_check(const char *path, char *reason, size_t size)
@@ -360,7 +293,7 @@ bool schema_check(const char *path, char *reason, size_t size)
 		if (errno == ENOENT && faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0) {
 			return true;
 		}
-		refuse_errno(path, errno, reason, size);
+		schema_complain_errno(path, errno, reason, size);
 		return false;
 	}
 	length = read(descriptor, header, sizeof(header));
@@ -405,35 +338,22 @@ static int take(sqlite3 *database, bool is_empty)
 	return rc;
 }
 
-/* Whether all pages are there: SQLite takes a last one that is cut for one that ends in zeros. What a process
- * that was killed has left in the log goes into the file before, for it may be what is missing. Before the
- * first write: that makes the file as long as it is to be. */
+/* What a process that was killed has left in the log goes into the file before, for it may be what is
+ * missing. */
 static bool is_whole(sqlite3 *database, const char *path, char *reason, size_t size)
 {
-	sqlite3_int64 pages = 0, page_size = 0;
-	struct stat status = {0};
+	bool is_whole = false;
 	int rc;
 
 	files_guard(database);
 	rc = sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA page_count", &pages);
-	}
-	if (rc == SQLITE_OK) {
-		rc = read_number(database, "PRAGMA page_size", &page_size);
+		rc = format_measure(database, path, &is_whole, reason, size);
 	}
 	if (rc != SQLITE_OK) {
 		schema_complain(database, path, rc, reason, size);
-		return false;
 	}
-	if (stat(path, &status) != 0 || status.st_size / page_size < pages) {
-		refuse(path, reason, size,
-				"it is damaged: %lld of %lld bytes are there. Move it away to start with an empty one; "
-				"'sqlite3 FILE .recover' gets back what is whole.",
-				(long long)status.st_size, (long long)(pages * page_size));
-		return false;
-	}
-	return true;
+	return is_whole;
 }
 
 /* See FILES_CHUNK. */
@@ -454,14 +374,6 @@ static int reserve(sqlite3 *database)
 	return rc;
 }
 
-static void distrust(sqlite3 *database)
-{
-	(void)sqlite3_extended_result_codes(database, 1);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-	(void)sqlite3_db_config(database, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-}
-
 sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t size)
 {
 	sqlite3 *database = NULL;
@@ -474,10 +386,10 @@ sqlite3 *schema_open(const char *path, bool for_power_loss, char *reason, size_t
 	rc = sqlite3_open_v2(path, &database,
 			SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
 	if (!database) {
-		refuse(path, reason, size, "there is no memory.");
+		format_refuse(path, reason, size, "there is no memory.");
 		return NULL;
 	}
-	distrust(database);
+	format_distrust(database);
 	if (rc == SQLITE_OK) {
 		rc = sqlite3_exec(database, BEFORE_READING, NULL, NULL, NULL);
 	}
