@@ -269,11 +269,12 @@ static uint32_t number_at(const unsigned char *at)
 	return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-static bool check_header(const char *path, const unsigned char header[HEADER_SIZE], char *reason, size_t size)
+static bool check_header(const char *path, const unsigned char header[HEADER_SIZE], size_t length,
+		char *reason, size_t size)
 {
 	static const char magic[16] = "SQLite format 3";
 
-	if (memcmp(header, magic, sizeof(magic)) != 0) {
+	if (length < HEADER_SIZE || memcmp(header, magic, sizeof(magic)) != 0) {
 		schema_complain(NULL, path, SQLITE_NOTADB, reason, size);
 		return false;
 	}
@@ -281,30 +282,47 @@ static bool check_header(const char *path, const unsigned char header[HEADER_SIZ
 			number_at(header + HEADER_VERSION), reason, size);
 }
 
+static bool could_be_made(const char *path, char *reason, size_t size)
+{
+	char folder[PATH_MAX];
+
+	folder_of(path, folder);
+	if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0) {
+		return true;
+	}
+	schema_complain_errno(path, errno, reason, size);
+	return false;
+}
+
 bool schema_check(const char *path, char *reason, size_t size)
 {
 	unsigned char header[HEADER_SIZE];
-	char folder[PATH_MAX], log[PATH_MAX];
+	char log[PATH_MAX];
 	ssize_t length;
-	int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+	int descriptor;
 
-	if (descriptor < 0) {
-		folder_of(path, folder);
-		if (errno == ENOENT && faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0) {
-			return true;
-		}
-		schema_complain_errno(path, errno, reason, size);
+	if (is_lost(path, reason, size)) {
 		return false;
 	}
-	length = read(descriptor, header, sizeof(header));
-	(void)close(descriptor);
+	if (access(path, F_OK) != 0 && errno == ENOENT) {
+		return could_be_made(path, reason, size);
+	}
+	/* Before it is opened: that would wait for whoever writes to a pipe. */
 	if (!is_usable(path, reason, size)) {
 		return false;
 	}
+	descriptor = open(path, O_RDONLY | O_CLOEXEC);
+	length = descriptor < 0 ? -1 : read(descriptor, header, sizeof(header));
+	if (length < 0) {
+		schema_complain_errno(path, errno, reason, size);
+	}
+	if (descriptor >= 0) {
+		(void)close(descriptor);
+	}
 	/* A process that was killed may have left the first page in its log. */
 	(void)snprintf(log, sizeof(log), "%s-wal", path);
-	return length < (ssize_t)sizeof(header) || access(log, F_OK) == 0 ||
-			check_header(path, header, reason, size);
+	return length >= 0 &&
+			(length == 0 || size_of(log) > 0 || check_header(path, header, (size_t)length, reason, size));
 }
 
 /* ---- opening it ---- */

@@ -13,6 +13,7 @@
 
 #include <sqlite3.h>
 
+#include "durable/schema.h"
 #include "durable/store.h"
 #include "scarce_memory.h"
 #include "scarce_sqlite.h"
@@ -1062,6 +1063,56 @@ static void test_refusals(void **state)
 	forget_files();
 }
 
+/* What a start would refuse, without opening or making anything. */
+static void assert_check_refuses(const char *file, const char *words)
+{
+	assert_refused(file, words);
+	*reason = '\0';
+	assert_false(schema_check(file, reason, sizeof reason));
+	if (!strstr(reason, words)) {
+		fail_msg("%s", reason);
+	}
+}
+
+static void test_check(void **state)
+{
+	struct store *store;
+	char missing[120];
+
+	(void)state;
+	assert_true(schema_check(path, reason, sizeof reason));
+	assert_int_equal(size_of(path), -1);
+	(void)snprintf(missing, sizeof missing, "%s/missing/inbox", folder);
+	assert_check_refuses(missing, "there is no folder");
+	assert_check_refuses(folder, "Name a file");
+
+	/* Nobody writes to it, or ever will. */
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_check_refuses(path, "Name a file");
+	forget_files();
+	write_file(path, "", 0);
+	assert_true(schema_check(path, reason, sizeof reason));
+	write_file(log_path, "x", 1);
+	assert_check_refuses(path, "its log is there");
+	forget_files();
+	write_file(path, "S", 1);
+	assert_check_refuses(path, "one byte of it is there");
+	write_file(path, "SQLite format 3", 16);
+	assert_check_refuses(path, "no SQLite file");
+	forget_files();
+	change_file("CREATE TABLE other (a)");
+	assert_check_refuses(path, "another program");
+	forget_files();
+
+	store = open_with(PLENTY);
+	assert_true(schema_check(path, reason, sizeof reason));
+	store_close(store);
+	assert_true(schema_check(path, reason, sizeof reason));
+	change_file("PRAGMA user_version = 2");
+	assert_check_refuses(path, "newer mqttasgi (format 2;");
+	forget_files();
+}
+
 static void test_one_broker_at_a_time(void **state)
 {
 	struct store *store = open_with(PLENTY);
@@ -1397,6 +1448,7 @@ int main(void)
 		cmocka_unit_test(test_what_no_message_can_be),
 		cmocka_unit_test(test_ids_rise_from_start_to_start),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_one_broker_at_a_time),
 		cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_no_room_at_start),
