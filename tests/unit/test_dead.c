@@ -1,51 +1,29 @@
 #include "cmocka_all.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
 
+#include "database_folder.h"
 #include "durable/dead.h"
 #include "scarce_memory.h"
 #include "scarce_sqlite.h"
 
 #define PLENTY (1ULL << 30)
 
-static char folder[64], path[96], journal_path[112], reason[1024];
-
 /* ---- what the tests are made of ---- */
-
-static void forget_files(void)
-{
-	(void)unlink(path);
-	(void)unlink(journal_path);
-}
 
 static int make_folder(void **state)
 {
 	(void)state;
-	(void)snprintf(folder, sizeof folder, "/tmp/test_dead.XXXXXX");
-	if (!mkdtemp(folder)) {
-		return -1;
-	}
-	(void)snprintf(path, sizeof path, "%s/inbox.dead", folder);
-	(void)snprintf(journal_path, sizeof journal_path, "%s-journal", path);
-	return 0;
-}
-
-static int remove_folder(void **state)
-{
-	(void)state;
-	forget_files();
-	return rmdir(folder);
+	return database_folder_make("inbox.dead", "-journal");
 }
 
 static struct dead *open_with(uint64_t limit)
@@ -130,35 +108,6 @@ static const char *other_asks(const char *sql)
 static void assert_file_is_whole(void)
 {
 	assert_string_equal(other_asks("PRAGMA integrity_check"), "ok");
-}
-
-static off_t size_of(const char *file)
-{
-	struct stat status;
-
-	return stat(file, &status) == 0 ? status.st_size : -1;
-}
-
-static char *read_file(const char *file, size_t *ret_size)
-{
-	int descriptor = open(file, O_RDONLY);
-	off_t size = size_of(file);
-	char *bytes = malloc((size_t)size + 1);
-
-	assert_true(descriptor >= 0 && bytes);
-	assert_int_equal(read(descriptor, bytes, (size_t)size), size);
-	assert_int_equal(close(descriptor), 0);
-	*ret_size = (size_t)size;
-	return bytes;
-}
-
-static void write_file(const char *file, const char *bytes, size_t size)
-{
-	int descriptor = open(file, O_CREAT | O_TRUNC | O_WRONLY, 0600);
-
-	assert_true(descriptor >= 0);
-	assert_int_equal(write(descriptor, bytes, size), size);
-	assert_int_equal(close(descriptor), 0);
 }
 
 /* What dead_take_replay() gives, one payload after the other. */
@@ -679,15 +628,6 @@ static void test_what_was_taken_before_a_crash_comes_again(void **state)
 
 /* ---- a disk that is full ---- */
 
-static void limit_files(off_t size)
-{
-	struct rlimit limit;
-
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = size < 0 ? limit.rlim_max : (rlim_t)size;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 static void test_no_room(void **state)
 {
 	static char payload[9001];
@@ -769,16 +709,9 @@ static void test_what_cannot_be_removed_is_taken_once(void **state)
 
 static void assert_refused(const char *file, const char *words)
 {
-	char expected[200];
-
 	*reason = '\0';
 	assert_null(dead_open(file, PLENTY, false, reason, sizeof reason));
-	(void)snprintf(expected, sizeof expected, "The durable inbox %s cannot be used: ", file);
-	assert_memory_equal(reason, expected, strlen(expected));
-	if (!strstr(reason, words)) {
-		fail_msg("%s", reason);
-	}
-	assert_int_equal(reason[strlen(reason) - 1], '.');
+	assert_reason(file, words);
 }
 
 static void test_refusals(void **state)
@@ -1034,5 +967,5 @@ int main(void)
 	if (!scarce_sqlite()) {
 		return 1;
 	}
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return cmocka_run_group_tests(tests, make_folder, database_folder_remove);
 }

@@ -1,18 +1,17 @@
 #include "cmocka_all.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
 
+#include "database_folder.h"
 #include "durable/schema.h"
 #include "durable/store.h"
 #include "scarce_memory.h"
@@ -20,33 +19,12 @@
 
 #define PLENTY (1ULL << 30)
 
-static char folder[64], path[96], log_path[100], reason[1024];
-
 /* ---- what the tests are made of ---- */
-
-static void forget_files(void)
-{
-	(void)unlink(path);
-	(void)unlink(log_path);
-}
 
 static int make_folder(void **state)
 {
 	(void)state;
-	(void)snprintf(folder, sizeof folder, "/tmp/test_store.XXXXXX");
-	if (!mkdtemp(folder)) {
-		return -1;
-	}
-	(void)snprintf(path, sizeof path, "%s/inbox", folder);
-	(void)snprintf(log_path, sizeof log_path, "%s-wal", path);
-	return 0;
-}
-
-static int remove_folder(void **state)
-{
-	(void)state;
-	forget_files();
-	return rmdir(folder);
+	return database_folder_make("inbox", "-wal");
 }
 
 static struct store *open_with(uint64_t limit)
@@ -119,13 +97,6 @@ static uint64_t count_of(struct store *store, uint32_t consumer)
 	}
 	assert_int_equal(result, STORE_NOT_FOUND);
 	return count;
-}
-
-static off_t size_of(const char *file)
-{
-	struct stat status;
-
-	return stat(file, &status) == 0 ? status.st_size : -1;
 }
 
 /* SQLite's own look at the file, which no store has open. */
@@ -208,7 +179,7 @@ static void test_what_is_put_comes_back(void **state)
 	assert_no_more(store, 1, second);
 	assert_int_equal(stat(path, &status), 0);
 	assert_int_equal(status.st_mode & 0777, 0600);
-	assert_int_equal(stat(log_path, &status), 0);
+	assert_int_equal(stat(beside_path, &status), 0);
 	assert_int_equal(status.st_mode & 0777, 0600);
 	store_close(store);
 	store_close(NULL);
@@ -576,28 +547,6 @@ static void test_a_killed_process_loses_nothing(void **state)
 	free(is_gone);
 }
 
-static void write_file(const char *file, const void *bytes, size_t size)
-{
-	FILE *out = fopen(file, "w");
-
-	assert_non_null(out);
-	assert_int_equal(fwrite(bytes, 1, size, out), size);
-	assert_int_equal(fclose(out), 0);
-}
-
-static char *read_file(const char *file, size_t *ret_size)
-{
-	FILE *in = fopen(file, "r");
-	size_t size = (size_t)size_of(file);
-	char *bytes = malloc(size);
-
-	assert_true(in && bytes);
-	assert_int_equal(fread(bytes, 1, size, in), size);
-	assert_int_equal(fclose(in), 0);
-	*ret_size = size;
-	return bytes;
-}
-
 /* Leaves the files of a process that put so many and died. */
 static void put_and_die(int count, const char *payload)
 {
@@ -635,14 +584,14 @@ static void test_a_torn_log_keeps_what_is_whole(void **state)
 	(void)state;
 	put_and_die(40, "some words");
 	file = read_file(path, &size);
-	log = read_file(log_path, &log_size);
+	log = read_file(beside_path, &log_size);
 	assert_true(log_size > 40 * 4096);
 	for (cut = log_size; cut > 3000; cut -= cut > 16000 ? 1500 : 999) {
 		struct store *store;
 		uint64_t count;
 
 		write_file(path, file, size);
-		write_file(log_path, log, cut);
+		write_file(beside_path, log, cut);
 		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
 		if (!store) {
 			fail_msg("%zu: %s", cut, reason);
@@ -718,7 +667,7 @@ static void test_damage(void **state)
 			damaged[(size_t)rand_r(&seed) % (round % 3 == 0 ? 4096 : size)] = (char)rand_r(&seed);
 		}
 		write_file(path, damaged, size);
-		(void)unlink(log_path);
+		(void)unlink(beside_path);
 		use_damaged();
 		free(damaged);
 	}
@@ -728,7 +677,7 @@ static void test_damage(void **state)
 		struct store *store;
 
 		write_file(path, file, i);
-		(void)unlink(log_path);
+		(void)unlink(beside_path);
 		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
 		if (store || !strstr(reason, "damaged")) {
 			fail_msg("%zu of %zu bytes: %s", i, size, store ? "opened" : reason);
@@ -749,12 +698,12 @@ static void test_a_cut_file_with_a_log(void **state)
 	(void)state;
 	put_and_die(COUNT, "0123456789012345678901234567890123456789");
 	file = read_file(path, &size);
-	log = read_file(log_path, &log_size);
+	log = read_file(beside_path, &log_size);
 	for (cut = 0; cut < size; cut += cut < 8192 ? 1024 : 4096) {
 		struct store *store;
 
 		write_file(path, file, cut);
-		write_file(log_path, log, log_size);
+		write_file(beside_path, log, log_size);
 		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
 		if (store) {
 			opened++;
@@ -766,13 +715,13 @@ static void test_a_cut_file_with_a_log(void **state)
 		refused++;
 		assert_non_null(strstr(reason, "damaged"));
 		/* It is no other at the next try. */
-		assert_int_equal(size_of(log_path), log_size);
+		assert_int_equal(size_of(beside_path), log_size);
 		assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
 		assert_non_null(strstr(reason, "damaged"));
 	}
 	assert_true(opened > 0 && refused > 10);
 	(void)unlink(path);
-	write_file(log_path, log, log_size);
+	write_file(beside_path, log, log_size);
 	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
 	assert_non_null(strstr(reason, "empty or missing"));
 	assert_int_equal(size_of(path), -1);
@@ -1007,16 +956,9 @@ static void test_ids_rise_from_start_to_start(void **state)
 
 static void assert_refused(const char *file, const char *words)
 {
-	char expected[200];
-
 	*reason = '\0';
 	assert_null(store_open(file, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
-	(void)snprintf(expected, sizeof expected, "The durable inbox %s cannot be used: ", file);
-	assert_memory_equal(reason, expected, strlen(expected));
-	if (!strstr(reason, words)) {
-		fail_msg("%s", reason);
-	}
-	assert_int_equal(reason[strlen(reason) - 1], '.');
+	assert_reason(file, words);
 }
 
 static void test_refusals(void **state)
@@ -1069,9 +1011,7 @@ static void assert_check_refuses(const char *file, const char *words)
 	assert_refused(file, words);
 	*reason = '\0';
 	assert_false(schema_check(file, reason, sizeof reason));
-	if (!strstr(reason, words)) {
-		fail_msg("%s", reason);
-	}
+	assert_reason(file, words);
 }
 
 static void test_check(void **state)
@@ -1092,7 +1032,7 @@ static void test_check(void **state)
 	forget_files();
 	write_file(path, "", 0);
 	assert_true(schema_check(path, reason, sizeof reason));
-	write_file(log_path, "x", 1);
+	write_file(beside_path, "x", 1);
 	assert_check_refuses(path, "its log is there");
 	forget_files();
 	write_file(path, "S", 1);
@@ -1157,15 +1097,6 @@ static void test_rights(void **state)
 }
 
 /* ---- a disk that is full ---- */
-
-static void limit_files(off_t size)
-{
-	struct rlimit limit;
-
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = size < 0 ? limit.rlim_max : (rlim_t)size;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
 
 static void test_no_room_at_start(void **state)
 {
@@ -1295,7 +1226,7 @@ static void test_log_and_file_stay_small(void **state)
 	for (i = 0; i < 10000; i++) {
 		put(store, payload, a);
 	}
-	assert_true(size_of(log_path) < 700 * 4120);
+	assert_true(size_of(beside_path) < 700 * 4120);
 	full = size_of(path);
 	assert_true(full > 10000000);
 	while (store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
@@ -1311,9 +1242,9 @@ static void test_log_and_file_stay_small(void **state)
 		assert_int_equal(store_done(store, put(store, payload, a), a), STORE_OK);
 	}
 	assert_true(size_of(path) <= full + 100 * 4096);
-	assert_true(size_of(log_path) < 700 * 4120);
+	assert_true(size_of(beside_path) < 700 * 4120);
 	store_close(store);
-	assert_int_equal(size_of(log_path), -1);
+	assert_int_equal(size_of(beside_path), -1);
 	assert_file_is_whole();
 	forget_files();
 }
@@ -1464,5 +1395,5 @@ int main(void)
 	if (!scarce_sqlite()) {
 		return 1;
 	}
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return cmocka_run_group_tests(tests, make_folder, database_folder_remove);
 }

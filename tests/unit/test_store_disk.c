@@ -8,38 +8,33 @@
 
 #include <sqlite3.h>
 
+#include "database_folder.h"
 #include "durable/store.h"
 
 #define PLENTY (1ULL << 30)
 #define ROUNDS 60
 
-static char folder[64], path[96], log_path[100], control[100], reason[1024];
+static char control[100];
 
 static int make_folder(void **state)
 {
 	(void)state;
-	(void)snprintf(folder, sizeof folder, "/tmp/test_disk.XXXXXX");
-	if (!mkdtemp(folder)) {
+	if (database_folder_make("inbox", "-wal")) {
 		return -1;
 	}
-	(void)snprintf(path, sizeof path, "%s/inbox", folder);
-	(void)snprintf(log_path, sizeof log_path, "%s-wal", path);
 	(void)snprintf(control, sizeof control, "%s/control", folder);
 	return setenv("FAILING_DISK", control, 1) + setenv("FAILING_DISK_FILES", "/inbox", 1);
 }
 
-static void forget_files(void)
+static void heal(void)
 {
-	(void)unlink(path);
-	(void)unlink(log_path);
 	(void)unlink(control);
 }
 
 static int remove_folder(void **state)
 {
-	(void)state;
-	forget_files();
-	return rmdir(folder);
+	heal();
+	return database_folder_remove(state);
 }
 
 static void fail_from(const char *call, int first, const char *error)
@@ -49,11 +44,6 @@ static void fail_from(const char *call, int first, const char *error)
 	assert_non_null(out);
 	assert_true(fprintf(out, "%s %d %s\n", call, first, error) > 0);
 	assert_int_equal(fclose(out), 0);
-}
-
-static void heal(void)
-{
-	(void)unlink(control);
 }
 
 static struct store *must_open(enum store_sync sync)
