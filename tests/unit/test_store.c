@@ -125,6 +125,20 @@ static void assert_file_is_whole(void)
 	assert_int_equal(sqlite3_close(database), SQLITE_OK);
 }
 
+/* What waits for its only consumer is so much, now and after a start, and the file is whole. Closes the store
+ * and removes its files. */
+static void assert_lasting(struct store *store, uint32_t consumer, uint64_t expected)
+{
+	assert_int_equal(count_of(store, consumer), expected);
+	assert_int_equal(store_figures(store).messages, expected);
+	store_close(store);
+	assert_file_is_whole();
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, expected);
+	store_close(store);
+	forget_files();
+}
+
 /* ---- the tests ---- */
 
 static void test_what_is_put_comes_back(void **state)
@@ -1165,13 +1179,7 @@ static void test_no_room_later(void **state)
 	assert_int_equal(store_failed(store, first + 1, a, &tries), STORE_DISK_FULL);
 	assert_int_equal(store_asked(store, a, 5), STORE_DISK_FULL);
 	limit_files(-1);
-	assert_int_equal(count_of(store, a), --expected);
-	store_close(store);
-	assert_file_is_whole();
-	store = open_with(PLENTY);
-	assert_int_equal(store_figures(store).messages, expected);
-	store_close(store);
-	forget_files();
+	assert_lasting(store, a, expected - 1);
 }
 
 static void test_a_full_disk_is_worked_off(void **state)
@@ -1313,14 +1321,7 @@ static void use_scarce(unsigned long n)
 	to_take = 0;
 	(void)is_ok(store_expire(store, 1001, 1, take, taken, &count));
 	(void)scarce_memory_end();
-	assert_int_equal(count_of(store, a), expected);
-	assert_int_equal(store_figures(store).messages, expected);
-	store_close(store);
-	assert_file_is_whole();
-	store = open_with(PLENTY);
-	assert_int_equal(store_figures(store).messages, expected);
-	store_close(store);
-	forget_files();
+	assert_lasting(store, a, expected);
 }
 
 static void test_no_memory(void **state)
