@@ -134,7 +134,7 @@ class Handling:
 
     def begin(self, delivery: Delivery) -> None:
         """Note what the application is about to get."""
-        if delivery[2] & 3 and delivery[1].stored:
+        if is_stored(delivery):
             self._delivery = delivery
 
     def end(self) -> None:
