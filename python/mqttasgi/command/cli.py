@@ -55,10 +55,10 @@ def main(
     try:
         return _run(words, prog, application, _folder(project))
     except (UsageError, launch.LaunchError) as error:
-        print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
+        _complain(prog, error)
         return 2
     except (status.StatusError, DeadLetterError) as error:
-        print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
+        _complain(prog, error)
         return 1
     except BrokenPipeError:
         # Whoever reads what --help and --print-config print has read enough.
@@ -71,6 +71,10 @@ def main(
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(prog: str, error: Exception) -> None:
+    print(f"{prog}: {error}{'' if str(error).endswith('?') else '.'}", file=sys.stderr)
 
 
 def _folder(project: Optional[str]) -> Path:
