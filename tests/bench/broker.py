@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from settings import BUILD, Failure, Settings
+
+from support.ports import free_port
 
 STARTUP = 60.0  # seconds
 BROKER_CONFIG = """\
@@ -35,13 +40,6 @@ def child_environment(variables: dict[str, str]) -> dict[str, str]:
     """The environment without what would configure the contenders behind our back."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **variables}
-
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

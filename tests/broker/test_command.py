@@ -29,7 +29,8 @@ from support.certificates import Authority
 from support.client import Client
 from support.command import PYTHON_PATH, SOURCES, Command, as_root, command_environment, run_command
 from support.consumers import Consumers
-from support.processes import free_port, running, wait_until
+from support.ports import free_port
+from support.processes import running, wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 

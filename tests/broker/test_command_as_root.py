@@ -20,7 +20,8 @@ import pytest
 
 from support.broker import plugin_path
 from support.command import run_command
-from support.processes import free_port, wait_until
+from support.ports import free_port
+from support.processes import wait_until
 
 APP = "nowhere:application"
 BROKER = '#!/bin/sh\nid -u\nstat -c \'%n %u %a\' "$2" "$(dirname "$2")"\n'

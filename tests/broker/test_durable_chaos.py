@@ -18,7 +18,8 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import Broker, BrokerFailed
 from support.packets import PUBACK, PacketClient
-from support.processes import SANITIZER, free_port, wait_until
+from support.ports import free_port
+from support.processes import SANITIZER, wait_until
 
 PUBLISHERS = ("a", "b", "c", "d")
 WINDOW = 10  # messages of a publisher that the broker has not acknowledged

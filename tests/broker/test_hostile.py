@@ -18,7 +18,8 @@ import pytest
 
 from conftest import BrokerFactory
 from support.broker import Broker, mosquitto_program
-from support.processes import SANITIZER, free_port, running, wait_until
+from support.ports import free_port
+from support.processes import SANITIZER, running, wait_until
 from support.system_log import SystemLog, reason_not
 
 LOOPS = [

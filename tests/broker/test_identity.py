@@ -28,7 +28,8 @@ from support.packets import (
     publish_packet,
     shout,
 )
-from support.processes import PATIENCE, SANITIZER, free_port, wait_until
+from support.ports import free_port
+from support.processes import PATIENCE, SANITIZER, wait_until
 from support.properties import to_paho
 from support.statistics import Statistics
 

@@ -21,7 +21,7 @@ from support.client import Client
 from support.command import Command, run_command
 from support.consumers import Consumers, Heard, Recorders
 from support.listeners import FakeListener, Proxy
-from support.processes import free_port
+from support.ports import free_port
 from support.properties import from_paho, to_paho
 
 APPS = Path(__file__).resolve().parent

@@ -15,7 +15,7 @@ from conftest import BrokerFactory
 from support.broker import passwords
 from support.client import Client
 from support.command import Command, run_command
-from support.processes import free_port
+from support.ports import free_port
 
 EXISTING = Path(__file__).with_name("existing")
 LOGIN = {"username": "hub", "password": "correct horse battery"}

@@ -25,7 +25,8 @@ import pytest
 from conftest import BrokerFactory
 from support.broker import MARKS, Broker, mosquitto_version, plugin_path, virtualenv
 from support.consumers import Consumers
-from support.processes import PATIENCE, free_port
+from support.ports import free_port
+from support.processes import PATIENCE
 from support.talkers import Gone, Talker
 
 APPS = Path(__file__).resolve().parent

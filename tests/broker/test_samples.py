@@ -22,7 +22,8 @@ from support import option_table
 from support.broker import TAG, Broker, passwords, plugin_path, virtualenv
 from support.confined import Notified, Settings, command, read_unit, syscall_filter_is_known
 from support.consumers import Recorders
-from support.processes import PATIENCE, SANITIZER, free_port, wait_until
+from support.ports import free_port
+from support.processes import PATIENCE, SANITIZER, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"

@@ -42,10 +42,9 @@ class Behind:
         self.proxy = PacketProxy(0)
         options = {"port": self.proxy.port, "retries": 0, "client_id": "hub", **arguments.pop("options", {})}
         self.broker: Broker = broker("apps.listener:application", start=False, options=options, **arguments)
+        self.proxy.target = self.broker.port
         self.proxy.start()
         self.broker.start()
-        # The broker may take another port than it first looked at.
-        self.proxy.target = self.broker.port
         self.broker.wait_for_log("(Session|The session) with the listener at", timeout=20)
         self.consumers = Consumers(self.broker)
         self.consumers.subscribe("w/+", 2)

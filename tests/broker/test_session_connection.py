@@ -18,7 +18,8 @@ from support.client import Client
 from support.consumers import CallFailed, Consumers, Heard, Writer
 from support.listeners import FakeListener, Proxy
 from support.packets import PUBCOMP, PUBREC, PacketClient, publish_packet, release_packet
-from support.processes import SANITIZER, free_port, wait_until
+from support.ports import free_port
+from support.processes import SANITIZER, wait_until
 from support.statistics import Statistics
 
 UP = "Session with the listener at"
@@ -506,11 +507,12 @@ class Behind:
         self._position = 0
         options.setdefault("retries", 0)
         if authority is None:
-            # The broker may take another port than it first looked at, so the proxy learns it afterwards.
+            # The broker's options have the proxy's port, so the broker is made after it.
             self.proxy = Proxy(0)
             self.broker = start(
                 broker, start=False, lines=lines, options={"port": self.proxy.port, **options}
             )
+            self.proxy.target = self.broker.port
         else:
             tls = TlsListener(authority)
             self.proxy = Proxy(tls.port)
@@ -518,8 +520,6 @@ class Behind:
             self.broker = start(broker, start=False, lines=[*tls.lines, *lines], options=options)
         self.proxy.start()
         self.broker.start()
-        if authority is None:
-            self.proxy.target = self.broker.port
         self.broker.wait_for_log("(Session|The session) with the listener at", timeout=20)
 
     def lose(self) -> None:

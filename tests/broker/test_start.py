@@ -15,7 +15,7 @@ import pytest
 
 from conftest import BrokerFactory
 from support.broker import BrokerFailed, mosquitto_version, plugin_path, virtualenv
-from support.processes import free_port
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

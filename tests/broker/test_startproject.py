@@ -11,7 +11,7 @@ import pytest
 
 from support.broker import finish_all
 from support.command import Command, as_root, command_environment, run_command
-from support.processes import free_port
+from support.ports import free_port
 
 
 @pytest.fixture

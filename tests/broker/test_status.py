@@ -19,7 +19,7 @@ from support.broker import Broker, passwords
 from support.certificates import Authority
 from support.client import Client
 from support.command import command_environment, run_command
-from support.processes import free_port
+from support.ports import free_port
 from support.statistics import PREFIX
 
 NAMES = {name for _, rows in status.TABLE for _, name, _ in rows}

@@ -14,7 +14,7 @@ from mqttasgi.command import cli, launch
 from support.broker import clean_environment, mosquitto_program, plugin_path
 from support.certificates import Authority
 from support.command import PYTHON_PATH, as_root, run_command
-from support.processes import free_port
+from support.ports import free_port
 
 APP = "apps.echo:application"
 NO_APPLICATION = (

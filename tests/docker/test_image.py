@@ -21,7 +21,7 @@ import yaml
 from support.certificates import Authority
 from support.client import Client
 from support.container import Container, Images
-from support.processes import free_port
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = ROOT / "docs/examples/hub"

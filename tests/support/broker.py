@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .client import Client
-from .processes import PATIENCE, SANITIZER, free_port, running, tagged, wait_until
+from .ports import free_port
+from .processes import PATIENCE, SANITIZER, running, tagged, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPRESSIONS = Path(__file__).with_name("tsan.supp")
@@ -209,7 +210,6 @@ class Broker:
         self._environment = dict(environment or {})
         self._plugin = plugin_path() if plugin == "built" else (Path(plugin) if plugin is not None else None)
         self._user = user
-        self._fixed_port = port is not None
         self._listener = listener
         self._anonymous = anonymous
         self._persistence = persistence
@@ -239,24 +239,18 @@ class Broker:
             raise RuntimeError("this broker is running")
         if self._plugin is not None and not self._plugin.exists():
             raise FileNotFoundError(f"{self._plugin} is missing: cmake -S . -B build && cmake --build build")
-        for attempt in range(3):
-            begin = len(self.log())
-            self._spawn()
-            try:
-                wait_until(self._started, timeout, "the broker's listener")
-            except AssertionError:
-                self._kill()
-                raise BrokerFailed("the broker did not listen in time", None, self.log()[begin:]) from None
-            if self._process is not None and self._process.poll() is None:
-                return self
+        begin = len(self.log())
+        self._spawn()
+        try:
+            wait_until(self._started, timeout, "the broker's listener")
+        except AssertionError:
+            self._kill()
+            raise BrokerFailed("the broker did not listen in time", None, self.log()[begin:]) from None
+        if self._process is None or self._process.poll() is not None:
             status = self._reap()
-            log = self.log()[begin:]
-            # Somebody may have taken the free port between our look and Mosquitto's: look for another one.
-            if self._fixed_port or "Address already in use" not in log or attempt == 2:
-                self._checked = len(self.log())
-                raise BrokerFailed("the broker ended at start", status, log)
-            self.port = free_port()
-        raise AssertionError("not reached")
+            self._checked = len(self.log())
+            raise BrokerFailed("the broker ended at start", status, self.log()[begin:])
+        return self
 
     def stop(self, timeout: float = 20) -> int:
         """Send SIGTERM, and return the exit status. A stopped broker returns 0 at once.
@@ -306,7 +300,6 @@ class Broker:
 
     def restart(self, timeout: float = 60) -> Broker:
         """Stop and start with the same folder, and the same port."""
-        self._fixed_port = True
         status = self.stop()
         if status != self.expect_status:
             raise BrokerFailed("the broker ended badly", status, self.log())

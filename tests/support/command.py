@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .broker import ROOT, Broker, BrokerFailed, clean_environment, mosquitto_program, plugin_path
-from .processes import PATIENCE, free_port, wait_until
+from .broker import ROOT, Broker, clean_environment, mosquitto_program, plugin_path
+from .processes import PATIENCE, wait_until
 
 #: Where a setting can come from.
 SOURCES = ("argument", "environment", "dotenv")
@@ -129,19 +129,6 @@ class Command(Broker):
         self._more = dict(environment or {})
         if python_path is not None:
             self._more.setdefault("MQTTASGI_PYTHON_PATH", python_path)
-
-    def start(self, timeout: float = 60) -> Command:
-        for _ in range(2):
-            try:
-                super().start(timeout)
-                return self
-            except BrokerFailed as failure:
-                # Another process took the free port meanwhile.
-                if self._fixed_port or " at 127.0.0.1 is taken" not in failure.log:
-                    raise
-                self.port = free_port()
-        super().start(timeout)
-        return self
 
     def finish(self) -> None:
         try:

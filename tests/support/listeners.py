@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from .processes import free_port, wait_until
+from .ports import free_port
+from .processes import wait_until
 
 
 class _Server:

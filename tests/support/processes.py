@@ -1,11 +1,8 @@
-"""What the tests need to know about processes and ports of this machine. Linux only: it reads `/proc`."""
+"""What the tests need to know about processes of this machine. Linux only: it reads `/proc`."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
-import socket
 import time
 from pathlib import Path
 from typing import Callable
@@ -15,21 +12,6 @@ SANITIZER = os.environ.get("MQTTASGI_SANITIZER", "")
 
 PATIENCE = {"": 3.0, "address": 6.0, "thread": 10.0}.get(SANITIZER, 6.0)
 """Every time limit is multiplied by this: machines are busy, and sanitized code is slow."""
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on at the moment.
-
-    It is none of those that the kernel gives to connections: one of them could take it before a broker does, or while
-    a broker restarts.
-    """
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10000, lowest) if lowest > 11000 else 0
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found: int = probe.getsockname()[1]
-            return found
 
 
 def wait_until(

@@ -8,7 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from .processes import PATIENCE, free_port, wait_until
+from .ports import free_port
+from .processes import PATIENCE, wait_until
 
 
 class RedisServer:
@@ -33,35 +34,30 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
-        for attempt in range(3):
-            with (self.folder / "redis.log").open("ab") as log:
-                self._process = subprocess.Popen(
-                    [
-                        program,
-                        "--port",
-                        str(self.port),
-                        "--bind",
-                        "127.0.0.1",
-                        "--save",
-                        "",
-                        "--appendonly",
-                        "no",
-                    ],
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # Its allocator and a sanitizer's do not go together.
-                    env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
-                )
-            wait_until(self._ended_or_answers, 10, "redis-server", self.log)
-            if self._process.poll() is None:
-                return self
-            self._process = None
-            if attempt < 2 and "Address already in use" in self.log():
-                self.port = free_port()
-                continue
-            break
+        with (self.folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    "--port",
+                    str(self.port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                ],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Its allocator and a sanitizer's do not go together.
+                env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
+            )
+        wait_until(self._ended_or_answers, 10, "redis-server", self.log)
+        if self._process.poll() is None:
+            return self
+        self._process = None
         raise RuntimeError(f"redis-server ended at start:\n{self.log()}")
 
     def stop(self) -> None:
