@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "durable/changes.h"
 #include "durable/database.h"
 #include "durable/files.h"
 #include "durable/row.h"
@@ -14,11 +15,6 @@
 #define MESSAGE_OVERHEAD 64U
 #define RECIPIENT_OVERHEAD 32U
 
-/* A transaction carries out so many removals, two milliseconds' worth, and then no more wait, unless the disk
- * refuses. Then up to so many are remembered: a megabyte. */
-#define REMOVALS_AT_ONCE 512U
-#define REMOVALS_MAX 65536U
-
 /* Where the newest id is written down, and so how many of them a start may leave out. */
 #define IDS_AT_ONCE 65536U
 
@@ -26,266 +22,12 @@
  * store that nobody puts anything into. */
 #define SPARE_PAGES 256
 
-struct removal {
-	uint64_t id;
-	uint32_t consumer;
-};
-
-/* What a transaction changes of the figures once it is committed. */
-struct change {
-	int64_t messages, bytes;
-	size_t removals;  /* the first so many are carried out */
-	uint64_t last_id; /* as in struct store; 0: no change */
-	bool of_oldest;
-};
-
-struct store {
-	struct database database;
-	uint64_t limit;
-	uint64_t messages, bytes;
-	uint64_t next_id, last_id; /* up to last_id they are written down as used */
-	uint64_t oldest_id;        /* as figures has it; 0: not known, or none */
-	int64_t oldest_time;
-	struct change change;
-	size_t portion;           /* of removals in one transaction */
-	struct removal *removals; /* what waits, in order of done */
-	size_t removal_count, removal_capacity;
-	uint64_t highest_removal; /* id */
-	uint64_t given_up;        /* removals */
-	bool is_idle;             /* nothing was put since the last tick */
-};
-
-/* What store_next() returned is still being read, and would keep the log from being started anew; and a
- * transaction may be left of a failure, after which rolling back has failed, too. */
-static void end_last(struct store *store)
-{
-	(void)sqlite3_reset(store->database.statements[NEXT]);
-	database_roll_back(&store->database);
-}
-
-/* ---- transactions ---- */
-
-static enum store_result begin(struct store *store)
-{
-	end_last(store);
-	store->change = (struct change){0};
-	return database_run(&store->database, BEGIN, 0, 0);
-}
-
-/* The first so many. */
-static void forget_removals(struct store *store, size_t count)
-{
-	store->removal_count -= count;
-	memmove(store->removals, store->removals + count, store->removal_count * sizeof(*store->removals));
-	if (store->removal_count == 0) {
-		store->highest_removal = 0;
-	}
-}
-
-/* What the transaction has done counts from now on. */
-static void settle(struct store *store)
-{
-	const struct change *change = &store->change;
-
-	store->messages = (uint64_t)((int64_t)store->messages + change->messages);
-	store->bytes = (uint64_t)((int64_t)store->bytes + change->bytes);
-	if (change->of_oldest) {
-		store->oldest_id = 0;
-	}
-	if (change->last_id != 0) {
-		store->last_id = change->last_id;
-	}
-	if (change->removals > 0) {
-		forget_removals(store, change->removals);
-		store->portion *= store->portion < REMOVALS_AT_ONCE ? 8 : 1;
-	}
-}
-
-/* Commits if all went well so far, otherwise rolls back. */
-static enum store_result end(struct store *store, enum store_result result)
-{
-	if (result == STORE_OK) {
-		result = database_run(&store->database, COMMIT, 0, 0);
-	}
-	if (result != STORE_OK) {
-		database_roll_back(&store->database);
-		/* The log begins anew, with the room that it has. */
-		if (result == STORE_DISK_FULL) {
-			(void)database_checkpoint(&store->database, true);
-		}
-		return result;
-	}
-	settle(store);
-	/* It is committed, whatever becomes of this. */
-	(void)database_checkpoint(&store->database, false);
-	return STORE_OK;
-}
-
-/* ---- removals ---- */
-
-static enum store_result remove_message(struct store *store, uint64_t id)
-{
-	int64_t size = 0;
-	enum store_result result = database_ask(&store->database, SIZE, id, 0, &size);
-
-	if (result != STORE_OK) {
-		/* A recipient of nothing is one less. */
-		return result == STORE_NOT_FOUND ? STORE_OK : result;
-	}
-	result = database_run(&store->database, REMOVE_MESSAGE, id, 0);
-	store->change.messages--;
-	store->change.bytes -= size;
-	store->change.of_oldest |= id == store->oldest_id;
-	return result;
-}
-
-static enum store_result remove_recipient(struct store *store, const struct removal *removal)
-{
-	int64_t rest = 0;
-	enum store_result result =
-			database_run(&store->database, REMOVE_RECIPIENT, removal->id, removal->consumer);
-
-	if (result != STORE_OK || sqlite3_changes(store->database.sqlite) == 0) {
-		return result;
-	}
-	result = database_run(&store->database, COUNT_DOWN, removal->id, 0);
-	if (result == STORE_OK && sqlite3_changes(store->database.sqlite) != 0) {
-		result = database_ask(&store->database, REST, removal->id, 0, &rest);
-		if (result == STORE_OK && rest <= 0) {
-			result = database_run(&store->database, REMOVE_SEVERAL, removal->id, 0);
-		}
-	}
-	return result == STORE_OK && rest <= 0 ? remove_message(store, removal->id) : result;
-}
-
-/* Within a transaction. */
-static enum store_result carry_out(struct store *store)
-{
-	size_t count = store->removal_count < store->portion ? store->removal_count : store->portion;
-	enum store_result result = STORE_OK;
-
-	while (result == STORE_OK && store->change.removals < count) {
-		result = remove_recipient(store, &store->removals[store->change.removals]);
-		store->change.removals++;
-	}
-	return result;
-}
-
-/* After a transaction whose removals have failed: fewer of them. Returns whether to try again. */
-static bool relent(struct store *store)
-{
-	if (store->change.removals == 0 || store->portion == 1) {
-		return false;
-	}
-	store->portion /= 8;
-	return true;
-}
-
-/* Where one alone meets damage it is given up: it would keep all others, and what is put, waiting for ever.
- */
-static bool relent_for_good(struct store *store)
-{
-	if (store->change.removals > 0 && store->portion == 1) {
-		forget_removals(store, 1);
-		store->given_up++;
-		return true;
-	}
-	return relent(store);
-}
-
-/* Begins a transaction with the removals that are its part. */
-static enum store_result begin_with_removals(struct store *store)
-{
-	enum store_result result;
-
-	do {
-		result = begin(store);
-		if (result == STORE_OK) {
-			result = carry_out(store);
-		}
-		if (result != STORE_OK) {
-			(void)end(store, result);
-		}
-	} while ((result == STORE_CORRUPT || result == STORE_FAILED) && relent_for_good(store));
-	return result;
-}
-
-/* In a transaction of their own. Where the disk is full, what the log has room for may be less than a
- * portion. */
-static enum store_result carry_out_alone(struct store *store)
-{
-	enum store_result result;
-
-	do {
-		result = begin_with_removals(store);
-		if (result == STORE_OK) {
-			result = end(store, STORE_OK);
-		}
-	} while (result == STORE_DISK_FULL && relent(store));
-	return result;
-}
-
-static enum store_result carry_out_all(struct store *store)
-{
-	enum store_result result = STORE_OK;
-
-	while (result == STORE_OK && store->removal_count > 0) {
-		result = carry_out_alone(store);
-	}
-	return result;
-}
-
-static bool waits(const struct store *store, uint64_t id, uint32_t consumer)
-{
-	size_t i;
-
-	for (i = 0; i < store->removal_count; i++) {
-		if (store->removals[i].id == id && store->removals[i].consumer == consumer) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool make_room_for_removal(struct store *store)
-{
-	size_t capacity = store->removal_capacity > 0 ? 2 * store->removal_capacity : 64;
-	struct removal *removals;
-
-	if (store->removal_count < store->removal_capacity) {
-		return true;
-	}
-	if (capacity > REMOVALS_MAX) {
-		return false;
-	}
-	removals = realloc(store->removals, capacity * sizeof(*removals));
-	if (!removals) {
-		return false;
-	}
-	store->removals = removals;
-	store->removal_capacity = capacity;
-	return true;
-}
+/* ---- done ---- */
 
 enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
 {
-	end_last(store);
-	/* While the disk refuses, not every time. */
-	if (store->removal_count > 0 && store->removal_count % REMOVALS_AT_ONCE == 0) {
-		(void)carry_out_all(store);
-	}
-	if (!make_room_for_removal(store)) {
-		enum store_result result = carry_out_all(store);
-
-		if (!make_room_for_removal(store)) {
-			return result == STORE_OK ? STORE_NO_MEMORY : result;
-		}
-	}
-	store->removals[store->removal_count++] = (struct removal){.id = id, .consumer = consumer};
-	if (id > store->highest_removal) {
-		store->highest_removal = id;
-	}
-	return STORE_OK;
+	changes_end_last(store);
+	return changes_remove(store, id, consumer);
 }
 
 /* ---- put ---- */
@@ -376,7 +118,7 @@ static enum store_result find_room(struct store *store, uint64_t size)
 		return store->database.of_checkpoint;
 	}
 	if (is_beyond(store, size)) {
-		result = carry_out_all(store);
+		result = changes_carry_out_all(store);
 	}
 	return result == STORE_OK && is_beyond(store, size) ? STORE_FULL : result;
 }
@@ -388,11 +130,11 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	uint64_t id = message->id ? message->id : store->next_id;
 	enum store_result result;
 
-	end_last(store);
+	changes_end_last(store);
 	store->is_idle = false;
 	result = find_room(store, size);
 	if (result == STORE_OK) {
-		result = begin_with_removals(store);
+		result = changes_begin_with_removals(store);
 	}
 	if (result != STORE_OK) {
 		return result;
@@ -409,7 +151,7 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	}
 	store->change.messages++;
 	store->change.bytes += (int64_t)size;
-	result = end(store, result);
+	result = changes_end(store, result);
 	if (result == STORE_OK) {
 		*ret_id = id;
 		if (id >= store->next_id) {
@@ -450,7 +192,7 @@ static enum store_result read_next(struct store *store, uint32_t consumer, uint6
 		}
 	}
 	if (result != STORE_OK) {
-		end_last(store);
+		changes_end_last(store);
 	}
 	if (result == STORE_CORRUPT || result == STORE_FAILED) {
 		name_unreadable(store, consumer, after, ret_delivery);
@@ -463,10 +205,10 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 {
 	enum store_result result;
 
-	end_last(store);
+	changes_end_last(store);
 	/* It may be among those. If the disk refuses, they are left out one by one. */
 	if (after < store->highest_removal) {
-		(void)carry_out_all(store);
+		(void)changes_carry_out_all(store);
 	}
 	for (;;) {
 		result = read_next(store, consumer, after, ret_delivery);
@@ -474,17 +216,17 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 			return result;
 		}
 		after = ret_delivery->message.id;
-		if (after == 0 || after > store->highest_removal || !waits(store, after, consumer)) {
+		if (after == 0 || after > store->highest_removal || !changes_waits(store, after, consumer)) {
 			return result;
 		}
-		end_last(store);
+		changes_end_last(store);
 	}
 }
 
 enum store_result store_failed(struct store *store, uint64_t id, uint32_t consumer, uint32_t *ret_tries)
 {
 	int64_t tries = 0;
-	enum store_result result = begin_with_removals(store);
+	enum store_result result = changes_begin_with_removals(store);
 
 	if (result != STORE_OK) {
 		return result;
@@ -493,7 +235,7 @@ enum store_result store_failed(struct store *store, uint64_t id, uint32_t consum
 	if (result == STORE_OK) {
 		result = database_ask(&store->database, TRIES, id, consumer, &tries);
 	}
-	result = end(store, result);
+	result = changes_end(store, result);
 	if (result == STORE_OK) {
 		*ret_tries = (uint32_t)tries;
 	}
@@ -506,7 +248,7 @@ enum store_result store_asked(struct store *store, uint32_t consumer, int64_t no
 {
 	enum store_result result;
 
-	end_last(store);
+	changes_end_last(store);
 	result = database_run(&store->database, ASK, consumer, (uint64_t)now);
 	return result == STORE_OK && sqlite3_changes(store->database.sqlite) == 0 ? STORE_NOT_FOUND : result;
 }
@@ -519,7 +261,7 @@ enum store_result store_consumer(struct store *store, const char *name, int64_t 
 	enum store_result result;
 	int rc;
 
-	end_last(store);
+	changes_end_last(store);
 	if (sqlite3_bind_text(find, 1, name, -1, SQLITE_STATIC) != SQLITE_OK ||
 			sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC) != SQLITE_OK) {
 		return STORE_NO_MEMORY;
@@ -567,7 +309,7 @@ static enum store_result find_unasked(struct store *store, int64_t before, uint3
 /* One that has no messages; what it may have in a damaged file is none. */
 static enum store_result forget_consumer(struct store *store, uint32_t consumer)
 {
-	enum store_result result = begin(store);
+	enum store_result result = changes_begin(store);
 
 	if (result != STORE_OK) {
 		return result;
@@ -580,7 +322,7 @@ static enum store_result forget_consumer(struct store *store, uint32_t consumer)
 	if (result == STORE_OK && sqlite3_changes(store->database.sqlite) == 0) {
 		result = STORE_CORRUPT;
 	}
-	return end(store, result);
+	return changes_end(store, result);
 }
 
 /* Takes up to at_most messages of one consumer. STORE_NOT_FOUND: it has no more, and is forgotten. */
@@ -607,7 +349,7 @@ static enum store_result expire_consumer(struct store *store, uint32_t consumer,
 			*taken += result == STORE_OK;
 		}
 	}
-	removed = carry_out_all(store);
+	removed = changes_carry_out_all(store);
 	if (removed == STORE_OK && store->given_up != given_up) {
 		removed = STORE_CORRUPT;
 	}
@@ -627,7 +369,7 @@ enum store_result store_expire(struct store *store, int64_t before, size_t at_mo
 	uint32_t consumer = 0;
 	char *name = NULL;
 
-	end_last(store);
+	changes_end_last(store);
 	*ret_taken = 0;
 	do {
 		result = find_unasked(store, before, &consumer, &name);
@@ -662,10 +404,10 @@ enum store_result store_tick(struct store *store)
 	enum store_result result = STORE_OK;
 	bool was_idle = store->is_idle;
 
-	end_last(store);
+	changes_end_last(store);
 	store->is_idle = store->removal_count == 0;
 	if (store->removal_count > 0) {
-		result = carry_out_alone(store);
+		result = changes_carry_out_alone(store);
 	} else if (was_idle) {
 		result = shrink(store);
 	}
@@ -694,7 +436,7 @@ uint64_t store_newest(const struct store *store)
 
 struct store_figures store_figures(struct store *store)
 {
-	end_last(store);
+	changes_end_last(store);
 	if (store->messages > 0 && store->oldest_id == 0) {
 		find_oldest(store);
 	}
@@ -787,8 +529,8 @@ struct store *store_open(const char *path, enum store_sync sync, uint64_t limit,
 void store_close(struct store *store)
 {
 	if (store) {
-		end_last(store);
-		(void)carry_out_all(store);
+		changes_end_last(store);
+		(void)changes_carry_out_all(store);
 		database_close(&store->database);
 		free(store->removals);
 		free(store);
