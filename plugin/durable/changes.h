@@ -34,6 +34,7 @@ struct change {
 
 struct store {
 	struct database database;
+	struct journal *journal; /* what has just come; counted here with all others */
 	uint64_t limit;
 	uint64_t messages, bytes;
 	uint64_t next_id, last_id; /* up to last_id they are written down as used */

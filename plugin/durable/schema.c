@@ -91,6 +91,13 @@ void schema_complain_errno(const char *path, int error, char *reason, size_t siz
 		format_refuse(path, reason, size,
 				"the disk or a quota is full. Make room, or name a file elsewhere.");
 		return;
+	case EIO:
+		refuse(path, reason, size, "its disk fails (%s). Look after the disk, or name a file elsewhere.",
+				strerror(error));
+		return;
+	case ENOMEM:
+		refuse(path, reason, size, "there is no memory.");
+		return;
 	default:
 		format_refuse(path, reason, size, "%s. Look after its disk, or name a file elsewhere.",
 				strerror(error));
@@ -193,11 +200,12 @@ static off_t size_of(const char *path)
  * longer empty when its log is made. */
 static bool is_lost(const char *path, char *reason, size_t size)
 {
-	char log[PATH_MAX + 4];
+	char log[PATH_MAX + 4], newest[PATH_MAX + 7];
 	off_t length = size_of(path);
 
 	(void)snprintf(log, sizeof log, "%s-wal", path);
-	if (length > 1 || (length == 0 && size_of(log) == 0)) {
+	(void)snprintf(newest, sizeof newest, "%s-newest", path);
+	if (length > 1 || (length == 0 && size_of(log) == 0 && size_of(newest) == 0)) {
 		return false;
 	}
 	format_refuse(path, reason, size,

@@ -1,5 +1,7 @@
 #include "durable/store.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +9,7 @@
 #include "durable/changes.h"
 #include "durable/database.h"
 #include "durable/files.h"
+#include "durable/journal.h"
 #include "durable/row.h"
 #include "durable/schema.h"
 #include "shared/text.h"
@@ -18,6 +21,9 @@
 /* Where the newest id is written down, and so how many of them a start may leave out. */
 #define IDS_AT_ONCE 65536U
 
+/* Bytes of the journal that one transaction moves, and the last of its messages. */
+#define MOVED_AT_ONCE (256U << 10)
+
 /* Unused pages from which on, if they are also a quarter of the file, some are given back in each tick of a
  * store that nobody puts anything into. */
 #define SPARE_PAGES 256
@@ -26,8 +32,20 @@
 
 enum store_result store_done(struct store *store, uint64_t id, uint32_t consumer)
 {
+	struct journal_entry *entry;
+
 	changes_end_last(store);
-	return changes_remove(store, id, consumer);
+	entry = consumer != 0 ? journal_find(store->journal, id, consumer) : NULL;
+	if (!entry) {
+		return changes_remove(store, id, consumer);
+	}
+	journal_done(store->journal, entry, consumer);
+	if (entry->left == 0) {
+		store->messages--;
+		store->bytes -= entry->size;
+		journal_restart(store->journal, false);
+	}
+	return STORE_OK;
 }
 
 /* ---- put ---- */
@@ -97,6 +115,125 @@ static enum store_result use_ids(struct store *store)
 	return database_run(&store->database, USE, store->change.last_id, 0);
 }
 
+/* ---- from the journal into the database ---- */
+
+/* Within a transaction. It is there already if a process died, or the disk failed, before the journal said so.
+ */
+static enum store_result move_message(struct store *store, const struct journal_entry *entry)
+{
+	struct journal_message kept;
+	int64_t size;
+	size_t i, count = 0;
+	enum store_result result = journal_read(store->journal, entry, &kept);
+
+	if (result == STORE_OK) {
+		result = database_ask(&store->database, SIZE, entry->id, 0, &size);
+	}
+	if (result == STORE_OK) {
+		store->change.messages--;
+		store->change.bytes -= (int64_t)entry->size;
+	}
+	if (result != STORE_NOT_FOUND) {
+		return result;
+	}
+	for (i = 0; i < kept.recipient_count; i++) {
+		if (journal_awaits(entry, kept.recipients[i].consumer)) {
+			kept.recipients[count++] = kept.recipients[i];
+		}
+	}
+	store->change.of_oldest = true;
+	result = add_message(store, &kept.message, entry->id, entry->size);
+	return result == STORE_OK ? add_recipients(store, entry->id, kept.recipients, count) : result;
+}
+
+/* The oldest, at most so many, and no more than the log has room for on a disk that is full. Sets *ret_moved. */
+static enum store_result move_in_transaction(struct store *store, size_t at_most, size_t *ret_moved)
+{
+	struct journal_entry *entry = journal_first(store->journal);
+	enum store_result result = changes_begin(store), read = STORE_OK;
+	size_t moved = 0, bytes = 0;
+
+	*ret_moved = 0;
+	if (result != STORE_OK) {
+		return result;
+	}
+	while (read == STORE_OK && entry && moved < at_most && bytes < MOVED_AT_ONCE) {
+		read = move_message(store, entry);
+		moved += read == STORE_OK;
+		bytes += entry->length;
+		entry = journal_after(store->journal, entry);
+	}
+	/* What is before one that cannot be read goes. */
+	result = read == STORE_OK || (read == STORE_CORRUPT && moved > 0) ? database_reserve(&store->database) : read;
+	result = changes_end(store, result);
+	*ret_moved = result == STORE_OK ? moved : 0;
+	return result == STORE_OK && moved == 0 ? read : result;
+}
+
+/* One portion, which is all if there are few. One that cannot be read any more is given up. */
+static enum store_result move(struct store *store, size_t at_most)
+{
+	struct journal_entry *entry = journal_first(store->journal);
+	struct journal_message kept;
+	enum store_result result = STORE_OK;
+	size_t moved = 0;
+
+	if (entry && at_most > 0) {
+		result = move_in_transaction(store, at_most, &moved);
+	}
+	if (result == STORE_CORRUPT && journal_read(store->journal, entry, &kept) == STORE_CORRUPT) {
+		store->messages--;
+		store->bytes -= entry->size;
+		store->given_up++;
+		moved = 1;
+	}
+	while (moved-- > 0) {
+		journal_done(store->journal, journal_first(store->journal), 0);
+	}
+	journal_restart(store->journal, false);
+	return result;
+}
+
+static enum store_result move_all(struct store *store)
+{
+	enum store_result result = STORE_OK;
+
+	while (journal_messages(store->journal) > 0 && (result == STORE_OK || result == STORE_CORRUPT)) {
+		size_t before = journal_messages(store->journal);
+
+		result = move(store, JOURNAL_PORTION);
+		if (journal_messages(store->journal) == before) {
+			return result;
+		}
+	}
+	return result;
+}
+
+/* Whether it is in the journal. If not, the database is to have it. */
+static bool put_in_journal(struct store *store, const struct store_message *message, uint64_t id, uint64_t size,
+		const struct store_recipient *recipients, size_t recipient_count)
+{
+	size_t surplus;
+
+	/* Only the database can say that more ids are used. */
+	if (id > store->last_id || store->next_id > store->last_id || !journal_takes(message, recipient_count)) {
+		return false;
+	}
+	surplus = journal_surplus(store->journal);
+	if (surplus > 0) {
+		/* If it cannot be, there is no room soon. */
+		(void)move(store, surplus);
+	}
+	if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
+		return false;
+	}
+	store->messages++;
+	store->bytes += size;
+	return true;
+}
+
+/* ---- put ---- */
+
 static bool is_beyond(const struct store *store, uint64_t size)
 {
 	return size > store->limit || store->bytes > store->limit - size;
@@ -123,19 +260,11 @@ static enum store_result find_room(struct store *store, uint64_t size)
 	return result == STORE_OK && is_beyond(store, size) ? STORE_FULL : result;
 }
 
-enum store_result store_put(struct store *store, const struct store_message *message,
-		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
+static enum store_result put_in_database(struct store *store, const struct store_message *message, uint64_t id,
+		uint64_t size, const struct store_recipient *recipients, size_t recipient_count)
 {
-	uint64_t size = store_message_size(message, recipient_count);
-	uint64_t id = message->id ? message->id : store->next_id;
-	enum store_result result;
+	enum store_result result = changes_begin_with_removals(store);
 
-	changes_end_last(store);
-	store->is_idle = false;
-	result = find_room(store, size);
-	if (result == STORE_OK) {
-		result = changes_begin_with_removals(store);
-	}
 	if (result != STORE_OK) {
 		return result;
 	}
@@ -151,7 +280,22 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	}
 	store->change.messages++;
 	store->change.bytes += (int64_t)size;
-	result = changes_end(store, result);
+	return changes_end(store, result);
+}
+
+enum store_result store_put(struct store *store, const struct store_message *message,
+		const struct store_recipient *recipients, size_t recipient_count, uint64_t *ret_id)
+{
+	uint64_t size = store_message_size(message, recipient_count);
+	uint64_t id = message->id ? message->id : store->next_id;
+	enum store_result result;
+
+	changes_end_last(store);
+	store->is_idle = false;
+	result = find_room(store, size);
+	if (result == STORE_OK && !put_in_journal(store, message, id, size, recipients, recipient_count)) {
+		result = put_in_database(store, message, id, size, recipients, recipient_count);
+	}
 	if (result == STORE_OK) {
 		*ret_id = id;
 		if (id >= store->next_id) {
@@ -200,12 +344,11 @@ static enum store_result read_next(struct store *store, uint32_t consumer, uint6
 	return result;
 }
 
-enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
+static enum store_result next_in_database(struct store *store, uint32_t consumer, uint64_t after,
 		struct store_delivery *ret_delivery)
 {
 	enum store_result result;
 
-	changes_end_last(store);
 	/* It may be among those. If the disk refuses, they are left out one by one. */
 	if (after < store->highest_removal) {
 		(void)changes_carry_out_all(store);
@@ -223,19 +366,66 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 	}
 }
 
+static enum store_result next_in_journal(struct store *store, uint32_t consumer,
+		const struct journal_entry *entry, struct store_delivery *ret)
+{
+	struct journal_message kept;
+	enum store_result result = journal_read(store->journal, entry, &kept);
+	size_t i;
+
+	*ret = (struct store_delivery){.recipient.consumer = consumer, .message.id = entry->id};
+	if (result == STORE_OK) {
+		ret->message = kept.message;
+		for (i = 0; i < kept.recipient_count; i++) {
+			if (kept.recipients[i].consumer == consumer) {
+				ret->recipient = kept.recipients[i];
+			}
+		}
+	}
+	return result;
+}
+
+enum store_result store_next(struct store *store, uint32_t consumer, uint64_t after,
+		struct store_delivery *ret_delivery)
+{
+	struct journal_entry *entry;
+	enum store_result result;
+
+	changes_end_last(store);
+	result = next_in_database(store, consumer, after, ret_delivery);
+	entry = consumer != 0 ? journal_next(store->journal, consumer, after) : NULL;
+	if (!entry ||
+			(result != STORE_NOT_FOUND && (result != STORE_OK && result != STORE_CORRUPT)) ||
+			(result != STORE_NOT_FOUND && ret_delivery->message.id < entry->id)) {
+		return result;
+	}
+	changes_end_last(store);
+	return next_in_journal(store, consumer, entry, ret_delivery);
+}
+
 enum store_result store_failed(struct store *store, uint64_t id, uint32_t consumer, uint32_t *ret_tries)
 {
 	int64_t tries = 0;
+	struct journal_entry *entry = consumer != 0 ? journal_find(store->journal, id, consumer) : NULL;
 	enum store_result result = changes_begin_with_removals(store);
 
 	if (result != STORE_OK) {
 		return result;
 	}
-	result = database_run(&store->database, FAIL, id, consumer);
+	/* How often is only in the database. */
+	if (entry) {
+		result = move_message(store, entry);
+	}
+	if (result == STORE_OK) {
+		result = database_run(&store->database, FAIL, id, consumer);
+	}
 	if (result == STORE_OK) {
 		result = database_ask(&store->database, TRIES, id, consumer, &tries);
 	}
 	result = changes_end(store, result);
+	if (result == STORE_OK && entry) {
+		journal_done(store->journal, entry, 0);
+	}
 	if (result == STORE_OK) {
 		*ret_tries = (uint32_t)tries;
 	}
@@ -309,8 +499,13 @@ static enum store_result find_unasked(struct store *store, int64_t before, uint3
 /* One that has no messages; what it may have in a damaged file is none. */
 static enum store_result forget_consumer(struct store *store, uint32_t consumer)
 {
-	enum store_result result = changes_begin(store);
+	enum store_result result;
 
+	/* A start must not bring messages of one that is no longer there. */
+	if (!journal_write_done(store->journal)) {
+		return STORE_FAILED;
+	}
+	result = changes_begin(store);
 	if (result != STORE_OK) {
 		return result;
 	}
@@ -401,10 +596,11 @@ static enum store_result shrink(struct store *store)
 
 enum store_result store_tick(struct store *store)
 {
-	enum store_result result = STORE_OK;
+	enum store_result result = STORE_OK, moved;
 	bool was_idle = store->is_idle;
 
 	changes_end_last(store);
+	moved = move(store, journal_tick(store->journal));
 	store->is_idle = store->removal_count == 0;
 	if (store->removal_count > 0) {
 		result = changes_carry_out_alone(store);
@@ -415,7 +611,8 @@ enum store_result store_tick(struct store *store)
 		return result;
 	}
 	/* The file gets shorter only by this. */
-	return database_checkpoint(&store->database, was_idle || store->database.of_checkpoint != STORE_OK);
+	result = database_checkpoint(&store->database, was_idle || store->database.of_checkpoint != STORE_OK);
+	return result == STORE_OK ? moved : result;
 }
 
 static void find_oldest(struct store *store)
@@ -436,14 +633,20 @@ uint64_t store_newest(const struct store *store)
 
 struct store_figures store_figures(struct store *store)
 {
+	const struct journal_entry *entry;
+	bool has_others = store->messages > journal_messages(store->journal);
+
 	changes_end_last(store);
-	if (store->messages > 0 && store->oldest_id == 0) {
+	if (has_others && store->oldest_id == 0) {
 		find_oldest(store);
 	}
+	entry = journal_next(store->journal, 0, 0);
 	return (struct store_figures){.messages = store->messages,
 		.bytes = store->bytes,
 		.given_up = store->given_up,
-		.oldest = store->messages > 0 ? store->oldest_time : 0};
+		.oldest = entry && (!has_others || entry->id < store->oldest_id) ? entry->time
+				: has_others											 ? store->oldest_time
+																		 : 0};
 }
 
 void store_set_limit(struct store *store, uint64_t limit)
@@ -500,6 +703,48 @@ static int prepare(struct store *store, sqlite3 *sqlite)
 	return result == STORE_OK ? SQLITE_OK : sqlite3_extended_errcode(sqlite);
 }
 
+/* What a process that was killed has left there goes into the database; what the disk refuses stays until it
+ * does not. False: it is damaged. What is whole has gone, for nothing else would bring it. */
+static bool recover(struct store *store, const char *path, bool for_power_loss, char *reason, size_t size)
+{
+	struct journal_found found;
+	struct journal_entry *entry;
+	char name[PATH_MAX];
+	int error = journal_open(path, for_power_loss, &store->journal, &found);
+
+	(void)snprintf(name, sizeof(name), "%s-newest", path);
+	if (error == EBADMSG) {
+		(void)snprintf(reason, size,
+				"The durable inbox %s cannot be used: what came last is in %s, which is damaged or another "
+				"program's. Move that away to start without it.",
+				path, name);
+	} else if (error != 0) {
+		schema_complain_errno(name, error, reason, size);
+	}
+	if (error != 0) {
+		return false;
+	}
+	for (entry = journal_first(store->journal); entry; entry = journal_after(store->journal, entry)) {
+		store->messages++;
+		store->bytes += entry->size;
+	}
+	if (found.newest >= store->next_id) {
+		store->next_id = found.newest + 1;
+	}
+	if (move_all(store) == STORE_OK && found.damaged_at == 0) {
+		journal_restart(store->journal, true);
+	}
+	if (found.damaged_at != 0) {
+		(void)snprintf(reason, size,
+				"The durable inbox %s cannot be used: what came last is in %s, which is damaged at byte %llu. "
+				"%s Move it away to start without the rest.",
+				path, name, (unsigned long long)found.damaged_at,
+				journal_messages(store->journal) == 0 ? "What is whole of it is in the inbox now."
+													  : "What is whole of it is still there.");
+	}
+	return found.damaged_at == 0;
+}
+
 struct store *store_open(const char *path, enum store_sync sync, uint64_t limit, char *reason, size_t size)
 {
 	struct store *store = calloc(1, sizeof(*store));
@@ -520,6 +765,8 @@ struct store *store_open(const char *path, enum store_sync sync, uint64_t limit,
 	rc = prepare(store, sqlite);
 	if (rc != SQLITE_OK) {
 		schema_complain(sqlite, path, rc, reason, size);
+	}
+	if (rc != SQLITE_OK || !recover(store, path, sync == STORE_SYNC_FULL, reason, size)) {
 		store_close(store);
 		return NULL;
 	}
@@ -531,6 +778,10 @@ void store_close(struct store *store)
 	if (store) {
 		changes_end_last(store);
 		(void)changes_carry_out_all(store);
+		if (store->journal) {
+			(void)move_all(store);
+			journal_close(store->journal);
+		}
 		database_close(&store->database);
 		free(store->removals);
 		free(store);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-char folder[64], path[96], beside_path[112], reason[1024];
+char folder[64], path[96], beside_path[112], newest_path[112], reason[1024];
 
 int database_folder_make(const char *name, const char *beside)
 {
@@ -19,6 +19,7 @@ int database_folder_make(const char *name, const char *beside)
 	}
 	(void)snprintf(path, sizeof path, "%s/%s", folder, name);
 	(void)snprintf(beside_path, sizeof beside_path, "%s%s", path, beside);
+	(void)snprintf(newest_path, sizeof newest_path, "%s-newest", path);
 	return 0;
 }
 
@@ -26,6 +27,7 @@ void forget_files(void)
 {
 	(void)unlink(path);
 	(void)unlink(beside_path);
+	(void)unlink(newest_path);
 }
 
 int database_folder_remove(void **state)

@@ -6,13 +6,13 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* The folder; the database's file and the one that SQLite has beside it; the last sentence. */
-extern char folder[64], path[96], beside_path[112], reason[1024];
+/* The folder; the database's file, the one that SQLite has beside it, and the inbox's journal; the last sentence. */
+extern char folder[64], path[96], beside_path[112], newest_path[112], reason[1024];
 
 /* name: of the database's file. beside: what SQLite adds to that, `-wal`. 0, or -1: there is no folder. */
 int database_folder_make(const char *name, const char *beside);
 
-/* Removes both files. */
+/* Removes these files. */
 void forget_files(void);
 
 /* The folder too, as cmocka wants it. */

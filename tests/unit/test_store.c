@@ -561,7 +561,24 @@ static void test_a_killed_process_loses_nothing(void **state)
 	free(is_gone);
 }
 
-/* Leaves the files of a process that put so many and died. */
+/* For so many consumers that it goes into the database at once, beside the first not of any name. */
+static enum store_result put_in_database(struct store *store, const char *payload, uint32_t consumer)
+{
+	const struct store_message message = {
+		.content = {.topic = "a/b", .topic_length = 3, .payload = payload, .payload_length = strlen(payload)},
+		.time = 1,
+		.qos = 1};
+	struct store_recipient recipients[9];
+	uint64_t id;
+	uint32_t i;
+
+	for (i = 0; i < 9; i++) {
+		recipients[i] = (struct store_recipient){.consumer = consumer + i};
+	}
+	return store_put(store, &message, recipients, 9, &id);
+}
+
+/* Leaves the files of a process that put so many into the database and died. */
 static void put_and_die(int count, const char *payload)
 {
 	int status;
@@ -572,14 +589,13 @@ static void put_and_die(int count, const char *payload)
 		/* valgrind is not to miss it. */
 		static struct store *store;
 		uint32_t consumer;
-		uint64_t id;
 
 		store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
 		if (!store || store_consumer(store, "a", 1000, &consumer) != STORE_OK) {
 			_exit(1);
 		}
 		while (count-- > 0) {
-			if (try_put(store, "a/b", payload, consumer, &id) != STORE_OK) {
+			if (put_in_database(store, payload, consumer) != STORE_OK) {
 				_exit(1);
 			}
 		}
@@ -597,6 +613,7 @@ static void test_a_torn_log_keeps_what_is_whole(void **state)
 
 	(void)state;
 	put_and_die(40, "some words");
+	(void)unlink(newest_path);
 	file = read_file(path, &size);
 	log = read_file(beside_path, &log_size);
 	assert_true(log_size > 40 * 4096);
@@ -711,6 +728,7 @@ static void test_a_cut_file_with_a_log(void **state)
 
 	(void)state;
 	put_and_die(COUNT, "0123456789012345678901234567890123456789");
+	(void)unlink(newest_path);
 	file = read_file(path, &size);
 	log = read_file(beside_path, &log_size);
 	for (cut = 0; cut < size; cut += cut < 8192 ? 1024 : 4096) {
@@ -1198,8 +1216,9 @@ static void test_a_full_disk_is_worked_off(void **state)
 		count++;
 	}
 	assert_int_equal(result, STORE_DISK_FULL);
-	assert_true(count > 200);
-	while (done < 100 && store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
+	assert_true(count > 500);
+	/* All that came last, and some of what is in the database: only then is there room again. */
+	while (done < 400 && store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
 		assert_int_equal(store_done(store, delivery.message.id, a), STORE_OK);
 		done++;
 	}
@@ -1236,7 +1255,8 @@ static void test_log_and_file_stay_small(void **state)
 	}
 	assert_true(size_of(beside_path) < 700 * 4120);
 	full = size_of(path);
-	assert_true(full > 10000000);
+	/* The last of them are elsewhere. */
+	assert_true(full > 8000000);
 	while (store_next(store, a, delivery.message.id, &delivery) == STORE_OK) {
 		assert_int_equal(store_done(store, delivery.message.id, a), STORE_OK);
 	}

@@ -154,6 +154,7 @@ static void fail_in_the_middle(const char *call, int first, const char *error, e
 	forget_files();
 }
 
+enum { WRITE = 1, SYNC = 2 };
 static const char *const CALLS[] = {"read", "write", "sync", "truncate", "allocate"};
 
 static void test_what_is_acknowledged_is_there(void **state)
@@ -168,8 +169,8 @@ static void test_what_is_acknowledged_is_there(void **state)
 			fail_in_the_middle(CALLS[call], first, "EIO",
 					first % 2 == 0 ? STORE_SYNC_FULL : STORE_SYNC_PROCESS);
 		}
-		/* It rarely cuts the file, and on this system does not ask for room. */
-		assert_true(refusals > 20 || call > 2);
+		/* Putting does not read, rarely cuts the file, and on this system does not ask for room. */
+		assert_true(refusals > 20 || (call != WRITE && call != SYNC));
 	}
 	fail_in_the_middle("write", 50, "ENOSPC", STORE_SYNC_FULL);
 	fail_in_the_middle("write", 50, "EROFS", STORE_SYNC_PROCESS);
