@@ -180,7 +180,7 @@ static bool parse(const unsigned char *bytes, struct journal_message *ret)
 	}
 	return record.recipient_count > 0 && record.id <= INT64_MAX / 2 && content->topic_length > 0 &&
 			memchr(content->topic, '\0', record.topic_length + 1U) == content->topic + record.topic_length &&
-			!strpbrk(content->topic, "+#") && record.qos <= 2;
+			!strpbrk(content->topic, "+#") && record.qos >= 1 && record.qos <= 2;
 }
 
 /* ---- what is to be handled ---- */
@@ -433,7 +433,8 @@ bool journal_takes(const struct store_message *message, size_t recipient_count)
 {
 	const struct message_content *content = &message->content;
 
-	return recipient_count > 0 && recipient_count <= JOURNAL_RECIPIENTS && content->topic_length > 0 &&
+	return recipient_count > 0 && recipient_count <= JOURNAL_RECIPIENTS && message->qos >= 1 && message->qos <= 2 &&
+			content->topic_length > 0 &&
 			content->topic_length <= UINT16_MAX && content->payload_length < JOURNAL_RECORD_MAX &&
 			content->properties_length < JOURNAL_RECORD_MAX &&
 			message->publisher_length < JOURNAL_RECORD_MAX &&

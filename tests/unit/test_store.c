@@ -642,6 +642,217 @@ static void test_a_torn_log_keeps_what_is_whole(void **state)
 	forget_files();
 }
 
+/* ---- what has just come ---- */
+
+static bool count_only(void *userdata, const char *consumer, const struct store_delivery *delivery)
+{
+	(void)userdata;
+	(void)consumer;
+	return delivery->message.id != 0;
+}
+
+/* A process that puts so many, handles every third, and is killed. */
+static void put_and_be_killed(int count)
+{
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct store *store = store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason);
+		char payload[100];
+		uint32_t consumer;
+		uint64_t id;
+		int i;
+
+		if (!store || store_consumer(store, "a", 1000, &consumer) != STORE_OK) {
+			_exit(1);
+		}
+		for (i = 1; i <= count; i++) {
+			(void)snprintf(payload, sizeof payload, "number %d %*s", i, i % 50, "");
+			if (try_put(store, "a/b", payload, consumer, &id) != STORE_OK ||
+					(i % 3 == 0 && store_done(store, id, consumer) != STORE_OK)) {
+				_exit(1);
+			}
+		}
+		(void)raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+}
+
+/* Two of three, each once, the last perhaps although it was handled. */
+static void assert_two_of_three(int count)
+{
+	struct store *store = open_with(PLENTY);
+	struct store_delivery delivery = {0};
+	int i = 0, number;
+
+	while (store_next(store, 1, delivery.message.id, &delivery) == STORE_OK) {
+		number = atoi((const char *)delivery.message.content.payload + sizeof "number");
+		i += (i + 1) % 3 == 0 && number != i + 1 ? 2 : 1;
+		assert_int_equal(number, i);
+	}
+	assert_in_range(i, count - 1, count);
+	assert_int_equal(store_figures(store).messages, count_of(store, 1));
+	store_close(store);
+	assert_file_is_whole();
+	assert_int_equal(size_of(newest_path), -1);
+}
+
+static void test_it_may_be_killed_while_it_recovers(void **state)
+{
+	enum { COUNT = 3000 };
+	int round, status, unfinished = 0;
+
+	(void)state;
+	for (round = 0; round < 12; round++) {
+		int again;
+
+		put_and_be_killed(COUNT);
+		assert_true(size_of(newest_path) > 0);
+		for (again = 0; again < 5; again++) {
+			pid_t child = fork();
+
+			assert_true(child >= 0);
+			if (child == 0) {
+				_exit(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason) ? 0 : 1);
+			}
+			(void)usleep((useconds_t)(500 + 700 * round + 500 * again));
+			(void)kill(child, SIGKILL);
+			assert_int_equal(waitpid(child, &status, 0), child);
+			assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+			unfinished += WIFSIGNALED(status);
+		}
+		assert_two_of_three(COUNT);
+		forget_files();
+	}
+	assert_true(unfinished > 0);
+}
+
+static void test_both_are_one(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a"), b = consumer_named(store, "b");
+	struct store_message message = {.content = {.topic = "t", .topic_length = 1}, .time = 5, .qos = 1};
+	const struct store_recipient both[] = {{.consumer = a, .options = 1}, {.consumer = b, .options = 2}};
+	char *large = calloc(1, 100001);
+	struct store_delivery delivery;
+	uint64_t after = 0, last = 0;
+	uint32_t tries;
+	int i;
+
+	(void)state;
+	assert_non_null(large);
+	memset(large, 'y', 100000);
+	for (i = 0; i < 10; i++) {
+		last = put(store, i % 2 ? large : "small", a);
+	}
+	for (i = 0; i < 10; i++) {
+		assert_next(store, a, &after, i % 2 ? large : "small");
+	}
+	assert_no_more(store, a, after);
+	/* What failed keeps its place, and the others theirs. */
+	assert_int_equal(store_put(store, &message, both, 2, &last), STORE_OK);
+	put(store, "behind", a);
+	assert_int_equal(store_failed(store, last, b, &tries), STORE_OK);
+	assert_int_equal(tries, 1);
+	assert_int_equal(store_next(store, b, 0, &delivery), STORE_OK);
+	assert_int_equal(delivery.message.id, last);
+	assert_int_equal(delivery.tries, 1);
+	assert_int_equal(delivery.recipient.options, 2);
+	assert_next(store, a, &after, "");
+	assert_next(store, a, &after, "behind");
+	assert_int_equal(store_done(store, last, a), STORE_OK);
+	assert_int_equal(store_done(store, last, b), STORE_OK);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(store_figures(store).messages, 11);
+	for (i = 0; i < 12; i++) {
+		assert_int_equal(store_tick(store), STORE_OK);
+	}
+	assert_int_equal(store_figures(store).messages, 11);
+	assert_int_equal(count_of(store, a), 11);
+	/* With an id that is below what there is. */
+	message.id = last + 1000;
+	message.time = 9;
+	assert_int_equal(store_put(store, &message, both + 1, 1, &last), STORE_OK);
+	message.id = last - 10;
+	message.time = 8;
+	assert_int_equal(store_put(store, &message, both + 1, 1, &last), STORE_OK);
+	after = 0;
+	assert_next(store, b, &after, "");
+	assert_int_equal(after, last);
+	assert_next(store, b, &after, "");
+	assert_int_equal(after, last + 10);
+	store_close(store);
+	assert_int_equal(size_of(newest_path), -1);
+	assert_file_is_whole();
+	free(large);
+	forget_files();
+}
+
+static void test_damage_to_what_came_last(void **state)
+{
+	unsigned char *bytes;
+	struct store *store;
+	size_t size;
+
+	(void)state;
+	put_and_be_killed(30);
+	bytes = (unsigned char *)read_file(newest_path, &size);
+	((char *)memmem(bytes, size, "number 4 ", 9))[0] = '?';
+	write_file(newest_path, bytes, size);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "damaged at byte"));
+	assert_non_null(strstr(reason, "What is whole of it is in the inbox now. Move it away"));
+	/* Nor at the next try. */
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "damaged at byte"));
+	assert_int_equal(unlink(newest_path), 0);
+	store = open_with(PLENTY);
+	/* What was done just before is said in the same place, and the last is not said at all. */
+	assert_int_equal(store_figures(store).messages, 30 - 1 - 10 + 1 + 1);
+	assert_int_equal(count_of(store, 1), store_figures(store).messages);
+	store_close(store);
+	memset(bytes, 'x', 30);
+	write_file(newest_path, bytes, size);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "damaged or another program's. Move that away"));
+	(void)unlink(path);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "empty or missing"));
+	free(bytes);
+	forget_files();
+}
+
+/* A consumer that is forgotten is not brought back by what it had. */
+static void test_a_start_brings_nothing_of_the_forgotten(void **state)
+{
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	unsigned char *bytes, *file, *log;
+	size_t count, size, file_size, log_size;
+
+	(void)state;
+	put(store, "x", a);
+	assert_int_equal(store_expire(store, 2000, 100, count_only, NULL, &count), STORE_OK);
+	assert_int_equal(count, 1);
+	bytes = (unsigned char *)read_file(newest_path, &size);
+	file = (unsigned char *)read_file(path, &file_size);
+	log = (unsigned char *)read_file(log_path, &log_size);
+	store_close(store);
+	write_file(path, file, file_size);
+	write_file(log_path, log, log_size);
+	write_file(newest_path, bytes, size);
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, 0);
+	store_close(store);
+	free(bytes);
+	free(file);
+	free(log);
+	forget_files();
+}
+
 static void any(enum store_result result)
 {
 	assert_true(result <= STORE_FAILED);
@@ -769,13 +980,6 @@ static void change_file(const char *sql)
 	assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(database), SQLITE_OK);
-}
-
-static bool count_only(void *userdata, const char *consumer, const struct store_delivery *delivery)
-{
-	(void)userdata;
-	(void)consumer;
-	return delivery->message.id != 0;
 }
 
 /* The rest of the payload that has the words is nowhere. */
@@ -1393,6 +1597,10 @@ int main(void)
 		cmocka_unit_test(test_what_nobody_asks_for_expires),
 		cmocka_unit_test(test_a_killed_process_loses_nothing),
 		cmocka_unit_test(test_a_torn_log_keeps_what_is_whole),
+		cmocka_unit_test(test_it_may_be_killed_while_it_recovers),
+		cmocka_unit_test(test_both_are_one),
+		cmocka_unit_test(test_damage_to_what_came_last),
+		cmocka_unit_test(test_a_start_brings_nothing_of_the_forgotten),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_a_cut_file_with_a_log),
 		cmocka_unit_test(test_damage_under_removals),
