@@ -29,7 +29,8 @@ struct header {
 	uint64_t magic, salt, check;
 };
 
-/* Behind it: what was done, recipients, topic and its end, properties, publisher, payload; up to eight bytes. */
+/* Behind it: what was done, recipients, topic and its end, properties, publisher, payload; up to eight bytes.
+ */
 struct record {
 	uint64_t check; /* of all that is behind it, and where it is */
 	uint64_t salt;
@@ -257,7 +258,8 @@ struct journal_entry *journal_find(struct journal *journal, uint64_t id, uint32_
 	size_t count = journal->entry_count - journal->first, i, at;
 
 	/* What is done next is mostly behind what was done last. */
-	at = journal->hint >= journal->first && journal->hint < journal->entry_count ? journal->hint : journal->first;
+	at = journal->hint >= journal->first && journal->hint < journal->entry_count ? journal->hint
+																				 : journal->first;
 	for (i = 0; i < count; i++, at++) {
 		at = at == journal->entry_count ? journal->first : at;
 		if (journal->entries[at].id == id && journal->entries[at].left > 0 &&
@@ -433,14 +435,12 @@ bool journal_takes(const struct store_message *message, size_t recipient_count)
 {
 	const struct message_content *content = &message->content;
 
-	return recipient_count > 0 && recipient_count <= JOURNAL_RECIPIENTS && message->qos >= 1 && message->qos <= 2 &&
-			content->topic_length > 0 &&
-			content->topic_length <= UINT16_MAX && content->payload_length < JOURNAL_RECORD_MAX &&
-			content->properties_length < JOURNAL_RECORD_MAX &&
+	return recipient_count > 0 && recipient_count <= JOURNAL_RECIPIENTS && message->qos >= 1 &&
+			message->qos <= 2 && content->topic_length > 0 && content->topic_length <= UINT16_MAX &&
+			content->payload_length < JOURNAL_RECORD_MAX && content->properties_length < JOURNAL_RECORD_MAX &&
 			message->publisher_length < JOURNAL_RECORD_MAX &&
 			sizeof(struct record) + recipient_count * sizeof(struct store_recipient) + content->topic_length +
-					1U + content->payload_length + content->properties_length +
-					message->publisher_length <=
+					1U + content->payload_length + content->properties_length + message->publisher_length <=
 			JOURNAL_RECORD_MAX;
 }
 
@@ -503,6 +503,8 @@ enum store_result journal_read(struct journal *journal, const struct journal_ent
 
 /* ---- its rounds ---- */
 
+/* Of an empty one. The header is on the disk before what is behind it. If that cannot be, nobody knows which
+ * one is there: nothing is appended until it can. */
 static int start_round(struct journal *journal)
 {
 	struct header header = {.magic = MAGIC, .salt = journal->salt + 1};
@@ -510,11 +512,12 @@ static int start_round(struct journal *journal)
 
 	header.check = check_of(0, 0, (const unsigned char *)&header, offsetof(struct header, check));
 	error = write_all(journal->file, &header, sizeof(header), 0);
-	if (error == 0) {
-		journal->salt++;
-		journal->end = sizeof(header);
-		journal->done_count = 0;
+	if (error == 0 && journal->is_for_power_loss && fdatasync(journal->file) != 0) {
+		error = errno;
 	}
+	journal->salt += error == 0;
+	journal->end = error == 0 ? sizeof(header) : JOURNAL_SIZE;
+	journal->done_count = 0;
 	return error;
 }
 
@@ -697,7 +700,8 @@ int journal_open(const char *inbox, bool for_power_loss, struct journal **ret_jo
 	}
 	journal->is_for_power_loss = for_power_loss;
 	(void)snprintf(journal->path, sizeof(journal->path), "%s-newest", inbox);
-	journal->file = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR);
+	journal->file =
+			open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR);
 	error = journal->file < 0 ? errno : take_file(journal, ret_found);
 	if (error == 0 && for_power_loss) {
 		error = fdatasync(journal->file) != 0 ? errno : sync_folder(journal->path);

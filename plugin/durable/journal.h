@@ -1,15 +1,16 @@
-/* Messages that have just come, in a file of their own beside the inbox (FILE-newest): most are handled within
- * milliseconds, and never get into the database.
+/* Messages that have just come, in a file of their own beside the inbox (FILE-newest): most are handled
+ * within milliseconds, and never get into the database.
  *
  * Broker thread, part of store.c; nobody else has the file while the inbox is locked. Each put appends one
  * record; each record also says what was done since the one before. In memory is which messages are still to
- * be handled by whom, without what they say. When none is left, the file starts anew.
+ * be handled by whom, without what they say. When none is left, the file starts anew; it gets shorter only by
+ * being removed, at the end.
  *
- * What is lost: a death of the process takes away what was done since the last record, so that it comes again.
- * A record that is damaged loses its message, if others are behind it; journal_open() tells, and the
- * administrator is told by the refusal to start. The last record may be one that was being written, which
- * nobody has acknowledged: where it is not whole it is taken for none. The file is of this machine's byte
- * order. */
+ * What is lost: a death of the process takes away what was done since the last record, so that it comes
+ * again. A record that is damaged loses its message, and what it says was done comes again; if others are
+ * behind it journal_open() tells, and the administrator is told by the refusal to start. The last record may
+ * be one that was being written, which nobody has acknowledged: where it is not whole it is taken for none.
+ * The file is of this machine's byte order. */
 #ifndef MQTTASGI_JOURNAL_H
 #define MQTTASGI_JOURNAL_H
 
@@ -37,8 +38,8 @@ struct journal_entry {
 	uint64_t size; /* as counted towards the limit */
 	uint64_t at;   /* where its record is, */
 	uint32_t length;
-	uint32_t tick;  /* when it came */
-	uint32_t left;  /* consumers that have not handled it; 0: it is gone */
+	uint32_t tick;                          /* when it came */
+	uint32_t left;                          /* consumers that have not handled it; 0: it is gone */
 	uint32_t consumers[JOURNAL_RECIPIENTS]; /* 0: has handled it */
 };
 
@@ -55,8 +56,8 @@ struct journal_found {
 	uint64_t damaged_at; /* bytes; 0: it is whole */
 };
 
-/* Opens or makes the one of this inbox. Its messages are those that were to be handled. Returns 0 or an errno;
- * EBADMSG: it is no journal, or its first bytes are damaged. */
+/* Opens or makes the one of this inbox. Its messages are those that were to be handled. Returns 0 or an
+ * errno; EBADMSG: it is no journal, or its first bytes are damaged. */
 int journal_open(const char *inbox, bool for_power_loss, struct journal **ret_journal,
 		struct journal_found *ret_found) __attribute__((warn_unused_result));
 

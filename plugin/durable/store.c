@@ -117,7 +117,8 @@ static enum store_result use_ids(struct store *store)
 
 /* ---- from the journal into the database ---- */
 
-/* Within a transaction. It is there already if a process died, or the disk failed, before the journal said so.
+/* Within a transaction. It is there already if a process died, or the disk failed, before the journal said
+ * so.
  */
 static enum store_result move_message(struct store *store, const struct journal_entry *entry)
 {
@@ -146,7 +147,8 @@ static enum store_result move_message(struct store *store, const struct journal_
 	return result == STORE_OK ? add_recipients(store, entry->id, kept.recipients, count) : result;
 }
 
-/* The oldest, at most so many, and no more than the log has room for on a disk that is full. Sets *ret_moved. */
+/* The oldest, at most so many, and no more than the log has room for on a disk that is full. Sets *ret_moved.
+ */
 static enum store_result move_in_transaction(struct store *store, size_t at_most, size_t *ret_moved)
 {
 	struct journal_entry *entry = journal_first(store->journal);
@@ -164,7 +166,8 @@ static enum store_result move_in_transaction(struct store *store, size_t at_most
 		entry = journal_after(store->journal, entry);
 	}
 	/* What is before one that cannot be read goes. */
-	result = read == STORE_OK || (read == STORE_CORRUPT && moved > 0) ? database_reserve(&store->database) : read;
+	result = read == STORE_OK || (read == STORE_CORRUPT && moved > 0) ? database_reserve(&store->database)
+																	  : read;
 	result = changes_end(store, result);
 	*ret_moved = result == STORE_OK ? moved : 0;
 	return result == STORE_OK && moved == 0 ? read : result;
@@ -210,8 +213,8 @@ static enum store_result move_all(struct store *store)
 }
 
 /* Whether it is in the journal. If not, the database is to have it. */
-static bool put_in_journal(struct store *store, const struct store_message *message, uint64_t id, uint64_t size,
-		const struct store_recipient *recipients, size_t recipient_count)
+static bool put_in_journal(struct store *store, const struct store_message *message, uint64_t id,
+		uint64_t size, const struct store_recipient *recipients, size_t recipient_count)
 {
 	size_t surplus;
 
@@ -260,8 +263,8 @@ static enum store_result find_room(struct store *store, uint64_t size)
 	return result == STORE_OK && is_beyond(store, size) ? STORE_FULL : result;
 }
 
-static enum store_result put_in_database(struct store *store, const struct store_message *message, uint64_t id,
-		uint64_t size, const struct store_recipient *recipients, size_t recipient_count)
+static enum store_result put_in_database(struct store *store, const struct store_message *message,
+		uint64_t id, uint64_t size, const struct store_recipient *recipients, size_t recipient_count)
 {
 	enum store_result result = changes_begin_with_removals(store);
 
@@ -394,8 +397,8 @@ enum store_result store_next(struct store *store, uint32_t consumer, uint64_t af
 	changes_end_last(store);
 	result = next_in_database(store, consumer, after, ret_delivery);
 	entry = consumer != 0 ? journal_next(store->journal, consumer, after) : NULL;
-	if (!entry ||
-			(result != STORE_NOT_FOUND && (result != STORE_OK && result != STORE_CORRUPT)) ||
+	/* What fails now is tried again, and nothing is to be read before it. */
+	if (!entry || (result != STORE_NOT_FOUND && result != STORE_OK && result != STORE_CORRUPT) ||
 			(result != STORE_NOT_FOUND && ret_delivery->message.id < entry->id)) {
 		return result;
 	}
@@ -645,7 +648,7 @@ struct store_figures store_figures(struct store *store)
 		.bytes = store->bytes,
 		.given_up = store->given_up,
 		.oldest = entry && (!has_others || entry->id < store->oldest_id) ? entry->time
-				: has_others											 ? store->oldest_time
+				: has_others                                             ? store->oldest_time
 																		 : 0};
 }
 

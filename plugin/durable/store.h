@@ -5,7 +5,8 @@
  * a crash takes away only lets its message come again. No call holds the thread for longer than SQLite needs
  * for it; what could be much is done in portions (store_done(), store_tick(), store_expire()).
  *
- * A message is in the file once, with a row for each consumer that has not handled it. The file is SQLite's,
+ * A message is in the file once, with a row for each consumer that has not handled it; what has just come is
+ * in a second one beside it (journal.h), and gets there only if it stays. The file is SQLite's,
  * in WAL mode, and locked for this process alone while it is open: a program that opens and closes it by
  * other means in this process ends the lock (POSIX). Times are milliseconds since 1970; the caller's clock
  * says them. */

@@ -318,7 +318,7 @@ def left_by_a_crash(broker: BrokerFactory, folder: Path, state: dict[str, Path])
 
 
 @pytest.mark.parametrize("damage", [flip, cut, tear])
-@pytest.mark.parametrize("where", ["inbox", "inbox-wal"])
+@pytest.mark.parametrize("where", ["inbox", "inbox-wal", "inbox-newest"])
 @pytest.mark.parametrize("times", [1, pytest.param(40, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 def test_damage(
     broker: BrokerFactory, tmp_path: Path, state: dict[str, Path], damage: Damage, where: str, times: int

@@ -1,7 +1,8 @@
-/* Journals that the durable inbox finds: whatever is in them, it is refused, or gives messages as they can be.
+/* Journals that the durable inbox finds: whatever is in them, it is refused, or gives messages as they can
+ * be.
  *
- * The first byte says what the others are: 0: a file; 1: what a whole one is damaged with, each time where and
- * with what; otherwise records, each a length and what it says, which are given what makes them whole. */
+ * The first byte says what the others are: 0: a file; 1: what a whole one is damaged with, each time where
+ * and with what; otherwise records, each a length and what it says, which are given what makes them whole. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

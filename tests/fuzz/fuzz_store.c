@@ -40,12 +40,14 @@ static void require(int condition, const char *what)
 
 static void remove_files(void)
 {
-	char journal[96];
+	char journal[96], newest[96];
 
 	snprintf(journal, sizeof journal, "%s-journal", inbox.path);
 	unlink(inbox.path);
 	unlink(inbox_log.path);
 	unlink(journal);
+	snprintf(newest, sizeof newest, "%s-newest", inbox.path);
+	unlink(newest);
 }
 
 static void remove_folder(void)
@@ -95,6 +97,7 @@ static void make_whole(void)
 	struct store_recipient recipients[2] = {{.options = 1}, {.options = 2, .identifier = 7}};
 	struct store *store = open_store();
 	uint64_t id;
+	uint32_t tries;
 	int i;
 
 	require(store != NULL, "no store");
@@ -104,6 +107,8 @@ static void make_whole(void)
 		message.content.payload_length = i == 6 ? sizeof payload : (size_t)i;
 		require(store_put(store, &message, &recipients[i % 2], i == 4 ? 2 : 1, &id) == STORE_OK,
 				"no message");
+		/* So it is where others are that have been there for long. */
+		require(store_failed(store, id, recipients[i % 2].consumer, &tries) == STORE_OK, "no try");
 		if (i == 8) {
 			/* The second that nothing happens in takes the log into the file. */
 			require(store_tick(store) == STORE_OK && store_tick(store) == STORE_OK, "no tick");
