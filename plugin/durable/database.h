@@ -36,6 +36,7 @@
 	STATEMENT(BYTES, "SELECT coalesce(sum(size), 0) FROM message") \
 	STATEMENT(NEWEST, "SELECT coalesce(max(id), 0) FROM message") \
 	STATEMENT(USED, "SELECT id FROM used") \
+	STATEMENT(JOURNAL, "SELECT journal FROM used") \
 	STATEMENT(USE, "UPDATE used SET id = ?") \
 	STATEMENT(OLDEST, "SELECT id, time FROM message ORDER BY id LIMIT 1") \
 	STATEMENT(FIND_CONSUMER, "SELECT number FROM consumer WHERE name = ?") \

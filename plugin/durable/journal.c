@@ -26,7 +26,7 @@
 
 /* The salt is another each time the file starts anew: what is left of the time before is no record. */
 struct header {
-	uint64_t magic, salt, check;
+	uint64_t magic, inbox, salt, check;
 };
 
 /* Behind it: what was done, recipients, topic and its end, properties, publisher, payload; up to eight bytes.
@@ -57,7 +57,7 @@ struct journal {
 	int file;
 	bool is_for_power_loss, is_damaged;
 	uint32_t tick;
-	uint64_t salt, end, allocated;
+	uint64_t inbox, salt, end, allocated;
 	struct journal_entry *entries; /* in order of put; those that are gone stay until there is no room */
 	size_t first, entry_count, capacity, live, hint;
 	size_t done_count;
@@ -507,7 +507,7 @@ enum store_result journal_read(struct journal *journal, const struct journal_ent
  * one is there: nothing is appended until it can. */
 static int start_round(struct journal *journal)
 {
-	struct header header = {.magic = MAGIC, .salt = journal->salt + 1};
+	struct header header = {.magic = MAGIC, .inbox = journal->inbox, .salt = journal->salt + 1};
 	int error;
 
 	header.check = check_of(0, 0, (const unsigned char *)&header, offsetof(struct header, check));
@@ -635,7 +635,8 @@ static int take_bytes(struct journal *journal, const unsigned char *bytes, size_
 		return EBADMSG;
 	}
 	memcpy(&header, bytes, sizeof(header));
-	if (header.magic != MAGIC || header.check != check_of(0, 0, bytes, offsetof(struct header, check))) {
+	if (header.magic != MAGIC || header.inbox != journal->inbox ||
+			header.check != check_of(0, 0, bytes, offsetof(struct header, check))) {
 		return EBADMSG;
 	}
 	journal->salt = header.salt;
@@ -687,7 +688,7 @@ static int sync_folder(const char *path)
 	return error;
 }
 
-int journal_open(const char *inbox, bool for_power_loss, struct journal **ret_journal,
+int journal_open(const char *path, uint64_t inbox, bool for_power_loss, struct journal **ret_journal,
 		struct journal_found *ret_found)
 {
 	struct journal *journal = calloc(1, sizeof(*journal));
@@ -698,8 +699,9 @@ int journal_open(const char *inbox, bool for_power_loss, struct journal **ret_jo
 		free(journal);
 		return ENOMEM;
 	}
+	journal->inbox = inbox;
 	journal->is_for_power_loss = for_power_loss;
-	(void)snprintf(journal->path, sizeof(journal->path), "%s-newest", inbox);
+	(void)snprintf(journal->path, sizeof(journal->path), "%s-newest", path);
 	journal->file =
 			open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR);
 	error = journal->file < 0 ? errno : take_file(journal, ret_found);

@@ -56,9 +56,10 @@ struct journal_found {
 	uint64_t damaged_at; /* bytes; 0: it is whole */
 };
 
-/* Opens or makes the one of this inbox. Its messages are those that were to be handled. Returns 0 or an
- * errno; EBADMSG: it is no journal, or its first bytes are damaged. */
-int journal_open(const char *inbox, bool for_power_loss, struct journal **ret_journal,
+/* Opens or makes the one beside path, the inbox that has this number. Its messages are those that were to be
+ * handled. Returns 0 or an errno; EBADMSG: it is no journal, that of another inbox, or its first bytes are
+ * damaged. */
+int journal_open(const char *path, uint64_t inbox, bool for_power_loss, struct journal **ret_journal,
 		struct journal_found *ret_found) __attribute__((warn_unused_result));
 
 /* Takes NULL. The file goes, too, if nothing is to be handled any more and it was not found damaged. */

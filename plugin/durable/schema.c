@@ -24,7 +24,8 @@
 /* message: the payload last, so that nobody has to read through it to the rest. recipient: in the order in
  * which one consumer reads its backlog. several: how many recipients are left, of messages that had more than
  * one; few do, and a count in message itself would have a large payload written again for each. used: up to
- * which id messages may have been stored, for they are not to come again when the newest is gone. */
+ * which id messages may have been stored, for they are not to come again when the newest is gone; and the
+ * number that the journal beside this file has, too. */
 static const char TABLES[] =
 		"CREATE TABLE consumer (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, "
 		"asked INTEGER NOT NULL);"
@@ -35,7 +36,8 @@ static const char TABLES[] =
 		"options INTEGER NOT NULL, identifier INTEGER NOT NULL, tries INTEGER NOT NULL, "
 		"PRIMARY KEY (consumer, message)) WITHOUT ROWID;"
 		"CREATE TABLE several (message INTEGER PRIMARY KEY, rest INTEGER NOT NULL);"
-		"CREATE TABLE used (id INTEGER NOT NULL); INSERT INTO used VALUES (0);"
+		"CREATE TABLE used (id INTEGER NOT NULL, journal INTEGER NOT NULL);"
+		"INSERT INTO used VALUES (0, random());"
 		"PRAGMA application_id = " NUMBER_TEXT(APPLICATION_ID) ";";
 
 /* Pages of a file that somebody has damaged are not trusted; mapped into memory, a file that is cut would end
@@ -92,11 +94,11 @@ void schema_complain_errno(const char *path, int error, char *reason, size_t siz
 				"the disk or a quota is full. Make room, or name a file elsewhere.");
 		return;
 	case EIO:
-		refuse(path, reason, size, "its disk fails (%s). Look after the disk, or name a file elsewhere.",
-				strerror(error));
+		format_refuse(path, reason, size,
+				"its disk fails (%s). Look after the disk, or name a file elsewhere.", strerror(error));
 		return;
 	case ENOMEM:
-		refuse(path, reason, size, "there is no memory.");
+		format_refuse(path, reason, size, "there is no memory.");
 		return;
 	default:
 		format_refuse(path, reason, size, "%s. Look after its disk, or name a file elsewhere.",
@@ -210,7 +212,9 @@ static bool is_lost(const char *path, char *reason, size_t size)
 	}
 	format_refuse(path, reason, size,
 			"it is damaged: %s. Bring it back, or move away what is left of it (%s*) to start with an empty one.",
-			length == 0 ? "it is empty or missing, and its log is there" : "one byte of it is there", path);
+			length == 0 ? "it is empty or missing, and what belongs to it is there"
+						: "one byte of it is there",
+			path);
 	return true;
 }
 

@@ -686,8 +686,8 @@ static enum store_result count(struct store *store)
 	return STORE_OK;
 }
 
-/* Returns what SQLite does. */
-static int prepare(struct store *store, sqlite3 *sqlite)
+/* Returns what SQLite does, and the number of its journal. */
+static int prepare(struct store *store, sqlite3 *sqlite, int64_t *ret_journal)
 {
 	int rc = database_init(&store->database, sqlite);
 	enum store_result result;
@@ -696,6 +696,9 @@ static int prepare(struct store *store, sqlite3 *sqlite)
 		return rc;
 	}
 	result = count(store);
+	if (result == STORE_OK) {
+		result = database_ask(&store->database, JOURNAL, 0, 0, ret_journal);
+	}
 	if (result == STORE_OK) {
 		result = use_ids(store);
 		store->last_id = store->change.last_id;
@@ -708,18 +711,20 @@ static int prepare(struct store *store, sqlite3 *sqlite)
 
 /* What a process that was killed has left there goes into the database; what the disk refuses stays until it
  * does not. False: it is damaged. What is whole has gone, for nothing else would bring it. */
-static bool recover(struct store *store, const char *path, bool for_power_loss, char *reason, size_t size)
+static bool recover(struct store *store, const char *path, int64_t number, bool for_power_loss, char *reason,
+		size_t size)
 {
 	struct journal_found found;
 	struct journal_entry *entry;
 	char name[PATH_MAX];
-	int error = journal_open(path, for_power_loss, &store->journal, &found);
+	int error = journal_open(path, (uint64_t)number, for_power_loss, &store->journal, &found);
 
 	(void)snprintf(name, sizeof(name), "%s-newest", path);
 	if (error == EBADMSG) {
 		(void)snprintf(reason, size,
-				"The durable inbox %s cannot be used: what came last is in %s, which is damaged or another "
-				"program's. Move that away to start without it.",
+				"The durable inbox %s cannot be used: what came last is in %s, which is damaged, or another "
+				"inbox's or program's. Bring back the one that belongs to it, or move that away to start "
+				"without it.",
 				path, name);
 	} else if (error != 0) {
 		schema_complain_errno(name, error, reason, size);
@@ -752,6 +757,7 @@ struct store *store_open(const char *path, enum store_sync sync, uint64_t limit,
 {
 	struct store *store = calloc(1, sizeof(*store));
 	sqlite3 *sqlite;
+	int64_t number = 0;
 	int rc;
 
 	if (!store) {
@@ -765,11 +771,11 @@ struct store *store_open(const char *path, enum store_sync sync, uint64_t limit,
 		free(store);
 		return NULL;
 	}
-	rc = prepare(store, sqlite);
+	rc = prepare(store, sqlite, &number);
 	if (rc != SQLITE_OK) {
 		schema_complain(sqlite, path, rc, reason, size);
 	}
-	if (rc != SQLITE_OK || !recover(store, path, sync == STORE_SYNC_FULL, reason, size)) {
+	if (rc != SQLITE_OK || !recover(store, path, number, sync == STORE_SYNC_FULL, reason, size)) {
 		store_close(store);
 		return NULL;
 	}

@@ -47,7 +47,7 @@ static void put(struct journal *journal, uint64_t id, size_t recipient_count)
 static struct journal *open_it(struct journal_found *found)
 {
 	struct journal *journal = NULL;
-	int error = journal_open(inbox, false, &journal, found);
+	int error = journal_open(inbox, 1, false, &journal, found);
 
 	require(error == 0 || error == EBADMSG, "it fails");
 	return error == 0 ? journal : NULL;
@@ -99,7 +99,7 @@ static size_t damage(const uint8_t *data, size_t size)
 
 static size_t make_records(const uint8_t *data, size_t size)
 {
-	struct header header = {.magic = MAGIC, .salt = 4711};
+	struct header header = {.magic = MAGIC, .inbox = 1, .salt = 4711};
 	struct record record;
 	size_t at = sizeof(header), length;
 

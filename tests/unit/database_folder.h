@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* The folder; the database's file, the one that SQLite has beside it, and the inbox's journal; the last sentence. */
+/* The folder; the database's file, the one that SQLite has beside it, and the inbox's journal; the last
+ * sentence. */
 extern char folder[64], path[96], beside_path[112], newest_path[112], reason[1024];
 
 /* name: of the database's file. beside: what SQLite adds to that, `-wal`. 0, or -1: there is no folder. */

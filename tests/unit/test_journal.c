@@ -12,7 +12,7 @@
 
 #include "durable/journal.h"
 
-#define HEADER 24U
+#define HEADER 32U
 
 static char folder[64], inbox[96], path[104];
 static struct journal_found found;
@@ -40,7 +40,7 @@ static struct journal *must_open(bool for_power_loss)
 {
 	struct journal *journal = NULL;
 
-	assert_int_equal(journal_open(inbox, for_power_loss, &journal, &found), 0);
+	assert_int_equal(journal_open(inbox, 1, for_power_loss, &journal, &found), 0);
 	return journal;
 }
 
@@ -206,7 +206,7 @@ static void test_a_cut_file(void **state)
 		int error;
 
 		restore(bytes, cut);
-		error = journal_open(inbox, false, &journal, &found);
+		error = journal_open(inbox, 1, false, &journal, &found);
 		if (cut > 0 && cut < HEADER) {
 			assert_int_equal(error, EBADMSG);
 			continue;
@@ -244,7 +244,7 @@ static void test_a_flipped_bit(void **state)
 		bytes[i] ^= (unsigned char)(1U << i % 8);
 		restore(bytes, at[4]);
 		bytes[i] ^= (unsigned char)(1U << i % 8);
-		error = journal_open(inbox, false, &journal, &found);
+		error = journal_open(inbox, 1, false, &journal, &found);
 		if (i < HEADER) {
 			assert_int_equal(error, EBADMSG);
 			continue;
@@ -442,13 +442,13 @@ static void test_what_it_does_not_take(void **state)
 	message.content.payload_length = SIZE_MAX;
 	assert_false(journal_takes(&message, 1));
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_not_equal(journal_open(inbox, false, &journal, &found), 0);
+	assert_int_not_equal(journal_open(inbox, 1, false, &journal, &found), 0);
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(symlink("/dev/null", path), 0);
-	assert_int_equal(journal_open(inbox, false, &journal, &found), ELOOP);
+	assert_int_equal(journal_open(inbox, 1, false, &journal, &found), ELOOP);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(journal_open(inbox, false, &journal, &found), EBADMSG);
+	assert_int_equal(journal_open(inbox, 1, false, &journal, &found), EBADMSG);
 	assert_int_equal(unlink(path), 0);
 }
 

@@ -817,10 +817,38 @@ static void test_damage_to_what_came_last(void **state)
 	memset(bytes, 'x', 30);
 	write_file(newest_path, bytes, size);
 	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
-	assert_non_null(strstr(reason, "damaged or another program's. Move that away"));
+	assert_non_null(strstr(reason, "which is damaged, or another inbox's or program's."));
 	(void)unlink(path);
 	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
 	assert_non_null(strstr(reason, "empty or missing"));
+	free(bytes);
+	forget_files();
+}
+
+/* One that belongs to another inbox, or to one of the same name that is gone, is not taken for this one's. */
+static void test_the_journal_of_another(void **state)
+{
+	struct store *store;
+	unsigned char *bytes;
+	size_t size;
+
+	(void)state;
+	put_and_be_killed(30);
+	bytes = (unsigned char *)read_file(newest_path, &size);
+	forget_files();
+	put_and_be_killed(20);
+	write_file(newest_path, bytes, size);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "another inbox's"));
+	assert_int_equal(unlink(path), 0);
+	(void)unlink(beside_path);
+	assert_null(store_open(path, STORE_SYNC_PROCESS, PLENTY, reason, sizeof reason));
+	assert_non_null(strstr(reason, "empty or missing"));
+	assert_int_equal(unlink(newest_path), 0);
+	(void)unlink(path);
+	store = open_with(PLENTY);
+	assert_int_equal(store_figures(store).messages, 0);
+	store_close(store);
 	free(bytes);
 	forget_files();
 }
@@ -839,10 +867,10 @@ static void test_a_start_brings_nothing_of_the_forgotten(void **state)
 	assert_int_equal(count, 1);
 	bytes = (unsigned char *)read_file(newest_path, &size);
 	file = (unsigned char *)read_file(path, &file_size);
-	log = (unsigned char *)read_file(log_path, &log_size);
+	log = (unsigned char *)read_file(beside_path, &log_size);
 	store_close(store);
 	write_file(path, file, file_size);
-	write_file(log_path, log, log_size);
+	write_file(beside_path, log, log_size);
 	write_file(newest_path, bytes, size);
 	store = open_with(PLENTY);
 	assert_int_equal(store_figures(store).messages, 0);
@@ -1269,7 +1297,7 @@ static void test_check(void **state)
 	write_file(path, "", 0);
 	assert_true(schema_check(path, reason, sizeof reason));
 	write_file(beside_path, "x", 1);
-	assert_check_refuses(path, "its log is there");
+	assert_check_refuses(path, "what belongs to it is there");
 	forget_files();
 	write_file(path, "S", 1);
 	assert_check_refuses(path, "one byte of it is there");
@@ -1600,6 +1628,7 @@ int main(void)
 		cmocka_unit_test(test_it_may_be_killed_while_it_recovers),
 		cmocka_unit_test(test_both_are_one),
 		cmocka_unit_test(test_damage_to_what_came_last),
+		cmocka_unit_test(test_the_journal_of_another),
 		cmocka_unit_test(test_a_start_brings_nothing_of_the_forgotten),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_a_cut_file_with_a_log),
