@@ -455,6 +455,11 @@ uint64_t lanes_left_out(const struct lanes *lanes)
 	return lanes->session ? session_left_out(lanes->session) : 0;
 }
 
+uint64_t lanes_passed_over(const struct lanes *lanes)
+{
+	return lanes->session ? session_passed_over(lanes->session) : 0;
+}
+
 uint64_t lanes_refused(const struct lanes *lanes)
 {
 	return lanes->session ? session_refused(lanes->session) : 0;

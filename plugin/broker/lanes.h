@@ -92,8 +92,9 @@ uint64_t lanes_missing(const struct lanes *lanes);
 
 /* How many publishers of what the session is to bring were forgotten, because too much waited. */
 uint64_t lanes_forgotten(const struct lanes *lanes);
-/* session_left_out() and session_refused(), 0 without a session. */
+/* session_left_out(), session_passed_over() and session_refused(), 0 without a session. */
 uint64_t lanes_left_out(const struct lanes *lanes);
+uint64_t lanes_passed_over(const struct lanes *lanes);
 uint64_t lanes_refused(const struct lanes *lanes);
 
 /* The fence is about to be sent. */

@@ -142,6 +142,7 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_set(statistics, STATISTICS_UNNAMED, lanes_forgotten(sources->lanes));
 	statistics_set(statistics, STATISTICS_SESSION, state_of_session(sources));
 	statistics_set(statistics, STATISTICS_SESSION_LEFT_OUT, lanes_left_out(sources->lanes));
+	statistics_set(statistics, STATISTICS_SESSION_PASSED_OVER, lanes_passed_over(sources->lanes));
 	statistics_set(statistics, STATISTICS_SESSION_REFUSED, lanes_refused(sources->lanes));
 	statistics_set(statistics, STATISTICS_WAKE_UPS, wakeup_count(sources->wakeup));
 	statistics_set(statistics, STATISTICS_MEMORY, resident_bytes());

@@ -37,6 +37,9 @@ struct connection_events {
 	/* SUBACK or UNSUBACK; code is the first filter's (MQTT 5, 3.9.3), refused from 128 on. */
 	void (*acknowledged)(void *userdata, int packet, int code);
 	void (*message)(void *userdata, const struct connection_message *message);
+	/* A message that MQTT 5 does not allow was passed over, and acknowledged: a broker that lets one through
+	 * would send it again on every connection. wrong is the end of a sentence. */
+	void (*passed_over)(void *userdata, const char *wrong);
 };
 
 /* Makes a connection for the listener that options name; nothing is sent. Borrows options, events and

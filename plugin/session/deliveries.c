@@ -68,6 +68,27 @@ void deliveries_tell_unnamed(struct deliveries *deliveries, uint64_t now)
 	deliveries->unnamed_told_at = now;
 }
 
+/* ---- what nobody can read ---- */
+
+void deliveries_pass_over(struct deliveries *deliveries, const char *wrong, uint64_t now)
+{
+	atomic_fetch_add(&deliveries->passed_over, 1);
+	if (deliveries->passed_over_told_at &&
+			now < deliveries->passed_over_told_at + DELIVERIES_PASSED_OVER_MS) {
+		return;
+	}
+	deliveries->passed_over_told_at = now;
+	outlet_log(deliveries->outlet, MOSQ_LOG_WARNING,
+			"The broker has sent the session what MQTT 5 does not allow: %s. Consumers do not get that message. A client or "
+			"another plugin has published it, and the broker has let it through.",
+			wrong);
+}
+
+uint64_t deliveries_passed_over(const struct deliveries *deliveries)
+{
+	return atomic_load(&deliveries->passed_over);
+}
+
 /* ---- messages ---- */
 
 static struct message *make_message(struct deliveries *deliveries, const struct connection_message *event,

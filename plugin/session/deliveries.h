@@ -3,10 +3,11 @@
  *
  * What waits here: what the broker had queued (backlog.h), which it bounds (max_queued_messages) and the next
  * fence ends; who published what has not come (publishers.h); and what of that is stored (announced.h). The
- * session's thread, but for deliveries_unnamed(). */
+ * session's thread, but for deliveries_unnamed() and deliveries_passed_over(). */
 #ifndef MQTTASGI_DELIVERIES_H
 #define MQTTASGI_DELIVERIES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +28,8 @@ struct subscriptions;
 #define DELIVERIES_PUBLISHERS_MS 60000U
 /* Between two log lines about what may come without its publisher. */
 #define DELIVERIES_UNNAMED_MS 1000U
+/* Between two about what cannot be read. */
+#define DELIVERIES_PASSED_OVER_MS 60000U
 
 struct deliveries {
 	struct outlet *outlet;
@@ -39,7 +42,9 @@ struct deliveries {
 	struct recipient *recipients; /* room for those of one retained message */
 	size_t recipient_capacity;
 	uint64_t unnamed_told, unnamed_told_at; /* deliveries_unnamed() as the log has it */
-	bool brought_copies;                    /* of what went the direct lane, since that was cleared */
+	_Atomic(uint64_t) passed_over;
+	uint64_t passed_over_told_at; /* 0: never */
+	bool brought_copies;          /* of what went the direct lane, since that was cleared */
 };
 
 /* Borrows all. False: no memory; deliveries_free() all the same. */
@@ -64,5 +69,11 @@ void deliveries_tell_unnamed(struct deliveries *deliveries, uint64_t now);
 
 /* How many there were. Any thread. */
 uint64_t deliveries_unnamed(const struct deliveries *deliveries);
+
+/* A message has come that nobody can read; wrong says why, as the end of a sentence. */
+void deliveries_pass_over(struct deliveries *deliveries, const char *wrong, uint64_t now);
+
+/* How many there were. Any thread. */
+uint64_t deliveries_passed_over(const struct deliveries *deliveries);
 
 #endif

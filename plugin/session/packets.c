@@ -98,20 +98,22 @@ static size_t character_length(const unsigned char *s, size_t available)
 	return length;
 }
 
-static bool take_string(struct cursor *cursor, unsigned char **ret_value, size_t *ret_length)
+static bool is_string(const unsigned char *bytes, size_t length)
 {
 	size_t at, character;
 
-	if (!take_binary(cursor, ret_value, ret_length)) {
-		return false;
-	}
-	for (at = 0; at < *ret_length; at += character) {
-		character = character_length(*ret_value + at, *ret_length - at);
+	for (at = 0; at < length; at += character) {
+		character = character_length(bytes + at, length - at);
 		if (!character) {
 			return false;
 		}
 	}
 	return true;
+}
+
+static bool take_string(struct cursor *cursor, unsigned char **ret_value, size_t *ret_length)
+{
+	return take_binary(cursor, ret_value, ret_length) && is_string(*ret_value, *ret_length);
 }
 
 /* ---- properties (MQTT 5, 2.2.2.2) ---- */
@@ -309,9 +311,6 @@ static bool read_publish_properties(struct cursor *cursor, struct packets_publis
 		if (!take_property(&properties, PACKETS_PUBLISH, &seen, &found)) {
 			return false;
 		}
-		if (found.identifier == MQTT_PROP_PAYLOAD_FORMAT_INDICATOR && found.number > 1) {
-			return false;
-		}
 		if (found.identifier == MQTT_PROP_SUBSCRIPTION_IDENTIFIER) {
 			if (found.number == 0) {
 				return false;
@@ -340,17 +339,19 @@ const char *packets_read_publish(const struct packets_packet *packet, struct pac
 	size_t topic_length;
 	uint32_t number = 0;
 
+	*ret_publish = publish;
 	if (publish.qos == 3) {
 		return "a PUBLISH with QoS 3";
 	}
-	if (!take_string(&cursor, &topic, &topic_length) || topic_length == 0 ||
-			memchr(topic, '+', topic_length) || memchr(topic, '#', topic_length)) {
+	if (!take_binary(&cursor, &topic, &topic_length) ||
+			(publish.qos && (!take_number(&cursor, 2, &number) || !number))) {
+		return "a PUBLISH without its topic or packet identifier";
+	}
+	ret_publish->packet = publish.packet = (uint16_t)number;
+	if (topic_length == 0 || !is_string(topic, topic_length) || memchr(topic, '+', topic_length) ||
+			memchr(topic, '#', topic_length)) {
 		return "a PUBLISH whose topic is none";
 	}
-	if (publish.qos && (!take_number(&cursor, 2, &number) || !number)) {
-		return "a PUBLISH without its packet identifier";
-	}
-	publish.packet = (uint16_t)number;
 	if (!read_publish_properties(&cursor, &publish)) {
 		return "a PUBLISH with a property that is none";
 	}

@@ -81,6 +81,8 @@ long packets_find(unsigned char *bytes, size_t length, struct packets_packet *re
 /* Returns NULL, or what is wrong with the packet, as the end of a sentence. */
 const char *packets_read_connack(const struct packets_packet *packet, struct packets_connack *ret_connack)
 		__attribute__((warn_unused_result));
+/* Where something is wrong, QoS, DUP and packet identifier are there all the same, as far as they can be
+ * read: with them it can be acknowledged. */
 const char *packets_read_publish(const struct packets_packet *packet, struct packets_publish *ret_publish)
 		__attribute__((warn_unused_result));
 const char *packets_read_answer(const struct packets_packet *packet, struct packets_answer *ret_answer)

@@ -438,10 +438,18 @@ static void on_message(void *userdata, const struct connection_message *event)
 	}
 }
 
+static void on_passed_over(void *userdata, const char *wrong)
+{
+	struct session *session = userdata;
+
+	deliveries_pass_over(&session->deliveries, wrong, now_ms());
+}
+
 static const struct connection_events events = {
 	.connected = on_connected,
 	.acknowledged = on_acknowledged,
 	.message = on_message,
+	.passed_over = on_passed_over,
 };
 
 /* ---- the thread ---- */
@@ -749,6 +757,11 @@ void session_use_ids(struct session *session, struct stored_ids *ids)
 uint64_t session_forgotten(const struct session *session)
 {
 	return deliveries_unnamed(&session->deliveries);
+}
+
+uint64_t session_passed_over(const struct session *session)
+{
+	return deliveries_passed_over(&session->deliveries);
 }
 
 uint64_t session_left_out(const struct session *session)

@@ -67,9 +67,11 @@ void session_use_ids(struct session *session, struct stored_ids *ids);
 
 /* How many publishers were forgotten, see publishers.h. Any thread. */
 uint64_t session_forgotten(const struct session *session);
-/* How often the broker has left out what it had for the session, as far as that was noticed, and how often a
- * subscription of the session's was refused. Any thread. */
+/* How often the broker has left out what it had for the session, as far as that was noticed, how many
+ * messages were passed over because they could not be read, and how often a subscription of the session's was
+ * refused. Any thread. */
 uint64_t session_left_out(const struct session *session);
+uint64_t session_passed_over(const struct session *session);
 uint64_t session_refused(const struct session *session);
 
 /* Its client id. Any thread. */

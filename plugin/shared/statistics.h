@@ -67,6 +67,7 @@ struct statistics;
 	STATISTIC(SESSION, "session/state", STATE) /* an enum statistics_session */ \
 	STATISTIC(SESSION_LEFT_OUT, "session/left_out", NUMBER) \
 			/* how often the broker dropped what it had for the session, as far as it shows */ \
+	STATISTIC(SESSION_PASSED_OVER, "session/passed_over", NUMBER) /* messages that it could not read */ \
 	STATISTIC(SESSION_REFUSED, "session/refused", NUMBER) \
 			/* its subscriptions that did not come about, tries */ \
 	STATISTIC(WAKE_UPS, "wake_ups", NUMBER) /* signals to the broker thread */ \

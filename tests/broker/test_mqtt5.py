@@ -499,7 +499,7 @@ def test_what_a_client_may_not_publish(
 
 def test_what_the_broker_lets_through(started: Broker, recorders: Recorders, client: Client) -> None:
     """Values that MQTT 5 does not allow, though the packet can be read: they come as they are, or not at all, and are
-    refused where a consumer would use them."""
+    refused where a consumer would use them. The session goes on: it would get such a message again and again."""
     recorders.subscribe("p/#")
     cases = (
         (FORMAT + b"\x02", {"payload_format_indicator": 2}),
@@ -524,6 +524,7 @@ def test_what_the_broker_lets_through(started: Broker, recorders: Recorders, cli
                     with pytest.raises(CallFailed, match="^ValueError: "):
                         recorders.call(method, payload="x", **arguments)
     assert recorders.messages() == []
+    assert "is lost" not in started.log()
 
 
 def test_a_client_that_sends_a_subscription_identifier(started: Broker, recorders: Recorders) -> None:

@@ -103,6 +103,12 @@ uint64_t session_left_out(const struct session *session)
 	return 0;
 }
 
+uint64_t session_passed_over(const struct session *session)
+{
+	(void)session;
+	return 0;
+}
+
 uint64_t session_refused(const struct session *session)
 {
 	(void)session;

@@ -91,7 +91,13 @@ static void on_message(void *userdata, const struct connection_message *message)
 	text_addf(&told, "\n");
 }
 
-static const struct connection_events events = {on_connected, on_acknowledged, on_message};
+static void on_passed_over(void *userdata, const char *wrong)
+{
+	(void)userdata;
+	text_addf(&told, "passed over: %s\n", wrong);
+}
+
+static const struct connection_events events = {on_connected, on_acknowledged, on_message, on_passed_over};
 
 static void tells(const char *expected)
 {
@@ -630,13 +636,13 @@ static void test_a_limit(void **state)
 
 /* ---- what is not MQTT ---- */
 
-static void test_malformed(void **state)
+/* A broker that lets it through sends it again until it is acknowledged. */
+static void test_messages_that_are_passed_over(void **state)
 {
 	static const struct {
 		const char *bytes, *says;
 	} cases[] = {
-		{"30ffffffff7f", "a packet whose length is none"},
-		{"3004 0005 7441", "a PUBLISH whose topic is none"},
+		{"3004 0005 7441", "a PUBLISH without its topic"},
 		{"3003 0000 00", "a PUBLISH whose topic is none"},
 		{"3004 0001 00 00", "a PUBLISH whose topic is none"},       /* NUL */
 		{"3004 0001 2b 00", "a PUBLISH whose topic is none"},       /* + */
@@ -647,13 +653,9 @@ static void test_malformed(void **state)
 		{"3007 0004 f4908080 00", "a PUBLISH whose topic is none"}, /* beyond the last */
 		{"3004 0001 ff 00", "a PUBLISH whose topic is none"},
 		{"3004 0001 e2 00", "a PUBLISH whose topic is none"},
-		{"3600", "QoS 3"},
-		{"3206 0001 74 0000 00", "packet identifier"},
-		{"3204 0001 74 00", "packet identifier"},
 		{"3003 0001 74", "a property that is none"},
 		{"3004 0001 74 05", "a property that is none"},
 		{"3006 0001 74 02 0b00", "a property that is none"},      /* no such identifier */
-		{"3006 0001 74 02 0102", "a property that is none"},      /* neither bytes nor text */
 		{"3008 0001 74 04 01010101", "a property that is none"},  /* twice */
 		{"3007 0001 74 03 230001", "a property that is none"},    /* a topic alias */
 		{"3008 0001 74 04 0300ff 61", "a property that is none"}, /* longer than they are */
@@ -661,6 +663,52 @@ static void test_malformed(void **state)
 		{"3007 0001 74 03 26 0000", "a property that is none"},
 		{"3006 0001 74 02 7f00", "a property that is none"},
 		{"3006 0001 74 02 1f00", "a property that is none"},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		connect_again(false);
+		broker_sends(cases[i].bytes);
+		broker_publishes(0, 0, false, "x");
+		broker_waits();
+		assert_non_null(strstr(told.data, cases[i].says));
+		assert_non_null(strstr(told.data, "\nt x qos 0\n"));
+		text_free(&told);
+	}
+	connect_again(false);
+	broker_sends("3208 0001 74 0007 02 7f00");
+	broker_gets("40020007");
+	tells("passed over: a PUBLISH with a property that is none\n");
+	/* Again, and released. */
+	broker_sends("3408 0001 74 0008 02 7f00");
+	broker_gets("50020008");
+	broker_sends("3c08 0001 74 0008 02 7f00");
+	broker_gets("50020008");
+	broker_sends("6202 0008");
+	broker_gets("70020008");
+	tells("passed over: a PUBLISH with a property that is none\n");
+}
+
+/* Mosquitto 2.0 lets it through, whatever MQTT 5, 3.3.2.3.2, says. */
+static void test_a_payload_format_that_is_none(void **state)
+{
+	(void)state;
+	connect_again(false);
+	broker_sends("3006 0001 74 02 0102");
+	broker_waits();
+	tells("t  qos 0 with 0102\nt w qos 1\n");
+}
+
+static void test_malformed(void **state)
+{
+	static const struct {
+		const char *bytes, *says;
+	} cases[] = {
+		{"30ffffffff7f", "a packet whose length is none"},
+		{"3600", "QoS 3"},
+		{"3206 0001 74 0000 00", "packet identifier"},
+		{"3204 0001 74 00", "packet identifier"},
 		{"6002 0001", "flags"},
 		{"6202 0000", "packet identifier"},
 		{"6201 00", "packet identifier"},
@@ -1402,6 +1450,8 @@ int main(void)
 		connection_test(test_byte_by_byte),
 		connection_test(test_a_large_message),
 		connection_test(test_a_limit),
+		connection_test(test_messages_that_are_passed_over),
+		connection_test(test_a_payload_format_that_is_none),
 		connection_test(test_malformed),
 		connection_test(test_no_connack),
 		connection_test(test_qos_2),

@@ -49,6 +49,12 @@ uint64_t lanes_left_out(const struct lanes *lanes)
 	return 10;
 }
 
+uint64_t lanes_passed_over(const struct lanes *lanes)
+{
+	(void)lanes;
+	return 11;
+}
+
 uint64_t lanes_refused(const struct lanes *lanes)
 {
 	(void)lanes;
@@ -152,6 +158,7 @@ static void test_all_at_first_then_changes(void **state)
 	assert_string_equal(published("messages/unmarked"), "7");
 	assert_string_equal(published("messages/unnamed"), "8");
 	assert_string_equal(published("session/left_out"), "10");
+	assert_string_equal(published("session/passed_over"), "11");
 	assert_string_equal(published("session/refused"), "9");
 	assert_string_equal(published("uptime"), "0");
 	/* Not counted as the application's. */

@@ -146,6 +146,7 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
         (
             ("session", "session/state", _count),
             ("left out by the broker, times", "session/left_out", _count),
+            ("could not be read", "session/passed_over", _count),
             ("subscriptions refused", "session/refused", _count),
             ("wake-ups of the broker", "wake_ups", _count),
             ("log lines dropped", "log/dropped", _count),
