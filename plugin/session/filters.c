@@ -141,9 +141,19 @@ void filters_for_each(struct filters *filters, void (*visit)(void *userdata, str
 	}
 }
 
+static size_t count_consumers(const struct filter *filter)
+{
+	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2];
+}
+
 bool filter_is_served(const struct filter *filter)
 {
-	return filter->consumers[0] + filter->consumers[1] + filter->consumers[2] > 0;
+	return count_consumers(filter) > 0;
+}
+
+bool filter_is_to_be_kept(const struct filter *filter)
+{
+	return count_consumers(filter) > filter->guests;
 }
 
 bool filters_init(struct filters *filters)

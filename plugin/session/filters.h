@@ -73,7 +73,8 @@ struct filter {
 	struct filter_subscription subscription;
 	struct filter_turn turn;
 	struct fetched fetched; /* what the broker had retained, unless all of it has come */
-	size_t consumers[3];    /* at each QoS */
+	size_t consumers[3];    /* at each QoS; */
+	size_t guests;          /* so many of them are guests (message.h) */
 	size_t shared;          /* how many messages consumers that share have got; they take turns */
 	struct waiters waiting;
 	struct waiters fetching; /* those of the round */
@@ -107,6 +108,9 @@ void filters_for_each(struct filters *filters, void (*visit)(void *userdata, str
 
 /* Whether a consumer has subscribed to it. */
 bool filter_is_served(const struct filter *filter);
+
+/* Whether one has that is to find it again after a restart. */
+bool filter_is_to_be_kept(const struct filter *filter);
 
 /* From here on the broker sends copies for it: acknowledgements and messages come in one order. False: no
  * memory. */

@@ -321,6 +321,7 @@ static void suspend(struct session *session)
 	if (session->options->cleansession || session->state == GIVEN_UP) {
 		return;
 	}
+	subscriptions_keep(&session->subscriptions);
 	connection_disconnect(session->connection, false);
 	lose_connection(session, SUSPENDED);
 	outlet_log(&session->outlet, MOSQ_LOG_NOTICE,

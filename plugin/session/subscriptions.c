@@ -435,6 +435,11 @@ static int subscribed_qos(struct subscriptions *subscriptions, struct filter *fi
 	return waiter ? waiter->who.qos : topics_qos(subscriptions->topics, consumer, filter->name);
 }
 
+static bool is_guest(uint64_t consumer)
+{
+	return (consumer & MESSAGE_GUEST) != 0;
+}
+
 static void remove_subscriber(struct subscriptions *subscriptions, const struct message *command)
 {
 	uint64_t consumer = command->as.request.consumer;
@@ -447,6 +452,7 @@ static void remove_subscriber(struct subscriptions *subscriptions, const struct 
 	}
 	(void)topics_remove(subscriptions->topics, consumer, command->topic);
 	filter->consumers[before]--;
+	filter->guests -= is_guest(consumer);
 	forget_waiter(subscriptions, &filter->waiting, consumer);
 	while ((fetching = waiters_find(&filter->fetching, consumer))) {
 		fetching->gone = true;
@@ -556,6 +562,8 @@ void subscriptions_subscribe(struct subscriptions *subscriptions, const struct m
 	}
 	if (before >= 0) {
 		filter->consumers[before]--;
+	} else {
+		filter->guests += is_guest(waiter.who.consumer);
 	}
 	filter->consumers[waiter.who.qos]++;
 	raise_wants(subscriptions, &waiter.who);
@@ -622,6 +630,23 @@ void subscriptions_run(struct subscriptions *subscriptions)
 {
 	subscriptions->is_running = true;
 	make_due_what_changed(subscriptions);
+}
+
+static void leave_unless_kept(void *userdata, struct filter *filter)
+{
+	struct subscriptions *subscriptions = userdata;
+
+	if (filter->subscription.may_exist && !filter_is_to_be_kept(filter)) {
+		/* Nobody is left to hear of a failure; the next application does not want it either. */
+		(void)connection_unsubscribe(subscriptions->connection, filter->name);
+	}
+}
+
+void subscriptions_keep(struct subscriptions *subscriptions)
+{
+	if (subscriptions->is_running) {
+		filters_for_each(&subscriptions->filters, leave_unless_kept, subscriptions);
+	}
 }
 
 static void end_waits(void *userdata, struct filter *filter)

@@ -294,6 +294,39 @@ static void test_subscriptions_of_an_earlier_process(void **state)
 	assert_true(hears(1, "a"));
 }
 
+/* At the end: whoever is there after a restart has not asked for these. */
+static void test_filters_of_guests_are_not_kept(void **state)
+{
+	const uint64_t guest = MESSAGE_GUEST | 2, other = MESSAGE_GUEST | 3;
+
+	(void)state;
+	subscribe(guest, "guest", 1, 0);
+	subscriptions_keep(&subscriptions); /* without a connection */
+	assert_int_equal(packet.number, 0);
+	settle();
+	subscribe(guest, "guest", 2, 0); /* with another QoS: still one */
+	settle();
+	subscribe(other, "guest", 1, 0);
+	settle();
+	subscribe(1, "consumer", 1, 0);
+	settle();
+	subscribe(1, "both", 1, 0);
+	settle();
+	subscribe(guest, "both", 2, 0);
+	settle();
+	packet.number = 0;
+	subscriptions_keep(&subscriptions);
+	assert_int_equal(packet.number, 1);
+	assert_false(packet.is_subscribe);
+	assert_string_equal(packet.filter, "guest");
+	assert_false(unsubscribe(other, "guest", 0));
+	subscriptions_keep(&subscriptions);
+	assert_int_equal(packet.number, 2);
+	assert_false(unsubscribe(1, "both", 0));
+	subscriptions_keep(&subscriptions);
+	assert_int_equal(packet.number, 4);
+}
+
 static void test_consumers_are_released_when_nothing_goes_on(void **state)
 {
 	(void)state;
@@ -323,6 +356,7 @@ int main(void)
 		subscriptions_test(test_a_refusal_is_told),
 		subscriptions_test(test_a_connection_that_is_lost),
 		subscriptions_test(test_subscriptions_of_an_earlier_process),
+		subscriptions_test(test_filters_of_guests_are_not_kept),
 		subscriptions_test(test_consumers_are_released_when_nothing_goes_on),
 	};
 
