@@ -19,6 +19,8 @@
 
 /* How often at most a state that changes is published without waiting for the interval's end. */
 #define STATES_NS 100000000U
+/* Seconds after which states are looked at where none are published: who runs in this process may read them. */
+#define UNPUBLISHED_S 10
 
 struct sys_tree {
 	struct sys_tree_sources sources;
@@ -166,17 +168,17 @@ void sys_tree_tick(struct sys_tree *sys_tree)
 	uint64_t value;
 	time_t now;
 
-	if (sys_tree->interval == 0) {
-		return;
-	}
 	now = now_s();
 	if (now >= sys_tree->next_at) {
-		sys_tree->next_at = now + (time_t)sys_tree->interval;
-	} else if (!has_changed(sys_tree)) {
+		sys_tree->next_at = now + (sys_tree->interval ? (time_t)sys_tree->interval : UNPUBLISHED_S);
+	} else if (sys_tree->interval == 0 || !has_changed(sys_tree)) {
 		return;
 	}
 	sys_tree->states_after_ns = now_ns() + STATES_NS;
 	refresh(sys_tree, now);
+	if (sys_tree->interval == 0) {
+		return;
+	}
 	for (which = 0; which < STATISTICS_COUNT; which++) {
 		value = statistics_get(sys_tree->sources.statistics, (enum statistic)which);
 		if (is_left_out(sys_tree, which) ||

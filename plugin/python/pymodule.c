@@ -415,6 +415,17 @@ static PyObject *module_fileno(PyObject *module, PyObject *unused)
 	return PyLong_FromLong(context->inbound_fd);
 }
 
+/* ---- dictionaries ---- */
+
+/* Takes the reference to value, NULL: an exception is set. 0, or -1 with an exception. */
+static int set_item(PyObject *dictionary, const char *key, PyObject *value)
+{
+	int rc = value ? PyDict_SetItemString(dictionary, key, value) : -1;
+
+	Py_XDECREF(value);
+	return rc;
+}
+
 /* ---- statistics ---- */
 
 /* Changes the statistic with this name by or to this number. */
@@ -452,6 +463,40 @@ static PyObject *module_raise(PyObject *module, PyObject *arguments)
 {
 	(void)module;
 	return change_statistic(arguments, statistics_raise);
+}
+
+/* As they are now, where that is known on this thread; others are those of the last look at them. */
+static uint64_t value_of_statistic(enum statistic which)
+{
+	switch (which) {
+	case STATISTICS_INBOUND_MESSAGES:
+		return queue_count(context->inbound);
+	case STATISTICS_INBOUND_BYTES:
+		return queue_bytes(context->inbound);
+	case STATISTICS_OUTBOUND_MESSAGES:
+		return queue_count(context->outbound);
+	case STATISTICS_OUTBOUND_BYTES:
+		return queue_bytes(context->outbound);
+	default:
+		return statistics_get(context->statistics, which);
+	}
+}
+
+static PyObject *module_values(PyObject *module, PyObject *unused)
+{
+	PyObject *values = PyDict_New();
+	unsigned int which;
+
+	(void)module;
+	(void)unused;
+	for (which = 0; values && which < STATISTICS_COUNT; which++) {
+		uint64_t value = value_of_statistic((enum statistic)which);
+
+		if (set_item(values, statistics_name((enum statistic)which), PyLong_FromUnsignedLongLong(value))) {
+			Py_CLEAR(values);
+		}
+	}
+	return values;
 }
 
 /* Once a message: what this costs, every message costs. */
@@ -522,15 +567,6 @@ static PyObject *value_of_option(const struct options_value *value)
 	}
 }
 
-/* Takes the reference to value, NULL: an exception is set. 0, or -1 with an exception. */
-static int set_item(PyObject *dictionary, const char *key, PyObject *value)
-{
-	int rc = value ? PyDict_SetItemString(dictionary, key, value) : -1;
-
-	Py_XDECREF(value);
-	return rc;
-}
-
 static PyObject *module_options(PyObject *module, PyObject *unused)
 {
 	const struct options *options = context->options;
@@ -576,6 +612,7 @@ static PyMethodDef module_methods[] = {
 	{"add", module_add, METH_VARARGS, "Adds to a statistic."},
 	{"set", module_set, METH_VARARGS, "Sets a statistic."},
 	{"raise_to", module_raise, METH_VARARGS, "Sets a statistic that is less."},
+	{"values", module_values, METH_NOARGS, "The statistics by their names."},
 	{"beat", module_beat, METH_NOARGS,
 		"Says that Python runs; how long the broker has not heard so, in seconds."},
 	{"rest", module_rest, METH_NOARGS, "Says that no more beats will come."},

@@ -293,7 +293,16 @@ static void test_the_interval_changes(void **state)
 		assert_string_equal(published(statistics_name((enum statistic)which)), "");
 	}
 	now += 1000;
+	signals = 78;
 	assert_int_equal(tick(), 0);
+	assert_int_equal(statistics_get(statistics, STATISTICS_WAKE_UPS), 78); /* for who reads them in the process */
+	signals = 79;
+	now += 9;
+	assert_int_equal(tick(), 0);
+	assert_int_equal(statistics_get(statistics, STATISTICS_WAKE_UPS), 78);
+	now += 1;
+	assert_int_equal(tick(), 0);
+	assert_int_equal(statistics_get(statistics, STATISTICS_WAKE_UPS), 79);
 	sys_tree_set_interval(sys_tree, 10);
 	assert_int_equal(tick(), STATISTICS_COUNT);
 }

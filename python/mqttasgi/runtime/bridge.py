@@ -221,6 +221,14 @@ class Bridge(Protocol):
         """Set a statistic, unless it is more already."""
         ...
 
+    def values(self) -> dict[str, int]:
+        """Return the statistics by their names, as they are now. Any thread.
+
+        Some, of which only the broker thread knows more, are as of `time`: those that are neither counted
+        nor about a queue. The session's state is a number of `enum statistics_session`.
+        """
+        ...
+
     def beat(self) -> float:
         """Say that Python runs, and will say so again.
 
