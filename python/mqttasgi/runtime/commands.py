@@ -26,16 +26,21 @@ async def carry_out(service: Service, run: Run, event: Event) -> None:
         service.workers.kill(run, **event["command"])
 
 
-async def _subscribe(service: Service, run: Run, mqtt: dict[str, Any]) -> None:
-    consumer = run.consumer
-    topic_filter = mqtt["topic"]
-    if run.ended:
-        raise RuntimeError(f"{consumer} has ended and cannot subscribe to {topic_filter!r}")
+def check_can_share(service: Service, topic_filter: str) -> None:
+    """Refuse a shared subscription where nothing could bring its messages."""
     if not service.has_session and topic_filter.startswith("$share/"):
         raise ValueError(
             f"filter {topic_filter!r}: shared subscriptions need the session, which is turned off; "
             "set plugin_opt_session full"
         )
+
+
+async def _subscribe(service: Service, run: Run, mqtt: dict[str, Any]) -> None:
+    consumer = run.consumer
+    topic_filter = mqtt["topic"]
+    if run.ended:
+        raise RuntimeError(f"{consumer} has ended and cannot subscribe to {topic_filter!r}")
+    check_can_share(service, topic_filter)
     options = consumer.subscriptions.add(mqtt)
     if "$SYS/" in topic_filter:
         consumer.source.reads_log = True

@@ -16,17 +16,64 @@ if TYPE_CHECKING:
     from .service import Service
 
 
-class Inbox:
+class Holding:
+    """Keeps back what may not come yet. Loop thread only."""
+
+    __slots__ = ("_hold", "_service")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        #: What waits for retained messages to come first; None: nothing does.
+        self._hold: Optional[ConsumerHold] = None
+
+    def feed(self, delivery: Delivery) -> None:
+        """Take a delivery, and keep it back while there is a hold."""
+        raise NotImplementedError
+
+    def settle(self, delivery: Delivery) -> None:
+        """Forget a delivery in whose place the same message is received."""
+
+    def hold(self, again: bool) -> None:
+        """Keep back what comes until `release`, except retained messages, which are to go first."""
+        if self._hold is None:
+            self._hold = ConsumerHold()
+        self._hold.depth += 1
+        self._hold.again = self._hold.again or again
+
+    def release(self) -> None:
+        """End a hold: the retained messages have come."""
+        if self._hold is not None:
+            self._hold.depth -= 1
+            if self._hold.depth == 0:
+                self._end_hold()
+
+    def _end_hold(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            for delivery in hold.end(self._service.general_hold):
+                self.feed(delivery)
+            for delivery in hold.merged:
+                self.settle(delivery)
+
+    def go_on(self, delivery: Delivery) -> None:
+        """Feed what has waited in the general hold."""
+        if self._hold is not None:
+            self._hold.add_placed(delivery)
+        else:
+            self.feed(delivery)
+
+
+class Inbox(Holding):
     """Deliveries and events that wait for `receive()`, also while no run is there to call it.
 
     The inbound queue counts deliveries until they have been received, which bounds this too; so may bounds of
     the consumer's own (`overload.py`). Loop thread only.
     """
 
-    __slots__ = ("_hold", "_overload", "_service", "_source", "queue", "queue_bytes", "waiter")
+    __slots__ = ("_overload", "_source", "queue", "queue_bytes", "waiter")
 
     def __init__(self, service: Service, source: Source) -> None:
-        self._service = service
+        super().__init__(service)
         self._overload = service.overload
         self._source = source
         self.queue: deque[Union[Delivery, Event]] = deque()
@@ -34,8 +81,6 @@ class Inbox:
         self.queue_bytes = 0
         #: What wakes the run that has found the queue empty; None: none has.
         self.waiter: Optional[asyncio.Future[None]] = None
-        #: What waits for retained messages to come first; None: nothing does.
-        self._hold: Optional[ConsumerHold] = None
 
     def __str__(self) -> str:
         return str(self._source)
@@ -60,40 +105,15 @@ class Inbox:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def settle(self, delivery: Delivery) -> None:
+        """Say that a delivery was handled in whose place the same message is received."""
+        self._service.durable.done(delivery)
+
     def give_back(self, delivery: Delivery) -> None:
         """Put a delivery that a run has received before everything else, for the next run."""
         if self._overload.bounds_consumers:
             self.queue_bytes += delivery[1].size
         self.queue.appendleft(delivery)
-
-    def hold(self, again: bool) -> None:
-        """Keep back what comes until `release`, except retained messages, which are to go first."""
-        if self._hold is None:
-            self._hold = ConsumerHold()
-        self._hold.depth += 1
-        self._hold.again = self._hold.again or again
-
-    def release(self) -> None:
-        """End a hold: the retained messages have come."""
-        if self._hold is not None:
-            self._hold.depth -= 1
-            if self._hold.depth == 0:
-                self._end_hold()
-
-    def _end_hold(self) -> None:
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            for delivery in hold.end(self._service.general_hold):
-                self.feed(delivery)
-            for delivery in hold.merged:
-                self._service.durable.done(delivery)
-
-    def go_on(self, delivery: Delivery) -> None:
-        """Feed what has waited in the general hold."""
-        if self._hold is not None:
-            self._hold.add_placed(delivery)
-        else:
-            self.feed(delivery)
 
     def empty(self) -> int:
         """Drop all that waits, for a consumer that has ended, and return how many messages are lost by that.

@@ -44,8 +44,8 @@ class Overload:
         #: Whether consumers have bounds of their own.
         self.bounds_consumers = bool(size or max_bytes)
         self.drops_oldest = policy == "drop_oldest"
-        self._of_one = _Complaint()
-        self._of_all = _Complaint()
+        self._of_one = Complaint()
+        self._of_all = Complaint()
 
     def admit(self, inbox: Waiting, delivery: Delivery, now: float) -> bool:
         """Whether a delivery may wait in this inbox. Older ones may have made room for it.
@@ -110,7 +110,7 @@ class Overload:
             )
 
 
-class _Complaint:
+class Complaint:
     """What is said at most once a second."""
 
     def __init__(self) -> None:

@@ -41,9 +41,13 @@ class Requests:
 
     async def unsubscribe(self, handle: int, topic_filter: str) -> None:
         """Return when the subscription has ended."""
+        await self.end(handle, topic_filter)
+
+    def end(self, handle: int, topic_filter: str) -> asyncio.Future[int]:
+        """End a subscription. What is returned is done when it has ended."""
         sequence, future = self._question()
         self._bridge.unsubscribe(handle, topic_filter, sequence)
-        await future
+        return future
 
     async def watch_clients(self, handle: int, consumer: object) -> None:
         """Return when a consumer, which errors call so, is told of clients that connect and disconnect."""

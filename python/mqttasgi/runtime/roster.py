@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from .bridge import Bridge
 from .consumer import HostedConsumer
+from .inbox import Holding
 from .run import RUN_CODE
 
 
@@ -19,6 +20,8 @@ class Roster:
         self._handles = itertools.count(1)
         #: Those that were killed included.
         self.by_handle: dict[int, HostedConsumer] = {}
+        #: Where their deliveries go, and those of guests (guests.py).
+        self.inboxes: dict[int, Holding] = {}
         #: Those that have an app_id, which is what can be killed.
         self.by_app_id: dict[Any, HostedConsumer] = {}
         #: How many have failed and wait for their next start.
@@ -31,6 +34,7 @@ class Roster:
     def add(self, consumer: HostedConsumer) -> None:
         """Add a consumer, whose app_id is free."""
         self.by_handle[consumer.handle] = consumer
+        self.inboxes[consumer.handle] = consumer.inbox
         self.by_app_id[consumer.app_id] = consumer
         self._tell_numbers()
 
@@ -49,6 +53,7 @@ class Roster:
             consumer.restart.cancel()
             self._restarting -= 1
         del self.by_handle[consumer.handle]
+        del self.inboxes[consumer.handle]
         self._tell_numbers()
         self.free_app_id(consumer)
 

@@ -228,7 +228,8 @@ class Run:
         if isinstance(event, dict) and event.get("type") == "mqtt.pub":
             mqtt = event["mqtt"]
             # Once, whatever becomes of a bytearray or of the properties while this waits.
-            arguments = self._encode(
+            arguments = encode(
+                self.consumer.handle,
                 mqtt["topic"],
                 mqtt["payload"],
                 mqtt.get("qos", 1),
@@ -245,19 +246,20 @@ class Run:
         self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
     ) -> bool:
         """Publish without an event. False: the queue is full; then `send` waits. Raises as that does."""
-        return self._publish(*self._encode(topic, payload, qos, retain, properties))
+        return self._publish(*encode(self.consumer.handle, topic, payload, qos, retain, properties))
 
-    def _encode(
-        self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
-    ) -> tuple[int, str, bytes, int, bool, bytes]:
-        """Check a message and return what the plugin wants of it."""
-        check_topic(topic)
-        check_qos(qos)
-        # Short bytes, which is nearly all there is, need no look at their type and length.
-        if payload.__class__ is not bytes or len(payload) > 65_535:
-            payload = encode_payload(payload)
-        encoded = b"" if properties is None else encode_properties(properties, payload)
-        return self.consumer.handle, topic, payload, qos, retain, encoded
+
+def encode(
+    publisher: int, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
+) -> tuple[int, str, bytes, int, bool, bytes]:
+    """Check a message and return what `Bridge.publish` takes."""
+    check_topic(topic)
+    check_qos(qos)
+    # Short bytes, which is nearly all there is, need no look at their type and length.
+    if payload.__class__ is not bytes or len(payload) > 65_535:
+        payload = encode_payload(payload)
+    encoded = b"" if properties is None else encode_properties(properties, payload)
+    return publisher, topic, payload, qos, retain, encoded
 
 
 #: What runs in the frame that `Run.is_in` knows, whichever run it is.
