@@ -57,6 +57,7 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
     """Start services, and end them with the test."""
     from running import LoopThatStays, until
 
+    from mqttasgi import _host
     from mqttasgi.runtime.service import Service
 
     loop = asyncio.get_running_loop()
@@ -78,6 +79,7 @@ async def start(bridge: FakeBridge) -> AsyncIterator[Start]:
         return service
 
     yield start_it
+    _host.of_process = None
     loop.remove_reader(bridge.fileno())
     for service in services:
         service.stopped = True

@@ -244,6 +244,9 @@ class FakeBridge:
     def raise_to(self, name: str, value: int) -> None:
         self.statistics[name] = max(self.statistics[name], value)
 
+    def values(self) -> dict[str, int]:
+        return dict(self.statistics)
+
     def beat(self) -> float:
         self.beats += 1
         return self.silence

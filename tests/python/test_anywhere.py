@@ -14,7 +14,7 @@ import mqttasgi
 DEPENDENCIES = ("channels", "django", "asgiref", "sqlparse", "typing_extensions")
 
 
-@pytest.mark.parametrize("module", ["mqttasgi.consumers", "mqttasgi.testing"])
+@pytest.mark.parametrize("module", ["mqttasgi.broker", "mqttasgi.consumers", "mqttasgi.testing"])
 def test_import_with_only_django_and_channels(tmp_path: Path, module: str) -> None:
     package = Path(mqttasgi.__file__).parent
     (tmp_path / package.name).symlink_to(package)

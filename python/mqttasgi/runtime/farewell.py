@@ -46,6 +46,7 @@ class Farewell:
                 self._service.lifecycle.forget(consumer)
         consumers = list(roster.by_handle.values())
         self._service.release(sys.maxsize)
+        self._service.guests.end()
         for consumer in consumers:
             if roster.has_app_id(consumer):  # the others have been told
                 consumer.disconnect()

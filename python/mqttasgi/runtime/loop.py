@@ -80,6 +80,7 @@ def run_until_stopped(service: Service) -> None:
             )
             service.bridge.suspend()
             service.durable.flush()
+            service.guests.close()
             service.stopped = True
 
 

@@ -18,6 +18,7 @@ from .beginning import Beginning
 from .bridge import Bridge, Control, Delivery, Options
 from .durable import Durable, is_stored
 from .farewell import Farewell
+from .guests import Guests
 from .holds import GeneralHold
 from .lifecycle import Lifecycle
 from .lines import Lines
@@ -64,16 +65,19 @@ class Service:
         self.lifecycle = Lifecycle(self, retries)
         self.workers = Workers(self)
         self.farewell = Farewell(self, shutdown_timeout)
+        self.guests = Guests(self)
 
     def start(self, path: str, application: Application) -> None:
         """Start the master and begin to take messages."""
         self.context = contextvars.copy_context()
         self.loop.add_reader(self.bridge.fileno(), self._take)
+        self.guests.open()
         self.lifecycle.add(0, "master", path, application, None).start()
 
     def finish(self) -> None:
         """End the loop."""
         self.durable.flush()
+        self.guests.close()
         self.stopped = True
         self.loop.stop()
 
@@ -96,16 +100,16 @@ class Service:
             self.loop.call_soon(self._take)
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
-        consumers = self.roster.by_handle
+        inboxes = self.roster.inboxes
         hold = self.general_hold
         for delivery in deliveries:
-            consumer = consumers.get(delivery[0])
-            if consumer is None:
+            inbox = inboxes.get(delivery[0])
+            if inbox is None:
                 self.bridge.add("messages/dropped/consumer_ended", int(not is_stored(delivery)))
             elif hold is not None and not delivery[1].session:
                 hold.add(delivery)
             else:
-                consumer.inbox.feed(delivery)
+                inbox.feed(delivery)
 
     def _control(self, control: Control) -> None:
         if control[0] == "answer":
@@ -119,11 +123,11 @@ class Service:
         elif control[0] == "release":
             self.release(control[1])
         elif control[0] == "hold_consumer":
-            if control[1] in self.roster.by_handle:
-                self.roster.by_handle[control[1]].inbox.hold(again=control[2])
+            if control[1] in self.roster.inboxes:
+                self.roster.inboxes[control[1]].hold(again=control[2])
         elif control[0] == "release_consumer":
-            if control[1] in self.roster.by_handle:
-                self.roster.by_handle[control[1]].inbox.release()
+            if control[1] in self.roster.inboxes:
+                self.roster.inboxes[control[1]].release()
         elif control[0] == "options":
             logs.set_verbosity(control[1])
             self.lines.set_rate(control[2])
@@ -134,7 +138,7 @@ class Service:
         """Let go on what waits in the general hold, up to that number."""
         if self.general_hold is not None:
             for delivery in self.general_hold.release(number):
-                self.roster.by_handle[delivery[0]].inbox.go_on(delivery)
+                self.roster.inboxes[delivery[0]].go_on(delivery)
             if self.general_hold.is_over:
                 self.general_hold = None
 

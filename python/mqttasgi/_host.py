@@ -1,0 +1,68 @@
+"""Where code that is no consumer finds the broker that it runs in: the runtime or, in tests, who plays it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextvars import ContextVar
+from typing import Optional, Protocol
+
+from ._mailbox import Mailbox
+from ._mqtt import Payload
+from ._properties import Properties
+
+
+class OutsideBroker(RuntimeError):
+    """No broker is here that could do what was asked, or it does not run yet, or no more."""
+
+
+class Host(Protocol):
+    """What `mqttasgi.broker` asks of whoever is the broker here."""
+
+    async def publish(
+        self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
+    ) -> None:
+        """Publish as `MqttConsumer.publish` does. Any thread's event loop."""
+        ...
+
+    async def subscribe(self, mailbox: Mailbox) -> None:
+        """Return when everything that matches the mailbox's filters is put into it."""
+        ...
+
+    def unsubscribe(self, mailbox: Mailbox) -> asyncio.Future[None]:
+        """End a mailbox. What is returned is done when the broker knows that too; nobody has to wait."""
+        ...
+
+    def note(self, topic: Optional[str]) -> None:
+        """Note which message the running task is about to handle; None: it is done with what it read.
+
+        Only for readers of topics below `$SYS`.
+        """
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """Return the plugin's statistics by their names. Any thread."""
+        ...
+
+
+#: The one of this process; None: it is no broker's, or the application is being imported.
+of_process: Optional[Host] = None
+#: The one of a consumer that is tested.
+of_consumer: ContextVar[Optional[Host]] = ContextVar("mqttasgi_host", default=None)
+
+
+def find(what: str) -> Host:
+    """Return whoever is the broker here; errors call what is asked for `what`."""
+    host = of_consumer.get() or of_process
+    if host is not None:
+        return host
+    if "_mqttasgi" in sys.builtin_module_names:
+        raise OutsideBroker(
+            f"{what} while the application is being imported: the broker takes nothing before that. Call it "
+            "from a consumer's connect(), a view or a task"
+        )
+    raise OutsideBroker(
+        f"{what} outside of the broker: it works in the process that Mosquitto with the mqttasgi plugin, or "
+        "the command mqttasgi, runs the application in. Elsewhere connect to the broker as a client, with "
+        "paho-mqtt for example; for tests there are MqttComunicator and PlayedBroker in mqttasgi.testing"
+    )
