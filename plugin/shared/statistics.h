@@ -1,7 +1,7 @@
 /* What is counted and measured: the numbers below `$SYS/broker/mqttasgi/`.
  *
  * Each is one atomic number, so any thread may read and write any of them at any time; nothing here waits or
- * fails. A new one is a row here and one in docs/statistics.md. */
+ * fails. A new one is a row here, one in docs/statistics.md and one in python/mqttasgi/metrics.py. */
 #ifndef MQTTASGI_STATISTICS_H
 #define MQTTASGI_STATISTICS_H
 

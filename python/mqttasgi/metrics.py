@@ -21,7 +21,7 @@ try:
     from prometheus_client.exposition import choose_encoder
 except ImportError as error:
     raise ImproperlyConfigured(
-        "mqttasgi.metrics needs the package prometheus_client; install it with "
+        f"mqttasgi.metrics needs the package prometheus_client ({error}); install it with "
         "pip install 'mqttasgi[metrics]', or do not include mqttasgi.metrics_urls"
     ) from error
 
