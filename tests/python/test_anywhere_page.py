@@ -57,6 +57,7 @@ async def test_views(live: Any) -> None:
     assert published(played) == [("home/lamp/set", "on", True), ("home/lamp/set", "off", True)]
 
 
+@pytest.mark.django_db  # Channels looks after its connections at each event
 async def test_a_websocket(live: Any) -> None:
     with PlayedBroker() as played:
         browser = ApplicationCommunicator(live.Live.as_asgi(), {"type": "websocket", "path": "/live"})

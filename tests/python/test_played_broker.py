@@ -183,6 +183,7 @@ async def closed(communicator: ApplicationCommunicator) -> None:
     await communicator.wait()
 
 
+@pytest.mark.django_db  # Channels looks after its connections at each event
 async def test_a_websocket_consumer() -> None:
     with PlayedBroker() as played:
         communicator = await browser()
@@ -195,6 +196,7 @@ async def test_a_websocket_consumer() -> None:
         assert (await played.receive_from()) == {"type": "mqtt.usub", "mqtt": {"topic": "home/#"}}
 
 
+@pytest.mark.django_db  # Channels looks after its connections at each event
 async def test_the_end_is_the_brokers() -> None:
     with PlayedBroker() as played:
         communicator = await browser()
