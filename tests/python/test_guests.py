@@ -15,7 +15,7 @@ from running import Echo, Start, settle, until
 
 from mqttasgi import _host, broker
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import processes
+from mqttasgi.runtime import farewell, processes
 from mqttasgi.runtime.guests import GUEST
 from mqttasgi.runtime.lines import of_log
 
@@ -487,6 +487,42 @@ async def test_at_the_stop_iterating_ends_after_what_waits(bridge: FakeBridge, s
     with pytest.raises(broker.OutsideBroker, match="the broker stops, so nothing comes any more"):
         async with broker.subscribe("a"):
             pass
+
+
+async def test_the_stop_waits_for_the_code_behind_a_loop(bridge: FakeBridge, start: Start) -> None:
+    class Quick(MqttConsumer):
+        async def receive(self, mqtt_message: Any) -> None: ...
+
+    service = await start(Quick.as_asgi())
+    behind = asyncio.Event()
+
+    async def watch() -> None:
+        async with broker.subscribe("a") as messages:
+            async for _ in messages:
+                pass
+            await behind.wait()
+        await broker.publish("b", b"the end")
+
+    task = asyncio.ensure_future(watch())
+    await until(lambda: (FIRST, "a") in bridge.subscriptions)
+    await settle()
+    bridge.control("stop")
+    await until(lambda: not service.roster.by_handle)
+    await settle()
+    assert not service.stopped
+    behind.set()
+    await task
+    assert bridge.published == [("b", b"the end", 1, False)]
+    assert service.stopped
+
+
+async def test_but_not_for_ever(bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farewell, "GUESTS", 0.01)
+    service = await start(Echo.as_asgi())
+    async with broker.subscribe("a"):
+        bridge.control("stop")
+        await until(lambda: service.stopped)
+    assert "did not finish" not in bridge.text()
 
 
 async def test_threads_that_wait_are_told_of_the_stop(bridge: FakeBridge, start: Start) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 #: Of the time for the whole end, when consumers must have disconnected, and when processes must have ended.
 CONSUMERS, PROCESSES = 0.8, 0.9
+#: Seconds for which guests are waited for where consumers have disconnected sooner: time for the code behind
+#: their loops, and little for one that hangs.
+GUESTS = 1.0
 
 
 class Farewell:
@@ -30,6 +33,8 @@ class Farewell:
         self.until = 0.0
         #: Those whose disconnect() is waited for; None: it has not begun.
         self._waits_for: Optional[set[HostedConsumer]] = None
+        #: Guests are waited for as well.
+        self._waits_for_guests = True
 
     @property
     def has_begun(self) -> bool:
@@ -51,10 +56,13 @@ class Farewell:
             if roster.has_app_id(consumer):  # the others have been told
                 consumer.disconnect()
         self._waits_for.update(consumers)
-        if consumers:
-            self._service.loop.call_later(self.seconds, self._end_late, consumers)
-        else:
-            self._service.finish()
+        self._service.loop.call_later(self.seconds, self._end_late, consumers)
+        self._service.loop.call_later(min(GUESTS, self.seconds), self._leave_guests)
+        self.look()
+
+    def _leave_guests(self) -> None:
+        self._waits_for_guests = False
+        self.look()
 
     def _end_late(self, consumers: list[HostedConsumer]) -> None:
         for consumer in consumers:
@@ -70,5 +78,11 @@ class Farewell:
         """Wait for this one no more."""
         if self._waits_for is not None:
             self._waits_for.discard(consumer)
-            if not self._waits_for and not self._service.stopped:
-                self._service.finish()
+            self.look()
+
+    def look(self) -> None:
+        """End the service where nobody is waited for any more."""
+        if self._waits_for is None or self._waits_for or self._service.stopped:
+            return
+        if not self._waits_for_guests or not self._service.guests.are_there:
+            self._service.finish()

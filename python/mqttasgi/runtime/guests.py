@@ -88,6 +88,11 @@ class Guests:
             assert isinstance(inbox, GuestInbox)
             inbox.end()
 
+    @property
+    def are_there(self) -> bool:
+        """Whether one is in its block."""
+        return bool(self._handles)
+
     def close(self) -> None:
         """Let no other thread wait: the loop ends."""
         with self._lock:
@@ -185,6 +190,7 @@ class Guests:
         answers.add_done_callback(finish)
         if service.farewell.has_begun or service.stopped:
             ended.set_result(None)  # the broker may have ended before it answers
+        service.farewell.look()
         return ended
 
     def _forget(self, handle: int) -> None:
