@@ -141,6 +141,11 @@ TABLE = (
         "How often the broker dropped messages for the session, as far as it shows.",
     ),
     _counter(
+        "mqttasgi_session_passed_over",
+        "session/passed_over",
+        "Messages that the session could not read, and went on without.",
+    ),
+    _counter(
         "mqttasgi_session_subscriptions_refused",
         "session/refused",
         "Tries of the session to subscribe that failed.",
