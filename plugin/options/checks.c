@@ -137,6 +137,23 @@ static void check_durable(struct loader *loader)
 	}
 }
 
+/* Options that do nothing without another one, and what that is. */
+static void check_http(struct loader *loader)
+{
+	static const struct {
+		size_t row, needs;
+	} pairs[] = {{ROW_http_cert, ROW_http_key}, {ROW_http_key, ROW_http_cert}, {ROW_http_cert, ROW_http}};
+	size_t i;
+
+	for (i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+		if (loader->given[pairs[i].row].value && !loader->given[pairs[i].needs].value) {
+			loader_begin_sentence_about(loader, pairs[i].row);
+			text_addf(&loader->errors, "needs option %s too", option_table[pairs[i].needs].key);
+			return;
+		}
+	}
+}
+
 /* ---- keys ---- */
 
 #define KEY_MAX 32 /* longer ones resemble no key of ours */
@@ -232,5 +249,6 @@ void checks_run(struct loader *loader)
 	check_certificate(loader);
 	check_message_expiry(loader);
 	check_durable(loader);
+	check_http(loader);
 	check_keys(loader);
 }

@@ -204,6 +204,33 @@ OPTION(durable_tries, "MQTTASGI_DURABLE_TRIES", number, unsigned int, durable_tr
 	"5",
 	"how often a consumer may fail at a stored message before that becomes a dead letter")
 
+OPTION(http, "MQTTASGI_HTTP", string, char *, http, UNSET("off"), NONE, IN_COMMAND | FOR_PYTHON, "0.1.0",
+	"127.0.0.1:8000",
+	"where the application's [HTTP and WebSockets](web.md) are served: `127.0.0.1:8000`, `[::1]:8000`, or the path of a unix "
+	"socket")
+
+OPTION(http_cert, "MQTTASGI_HTTP_CERT", file, char *, http_cert, UNSET(""), NONE, IN_COMMAND | FOR_PYTHON, "0.1.0",
+	"/etc/mosquitto/certs/web.crt",
+	"serve them with TLS; the certificate, and the chain that belongs to it")
+
+OPTION(http_key, "MQTTASGI_HTTP_KEY", file, char *, http_key, UNSET(""), NONE, IN_COMMAND | FOR_PYTHON, "0.1.0",
+	"/etc/mosquitto/certs/web.key",
+	"that certificate's key")
+
+OPTION(http_proxies, "MQTTASGI_HTTP_PROXIES", string, char *, http_proxies, UNSET("nobody"), NONE, IN_COMMAND | FOR_PYTHON, "0.1.0",
+	"127.0.0.1,::1",
+	"the proxies whose `X-Forwarded-` headers are believed: addresses and networks (`10.0.0.0/8`), separated by commas; `unix` is "
+	"whoever connects through the unix socket")
+
+OPTION(http_connections, "MQTTASGI_HTTP_CONNECTIONS", number, unsigned int, http_connections, "500", RANGE(1, 100000), FOR_PYTHON,
+	"0.1.0",
+	"500",
+	"connections for HTTP and WebSockets that may be open; beyond them new ones are closed")
+
+OPTION(http_body, "MQTTASGI_HTTP_BODY", bytes, uint64_t, http_body, "10M", RANGE(0, 1099511627776), FOR_PYTHON, "0.1.0",
+	"10M",
+	"bytes that a request's body may have; a longer one gets status 413")
+
 OPTION(check, "MQTTASGI_CHECK", boolean, bool, check, "false", NONE, FOR_PYTHON, "0.1.0",
 	"false",
 	"true: import the application, say in the log whether that went well, and end the broker before it opens a listener")

@@ -11,7 +11,7 @@ import pytest
 from mqttasgi.command import options, values
 from mqttasgi.command.command_line import parser
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
-from mqttasgi.command.option_table import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, Option, Settings
+from mqttasgi.command.option_table import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, WEB, Option, Settings
 from mqttasgi.command.values import UsageError
 from mqttasgi.runtime.bridge import Options as BridgeOptions
 from support import option_table
@@ -67,8 +67,10 @@ def examples(folder: Path) -> dict[str, tuple[str, Any]]:
         "topic": ("home/+/#", "home/+/#"),
         "persistence": (str(folder / "kept"), str(folder / "kept")),
         "user": ("root", "root"),
+        "http": (" [::1]:8000", "[::1]:8000"),
+        "http_proxies": ("10.0.0.0/8, unix", "10.0.0.0/8, unix"),
     }
-    for name in ("cert", "key", "cacert", "include"):
+    for name in ("cert", "key", "cacert", "include", "http_cert", "http_key"):
         texts[name] = (str(folder / "file"), str(folder / "file"))
     return texts
 
@@ -97,7 +99,7 @@ def test_no_two_options_have_the_same_name() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names) == len({option.variable for option in OPTIONS})
     assert names[0] == APPLICATION.name
-    assert {option.name for option in PARAMETERS} | {option.name for option in EXTRAS} == set(names[1:])
+    assert {option.name for option in (*PARAMETERS, *WEB, *EXTRAS)} == set(names[1:])
 
 
 @pytest.mark.parametrize("path", sorted(option_table.written()), ids=lambda path: path.name)
@@ -105,7 +107,7 @@ def test_what_is_written_from_the_tables(path: Path) -> None:
     assert path.read_text() == option_table.written()[path], option_table.WRITTEN_BY
 
 
-@pytest.mark.parametrize("option", [APPLICATION, *PARAMETERS], ids=lambda option: option.name)
+@pytest.mark.parametrize("option", [APPLICATION, *PARAMETERS, *WEB], ids=lambda option: option.name)
 def test_the_plugin_has_the_same_option(option: Option) -> None:
     row = next(row for row in option_table.rows() if row.key == option.name)
     assert row.variable == option.variable

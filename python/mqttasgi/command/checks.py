@@ -16,6 +16,7 @@ def check_together(settings: Settings) -> None:
             "no application: name it as the last argument, package.module:name, or in MQTTASGI_APPLICATION"
         )
     check_connection(settings)
+    _check_http(settings)
     if settings.user is not None and os.geteuid() != 0:
         raise settings.complain(
             "user",
@@ -50,6 +51,18 @@ def check_connection(settings: Settings) -> None:
         )
     elif settings.port == 0:
         raise settings.complain("port", "0 is no port; a port is a number from 1 to 65535")
+
+
+def _check_http(settings: Settings) -> None:
+    if bool(settings.http_cert) != bool(settings.http_key):
+        has, lacks = ("cert", "key") if settings.http_cert else ("key", "cert")
+        raise settings.complain(
+            f"http_{has}",
+            f"a certificate and its key belong together, and http_{lacks} is missing; give --http-{lacks} too",
+        )
+    for name in ("http_cert", "http_proxies"):
+        if getattr(settings, name) is not None and settings.http is None:
+            raise settings.complain(name, "HTTP is not served; say where with --http, or leave this out")
 
 
 def _check_socket(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
-from .option_table import APPLICATION, EXTRAS, PARAMETERS, STATUS, Option
+from .option_table import APPLICATION, EXTRAS, PARAMETERS, STATUS, WEB, Option
 from .values import UsageError
 
 
@@ -81,6 +81,9 @@ def parser(prog: str) -> Parser:
     made.add_argument("application", nargs="?", metavar="package.module:name", help=_help(APPLICATION))
     group = made.add_argument_group("broker and application, as with mqttasgi")
     for option in PARAMETERS:
+        group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=_help(option))
+    group = made.add_argument_group("HTTP and WebSockets of the same application")
+    for option in WEB:
         group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=_help(option))
     group = made.add_argument_group("more about the broker")
     for option in EXTRAS:

@@ -423,6 +423,12 @@ def _plugin(
         ("client_id", own_id, ""),
         ("retries", settings.retries, "Failed tries in a row before it is given up; 0 never."),
     ]
+    options += [
+        ("http", settings.http, "Where HTTP and WebSockets of the application are served."),
+        ("http_cert", settings.http_cert, ""),
+        ("http_key", settings.http_key, ""),
+        ("http_proxies", settings.http_proxies, "Whose X-Forwarded- headers are believed."),
+    ]
     if mirrors:
         options.append(("mirror", _BRIDGE, "What is retained here is not sent to it again."))
     options += [

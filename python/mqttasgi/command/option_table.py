@@ -22,9 +22,11 @@ from .values import (
     take_file,
     take_filter,
     take_folder,
+    take_http,
     take_login,
     take_number,
     take_port,
+    take_proxies,
     take_truth,
     take_user_name,
 )
@@ -42,6 +44,7 @@ class Option:
         take: Makes the value of a text, or raises ValueError with the end of a sentence.
         help: What it does, in Markdown.
         more: What the page says besides.
+        is_ours: Whether mqttasgi did not have it. Its own may be abbreviated, by nothing that is ours.
         status: What it means to `mqttasgi status`, which connects to the listener that it describes; empty
             where that has no use for it.
     """
@@ -56,6 +59,7 @@ class Option:
     more: str = ""
     status: str = ""
     secret: bool = False
+    is_ours: bool = False
 
 
 def _own(
@@ -68,7 +72,7 @@ def _own(
     more: str = "",
 ) -> Any:
     """Return the field of an option that only the command has."""
-    option = Option(name, (f"--{name}",), variable, default, take, metavar, help, more)
+    option = Option(name, (f"--{name}",), variable, default, take, metavar, help, more, is_ours=True)
     return field(default=default, metadata={"option": option})
 
 
@@ -201,6 +205,35 @@ class Settings:
         more="The same for a [consumer that cannot start](consumers.md#when-a-consumer-fails)",
     )
     # What mqttasgi had no need of.
+    http: Optional[str] = _shared(
+        "http",
+        ("--http",),
+        "ADDRESS",
+        "also serve the application's [HTTP and WebSockets](web.md), at `127.0.0.1:8000`, `[::1]:8000` or the "
+        "path of a unix socket",
+        take_http,
+        is_ours=True,
+    )
+    http_cert: Optional[str] = _shared(
+        "http_cert",
+        ("--http-cert",),
+        "FILE",
+        "serve them with TLS, with this certificate and the chain that belongs to it",
+        take_file,
+        is_ours=True,
+    )
+    http_key: Optional[str] = _shared(
+        "http_key", ("--http-key",), "FILE", "that certificate's key", take_file, is_ours=True
+    )
+    http_proxies: Optional[str] = _shared(
+        "http_proxies",
+        ("--http-proxies",),
+        "LIST",
+        "the proxies whose `X-Forwarded-` headers are believed: addresses and networks, separated by commas; "
+        "`unix` is whoever connects through the unix socket",
+        take_proxies,
+        is_ours=True,
+    )
     bridge: bool = _own(
         "bridge",
         "MQTTASGI_BRIDGE",
@@ -260,7 +293,10 @@ OPTIONS: tuple[Option, ...] = tuple(
     each.metadata["option"] for each in fields(Settings) if "option" in each.metadata
 )
 APPLICATION = OPTIONS[0]
-PARAMETERS = tuple(option for option in OPTIONS[1:] if option.name in PLUGIN_OPTIONS)
+#: mqttasgi's thirteen.
+PARAMETERS = tuple(option for option in OPTIONS[1:] if not option.is_ours)
+#: Ours that the plugin has too, and those that only the command has.
+WEB = tuple(option for option in OPTIONS if option.is_ours and option.name in PLUGIN_OPTIONS)
 EXTRAS = tuple(option for option in OPTIONS if option.name not in PLUGIN_OPTIONS)
 #: What `status` takes of them.
 STATUS = tuple(option for option in PARAMETERS if option.status)

@@ -35,4 +35,8 @@ PLUGIN_OPTIONS = {
     "python_path": PluginOption("MQTTASGI_PYTHON_PATH"),
     "virtualenv": PluginOption("MQTTASGI_VIRTUALENV"),
     "env_file": PluginOption("MQTTASGI_ENV_FILE"),
+    "http": PluginOption("MQTTASGI_HTTP"),
+    "http_cert": PluginOption("MQTTASGI_HTTP_CERT"),
+    "http_key": PluginOption("MQTTASGI_HTTP_KEY"),
+    "http_proxies": PluginOption("MQTTASGI_HTTP_PROXIES"),
 }

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import Callable
 
+from .. import _web
+
 #: Spellings of a truth value, as the plugin takes them, in any case.
 TRUTHS = {
     "true": True,
@@ -109,6 +111,17 @@ def take_file(value: str) -> str:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     return str(path)
+
+
+def take_http(value: str) -> str:
+    """Return where HTTP is served; else raise ValueError."""
+    return str(_web.parse_address(check_text(value)))
+
+
+def take_proxies(value: str) -> str:
+    """Return the list of proxies; else raise ValueError."""
+    _web.Proxies(check_text(value))
+    return value
 
 
 def take_folder(value: str) -> str:

@@ -38,6 +38,16 @@ class Options(TypedDict):
     durable: str
     #: How often a message that is kept is tried before it becomes a dead letter.
     durable_tries: int
+    #: Where HTTP is served; empty: nowhere.
+    http: str
+    #: Files; empty: no TLS.
+    http_cert: str
+    http_key: str
+    #: Whose X-Forwarded- headers are believed, `,` between them.
+    http_proxies: str
+    #: Connections that may be open, and bytes of a request's body.
+    http_connections: int
+    http_body: int
     #: Whether to import the application and end.
     check: bool
     #: The variables of the `.env` file.
