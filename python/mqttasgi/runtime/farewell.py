@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from .consumer import HostedConsumer
     from .service import Service
 
-#: Of the time for the whole end, when consumers must have disconnected, and when processes must have ended.
-CONSUMERS, PROCESSES = 0.8, 0.9
+#: Of the time for the whole end, when requests must have ended in peace, when consumers must have disconnected, and
+#: when processes must have ended.
+WEB, CONSUMERS, PROCESSES = 0.6, 0.8, 0.9
 #: Seconds for which guests are waited for where consumers have disconnected sooner: time for the code behind
 #: their loops, and little for one that hangs.
 GUESTS = 1.0
@@ -56,6 +57,8 @@ class Farewell:
             if roster.has_app_id(consumer):  # the others have been told
                 consumer.disconnect()
         self._waits_for.update(consumers)
+        if self._service.site is not None:
+            self._service.site.stop(WEB * self._whole)
         self._service.loop.call_later(self.seconds, self._end_late, consumers)
         self._service.loop.call_later(min(GUESTS, self.seconds), self._leave_guests)
         self.look()
@@ -72,6 +75,8 @@ class Farewell:
                     f"{self.seconds:g} seconds and is cancelled."
                 )
                 consumer.run.task.cancel()
+        if self._service.site is not None:
+            self._service.site.give_up()
         self._service.finish()
 
     def ended(self, consumer: HostedConsumer) -> None:
@@ -82,7 +87,10 @@ class Farewell:
 
     def look(self) -> None:
         """End the service where nobody is waited for any more."""
+        site = self._service.site
         if self._waits_for is None or self._waits_for or self._service.stopped:
+            return
+        if site is not None and not site.has_ended:
             return
         if not self._waits_for_guests or not self._service.guests.are_there:
             self._service.finish()

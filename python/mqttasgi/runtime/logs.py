@@ -163,6 +163,10 @@ class BrokerLog:
         self._bridge = bridge
         self._lines = lines
 
+    def info(self, text: str) -> None:
+        """Write a line that tells of nothing wrong."""
+        self._bridge.log(self._bridge.LOG_INFO, text)
+
     def warning(self, text: str) -> None:
         """Write a line."""
         self._bridge.log(self._bridge.LOG_WARNING, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from .. import _versions
 from .._types import Application
@@ -27,6 +27,9 @@ from .requests import Requests
 from .roster import Roster
 from .watchdog import Watchdog
 from .workers import Workers
+
+if TYPE_CHECKING:
+    from .web.site import Site
 
 #: Messages taken from the inbound queue before the consumers run again.
 TAKE_MAX = 256
@@ -64,15 +67,21 @@ class Service:
         self.beginning = Beginning(bridge, self.roster, self.durable.is_on)
         self.lifecycle = Lifecycle(self, retries)
         self.workers = Workers(self)
+        #: None: HTTP is not served.
+        self.site: Optional[Site] = None
         self.farewell = Farewell(self, shutdown_timeout)
         self.guests = Guests(self)
 
     def start(self, path: str, application: Application) -> None:
-        """Start the master and begin to take messages."""
+        """Begin to take messages and start the master, after the web side's lifespan where there is one."""
         self.context = contextvars.copy_context()
         self.loop.add_reader(self.bridge.fileno(), self._take)
         self.guests.open()
-        self.lifecycle.add(0, "master", path, application, None).start()
+        master = self.lifecycle.add(0, "master", path, application, None)
+        if self.site is None:
+            master.start()
+        else:
+            self.site.start(master.start)
 
     def finish(self) -> None:
         """End the loop."""
@@ -153,6 +162,21 @@ def _load(log: logs.BrokerLog, path: str) -> Optional[Application]:
     return None
 
 
+def _make_site(service: Service, options: Options, application: Application) -> bool:
+    """Make the web side if there is to be one; False: that cannot be, as the log says."""
+    if not options["http"]:
+        return True
+    from .web.listener import WebError
+    from .web.site import Site
+
+    try:
+        service.site = Site(service, options, application)
+    except WebError as error:
+        service.log.error(f"Cannot serve HTTP: {error}.")
+        return False
+    return True
+
+
 def _make(bridge: Bridge, options: Options, lines: Lines) -> Service:
     overload = Overload(
         bridge, options["consumer_queue_size"], options["consumer_queue_bytes"], options["overload"]
@@ -186,6 +210,8 @@ def run() -> None:
     logs.keep_loggers()
     if application is not None:
         advice.look_at_databases(options["check"])
+        if not _make_site(service, options, application):
+            application = None
     if application is not None and options["check"]:
         bridge.started()
     elif application is not None:

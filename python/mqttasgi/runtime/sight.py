@@ -20,7 +20,7 @@ STACK_MAX = 30
 #: Threads beside the loop's that are named at most.
 THREADS_MAX = 8
 #: Packages whose frames at the outer end of a stack say nothing about the application.
-FRAMEWORK = frozenset(("mqttasgi", "asyncio", "channels", "asgiref", "selectors"))
+FRAMEWORK = frozenset(("mqttasgi", "asyncio", "channels", "asgiref", "selectors", "uvicorn"))
 
 #: File, line, function.
 Place = tuple[str, int, str]
@@ -109,6 +109,9 @@ def _culprit(frames: list[FrameType], roster: Roster) -> tuple[str, Optional[Hos
             if event is None and topic is not None:
                 event = _message_on(topic)
             return _blocks(consumer, event), consumer
+        request = _request_in(frame)
+        if request is not None:
+            return f"{request} blocks the event loop", None
         instance = _consumer_class_in(frame)
         if instance is None:
             continue
@@ -126,6 +129,18 @@ def _culprit(frames: list[FrameType], roster: Roster) -> tuple[str, Optional[Hos
     if _inner(frames):
         return "A task that the application started blocks the event loop", None
     return "Something other than a consumer blocks the event loop", None
+
+
+def _request_in(frame: FrameType) -> Optional[str]:
+    """Return which request or WebSocket is served in this frame."""
+    module = sys.modules.get("mqttasgi.runtime.web.front")
+    if module is None or frame.f_code is not module.FRONT_CODE:
+        return None
+    scope = _argument(frame, 1)
+    if type(scope) is not dict:
+        return "A request"
+    kind = f"The request {scope.get('method')}" if scope.get("type") == "http" else "The WebSocket"
+    return f"{kind} {scope.get('path')!r:.400}"
 
 
 def _consumer_of(instance: Any, roster: Roster) -> Optional[HostedConsumer]:

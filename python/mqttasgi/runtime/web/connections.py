@@ -1,0 +1,316 @@
+"""The connections that HTTP and WebSockets come by, and what each of them may take.
+
+uvicorn's protocols speak HTTP and WebSocket. `Connection` stands between the transport and them, and bounds what
+they do not: how much is read in one turn of the loop, and how long a client may take for a request's head, for its
+body, and for what it is sent. One look a second at all of them finds those who take too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
+
+#: Bytes of one connection that are read, and parsed, before the loop does anything else.
+READ_SIZE = 8192
+#: Connections that are accepted in one turn of the loop.
+ACCEPTED_AT_ONCE = 16
+#: Seconds without accepting after the descriptors have run out.
+PAUSE = 1.0
+#: Seconds for a TLS handshake, and for the head of a request from the connection's start or the last response on.
+HEAD_TIME = 10.0
+#: A body must have come in so many seconds, and one more for each so many bytes.
+BODY_TIME, BODY_RATE = 30.0, 500
+#: Seconds in which a client has to take something of what waits for it.
+WRITE_TIME = 30.0
+#: Seconds for which what a client still sends is read and dropped after its response, so that it gets that.
+LINGER_TIME = 5.0
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection. Its transport gets this, and uvicorn's protocol gets an `Outlet` for a transport."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        #: uvicorn's: that of HTTP, and later perhaps that of WebSockets; None: TLS has not begun.
+        self.inner: Any = None
+        self._transport: Any = None
+        self.is_closing = False
+        #: What the client still sends is dropped.
+        self._lingers = False
+        #: What is waited for: "head", "body" or nothing, of which request, for how many seconds, and the bytes that
+        #: have come meanwhile.
+        self._phase: tuple[str, Any] = ("head", None)
+        self._waited = 0.0
+        self._received = 0
+        #: What waits to be sent, and for how many seconds nothing of it has gone.
+        self._unsent = 0
+        self._stalled = 0.0
+
+    # ---- what the transport calls ----
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self.inner = self._connections.new_protocol()
+        self.inner.connection_made(Outlet(self, transport))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connections.buffer  # what is in it is taken out before anybody else is asked
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received += nbytes
+        if not self.is_closing:
+            self.inner.data_received(bytes(self._connections.buffer[:nbytes]))
+
+    def eof_received(self) -> Optional[bool]:
+        if self.is_closing:
+            return None
+        answer: Optional[bool] = self.inner.eof_received()
+        return answer
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._connections.remove(self)
+        self.is_closing = True
+        self.inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.inner.resume_writing()
+
+    # ---- its end ----
+
+    def close(self) -> None:
+        """Close it when what waits has been sent."""
+        if self.is_closing:
+            return
+        self.is_closing = True
+        self._waited = 0.0
+        if self._find_phase()[0] == "body" and not self._connections.are_ending and self._can_half_close():
+            # To close over bytes that nobody has read resets a connection, and the client loses its response.
+            self._lingers = True
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def _can_half_close(self) -> bool:
+        return bool(self._transport.can_write_eof())
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.is_closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- how long it may take ----
+
+    def look(self, passed: float) -> None:
+        """End what takes too long. `passed`: seconds since the last look."""
+        if self._transport is None:
+            return  # the handshake has a time-out of its own
+        unsent = self._transport.get_write_buffer_size()
+        self._stalled = self._stalled + passed if unsent and unsent >= self._unsent else 0.0
+        self._unsent = unsent
+        if self._stalled > WRITE_TIME:
+            self.abort()
+        elif self.is_closing:
+            self._waited += passed
+            if self._waited > LINGER_TIME and not unsent:
+                self.abort()
+        elif self._is_late(passed):
+            self.abort()
+
+    def _is_late(self, passed: float) -> bool:
+        phase = self._find_phase()
+        if phase != self._phase:
+            self._phase, self._waited, self._received = phase, 0.0, 0
+            return False
+        if phase[0] == "head":
+            self._waited += passed
+            return self._waited > HEAD_TIME
+        if phase[0] == "body" and not self.inner.flow.read_paused:
+            self._waited += passed
+            return self._waited > BODY_TIME + self._received / BODY_RATE
+        return False
+
+    def _find_phase(self) -> tuple[str, Any]:
+        """Return what is waited for, and of which request. A WebSocket has its pings."""
+        if not hasattr(self.inner, "cycle"):
+            return ("", None)
+        cycle = self.inner.cycle
+        if cycle is not None and cycle.more_body:
+            return ("body", cycle)
+        if cycle is None or cycle.response_complete:
+            return ("head", cycle)
+        return ("", cycle)
+
+
+class Outlet:
+    """A connection's transport, as uvicorn's protocols have it."""
+
+    def __init__(self, connection: Connection, transport: Any) -> None:
+        self._connection = connection
+        self._transport = transport
+        self.pause_reading: Callable[[], None] = transport.pause_reading
+        self.resume_reading: Callable[[], None] = transport.resume_reading
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it, as long as this is open."""
+        if not self._connection.is_closing:
+            self._transport.write(data)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Let another of uvicorn's protocols have what comes from now on."""
+        self._connection.inner = protocol
+
+    def get_protocol(self) -> Any:
+        """Return uvicorn's protocol."""
+        return self._connection.inner
+
+    def is_closing(self) -> bool:
+        """Whether close() was called, or the connection is lost."""
+        return self._connection.is_closing or bool(self._transport.is_closing())
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        self._connection.close()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._connection.abort()
+
+
+class Connections:
+    """All connections, as many as there may be. Loop thread only."""
+
+    def __init__(
+        self,
+        most: int,
+        tls: Optional[ssl.SSLContext],
+        new_protocol: Callable[[], Any],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Take how many there may be, and what makes uvicorn's protocol for one."""
+        self.new_protocol = new_protocol
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        #: None is to be kept for any longer than it needs.
+        self.are_ending = False
+        self._most = most
+        self._tls = tls
+        self._warn = warn
+        self._open: dict[Connection, asyncio.Task[None]] = {}
+        #: How many were turned away since the log said so.
+        self._refused = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, made: socket.socket) -> None:
+        """Serve a connection that was accepted, or close it where there are too many."""
+        if len(self._open) >= self._most:
+            self._refused += 1
+            made.close()
+            return
+        made.setblocking(False)
+        connection = Connection(self)
+        self._open[connection] = asyncio.get_running_loop().create_task(self._begin(connection, made))
+
+    async def _begin(self, connection: Connection, made: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                made,
+                ssl=self._tls,
+                ssl_handshake_timeout=HEAD_TIME if self._tls is not None else None,
+            )
+        except OSError:
+            pass  # it does not speak TLS, or is gone
+        finally:
+            if connection.inner is None:
+                self.remove(connection)
+                made.close()
+
+    def remove(self, connection: Connection) -> None:
+        """Count one no more that is closed."""
+        self._open.pop(connection, None)
+
+    def look(self, passed: float) -> None:
+        """End those that take too long, and say how many were turned away. Once a second."""
+        for connection in list(self._open):
+            connection.look(passed)
+        if self._refused:
+            self._warn(
+                f"HTTP: {self._refused} new connections were closed, because {self._most} are open; "
+                "plugin_opt_http_connections says how many may be."
+            )
+            self._refused = 0
+
+    def end(self) -> None:
+        """Close all of them at once."""
+        for connection, task in list(self._open.items()):
+            if connection.inner is None:
+                task.cancel()
+            connection.abort()
+
+
+class Door:
+    """Accepts what comes to a listening socket; what uvicorn has asyncio's servers for."""
+
+    def __init__(
+        self, listening: socket.socket, connections: Connections, warn: Callable[[str], None]
+    ) -> None:
+        self._socket = listening
+        self._connections = connections
+        self._warn = warn
+        self._loop = asyncio.get_running_loop()
+        self._later: Optional[asyncio.TimerHandle] = None
+        self._loop.add_reader(listening.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                made, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._wait(error)
+                return
+            self._connections.admit(made)
+
+    def _wait(self, error: OSError) -> None:
+        """Accept nothing for a while: the connection would be tried again at once, and without an end."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._later = self._loop.call_later(PAUSE, self._go_on)
+        cure = ""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            cure = " The limit of open files (LimitNOFILE= in systemd) must leave room for plugin_opt_http_connections."
+        self._warn(f"HTTP: a connection cannot be accepted: {error.strerror}.{cure}")
+
+    def _go_on(self) -> None:
+        self._later = None
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        if self._later is not None:
+            self._later.cancel()
+        elif self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+
+    async def wait_closed(self) -> None:
+        """Do nothing: there is nothing to wait for."""
+
+
+def open_doors(
+    sockets: Iterable[socket.socket], connections: Connections, warn: Callable[[str], None]
+) -> list[Door]:
+    """Begin to accept at all of them."""
+    return [Door(each, connections, warn) for each in sockets]
