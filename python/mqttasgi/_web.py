@@ -1,4 +1,4 @@
-"""Where HTTP is served, and which proxies are believed: what the options `http` and `http_proxies` may say."""
+"""Where HTTP is served and which proxies are believed: what the options `http`, `http_proxies` may say."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def _network(part: str) -> _Network:
         if "host bits" in str(error):
             hint = f"; write {ipaddress.ip_network(part, strict=False)}"
         raise ValueError(
-            f'has "{part}" in it, which is neither an address (127.0.0.1), a network (10.0.0.0/8) nor the word '
-            f"{UNIX}{hint}"
+            f'has "{part}" in it, which is neither an address (127.0.0.1), a network (10.0.0.0/8) '
+            f"nor the word {UNIX}{hint}"
         ) from None

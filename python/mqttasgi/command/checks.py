@@ -58,7 +58,7 @@ def _check_http(settings: Settings) -> None:
         has, lacks = ("cert", "key") if settings.http_cert else ("key", "cert")
         raise settings.complain(
             f"http_{has}",
-            f"a certificate and its key belong together, and http_{lacks} is missing; give --http-{lacks} too",
+            f"a certificate and its key belong together; give --http-{lacks} too",
         )
     for name in ("http_cert", "http_proxies"):
         if getattr(settings, name) is not None and settings.http is None:

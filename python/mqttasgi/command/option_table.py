@@ -209,8 +209,8 @@ class Settings:
         "http",
         ("--http",),
         "ADDRESS",
-        "also serve the application's [HTTP and WebSockets](web.md), at `127.0.0.1:8000`, `[::1]:8000` or the "
-        "path of a unix socket",
+        "also serve the application's [HTTP and WebSockets](web.md), at `127.0.0.1:8000`, `[::1]:8000` or "
+        "the path of a unix socket",
         take_http,
         is_ours=True,
     )

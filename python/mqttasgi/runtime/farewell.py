@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .consumer import HostedConsumer
     from .service import Service
 
-#: Of the time for the whole end, when requests must have ended in peace, when consumers must have disconnected, and
-#: when processes must have ended.
+#: Of the time for the whole end, when HTTP requests must have ended, when consumers must have disconnected,
+#: and when processes must have ended.
 WEB, CONSUMERS, PROCESSES = 0.6, 0.8, 0.9
 #: Seconds for which guests are waited for where consumers have disconnected sooner: time for the code behind
 #: their loops, and little for one that hangs.

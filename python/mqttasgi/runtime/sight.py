@@ -133,14 +133,29 @@ def _culprit(frames: list[FrameType], roster: Roster) -> tuple[str, Optional[Hos
 
 def _request_in(frame: FrameType) -> Optional[str]:
     """Return which request or WebSocket is served in this frame."""
-    module = sys.modules.get("mqttasgi.runtime.web.front")
-    if module is None or frame.f_code is not module.FRONT_CODE:
+    front = sys.modules.get("mqttasgi.runtime.web.front")
+    if front is None:
         return None
-    scope = _argument(frame, 1)
+    scope = _argument(frame, 1) if frame.f_code is front.FRONT_CODE else _django_request_in(frame)
     if type(scope) is not dict:
-        return "A request"
-    kind = f"The request {scope.get('method')}" if scope.get("type") == "http" else "The WebSocket"
+        return None
+    kind = f"The request {scope.get('method')}" if scope.get("type", "http") == "http" else "The WebSocket"
     return f"{kind} {scope.get('path')!r:.400}"
+
+
+def _django_request_in(frame: FrameType) -> Any:
+    """Return the attributes of the request that a view or a middleware runs for; None: there is none.
+
+    Django lets them run in a task of their own.
+    """
+    module = sys.modules.get("django.http.request")
+    if module is None or not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        return None
+    for position in range(min(2, frame.f_code.co_argcount)):
+        value = _argument(frame, position)
+        if issubclass(type(value), module.HttpRequest):
+            return object.__getattribute__(value, "__dict__")
+    return None
 
 
 def _consumer_of(instance: Any, roster: Roster) -> Optional[HostedConsumer]:

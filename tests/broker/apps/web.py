@@ -2,21 +2,16 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apps.web_settings")
-
+import apps.web_setup  # noqa: F401
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
-
-django_application = get_asgi_application()
-
-from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.routing import ProtocolTypeRouter, URLRouter
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from mqttasgi.consumers import MqttConsumer
@@ -114,7 +109,15 @@ class Ping(MqttConsumer):
         await self.publish("bye", json.dumps(None), qos=1)
 
 
-http = ASGIStaticFilesHandler(django_application) if settings.DEBUG else django_application
+django_application = get_asgi_application()
+if settings.DEBUG:
+    http: Any = ASGIStaticFilesHandler(django_application)
+elif settings.STATICFILES_DIRS:
+    from servestatic import ServeStaticASGI
+
+    http = ServeStaticASGI(django_application, root=settings.STATICFILES_DIRS[0], prefix="static/")
+else:
+    http = django_application
 application = ProtocolTypeRouter(
     {
         "http": http,

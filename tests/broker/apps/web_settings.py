@@ -9,5 +9,6 @@ ROOT_URLCONF = "apps.web"
 ALLOWED_HOSTS = ["*"]
 DEBUG = bool(os.environ.get("TEST_DEBUG"))
 INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.staticfiles"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = None
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [os.environ["TEST_STATIC"]] if "TEST_STATIC" in os.environ else []

@@ -1,8 +1,8 @@
 """The connections that HTTP and WebSockets come by, and what each of them may take.
 
-uvicorn's protocols speak HTTP and WebSocket. `Connection` stands between the transport and them, and bounds what
-they do not: how much is read in one turn of the loop, and how long a client may take for a request's head, for its
-body, and for what it is sent. One look a second at all of them finds those who take too long.
+uvicorn's protocols speak HTTP and WebSocket. `Connection` stands between the transport and them, and bounds
+what they do not: how much is read in one turn of the loop, and how long a client may take for a request's
+head, for its body, and for what it is sent. One look a second at all of them finds those who take too long.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ READ_SIZE = 8192
 ACCEPTED_AT_ONCE = 16
 #: Seconds without accepting after the descriptors have run out.
 PAUSE = 1.0
-#: Seconds for a TLS handshake, and for the head of a request from the connection's start or the last response on.
+#: Seconds for a TLS handshake, and for a request's head: from the connection's start or the last response on.
 HEAD_TIME = 10.0
 #: A body must have come in so many seconds, and one more for each so many bytes.
 BODY_TIME, BODY_RATE = 30.0, 500
@@ -41,8 +41,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_closing = False
         #: What the client still sends is dropped.
         self._lingers = False
-        #: What is waited for: "head", "body" or nothing, of which request, for how many seconds, and the bytes that
-        #: have come meanwhile.
+        #: What is waited for ("head", "body" or nothing) and of which request; for how many seconds; how many
+        #: bytes have come meanwhile.
         self._phase: tuple[str, Any] = ("head", None)
         self._waited = 0.0
         self._received = 0
@@ -291,7 +291,7 @@ class Door:
         self._later = self._loop.call_later(PAUSE, self._go_on)
         cure = ""
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            cure = " The limit of open files (LimitNOFILE= in systemd) must leave room for plugin_opt_http_connections."
+            cure = " The limit of open files must leave room for plugin_opt_http_connections."
         self._warn(f"HTTP: a connection cannot be accepted: {error.strerror}.{cure}")
 
     def _go_on(self) -> None:

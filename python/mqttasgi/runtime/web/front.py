@@ -1,4 +1,4 @@
-"""What stands between uvicorn and the application: for HTTP and WebSockets, in the application's own form, ASGI."""
+"""What stands between uvicorn and the application, in ASGI as these are: bounds, and what proxies say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from ..._web import UNIX, Proxies
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+#: Events that an application may send without the others getting a turn.
+TURN = 8
+
+#: How the error of Channels' URLRouter begins that is raised for a path which none of its routes is for.
+_NO_ROUTE = "No route found for path"
 
 #: What a scope has for its client while it is looked at, where that came through the unix socket.
 _THROUGH_SOCKET = (UNIX, 0)
@@ -53,6 +59,7 @@ class Front:
         if self._kinds is not None and scope["type"] not in self._kinds:
             await _answer_that_nothing_is_here(scope["type"], send)
             return
+        send = _in_turns(send)
         try:
             if (scope["client"][0] if scope.get("client") else None) in self._proxies:
                 scope["client"] = scope.get("client") or _THROUGH_SOCKET
@@ -63,6 +70,11 @@ class Front:
         except asyncio.CancelledError:
             if not self.is_ending:
                 raise
+        except ValueError as error:
+            if scope["type"] != "websocket" or not str(error).startswith(_NO_ROUTE):
+                raise
+            # Whoever asks for what is not there makes no traceback: it is no mistake of the application's.
+            await _answer_that_nothing_is_here("websocket", send)
 
     async def _believed(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["client"] == _THROUGH_SOCKET:
@@ -86,8 +98,25 @@ class Front:
 FRONT_CODE = Front.__call__.__code__
 
 
+def _in_turns(send: Send) -> Send:
+    """Return a `send` that lets others have their turns: uvicorn's need not wait for anything.
+
+    It does not once the client is gone, either; an answer without an end would keep the loop for ever.
+    """
+    sent = 0
+
+    async def send_in_turn(event: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += 1
+        if sent % TURN == 0:
+            await asyncio.sleep(0)
+        await send(event)
+
+    return send_in_turn
+
+
 def _without_forwarded(headers: Headers) -> Headers:
-    """Return the headers without what only a proxy may say: applications have their own ways to believe it."""
+    """Return them without what only a proxy may say: applications have their own ways to believe it."""
     return [
         header
         for header in headers

@@ -1,4 +1,4 @@
-"""The sockets that HTTP is served at, and their TLS; what is wrong there is a sentence that stops the start."""
+"""The sockets that HTTP is served at, and their TLS; what is wrong there stops the start with a sentence."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Listener:
             )
         except (socket.gaierror, UnicodeError) as error:
             raise WebError(
-                f'option http: there is no host "{address.host}" ({error}); name an address of this machine, such '
-                f"as 127.0.0.1:{address.port}"
+                f'option http: there is no host "{address.host}" ({error}); name an address of this machine, '
+                f"such as 127.0.0.1:{address.port}"
             ) from None
         for family, _, _, _, place in dict.fromkeys(found):
             made = socket.socket(family, socket.SOCK_STREAM)
@@ -108,8 +108,8 @@ class Listener:
         if found != errno.ECONNREFUSED:
             who = "somebody listens there" if found in (0, errno.EAGAIN) else os.strerror(found)
             raise WebError(
-                f"option http: {path} is taken ({who}); stop that program, perhaps another broker, or name another "
-                "path"
+                f"option http: {path} is taken ({who}); stop that program, perhaps another broker, or name "
+                "another path"
             )
         with contextlib.suppress(OSError):  # bind() says what is in the way
             os.unlink(path)
@@ -127,13 +127,13 @@ def _umask(mask: int) -> Iterator[None]:
 def _why_not_bound(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"is taken by another program; stop that (sudo ss -ltnp 'sport = :{address.port}' shows it) or choose "
-            "another port"
+            f"is taken by another program; stop that (sudo ss -ltnp 'sport = :{address.port}' shows it) or "
+            "choose another port"
         )
     if error.errno == errno.EACCES:
         return (
-            f"may not be listened at by user {_user()}: ports below 1024 are for root. Choose a port above, and "
-            "a proxy such as nginx in front of it"
+            f"may not be listened at by user {_user()}: ports below 1024 are for root. Choose a port above, "
+            "and a proxy such as nginx in front of it"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return (
@@ -148,8 +148,8 @@ def _why_not_made(error: OSError, path: str) -> str:
         return f"has no folder to be in; make it: sudo install -d -o {_user()} {folder}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EADDRINUSE, errno.EROFS):
         return (
-            f"cannot be made: user {_user()} must be able to write the folder {folder} ({error.strerror}); name "
-            "another, such as /run/mosquitto"
+            f"cannot be made: user {_user()} must be able to write the folder {folder} ({error.strerror}); "
+            "name another, such as /run/mosquitto"
         )
     return f"cannot be made: {error.strerror}"
 
@@ -169,8 +169,8 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext:
 
     def no_passphrase() -> str:
         raise WebError(
-            f"option http_key: {key} is locked with a passphrase, which nobody could type; unlock it: openssl pkey "
-            f"-in {key} -out NEW"
+            f"option http_key: {key} is locked with a passphrase, which nobody could type; unlock it: "
+            f"openssl pkey -in {key} -out NEW"
         )
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -180,12 +180,12 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise WebError(
-                f"option http_key: {key} is not the key of {certificate}; name the one that the certificate was "
-                "made with"
+                f"option http_key: {key} is not the key of {certificate}; name the one that the certificate "
+                "was made with"
             ) from None
         raise WebError(
-            f"option http_cert: {certificate} and {key} are not a certificate and its key; both must be in PEM "
-            "form"
+            f"option http_cert: {certificate} and {key} are not a certificate and its key; both must be in "
+            "PEM form"
         ) from None
     except OSError as error:
         raise WebError(

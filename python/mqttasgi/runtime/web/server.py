@@ -1,4 +1,4 @@
-"""uvicorn, as a guest on an event loop that is the broker's: it takes no signals, binds nothing and ends nothing."""
+"""uvicorn, as a guest on the broker's event loop: it takes no signals, binds nothing and ends nothing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ KEEP_ALIVE = 5
 MESSAGE_SIZE = 1024 * 1024
 #: Seconds between two pings of a WebSocket, and for the answer.
 PING_INTERVAL, PING_TIMEOUT = 20.0, 20.0
+
+#: Seconds for what was not finished at the end, to notice that its connection is closed.
+GRACE = 0.1
 
 #: What uvicorn logs of itself as if it were the process, or Ctrl-C could end it.
 _OF_A_PROCESS = (
@@ -125,10 +128,14 @@ class Server(uvicorn.Server):
         tasks = [task for task in self.server_state.tasks if not task.done()]
         if tasks:
             self._warn(
-                f"HTTP: {len(tasks)} requests and WebSockets had not ended after {seconds:g} s and are cancelled."
+                f"HTTP: {len(tasks)} requests and WebSockets did not end in {seconds:g} s and are broken off."
             )
-        self._front.is_ending = True
+        # Most applications end when the client is gone.
         self._connections.end()
+        asyncio.get_running_loop().call_later(GRACE, self._cancel, tasks)
+
+    def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._front.is_ending = True
         for task in tasks:
             task.cancel()
 

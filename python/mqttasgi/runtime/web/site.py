@@ -21,7 +21,7 @@ class Site:
     """HTTP and WebSockets of one application. Loop thread only."""
 
     def __init__(self, service: Service, options: Options, application: Application) -> None:
-        """Bind what the options say; raise `WebError` where that cannot be. With `check`, nothing is bound."""
+        """Bind what the options say; raise `WebError` where that cannot be. `check` alone binds nothing."""
         self._service = service
         address = _parsed(parse_address, "http", options["http"])
         proxies = _parsed(Proxies, "http_proxies", options["http_proxies"])
@@ -59,19 +59,19 @@ class Site:
     def _warn_of_what_is_missing(self, kinds: Optional[set[str]]) -> None:
         if kinds is not None and "http" not in kinds:
             self._service.log.warning(
-                'HTTP: the application has no "http" among its protocols, so every request gets status 404; add '
-                '"http": get_asgi_application() to its ProtocolTypeRouter.'
+                'HTTP: the application has no "http" among its protocols, so every request gets status 404; '
+                'add "http": get_asgi_application() to its ProtocolTypeRouter.'
             )
         if (kinds is None or "websocket" in kinds) and not _speaks_websocket():
             self._service.log.warning(
-                "HTTP: WebSockets are not served, because neither the package websockets nor wsproto is installed: "
+                "HTTP: WebSockets are not served, because neither websockets nor wsproto is installed: "
                 "pip install websockets"
             )
 
     # ---- its life ----
 
     def start(self, is_ready: Callable[[], None]) -> None:
-        """Serve from now on. `is_ready` is called when the application's lifespan, if it has one, has begun."""
+        """Serve from now on. `is_ready` is called when the application's lifespan has begun, if any."""
         context = self._service.context.copy()
         self._task = context.run(self._new_task, is_ready)
         self._task.add_done_callback(lambda _: self._ended())
