@@ -36,9 +36,8 @@ def parse_address(text: str) -> Address:
     if "://" in text:
         raise ValueError(f"is a URL and no address; {EXAMPLE}")
     host, colon, port = text.rpartition(":")
-    if not colon:
-        what = "has no port" if not text.isdecimal() else "has no host"
-        raise ValueError(f"{what}; {EXAMPLE}")
+    if not colon or text.endswith("]"):
+        raise ValueError(f"has no {'host' if text.isdecimal() else 'port'}; {EXAMPLE}")
     if host.startswith("[") and host.endswith("]"):
         host = _ipv6(host[1:-1])
     elif ":" in host:

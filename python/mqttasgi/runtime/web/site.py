@@ -94,7 +94,7 @@ class Site:
         except WebError as error:
             log.error(f"Cannot serve HTTP: {error}.")
         except asyncio.CancelledError:
-            if not self._is_stopping:
+            if not self._is_stopping and not self._service.stopped:
                 log.error(
                     "The application has cancelled the task that serves HTTP, which is not served any more."
                 )
