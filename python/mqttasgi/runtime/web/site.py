@@ -79,7 +79,8 @@ class Site:
     def _new_task(self, is_ready: Callable[[], None]) -> asyncio.Task[None]:
         # What is logged while a request is served is nobody else's.
         source.set(Source("the web side", None, "http"))
-        return asyncio.Task(self._run(is_ready), loop=self._service.loop)
+        # Not by the loop's task factory, which is the application's to set.
+        return asyncio.Task(self._run(is_ready), loop=asyncio.get_running_loop())
 
     async def _run(self, is_ready: Callable[[], None]) -> None:
         assert self._server is not None

@@ -1,0 +1,525 @@
+"""The web side without a broker: addresses, proxies, bounds, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from fake_bridge import DEFAULTS, FakeBridge
+from running import LoopThatStays, until
+
+from mqttasgi._web import Address, Proxies, parse_address
+from mqttasgi.consumers import MqttConsumer
+from mqttasgi.runtime.service import Service
+from mqttasgi.runtime.web import connections, listener, server, site
+from mqttasgi.runtime.web.connections import (
+    BODY_RATE,
+    BODY_TIME,
+    HEAD_TIME,
+    WRITE_TIME,
+    Connection,
+    Connections,
+)
+from mqttasgi.runtime.web.front import Front
+from mqttasgi.runtime.web.listener import Listener, WebError
+from mqttasgi.runtime.web.site import Site, scope_types_of
+from support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_nothing_of_it_is_imported_unless_it_is_wanted() -> None:
+    code = (
+        "import sys, mqttasgi.runtime.service, mqttasgi.command.cli\n"
+        "assert not [name for name in sys.modules if 'uvicorn' in name or 'runtime.web' in name]"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "python")}
+    )
+
+
+# ---- addresses and proxies ----
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8000", Address("127.0.0.1", 8000)),
+        (" localhost:1 ", Address("localhost", 1)),
+        ("[::1]:65535", Address("::1", 65535)),
+        ("/run/web.sock", Address("", 0, "/run/web.sock")),
+        ("unix:/run/web.sock", Address("", 0, "/run/web.sock")),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "has no port"),
+        ("localhost", "has no port"),
+        ("8000", "has no host"),
+        (":8000", r"has no host; write 0\.0\.0\.0:8000"),
+        ("::1:8000", "an IPv6 address stands in brackets"),
+        ("[::1]", "has no port"),
+        ("[::z]:1", "has no IPv6 address in its brackets"),
+        ("a:0", "no port from 1 to 65535"),
+        ("a:65536", "no port from 1 to 65535"),
+        ("a:99999999999999999999", "no port from 1 to 65535"),
+        ("a:-1", "no port from 1 to 65535"),
+        ("a:\N{SUPERSCRIPT TWO}", "no port from 1 to 65535"),
+        ("a:", "no port from 1 to 65535"),
+        ("a b:1", "has no host's name or address"),
+        ("http://a:1", "is a URL"),
+        ("unix:web.sock", "is not a whole path"),
+        ("web/a.sock:1", "has no host's name or address"),
+        ("/" + "a" * 107, "is too long for a unix socket's path"),
+    ],
+)
+def test_what_is_no_address(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_address(text)
+
+
+def test_proxies() -> None:
+    proxies = Proxies(" 127.0.0.1, 10.0.0.0/8 ,::1,")
+    assert all(host in proxies for host in ("127.0.0.1", "10.255.0.1", "::1", "0:0:0:0:0:0:0:1"))
+    assert not any(host in proxies for host in ("127.0.0.2", "11.0.0.1", "::2", "name", "", None))
+    assert None in Proxies("unix")
+    assert None not in Proxies("")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("proxy", '"proxy" in it'),
+        ("10.0.0.1/8", r"write 10\.0\.0\.0/8$"),
+        ("*", "nor the word unix"),
+        ("1.2.3", "neither"),
+    ],
+)
+def test_what_is_no_proxy(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Proxies(text)
+
+
+# ---- between uvicorn and the application ----
+
+
+class Call:
+    """One request: what an application got and what was sent."""
+
+    def __init__(
+        self, application: Any, kinds: Optional[set[str]] = None, proxies: str = "", body_max: int = 10
+    ) -> None:
+        self.front = Front(application, kinds, Proxies(proxies), body_max, server.behind_proxy)
+        self.sent: list[Any] = []
+        self.parts: list[bytes] = []
+
+    async def run(
+        self, headers: Any = (), client: Any = ("192.0.2.1", 1), kind: str = "http"
+    ) -> dict[str, Any]:
+        scope = {
+            "type": kind,
+            "method": "POST",
+            "path": "/",
+            "scheme": "http",
+            "client": client,
+            "headers": list(headers),
+        }
+        await self.front(scope, self._receive, self._send)
+        return scope
+
+    async def _receive(self) -> Any:
+        return {"type": "http.request", "body": self.parts.pop(0), "more_body": bool(self.parts)}
+
+    async def _send(self, event: Any) -> None:
+        self.sent.append(event)
+
+    @property
+    def status(self) -> Any:
+        return self.sent[0].get("status") if self.sent else None
+
+
+async def reading(scope: Any, receive: Any, send: Any) -> None:
+    """Read to the end, then answer."""
+    while (event := await receive())["type"] == "http.request" and event["more_body"]:
+        pass
+    await send({"type": "http.response.start", "status": 200, "last": event["type"]})
+
+
+async def test_a_body_that_announces_to_be_too_long_is_not_read() -> None:
+    call = Call(reading)
+    await call.run([(b"content-length", b"11")])
+    assert (call.status, len(call.sent)) == (413, 2)
+    call = Call(reading)
+    call.parts = [b"x" * 10]
+    await call.run([(b"content-length", b"10")])
+    assert call.status == 200
+
+
+async def test_a_body_that_grows_too_long() -> None:
+    call = Call(reading)
+    call.parts = [b"x" * 6, b"x" * 6, b"x" * 6]
+    await call.run([(b"transfer-encoding", b"chunked")])
+    assert (call.status, len(call.sent)) == (413, 2)  # and the application's own answer is not sent
+    assert call.parts == [b"x" * 6]
+    call = Call(reading)
+    call.parts = [b"x" * 5, b"x" * 5]
+    await call.run([(b"transfer-encoding", b"chunked")])
+    assert (call.status, call.sent[0]["last"]) == (200, "http.request")
+
+
+async def test_what_an_application_does_not_take() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    call = Call(never, {"mqtt"})
+    await call.run()
+    assert call.status == 404
+    call = Call(never, {"mqtt"})
+    await call.run(kind="websocket")
+    assert call.sent == [{"type": "websocket.close"}]
+
+
+async def test_a_websocket_without_a_route_is_refused_without_an_error() -> None:
+    async def router(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("No route found for path 'a'.")
+
+    call = Call(router)
+    await call.run(kind="websocket")
+    assert call.sent == [{"type": "websocket.close"}]
+    with pytest.raises(ValueError, match="No route"):
+        await call.run(kind="http")
+
+
+async def test_only_the_end_makes_a_cancelled_request_quiet() -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    call = Call(cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await call.run()
+    call.front.is_ending = True
+    await call.run()
+
+
+FORWARDED = [
+    (b"x-forwarded-for", b"198.51.100.9"),
+    (b"x-forwarded-proto", b"https"),
+    (b"forwarded", b"for=a"),
+    (b"a", b"b"),
+]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client", "is_believed"),
+    [
+        ("", ("192.0.2.1", 1), False),
+        ("192.0.2.0/24", ("192.0.2.1", 1), True),
+        ("192.0.2.2", ("192.0.2.1", 1), False),
+        ("unix", None, True),
+        ("", None, False),
+        ("192.0.2.1", None, False),
+        ("unix", ("192.0.2.1", 1), False),
+    ],
+)
+async def test_whose_word_is_taken(proxies: str, client: Any, is_believed: bool) -> None:
+    seen: list[Any] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["client"], scope["scheme"], [name for name, _ in scope["headers"]]))
+
+    await Call(look, proxies=proxies).run(FORWARDED, client)
+    await Call(look, proxies=proxies).run([], client)
+    if is_believed:
+        assert (seen[0][0][0], seen[0][1], len(seen[0][2])) == ("198.51.100.9", "https", 4)
+    else:
+        assert seen[0] == (client, "http", [b"a"])
+    assert seen[1] == (client, "http", [])
+
+
+async def test_others_have_their_turns_while_an_answer_has_no_end() -> None:
+    turns: list[int] = []
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        while len(turns) < 3:
+            await send({"type": "http.response.body"})
+
+    async def other() -> None:
+        while len(turns) < 3:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(Call(endless).run(), other())
+
+
+# ---- connections ----
+
+
+class FakeTransport:
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("abort", "close", "write_eof", "pause_reading", "resume_reading"):
+            return lambda: self.did.append(name)
+        raise AttributeError(name)
+
+
+class FakeRequest:
+    def __init__(self) -> None:
+        self.more_body = True
+        self.response_complete = False
+
+
+class FakeProtocol:
+    """uvicorn's, with what is looked at."""
+
+    def __init__(self) -> None:
+        self.cycle: Any = None
+        self.flow = self
+        self.read_paused = False
+        self.received = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, error: Any) -> None:
+        pass
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+@pytest.fixture
+def made() -> Connection:
+    connection = Connection(Connections(10, None, FakeProtocol, lambda text: None))
+    connection.connection_made(FakeTransport())
+    return connection
+
+
+def seconds_until_the_end(connection: Connection, most: int = 1000, received: int = 0) -> Optional[int]:
+    """Return after how many looks the connection is given up; None: it is not."""
+    for second in range(most):
+        if received:
+            for _ in range(received):
+                connection.get_buffer(-1)[:1] = b"x"
+                connection.buffer_updated(1)
+        connection.look(1.0)
+        if "abort" in connection._transport.did:
+            return second
+    return None
+
+
+def test_a_head_has_its_time(made: Connection) -> None:
+    assert seconds_until_the_end(made, received=1) == HEAD_TIME
+    assert made.inner.received == b"x" * int(HEAD_TIME + 1)
+
+
+def test_each_head_has_its_time(made: Connection) -> None:
+    for _ in range(5):
+        assert seconds_until_the_end(made, int(HEAD_TIME)) is None
+        made.inner.cycle = FakeRequest()
+        made.inner.cycle.more_body = False
+        assert seconds_until_the_end(made) is None  # the application may take its time
+        made.inner.cycle.response_complete = True
+    assert seconds_until_the_end(made) == HEAD_TIME + 1
+
+
+def test_a_body_has_its_time_and_more_the_longer_it_is(made: Connection) -> None:
+    made.inner.cycle = FakeRequest()
+    assert seconds_until_the_end(made) == BODY_TIME + 1
+    second = Connection(Connections(10, None, FakeProtocol, lambda text: None))
+    second.connection_made(FakeTransport())
+    second.inner.cycle = FakeRequest()
+    assert seconds_until_the_end(second, 300, received=BODY_RATE) is None
+
+
+def test_nobody_is_blamed_for_an_application_that_does_not_read(made: Connection) -> None:
+    made.inner.cycle = FakeRequest()
+    made.inner.read_paused = True
+    assert seconds_until_the_end(made) is None
+
+
+def test_who_takes_nothing_is_given_up(made: Connection) -> None:
+    made.inner.cycle = FakeRequest()
+    made.inner.cycle.more_body = False
+    made._transport.unsent = 1000
+    for _ in range(100):
+        made._transport.unsent -= 1
+        made.look(WRITE_TIME / 2)
+    assert made._transport.did == []
+    assert seconds_until_the_end(made) == WRITE_TIME
+
+
+def test_what_is_closed_with_much_unsent_waits_for_a_client_that_reads(made: Connection) -> None:
+    made._transport.unsent = 1000
+    made.inner.transport.close()
+    for _ in range(100):
+        made._transport.unsent -= 1
+        made.look(WRITE_TIME / 2)
+    assert made._transport.did == ["close"]
+    assert made.inner.transport.is_closing()
+
+
+def test_a_body_that_nobody_wants_is_dropped_for_a_while(made: Connection) -> None:
+    made.inner.cycle = FakeRequest()
+    made.inner.cycle.response_complete = True
+    made.inner.transport.close()
+    assert made._transport.did == ["write_eof", "resume_reading"]
+    made.buffer_updated(100)
+    assert made.inner.received == b""
+    assert seconds_until_the_end(made) == connections.LINGER_TIME
+
+
+async def test_there_are_so_many_and_no_more() -> None:
+    said: list[str] = []
+    all_of_them = Connections(2, None, FakeProtocol, said.append)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        all_of_them.admit(ours)
+    assert len(all_of_them) == 2
+    assert pairs[2][1].recv(1) == b""
+    all_of_them.look(1.0)
+    all_of_them.look(1.0)
+    assert said == [
+        "HTTP: 1 new connections were closed, because 2 are open; plugin_opt_http_connections says how many may be."
+    ]
+    await asyncio.sleep(0)
+    await until(lambda: all(connection.inner is not None for connection in all_of_them._open))
+    all_of_them.end()
+    await until(lambda: len(all_of_them) == 0)
+    for _, theirs in pairs:
+        theirs.close()
+
+
+# ---- where it listens ----
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EADDRINUSE, "is taken by another program; stop that .*or choose another port"),
+        (errno.EACCES, "ports below 1024 are for root. Choose a port above, and a proxy"),
+        (errno.EADDRNOTAVAIL, "is no address of this machine"),
+        (errno.ENOMEM, "cannot be listened at: "),
+    ],
+)
+def test_ports_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, code: int, sentence: str) -> None:
+    def bind(self: Any, address: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(listener.socket.socket, "bind", bind)
+    with pytest.raises(WebError, match=f"option http: 127.0.0.1:80 .*{sentence}"):
+        Listener(Address("127.0.0.1", 80))
+
+
+def test_a_socket_that_somebody_else_has_made_meanwhile_stays(tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    first = Listener(Address("", 0, path))
+    os.unlink(path)
+    second = Listener(Address("", 0, path))
+    first.close()
+    assert os.path.exists(path)
+    second.close()
+    assert not os.path.exists(path)
+
+
+# ---- the whole ----
+
+
+async def answering(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def new_site(bridge: FakeBridge, application: Any = answering, **options: Any) -> tuple[Site, Service, int]:
+    port = free_port()
+    service = Service(bridge, LoopThatStays(asyncio.get_running_loop()))  # type: ignore[arg-type]
+    made = Site(service, {**DEFAULTS, "http": f"127.0.0.1:{port}", **options}, application)  # type: ignore[typeddict-item]
+    service.site = made
+    return made, service, port
+
+
+async def ask(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_it_serves_and_ends(bridge: FakeBridge) -> None:
+    made, _, port = new_site(bridge)
+    ready: list[bool] = []
+    made.start(lambda: ready.append(True))
+    await until(lambda: bool(ready))
+    assert f"HTTP and WebSockets are served at http://127.0.0.1:{port}." in bridge.text()
+    answer = await ask(port)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"hello\r\n0\r\n\r\n")
+    made.stop(1.0)
+    await until(lambda: made.has_ended)
+    with pytest.raises(ConnectionRefusedError):
+        await ask(port)
+
+
+async def test_an_application_that_cancels_every_task_is_told(bridge: FakeBridge) -> None:
+    made, service, _ = new_site(bridge)
+    service.beginning.has_started = True
+    made.start(lambda: None)
+    await until(lambda: "are served at" in bridge.text())
+    assert made._task is not None
+    made._task.cancel()
+    await until(lambda: made.has_ended)
+    assert "The application has cancelled the task that serves HTTP" in bridge.text()
+
+
+async def test_uvicorn_may_end_a_process_but_not_this_one(
+    bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def startup(self: Any, sockets: Any = None) -> None:
+        sys.exit(3)
+
+    monkeypatch.setattr(server.Server, "startup", startup)
+    made, service, _ = new_site(bridge)
+    made.start(lambda: None)
+    await until(lambda: made.has_ended)
+    assert "HTTP is not served any more:" in bridge.text()
+    assert service.stopped  # nobody was let in yet
+
+
+async def test_what_is_missing_is_said(bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "_speaks_websocket", lambda: False)
+    new_site(bridge, check=True)
+    assert "WebSockets are not served, because neither websockets nor wsproto is installed" in bridge.text()
+    new_site(bridge, MqttConsumer.as_asgi(), check=True)
+    assert 'the application has no "http" among its protocols' in bridge.text()
+
+
+def test_which_scopes_an_application_takes() -> None:
+    from channels.routing import ProtocolTypeRouter
+
+    assert scope_types_of(answering) is None
+    assert scope_types_of(MqttConsumer.as_asgi()) == {"mqtt"}
+    assert scope_types_of(ProtocolTypeRouter({"mqtt": answering, "http": answering})) == {"mqtt", "http"}
