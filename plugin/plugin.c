@@ -205,7 +205,7 @@ static struct sys_tree *make_sys_tree(const struct plugin *plugin)
 {
 	const struct sys_tree_sources sources = {plugin->statistics, plugin->inbound, plugin->outbound,
 		plugin->wakeup, plugin->lanes, plugin->options->session != OPTIONS_SESSION_OFF,
-		plugin->options->durable != NULL};
+		plugin->options->durable != NULL, plugin->options->http != NULL};
 
 	return sys_tree_new(&sources);
 }

@@ -152,13 +152,18 @@ static void refresh(struct sys_tree *sys_tree, time_t now)
 	statistics_set(statistics, STATISTICS_UPTIME, (uint64_t)(now - sys_tree->started_at));
 }
 
-/* Nothing is said of a durable inbox that is not there. */
+static bool begins_with(const char *name, const char *beginning)
+{
+	return strncmp(name, beginning, strlen(beginning)) == 0;
+}
+
+/* Nothing is said of a durable inbox or a web side that is not there. */
 static bool is_left_out(const struct sys_tree *sys_tree, unsigned int which)
 {
-	static const char of_inbox[] = "durable/";
+	const char *name = statistics_name((enum statistic)which);
 
-	return !sys_tree->sources.has_keeper &&
-			strncmp(statistics_name((enum statistic)which), of_inbox, sizeof(of_inbox) - 1) == 0;
+	return (!sys_tree->sources.has_keeper && begins_with(name, "durable/")) ||
+			(!sys_tree->sources.has_web && begins_with(name, "http/"));
 }
 
 void sys_tree_tick(struct sys_tree *sys_tree)

@@ -27,6 +27,7 @@ struct sys_tree_sources {
 	const struct lanes *lanes;
 	bool has_session; /* whether there is to be one */
 	bool has_keeper;  /* whether there is a durable inbox; without one nothing is said of it */
+	bool has_web;     /* whether HTTP is served; the same */
 };
 
 /* Publishes nothing before the first sys_tree_set_interval(). Borrows all sources, which must outlive it.

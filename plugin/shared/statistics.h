@@ -50,6 +50,10 @@ struct statistics;
 			/* messages that came to a consumer for which they had been stored before its start */ \
 	STATISTIC(DURABLE_DEAD, "durable/dead", NUMBER) /* dead letters now */ \
 	STATISTIC(DURABLE_DEAD_DROPPED, "durable/dead/dropped", NUMBER) /* dead letters that made room for others */ \
+	STATISTIC(HTTP_CONNECTIONS, "http/connections", NUMBER) /* open now, for HTTP and WebSockets */ \
+	STATISTIC(HTTP_REQUESTS, "http/requests", NUMBER) /* requests and WebSockets that came to the application */ \
+	STATISTIC(HTTP_REFUSED, "http/refused", NUMBER) \
+			/* connections and requests that were turned away or broken off at a limit */ \
 	STATISTIC(INBOUND_MESSAGES, "queue/inbound/messages", NUMBER) /* wait for consumers now */ \
 	STATISTIC(INBOUND_BYTES, "queue/inbound/bytes", NUMBER) \
 	STATISTIC(OUTBOUND_MESSAGES, "queue/outbound/messages", NUMBER) /* wait for the broker now */ \

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from support.certificates import Authority
 from support.command import SOURCES, Command, run_command
 from support.ports import free_port
 from support.processes import running, wait_until
-from support.web import ask
+from support.web import ask, trusting
 
 APPLICATION = """
 async def application(scope, receive, send):
@@ -62,8 +61,7 @@ def test_from_each_place(commands: list[Command], tmp_path: Path, source: str) -
     folder.mkdir()
     commands.append(Command(folder, "apps.web:application", source=source, settings=settings))
     commands[0].start()
-    trusting = ssl.create_default_context(cafile=authority.cert)
-    answer = ask(port, tls=trusting, headers={"X-Forwarded-For": "192.0.2.7"})
+    answer = ask(port, tls=trusting(authority), headers={"X-Forwarded-For": "192.0.2.7"})
     assert (answer.json["client"], answer.json["secure"]) == ("192.0.2.7", True)
 
 

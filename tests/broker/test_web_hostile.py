@@ -7,14 +7,16 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from test_web import TIMEOUT, Served
 from websockets.exceptions import ConnectionClosed
 
 from conftest import BrokerFactory
+from support.certificates import Authority
 from support.processes import wait_until
-from support.web import ask, open_socket, read_to_end
+from support.web import ask, open_socket, read_to_end, trusting
 
 MEGABYTE = 1 << 20
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -52,9 +54,32 @@ def test_heads_that_never_end(broker: BrokerFactory) -> None:
         return len(open_ones) == 0
 
     wait_until(are_closed, 20, "the end of all connections")
+    served.broker.wait_for_log(
+        r"\d+ connections were closed whose clients sent a request, or took an answer, too"
+    )
     assert ask(served.port).status == 200
     for raw in lorises:
         raw.close()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_handshakes_that_never_begin(broker: BrokerFactory, tmp_path: Path, loop: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    authority = Authority(tmp_path)
+    certificate = authority.issue("localhost")
+    tls = {"http_cert": certificate.cert, "http_key": certificate.key}
+    served = Served(broker, options={"loop": loop, "http_connections": 5, **tls})
+    silent = [open_socket(served.port) for _ in range(5)]
+    with open_socket(served.port) as late:
+        assert read_to_end(late) == b""
+    for raw in silent:
+        assert read_to_end(raw) == b""
+        raw.close()
+    assert ask(served.port, tls=trusting(authority)).status == 200
+    # The stop does not wait for one that has just begun.
+    with open_socket(served.port):
+        assert served.broker.stop() == 0
 
 
 def test_an_upload_of_100_megabytes(broker: BrokerFactory) -> None:
@@ -71,6 +96,7 @@ def test_an_upload_of_100_megabytes(broker: BrokerFactory) -> None:
         assert raw.recv(65536).startswith(b"HTTP/1.1 413 ")
         send_all(raw, (b"100000\r\n" + b"x" * MEGABYTE + b"\r\n" for _ in range(90)))
     assert served.broker.rss() - before < 16 * MEGABYTE
+    served.broker.wait_for_log("requests had too large a body and got status 413; plugin_opt_http_body says")
     assert ask(served.port, method="POST", body=b"x" * 10 * MEGABYTE).json["body"] == 10 * MEGABYTE
     assert served.is_alive()
 

@@ -122,7 +122,7 @@ class Call:
     def __init__(
         self, application: Any, kinds: Optional[set[str]] = None, proxies: str = "", body_max: int = 10
     ) -> None:
-        self.front = Front(application, kinds, Proxies(proxies), body_max, server.behind_proxy)
+        self.front = Front(application, kinds, Proxies(proxies), body_max, server.behind_proxy, self._add)
         self.sent: list[Any] = []
         self.parts: list[bytes] = []
 
@@ -139,6 +139,9 @@ class Call:
         }
         await self.front(scope, self._receive, self._send)
         return scope
+
+    def _add(self, statistic: str, by: int) -> None:
+        assert (statistic, by) == ("http/requests", 1)
 
     async def _receive(self) -> Any:
         return {"type": "http.request", "body": self.parts.pop(0), "more_body": bool(self.parts)}
@@ -309,9 +312,13 @@ class FakeProtocol:
         self.received += data
 
 
+def tell_nobody(statistic: str, by: int, text: str) -> None:
+    assert statistic == "http/refused"
+
+
 @pytest.fixture
 def made() -> Connection:
-    connection = Connection(Connections(10, None, FakeProtocol, lambda text: None))
+    connection = Connection(Connections(10, None, FakeProtocol, tell_nobody))
     connection.connection_made(FakeTransport())
     return connection
 
@@ -347,7 +354,7 @@ def test_each_head_has_its_time(made: Connection) -> None:
 def test_a_body_has_its_time_and_more_the_longer_it_is(made: Connection) -> None:
     made.inner.cycle = FakeRequest()
     assert seconds_until_the_end(made) == BODY_TIME + 1
-    second = Connection(Connections(10, None, FakeProtocol, lambda text: None))
+    second = Connection(Connections(10, None, FakeProtocol, tell_nobody))
     second.connection_made(FakeTransport())
     second.inner.cycle = FakeRequest()
     assert seconds_until_the_end(second, 300, received=BODY_RATE) is None
@@ -391,8 +398,8 @@ def test_a_body_that_nobody_wants_is_dropped_for_a_while(made: Connection) -> No
 
 
 async def test_there_are_so_many_and_no_more() -> None:
-    said: list[str] = []
-    all_of_them = Connections(2, None, FakeProtocol, said.append)
+    said: list[Any] = []
+    all_of_them = Connections(2, None, FakeProtocol, lambda *told: said.append(told))
     pairs = [socket.socketpair() for _ in range(3)]
     for ours, _ in pairs:
         all_of_them.admit(ours)
@@ -400,9 +407,8 @@ async def test_there_are_so_many_and_no_more() -> None:
     assert pairs[2][1].recv(1) == b""
     all_of_them.look(1.0)
     all_of_them.look(1.0)
-    assert said == [
-        "HTTP: 1 new connections were closed, because 2 are open; plugin_opt_http_connections says how many may be."
-    ]
+    text = "HTTP: 1 new connections were closed, because 2 are open; plugin_opt_http_connections says how many may be."
+    assert said == [("http/refused", 1, text)]
     await asyncio.sleep(0)
     await until(lambda: all(connection.inner is not None for connection in all_of_them._open))
     all_of_them.end()

@@ -82,8 +82,8 @@ def _as_of(value: int) -> str:
     return f"{clock}, {_duration(age)} ago" if age >= 0 else clock
 
 
-#: The group that is shown only where there is such an inbox.
-DURABLE = "durable inbox"
+#: The groups that are shown only where there is such an inbox, and where HTTP is served.
+DURABLE, WEB = "durable inbox", "HTTP and WebSockets"
 
 #: Groups of (what is said, topic's end, how its value is written). A topic of plugin/shared/statistics.h that
 #: has no row here is shown under "more".
@@ -125,6 +125,14 @@ TABLE: tuple[tuple[str, tuple[tuple[str, str, Callable[[int], str]], ...]], ...]
         ),
     ),
     (
+        WEB,
+        (
+            ("connections open", "http/connections", _count),
+            ("requests and WebSockets", "http/requests", _count),
+            ("turned away or broken off at a limit", "http/refused", _count),
+        ),
+    ),
+    (
         "consumers",
         (
             ("running", "consumers/running", _count),
@@ -163,7 +171,7 @@ def table(values: dict[str, Value]) -> str:
     rows: list[tuple[str, str]] = []
     rest = dict(values)
     for title, group in TABLE:
-        if title == DURABLE and not any(name in values for _, name, _ in group):
+        if title in (DURABLE, WEB) and not any(name in values for _, name, _ in group):
             continue
         rows.append((title, ""))
         for text, name, write in group:

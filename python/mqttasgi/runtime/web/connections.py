@@ -14,6 +14,9 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
+#: The statistic of what is not served.
+REFUSED = "http/refused"
+
 #: Bytes of one connection that are read, and parsed, before the loop does anything else.
 READ_SIZE = 8192
 #: Connections that are accepted in one turn of the loop.
@@ -117,12 +120,15 @@ class Connection(asyncio.BufferedProtocol):
         self._stalled = self._stalled + passed if unsent and unsent >= self._unsent else 0.0
         self._unsent = unsent
         if self._stalled > WRITE_TIME:
+            self._connections.broke_off()
             self.abort()
         elif self.is_closing:
             self._waited += passed
             if self._waited > LINGER_TIME and not unsent:
                 self.abort()
         elif self._is_late(passed):
+            if self._received:  # browsers open connections that they may not need
+                self._connections.broke_off()
             self.abort()
 
     def _is_late(self, passed: float) -> bool:
@@ -196,19 +202,23 @@ class Connections:
         most: int,
         tls: Optional[ssl.SSLContext],
         new_protocol: Callable[[], Any],
-        warn: Callable[[str], None],
+        tell: Callable[[str, int, str], None],
     ) -> None:
-        """Take how many there may be, and what makes uvicorn's protocol for one."""
+        """Take how many there may be, what makes uvicorn's protocol for one, and who is told of bounds.
+
+        `tell` gets the name of a statistic, how much is added to it, and what the log is to say.
+        """
         self.new_protocol = new_protocol
         self.buffer = memoryview(bytearray(READ_SIZE))
         #: None is to be kept for any longer than it needs.
         self.are_ending = False
         self._most = most
         self._tls = tls
-        self._warn = warn
+        self._tell = tell
         self._open: dict[Connection, asyncio.Task[None]] = {}
-        #: How many were turned away since the log said so.
+        #: How many were turned away, and broken off, since the log said so.
         self._refused = 0
+        self._broken_off = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -242,16 +252,29 @@ class Connections:
         """Count one no more that is closed."""
         self._open.pop(connection, None)
 
+    def broke_off(self) -> None:
+        """Count one whose client is too slow."""
+        self._broken_off += 1
+
     def look(self, passed: float) -> None:
-        """End those that take too long, and say how many were turned away. Once a second."""
+        """End those that take too long, and say how many were, and were turned away. Once a second."""
         for connection in list(self._open):
             connection.look(passed)
         if self._refused:
-            self._warn(
+            self._tell(
+                REFUSED,
+                self._refused,
                 f"HTTP: {self._refused} new connections were closed, because {self._most} are open; "
-                "plugin_opt_http_connections says how many may be."
+                "plugin_opt_http_connections says how many may be.",
             )
-            self._refused = 0
+        if self._broken_off:
+            self._tell(
+                REFUSED,
+                self._broken_off,
+                f"HTTP: {self._broken_off} connections were closed whose clients sent a request, or took an "
+                "answer, too slowly.",
+            )
+        self._refused = self._broken_off = 0
 
     def end(self) -> None:
         """Close all of them at once."""

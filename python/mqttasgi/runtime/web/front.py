@@ -33,6 +33,7 @@ class Front:
         proxies: Proxies,
         body_max: int,
         behind_proxy: Callable[..., Any],
+        add: Callable[[str, int], None],
     ) -> None:
         """Take the application and what is known of it.
 
@@ -42,11 +43,15 @@ class Front:
             proxies: Whose X-Forwarded- headers are believed.
             body_max: Bytes that a request's body may have.
             behind_proxy: uvicorn's ProxyHeadersMiddleware.
+            add: Adds to a statistic.
         """
         self._application = application
         self._kinds = kinds
         self._proxies = proxies
         self._body_max = body_max
+        self._add = add
+        #: Requests whose body was too large since the log said so.
+        self.too_large = 0
         self._behind_proxy = behind_proxy(self._believed, trusted_hosts=proxies.parts)
         #: What is cancelled now ends because the broker stops.
         self.is_ending = False
@@ -59,6 +64,7 @@ class Front:
         if self._kinds is not None and scope["type"] not in self._kinds:
             await _answer_that_nothing_is_here(scope["type"], send)
             return
+        self._add("http/requests", 1)
         send = _in_turns(send)
         try:
             if (scope["client"][0] if scope.get("client") else None) in self._proxies:
@@ -86,12 +92,16 @@ class Front:
             headers = dict(scope["headers"])
             # uvicorn sees to it that what is announced is what comes.
             if int(headers.get(b"content-length", b"0")) > self._body_max:
-                await _answer(send, 413, b"The request's body is too large.")
+                await self._answer_too_large(send)
                 return
             if b"transfer-encoding" in headers:
-                body = _CountedBody(receive, send, self._body_max)
+                body = _CountedBody(receive, send, self._body_max, self._answer_too_large)
                 receive, send = body.receive, body.send
         await self._application(scope, receive, send)
+
+    async def _answer_too_large(self, send: Send) -> None:
+        self.too_large += 1
+        await _answer(send, 413, b"The request's body is too large.")
 
 
 #: What runs in the frame that the watchdog looks for.
@@ -127,10 +137,13 @@ def _without_forwarded(headers: Headers) -> Headers:
 class _CountedBody:
     """`receive` and `send` of a request whose length nobody has announced."""
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, most: int, refuse: Callable[[Send], Awaitable[None]]
+    ) -> None:
         self._receive = receive
         self._send = send
         self._left = most
+        self._refuse = refuse
         self._has_begun = False
 
     async def receive(self) -> Event:
@@ -142,7 +155,7 @@ class _CountedBody:
         if self._left >= 0:
             return event
         if not self._has_begun:
-            await _answer(self._send, 413, b"The request's body is too large.")
+            await self._refuse(self._send)
         return {"type": "http.disconnect"}
 
     async def send(self, event: MutableMapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ from typing import Any, Callable, Optional
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from .connections import Connections, open_doors
+from ..bridge import Bridge
+from .connections import REFUSED, Connections, open_doors
 from .front import Front
 from .listener import Listener, WebError
 
@@ -58,6 +59,7 @@ class Server(uvicorn.Server):
         most: int,
         has_lifespan: Optional[bool],
         warn: Callable[[str], None],
+        bridge: Bridge,
     ) -> None:
         """Take what is served and where.
 
@@ -68,6 +70,7 @@ class Server(uvicorn.Server):
             most: How many connections may be open.
             has_lifespan: Whether the application takes that scope; None: it is to be tried.
             warn: Writes a line to the broker's log.
+            bridge: For the statistics.
         """
         super().__init__(
             uvicorn.Config(
@@ -92,10 +95,27 @@ class Server(uvicorn.Server):
         self._front = front
         self._listener = listener
         self._warn = warn
-        self._connections = Connections(most, tls, self._new_protocol, warn)
+        self._bridge = bridge
+        self._connections = Connections(most, tls, self._new_protocol, self._tell)
         #: Wakes the main loop.
         self._stop_asked = asyncio.Event()
         self._is_ready: Callable[[], None] = lambda: None
+
+    def _tell(self, statistic: str, by: int, text: str) -> None:
+        self._bridge.add(statistic, by)
+        self._warn(text)
+
+    def _look(self, passed: float) -> None:
+        self._connections.look(passed)
+        if self._front.too_large:
+            self._tell(
+                REFUSED,
+                self._front.too_large,
+                f"HTTP: {self._front.too_large} requests had too large a body and got status 413; "
+                "plugin_opt_http_body says how large it may be.",
+            )
+            self._front.too_large = 0
+        self._bridge.set("http/connections", len(self._connections))
 
     def _new_protocol(self) -> Any:
         return self.config.http_protocol_class(
@@ -162,7 +182,7 @@ class Server(uvicorn.Server):
         while not self.should_exit:
             await self.on_tick(0)  # which renews the header Date
             now = loop.time()
-            self._connections.look(now - looked)
+            self._look(now - looked)
             looked = now
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop_asked.wait(), INTERVAL)

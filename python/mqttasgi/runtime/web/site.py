@@ -46,7 +46,9 @@ class Site:
         self._is_stopping = False
         if options["check"]:
             return
-        front = Front(application, kinds, proxies, options["http_body"], server.behind_proxy)
+        front = Front(
+            application, kinds, proxies, options["http_body"], server.behind_proxy, service.bridge.add
+        )
         self._server = server.Server(
             front,
             Listener(address),
@@ -54,6 +56,7 @@ class Site:
             options["http_connections"],
             None if kinds is None else "lifespan" in kinds,
             service.log.warning,
+            service.bridge,
         )
 
     def _warn_of_what_is_missing(self, kinds: Optional[set[str]]) -> None:
