@@ -13,12 +13,12 @@ from typing import Any, Optional
 
 import pytest
 from fake_bridge import DEFAULTS, FakeBridge
-from running import LoopThatStays, until
+from running import LoopThatStays, settle, until
 
 from mqttasgi._web import Address, Proxies, parse_address
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime.service import Service
-from mqttasgi.runtime.web import connections, listener, server, site
+from mqttasgi.runtime.web import connections, front, listener, server, site
 from mqttasgi.runtime.web.connections import (
     BODY_RATE,
     BODY_TIME,
@@ -265,6 +265,49 @@ async def test_others_have_their_turns_while_an_answer_has_no_end() -> None:
             await asyncio.sleep(0)
 
     await asyncio.gather(Call(endless).run(), other())
+
+
+async def test_few_requests_are_worked_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "LONG", 1000)
+    begun: list[asyncio.Event] = []
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(asyncio.Event())
+        await begun[-1].wait()
+
+    call = Call(waiting)
+    tasks = [asyncio.ensure_future(call.run()) for _ in range(5)]
+    await settle()
+    assert len(begun) == front.AT_A_TIME
+    begun[0].set()
+    await until(lambda: len(begun) == front.AT_A_TIME + 1)
+    tasks[1].cancel()
+    await until(lambda: len(begun) == front.AT_A_TIME + 2)
+    # WebSockets are not among them.
+    tasks.append(asyncio.ensure_future(call.run(kind="websocket")))
+    await until(lambda: len(begun) == front.AT_A_TIME + 3)
+    for event in begun:
+        event.set()
+    await until(lambda: len(begun) == 6)
+    begun[-1].set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_requests_that_take_long_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "LONG", 0.001)
+    begun: list[int] = []
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(1)
+        await asyncio.Event().wait()
+
+    call = Call(endless)
+    tasks = [asyncio.ensure_future(call.run()) for _ in range(20)]
+    await until(lambda: len(begun) == 20)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert call.front._turnstile._free._value == front.AT_A_TIME
 
 
 # ---- connections ----

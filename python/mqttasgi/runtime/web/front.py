@@ -16,6 +16,9 @@ Headers = list[tuple[bytes, bytes]]
 #: Events that an application may send without the others getting a turn.
 TURN = 8
 
+#: Requests that are worked on at a time, and the seconds after which one does not count any more.
+AT_A_TIME, LONG = 2, 0.02
+
 #: How the error of Channels' URLRouter begins that is raised for a path which none of its routes is for.
 _NO_ROUTE = "No route found for path"
 
@@ -50,6 +53,7 @@ class Front:
         self._proxies = proxies
         self._body_max = body_max
         self._add = add
+        self._turnstile = Turnstile()
         #: Requests whose body was too large since the log said so.
         self.too_large = 0
         self._behind_proxy = behind_proxy(self._believed, trusted_hosts=proxies.parts)
@@ -66,6 +70,7 @@ class Front:
             return
         self._add("http/requests", 1)
         send = _in_turns(send)
+        release = await self._turnstile.enter() if scope["type"] == "http" else None
         try:
             if (scope["client"][0] if scope.get("client") else None) in self._proxies:
                 scope["client"] = scope.get("client") or _THROUGH_SOCKET
@@ -81,6 +86,9 @@ class Front:
                 raise
             # Whoever asks for what is not there makes no traceback: it is no mistake of the application's.
             await _answer_that_nothing_is_here("websocket", send)
+        finally:
+            if release is not None:
+                release()
 
     async def _believed(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["client"] == _THROUGH_SOCKET:
@@ -106,6 +114,32 @@ class Front:
 
 #: What runs in the frame that the watchdog looks for.
 FRONT_CODE = Front.__call__.__code__
+
+
+class Turnstile:
+    """Lets few requests be worked on at a time, however many there are.
+
+    A message for a consumer waits for a step of each. A request that takes long makes room for the next: most
+    such wait for something themselves, or have no end.
+    """
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(AT_A_TIME)
+
+    async def enter(self) -> Callable[[], None]:
+        """Wait for a place. Return what is to be called when it is not needed any more."""
+        await self._free.acquire()
+        is_taken = True
+
+        def leave() -> None:
+            nonlocal is_taken
+            if is_taken:
+                is_taken = False
+                self._free.release()
+                timer.cancel()
+
+        timer = asyncio.get_running_loop().call_later(LONG, leave)
+        return leave
 
 
 def _in_turns(send: Send) -> Send:
