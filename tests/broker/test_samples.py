@@ -155,7 +155,10 @@ def test_mosquitto_conf_with_all_that_it_shows(place: Place) -> None:
     given = {line.split()[0] for line in lines if line.startswith("plugin_opt_")}
     assert {line.split()[0] for line in shown} | given >= {f"plugin_opt_{name}" for name in names}
     # What needs another listener, files, or a broker that was here before; and of two examples the second.
-    left_out = ("host /", "port", "cert", "key", "cacert", "use_ssl", "env_file", "session off")
+    left_out = (
+        *("host /", "port", "cert", "key", "cacert", "use_ssl", "env_file", "session off"),
+        *("http ", "http_cert", "http_key"),
+    )
     shown = [line for line in shown if not line.removeprefix("plugin_opt_").startswith(left_out)]
     assert len(shown) > 12
     text = sample(
@@ -163,6 +166,7 @@ def test_mosquitto_conf_with_all_that_it_shows(place: Place) -> None:
         {
             "listener 1883 localhost": f"listener {port} 127.0.0.1",
             "# plugin_opt_port 1883": f"plugin_opt_port {port}",
+            "# plugin_opt_http 127.0.0.1:8000": f"plugin_opt_http 127.0.0.1:{free_port()}",
             **{f"# {line}": line for line in shown},
             **application(),
         },
