@@ -217,6 +217,19 @@ async def test_only_the_end_makes_a_cancelled_request_quiet() -> None:
     await call.run()
 
 
+async def test_the_end_makes_requests_quiet_that_wait_for_their_turn() -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    call = Call(endless)
+    tasks = [asyncio.ensure_future(call.run()) for _ in range(front.AT_A_TIME + 1)]
+    await settle()
+    call.front.is_ending = True
+    for task in tasks:
+        task.cancel()
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [task.result() for task in tasks]
+
+
 FORWARDED = [
     (b"x-forwarded-for", b"198.51.100.9"),
     (b"x-forwarded-proto", b"https"),

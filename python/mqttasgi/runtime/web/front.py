@@ -70,8 +70,10 @@ class Front:
             return
         self._add("http/requests", 1)
         send = _in_turns(send)
-        release = await self._turnstile.enter() if scope["type"] == "http" else None
+        release: Optional[Callable[[], None]] = None
         try:
+            if scope["type"] == "http":
+                release = await self._turnstile.enter()
             if (scope["client"][0] if scope.get("client") else None) in self._proxies:
                 scope["client"] = scope.get("client") or _THROUGH_SOCKET
                 await self._behind_proxy(scope, receive, send)
