@@ -32,6 +32,10 @@ from mqttasgi.runtime.web.listener import Listener, WebError
 from mqttasgi.runtime.web.site import Site, scope_types_of
 from support.ports import free_port
 
+#: The uvicorn of Python 3.9 makes use of what websockets has for that alone.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:websockets", "ignore::DeprecationWarning:uvicorn"
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 

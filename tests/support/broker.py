@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -430,14 +431,14 @@ class Broker:
         # The plugin's threads have tables of their own where the system lets them.
         tables = [Path(f"/proc/{self.pid}/fd")]
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            if (task / "comm").read_text().strip() in ("mqttasgi", "mqttasgi-mqtt"):
-                tables.append(task / "fd")
+            with contextlib.suppress(OSError):  # a thread of Python's may end meanwhile
+                if (task / "comm").read_text().strip() in ("mqttasgi", "mqttasgi-mqtt"):
+                    tables.append(task / "fd")
         for table in tables:
-            for name in os.listdir(table):
-                try:
-                    found.append(os.readlink(table / name))
-                except OSError:
-                    continue
+            with contextlib.suppress(OSError):
+                for name in os.listdir(table):
+                    with contextlib.suppress(OSError):
+                        found.append(os.readlink(table / name))
         return sorted(found)
 
     def cpu_seconds(self) -> float:
