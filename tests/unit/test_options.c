@@ -617,7 +617,8 @@ static void test_paths(void **state)
 	write_file("pem", "");
 	assert_fails("option cert: needs option key too", APP, "cert", "pem");
 	assert_fails("option key: needs option cert too", APP, "key", "pem");
-	assert_fails("option http_cert: needs option http_key too", APP, "http", "[::1]:8000", "http_cert", "pem");
+	assert_fails("option http_cert: needs option http_key too", APP, "http", "[::1]:8000", "http_cert",
+			"pem");
 	assert_fails("option http_key: needs option http_cert too", APP, "http", "[::1]:8000", "http_key", "pem");
 	assert_fails("option http_cert: needs option http too", APP, "http_cert", "pem", "http_key", "pem");
 	assert_fails("option message_expiry: needs the session, which option session turns off", APP,

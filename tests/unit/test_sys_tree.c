@@ -80,8 +80,8 @@ static void ignore(void *userdata)
 
 static void make(bool has_session)
 {
-	const struct sys_tree_sources sources = {statistics, inbound, outbound, NULL, NULL, has_session, true,
-		true};
+	const struct sys_tree_sources sources = {
+		statistics, inbound, outbound, NULL, NULL, has_session, true, true};
 
 	sys_tree_free(sys_tree);
 	sys_tree = sys_tree_new(&sources);
