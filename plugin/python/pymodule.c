@@ -9,6 +9,7 @@
 #include "options/options.h"
 #include "shared/clock.h"
 #include "shared/heartbeat.h"
+#include "shared/log_ring.h"
 #include "shared/message.h"
 #include "shared/mosquitto_api.h"
 #include "shared/queue.h"
@@ -382,6 +383,46 @@ static PyObject *module_log(PyObject *module, PyObject *arguments)
 	return PyBool_FromLong(push_log(level, line, (size_t)length));
 }
 
+/* (number, time, level, text). New reference. */
+static PyObject *make_line(const struct log_ring_line *line)
+{
+	/* A client may have had anything but UTF-8 written there. */
+	PyObject *text = PyUnicode_DecodeUTF8(line->text, (Py_ssize_t)line->length, "replace");
+
+	return text ? Py_BuildValue("(KdiN)", (unsigned long long)line->number, (double)line->ms / 1000.0,
+						  line->level, text)
+				: NULL;
+}
+
+static PyObject *module_log_lines(PyObject *module, PyObject *argument)
+{
+	unsigned long long after = PyLong_AsUnsignedLongLong(argument);
+	uint64_t last = log_ring_last(); /* no more, however many come meanwhile */
+	PyObject *lines, *item;
+	struct log_ring_line line;
+
+	(void)module;
+	if (after == (unsigned long long)-1 && PyErr_Occurred()) {
+		return NULL;
+	}
+	lines = PyList_New(0);
+	for (line.number = after; lines && line.number < last && log_ring_next(line.number, &line);) {
+		item = make_line(&line);
+		if (!item || PyList_Append(lines, item)) {
+			Py_CLEAR(lines);
+		}
+		Py_XDECREF(item);
+	}
+	return lines;
+}
+
+static PyObject *module_last_log_line(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyLong_FromUnsignedLongLong(log_ring_last());
+}
+
 static PyObject *module_started(PyObject *module, PyObject *unused)
 {
 	(void)module;
@@ -605,6 +646,8 @@ static PyMethodDef module_methods[] = {
 	{"done", module_done, METH_O, "Queues that consumers have handled stored messages."},
 	{"failed", module_failed, METH_VARARGS, "Queues that a consumer has failed at one."},
 	{"log", module_log, METH_VARARGS, "Queues a line for the broker's log; False when the queue is full."},
+	{"log_lines", module_log_lines, METH_O, "The last lines of that log behind the one with this number."},
+	{"last_log_line", module_last_log_line, METH_NOARGS, "The number of the last of them."},
 	{"started", module_started, METH_NOARGS, "Tells the broker to accept clients."},
 	{"settled", module_settled, METH_O,
 		"Says that the consumers of the start have subscribed, and what there is."},
@@ -629,6 +672,7 @@ static int module_execute(PyObject *module)
 	/* Log levels as the broker numbers them (mosquitto.h). */
 	return PyModule_AddIntConstant(module, "LOG_ERR", MOSQ_LOG_ERR) ||
 			PyModule_AddIntConstant(module, "LOG_WARNING", MOSQ_LOG_WARNING) ||
+			PyModule_AddIntConstant(module, "LOG_NOTICE", MOSQ_LOG_NOTICE) ||
 			PyModule_AddIntConstant(module, "LOG_INFO", MOSQ_LOG_INFO) ||
 			PyModule_AddIntConstant(module, "LOG_DEBUG", MOSQ_LOG_DEBUG) ||
 			PyModule_AddStringConstant(module, "VERSION", MQTTASGI_VERSION);

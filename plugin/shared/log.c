@@ -6,10 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "shared/log_ring.h"
 #include "shared/mosquitto_api.h"
-
-/* mosquitto_log_printf() cuts a line at 1,000 bytes, our name included. */
-#define LOG_LINE_MAX 960
 
 /* In lines that end between two characters. */
 void log_text(int level, const char *text, size_t length)
@@ -22,6 +20,7 @@ void log_text(int level, const char *text, size_t length)
 			piece--;
 		}
 		mosquitto_log_printf(level, "mqttasgi: %.*s", (int)piece, text);
+		log_ring_add(level, text, piece);
 		text += piece;
 		length -= piece;
 	} while (length);

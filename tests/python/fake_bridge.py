@@ -80,7 +80,7 @@ class FakeControl(tuple):
 class FakeBridge:
     """Answers subscriptions at once; what consumers publish is kept in `published`."""
 
-    LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG = 8, 4, 1, 16
+    LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG = 8, 4, 2, 1, 16
     VERSION = __version__
 
     def __init__(self, room: int = 1000) -> None:
@@ -223,6 +223,13 @@ class FakeBridge:
     def log(self, level: int, line: str) -> bool:
         self.lines.append((level, line))
         return True
+
+    def log_lines(self, after: int) -> list[tuple[int, float, int, str]]:
+        numbered = enumerate(self.lines, 1)
+        return [(number, float(number), level, line) for number, (level, line) in numbered if number > after]
+
+    def last_log_line(self) -> int:
+        return len(self.lines)
 
     def started(self) -> None:
         self.has_started = True

@@ -147,6 +147,7 @@ class Bridge(Protocol):
 
     LOG_ERR: int
     LOG_WARNING: int
+    LOG_NOTICE: int
     LOG_INFO: int
     LOG_DEBUG: int
     #: The plugin's.
@@ -202,6 +203,18 @@ class Bridge(Protocol):
 
     def log(self, level: int, line: str) -> bool:
         """Queue a line for the broker's log. False: the queue is full and the line lost."""
+        ...
+
+    def log_lines(self, after: int) -> list[tuple[int, float, int, str]]:
+        """Return the last lines of the broker's log that are the plugin's or the application's.
+
+        Those behind the line with this number, as far as they are still kept: (number, which rises by one;
+        time.time(); one of Mosquitto's levels; text). Any thread.
+        """
+        ...
+
+    def last_log_line(self) -> int:
+        """Return the number of the last of them; 0: there is none. Any thread."""
         ...
 
     def started(self) -> None:
