@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextvars import ContextVar
-from typing import Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from ._mailbox import Mailbox
 from ._mqtt import Payload
 from ._properties import Properties
+from ._state import ConsumerView, LogLine
 
 
 class OutsideBroker(RuntimeError):
     """No broker is here that could do what was asked, or it does not run yet, or no more."""
+
+
+class Inside(Protocol):
+    """What `mqttasgi._inside` asks of whoever is the broker here. Loop thread only."""
+
+    def consumers(self) -> list[ConsumerView]: ...
+
+    def log_lines(self, after: int) -> list[LogLine]: ...
+
+    def watch(self, on_change: Callable[[str], None]) -> Callable[[], None]: ...
 
 
 class Host(Protocol):
@@ -42,6 +53,11 @@ class Host(Protocol):
 
     def statistics(self) -> dict[str, int]:
         """Return the plugin's statistics by their names. Any thread."""
+        ...
+
+    @property
+    def inside(self) -> Inside:
+        """What pages may see and do of this process."""
         ...
 
 

@@ -21,6 +21,7 @@ from ._events import (
 )
 from ._mailbox import Mailbox
 from ._mqtt import Payload, encode_payload, topic_matches
+from ._played import PlayedInside
 from ._properties import Properties, received_properties
 from ._types import (
     SCOPE,
@@ -52,6 +53,7 @@ class _Player:
         """Take what is called with each event, in any thread."""
         self._tell = tell
         self._mailboxes: list[Mailbox] = []
+        self.inside = PlayedInside()
 
     async def publish(
         self, topic: str, payload: Payload, qos: int, retain: bool, properties: Optional[Properties]
@@ -82,7 +84,7 @@ class _Player:
     def note(self, topic: Optional[str]) -> None: ...
 
     def statistics(self) -> dict[str, int]:
-        return {}
+        return dict(self.inside.statistics)
 
     def feed(self, message: MqttMessage) -> bool:
         """Put a message into the mailboxes that it is for. False: there are none."""
@@ -111,6 +113,8 @@ class PlayedBroker:
         #: What was asked for and `receive_from` has not returned, the oldest first.
         self.events: deque[Event] = deque()
         self._player = _Player(self._add)
+        #: What pages are shown of the process (`mqttasgi._inside`), for the test to say.
+        self.inside = self._player.inside
         self._waiter: Optional[asyncio.Future[None]] = None
         self._before: Optional[_host.Host] = None
 

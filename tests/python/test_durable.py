@@ -429,8 +429,8 @@ async def test_a_traceback_is_bounded(bridge: FakeBridge, begin: Any) -> None:
     assert text.startswith("Traceback (most recent call last):")
     assert "LookupError" in text
     assert text.endswith("xxthe end")
-    assert "\\udc80\\0." in durable._traceback(LookupError("\udc80\0."))
-    assert 65_000 < len(durable._traceback(LookupError("ü" * 100_000)).encode()) <= durable.TRACEBACK_MAX
+    assert "\\udc80\\0." in durable.traceback_of(LookupError("\udc80\0."))
+    assert 65_000 < len(durable.traceback_of(LookupError("ü" * 100_000)).encode()) <= durable.TRACEBACK_MAX
 
 
 async def test_what_a_failed_run_left_cannot_say_that_its_message_is_done(

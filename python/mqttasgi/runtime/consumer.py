@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Optional
 
 from .._types import SCOPE, Application, Event
+from .history import History
 from .inbox import Inbox
 from .lines import Source
 from .run import Run
@@ -33,6 +34,7 @@ class HostedConsumer:
         "failed_starts",
         "failures",
         "handle",
+        "history",
         "inbox",
         "instance_type",
         "name",
@@ -69,6 +71,8 @@ class HostedConsumer:
         #: What the log knows it by.
         self.source = Source(name, app_id, instance_type)
         self.inbox = Inbox(service, self.source)
+        #: What a page shows of it.
+        self.history = History(service.inside.changed)
         self.subscriptions = Subscriptions()
         #: Its run has asked to be told of clients.
         self.watches = False
@@ -111,6 +115,7 @@ class HostedConsumer:
             }
         )
         self.run = run
+        self.history.enter("starting")
 
     def disconnect(self) -> None:
         """Tell its run to end, after what waits."""

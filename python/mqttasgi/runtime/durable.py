@@ -109,7 +109,7 @@ class Durable:
         stored, tries = self._tries.pop(handle, (0, 0))
         tries = (tries if stored == message.stored else message.tries) + 1
         is_dead = tries >= self._tries_max
-        self._service.bridge.failed(handle, message.stored, tries, _traceback(error), is_dead)
+        self._service.bridge.failed(handle, message.stored, tries, traceback_of(error), is_dead)
         if not is_dead:
             self._tries[handle] = message.stored, tries
             consumer.inbox.give_back(_again(delivery))
@@ -163,7 +163,7 @@ def _lasting_name(consumer: HostedConsumer) -> str:
     return f"worker {consumer.app_id!r} {consumer.name}".encode("utf-8", "backslashreplace").decode()
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
     """Return a traceback with its beginning and its end, if it is too long for the whole.
 
     It has no NUL, at which a database's shell would end it.

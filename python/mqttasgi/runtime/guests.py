@@ -20,6 +20,7 @@ from . import processes
 from .bridge import Delivery
 from .commands import check_can_share
 from .inbox import Holding
+from .inside import Inside
 from .lines import LOG_TOPICS, of_log
 from .overload import Complaint
 from .run import encode
@@ -215,7 +216,12 @@ class Guests:
         """Note whether a line of the broker's log is being handled: what is logged then would come back."""
         of_log.set(topic is not None and topic.startswith(LOG_TOPICS))
 
-    # ---- statistics ----
+    # ---- the inside of the process ----
+
+    @property
+    def inside(self) -> Inside:
+        """What pages may see and do of this process."""
+        return self._service.inside
 
     def statistics(self) -> dict[str, int]:
         """Return the statistics that there are by their names. Any thread."""

@@ -44,6 +44,7 @@ class Lifecycle:
     def connected(self, consumer: HostedConsumer) -> None:
         """Go on where a consumer's connect() has returned; told once in each run."""
         service = self._service
+        consumer.history.enter("running")
         if consumer.is_master:
             service.beginning.start()
         for topic_filter in consumer.subscriptions.take_stale():
@@ -57,9 +58,11 @@ class Lifecycle:
         service, consumer = self._service, run.consumer
         run.end()
         consumer.run = None
+        consumer.history.handled += run.handled
         error = self._error_of(run)
         service.durable.ended(run, error)
         if error is not None:
+            consumer.history.fail(error)
             if self._is_started_again(run):
                 return
             if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
@@ -135,6 +138,7 @@ class Lifecycle:
         else:
             self.end_subscriptions(consumer)
         service.roster.remove(consumer)
+        service.inside.changed("consumers")
         service.durable.end(consumer, keeps)
         dropped = consumer.inbox.empty()
         if service.general_hold is not None:

@@ -59,3 +59,4 @@ class Restarts:
         self._service.log.error(f"Consumer {consumer} is restarted in {delay:g} s.")
         consumer.restart = self._service.loop.call_later(delay, consumer.start)
         self._service.roster.failed()
+        consumer.history.enter("restarting")

@@ -126,6 +126,11 @@ class Run:
         """Whether it has got anything beside mqtt.connect: its consumer can start."""
         return self._taken > 2 or bool(self._began) or self.topic is not None or self._got_event
 
+    @property
+    def handled(self) -> int:
+        """How many events it has handled beside mqtt.connect."""
+        return max(0, self._taken - 2)
+
     def end(self) -> None:
         """Leave what waits to the consumer's next run."""
         self.ended = True

@@ -20,6 +20,7 @@ from .durable import Durable, is_stored
 from .farewell import Farewell
 from .guests import Guests
 from .holds import GeneralHold
+from .inside import Inside
 from .lifecycle import Lifecycle
 from .lines import Lines
 from .overload import Overload
@@ -62,6 +63,7 @@ class Service:
         #: What waits for the session, whomever it is for; None: nothing does.
         self.general_hold: Optional[GeneralHold] = None
         self.requests = Requests(bridge, loop)
+        self.inside = Inside(self)
         self.roster = Roster(bridge)
         self.durable = Durable(self, durable_tries)
         self.beginning = Beginning(bridge, self.roster, self.durable.is_on)
@@ -77,6 +79,7 @@ class Service:
         self.context = contextvars.copy_context()
         self.loop.add_reader(self.bridge.fileno(), self._take)
         self.guests.open()
+        self.inside.open()
         master = self.lifecycle.add(0, "master", path, application, None)
         if self.site is None:
             master.start()

@@ -59,6 +59,7 @@ class Workers:
         if self._service.general_hold is not None:
             for delivery in self._service.general_hold.take(worker.handle):
                 worker.inbox.go_on(delivery)
+        worker.history.enter("ended")
         worker.disconnect()
 
 

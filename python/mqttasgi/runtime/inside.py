@@ -1,0 +1,148 @@
+"""What pages of this process may see and do of it (`mqttasgi._inside`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Callable, Optional
+
+from .. import _host
+from .._state import ConsumerView, LogLine
+from . import processes
+
+if TYPE_CHECKING:
+    from .consumer import HostedConsumer
+    from .service import Service
+
+#: Seconds between two looks for new lines of the log, while somebody watches.
+LOOK_AFTER = 0.2
+
+
+class Inside:
+    """The consumers, the log and the clients, as an `_host.Inside`. Loop thread only.
+
+    It keeps who watches, of which there are as many as viewers; nothing is done for nobody.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        #: The loop that all this happens on; None: it does not run yet.
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._watchers: list[Callable[[str], None]] = []
+        #: What has changed in this turn of the loop, in this order.
+        self._changed: dict[str, None] = {}
+        #: The last line of the log that those who watch know of.
+        self._seen = 0
+        #: Looks for new ones; None: nobody watches.
+        self._look: Optional[asyncio.TimerHandle] = None
+        bridge = service.bridge
+        self._levels = {
+            bridge.LOG_ERR: "error",
+            bridge.LOG_WARNING: "warning",
+            bridge.LOG_NOTICE: "notice",
+            bridge.LOG_INFO: "info",
+            bridge.LOG_DEBUG: "debug",
+        }
+
+    def open(self) -> None:
+        """Answer from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    def _check_is_here(self, what: str) -> asyncio.AbstractEventLoop:
+        running = None
+        with contextlib.suppress(RuntimeError):
+            running = asyncio.get_running_loop()
+        if running is None or running is not self._loop or processes.forked:
+            raise _host.OutsideBroker(
+                f"{what} on another event loop than the consumers': use it in async code that the broker "
+                "runs, an async view or a WebSocket consumer for example"
+            )
+        return running
+
+    # ---- consumers ----
+
+    def consumers(self) -> list[ConsumerView]:
+        """Return those that there are, and those that were given up."""
+        self._check_is_here("consumers()")
+        return [_view(consumer) for consumer in self._service.roster.by_handle.values()]
+
+    # ---- the log ----
+
+    def log_lines(self, after: int) -> list[LogLine]:
+        """Return the last lines behind the one with this number."""
+        self._check_is_here("log_lines()")
+        return [
+            LogLine(number, time, self._levels.get(level, "info"), text)
+            for number, time, level, text in self._service.bridge.log_lines(max(after, 0))
+        ]
+
+    def _look_at_log(self) -> None:
+        assert self._loop is not None
+        last = self._service.bridge.last_log_line()
+        if last != self._seen:
+            self._seen = last
+            self.changed("log")
+        self._look = self._loop.call_later(LOOK_AFTER, self._look_at_log)
+
+    # ---- who watches ----
+
+    def watch(self, on_change: Callable[[str], None]) -> Callable[[], None]:
+        """Tell of changes until what is returned is called."""
+        self._check_is_here("watch()")
+
+        def tell(kind: str) -> None:
+            if tell in self._watchers:  # it may have ended since this was asked for
+                on_change(kind)
+
+        def end() -> None:
+            if tell in self._watchers:
+                self._watchers.remove(tell)
+            if not self._watchers and self._look is not None:
+                self._look.cancel()
+                self._look = None
+
+        self._watchers.append(tell)
+        if self._look is None:
+            self._seen = self._service.bridge.last_log_line()
+            self._look_at_log()
+        return end
+
+    def changed(self, kind: str) -> None:
+        """Tell those who watch, in a moment, that there is something new."""
+        if not self._watchers or self._loop is None:
+            return
+        if not self._changed:
+            self._loop.call_soon(self._tell)
+        self._changed[kind] = None
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, {}
+        assert self._loop is not None
+        for kind in changed:
+            for watcher in list(self._watchers):
+                # In a call of its own, so that what one raises concerns no other.
+                self._loop.call_soon(watcher, kind)
+
+
+def _view(consumer: HostedConsumer) -> ConsumerView:
+    history = consumer.history
+    return ConsumerView(
+        handle=consumer.handle,
+        name=consumer.name,
+        app_id="" if consumer.is_master else _shown(consumer.app_id),
+        state=history.state,
+        since=history.since,
+        restarts=max(0, consumer.runs - 1),
+        handled=history.handled + (consumer.run.handled if consumer.run is not None else 0),
+        waiting=len(consumer.inbox.queue),
+        error=history.error,
+        error_time=history.error_time,
+    )
+
+
+def _shown(app_id: object) -> str:
+    """Return its repr(), which is the application's code, if that is fit for a page."""
+    try:
+        return f"{app_id!r:.400}"
+    except Exception:
+        return f"an object of type {type(app_id).__name__}"
