@@ -234,10 +234,8 @@ static int open_keeper(struct plugin *plugin)
 static int make_broker_side(struct plugin *plugin)
 {
 	const struct options *options = plugin->options;
-	bool tells_connects = plugin->traits->tells_connects || options->connect_events;
-
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, plugin->traits, options->message_expiry);
-	plugin->clients = clients_new(tells_connects, plugin->session ? options_session_id(options) : NULL);
+	plugin->clients = clients_new(plugin->context.tells_connects, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);
@@ -288,6 +286,7 @@ static int plugin_new(mosquitto_plugin_id_t *identifier, struct options *options
 	plugin->found = *found;
 	plugin->traits = versions_traits();
 	plugin->context.options = options;
+	plugin->context.tells_connects = plugin->traits->tells_connects || options->connect_events;
 	plugin->context.heartbeat = &plugin->heartbeat;
 	plugin->notify_fd = -1;
 	plugin->statistics = plugin->context.statistics = statistics_new();

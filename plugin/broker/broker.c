@@ -61,7 +61,8 @@ struct broker {
 	struct taker taker;
 	struct pace pace;
 	struct log_complaint publish_refused;
-	bool owes_writable; /* MESSAGE_WRITABLE, for which there was no memory yet */
+	struct message *kicks, **last_kick; /* see put_off_kick(); the end of their list */
+	bool owes_writable;                 /* MESSAGE_WRITABLE, for which there was no memory yet */
 	struct application application;
 	struct known_session session;
 	bool is_over;    /* see broker_end() */
@@ -89,6 +90,7 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 	broker->lanes = lanes;
 	broker->clients = clients;
 	broker->statistics = statistics;
+	broker->last_kick = &broker->kicks;
 	pace_init(&broker->pace);
 	pace_set_spin(&broker->pace, options->spin_us);
 	broker->traits = versions_traits();
@@ -97,8 +99,14 @@ struct broker *broker_new(const struct options *options, struct queue *inbound, 
 
 void broker_free(struct broker *broker)
 {
+	struct message *kick;
+
 	if (!broker) {
 		return;
+	}
+	while ((kick = broker->kicks)) {
+		broker->kicks = kick->next;
+		message_free(kick);
 	}
 	router_free(broker->router);
 	mirror_free(broker->mirror);
@@ -150,7 +158,7 @@ static void answer(struct broker *broker, const struct message *command, int rc)
 
 	if (sequence && !queue_tell(broker->inbound, message_answer(sequence, rc))) {
 		log_line(MOSQ_LOG_ERR,
-				"No memory: a consumer waits for its subscription to '" DELIVER_TOPIC "' in vain.",
+				"No memory: the application waits for an answer about '" DELIVER_TOPIC "' in vain.",
 				command->topic);
 	}
 }
@@ -204,7 +212,8 @@ static void put_aside(struct broker *broker, const struct message *message)
 	broker->unsent += message->kind == MESSAGE_PUBLISH;
 	/* So that no consumer waits for it: nothing will come that it could miss. */
 	if (message->kind == MESSAGE_SUBSCRIBE || message->kind == MESSAGE_UNSUBSCRIBE ||
-			message->kind == MESSAGE_WATCH) {
+			message->kind == MESSAGE_WATCH || message->kind == MESSAGE_UNWATCH ||
+			message->kind == MESSAGE_KICK) {
 		answer(broker, message, MOSQ_ERR_SUCCESS);
 	}
 }
@@ -235,6 +244,40 @@ static void session_connection_gone(struct broker *broker, const struct mosquitt
 	broker->session.is_suspended = broker->session.suspends;
 	/* Without memory for it, what the session's next connection says of itself has to do. */
 	(void)lanes_tell_session(broker->lanes, gone);
+}
+
+/* Until the next TICK. What is asked for may be carried out in the MESSAGE event of that very client, with
+ * whose connection the broker goes on after the event. */
+static void put_off_kick(struct broker *broker, const struct message *kick)
+{
+	struct message *copy = message_copy(kick);
+
+	if (!copy) {
+		answer(broker, kick, MOSQ_ERR_NOMEM);
+		return;
+	}
+	*broker->last_kick = copy;
+	broker->last_kick = &copy->next;
+}
+
+/* The broker tells within each that the client is gone (broker_on_disconnect()), and sends its last will, for
+ * which it asks about access. All that is as it is in a poll, if it is done before the turn ends
+ * (lanes_tick()). */
+static void carry_out_kicks(struct broker *broker)
+{
+	struct message *kick;
+	int rc;
+
+	while ((kick = broker->kicks)) {
+		broker->kicks = kick->next;
+		/* Without its connection the application would miss messages. */
+		rc = strcmp(kick->topic, options_session_id(broker->options)) == 0
+				? MOSQ_ERR_INVAL
+				: mosquitto_kick_client_by_clientid(kick->topic, true);
+		answer(broker, kick, rc);
+		message_free(kick);
+	}
+	broker->last_kick = &broker->kicks;
 }
 
 /* What needs no clients. */
@@ -273,6 +316,10 @@ static void carry_out(struct broker *broker, const struct message *message)
 		break;
 	case MESSAGE_UNWATCH:
 		clients_unwatch(broker->clients, message->as.request.consumer);
+		answer(broker, message, MOSQ_ERR_SUCCESS);
+		break;
+	case MESSAGE_KICK:
+		put_off_kick(broker, message);
 		break;
 	case MESSAGE_SETTLED:
 		free(broker->application.summary);
@@ -379,6 +426,7 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	(void)event_data;
 	pace_begin_tick(&broker->pace);
 	lanes_open(broker->lanes);
+	carry_out_kicks(broker);
 	has_done = lanes_tick(broker->lanes);
 	clients_settle(broker->clients);
 	router_tell_of_clients(broker->router);
@@ -388,7 +436,7 @@ int broker_on_tick(int event, void *event_data, void *userdata)
 	if (!queue_is_empty(broker->outbound)) {
 		has_done |= drain_portion(broker) > 0;
 	}
-	is_awake = !queue_is_empty(broker->outbound);
+	is_awake = !queue_is_empty(broker->outbound) || broker->kicks;
 	has_more = keeper_tick(broker->keeper);
 	if (has_more || is_awake || (has_done && is_settled && broker->traits->sends_after_poll)) {
 		wakeup_insist(broker->wakeup);

@@ -269,15 +269,35 @@ static PyObject *module_watch_clients(PyObject *module, PyObject *arguments)
 	return tell(message_watch(consumer, sequence));
 }
 
-static PyObject *module_unwatch_clients(PyObject *module, PyObject *argument)
+static PyObject *module_unwatch_clients(PyObject *module, PyObject *arguments)
 {
-	unsigned long long consumer = PyLong_AsUnsignedLongLong(argument);
+	unsigned long long consumer, sequence;
 
 	(void)module;
-	if (PyErr_Occurred()) {
+	if (!PyArg_ParseTuple(arguments, "KK:unwatch_clients", &consumer, &sequence)) {
 		return NULL;
 	}
-	return tell(message_unwatch(consumer));
+	return tell(message_unwatch(consumer, sequence));
+}
+
+static PyObject *module_tells_connects(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyBool_FromLong(context->tells_connects);
+}
+
+static PyObject *module_kick(PyObject *module, PyObject *arguments)
+{
+	unsigned long long sequence;
+	const char *client_id;
+
+	(void)module;
+	/* One with a NUL is none, and its beginning may be another's. */
+	if (!PyArg_ParseTuple(arguments, "sK:kick", &client_id, &sequence)) {
+		return NULL;
+	}
+	return tell(message_kick(client_id, strlen(client_id), sequence));
 }
 
 /* ---- the durable inbox ---- */
@@ -640,7 +660,9 @@ static PyMethodDef module_methods[] = {
 	{"subscribe", module_subscribe, METH_VARARGS, "Queues a subscription of a consumer."},
 	{"unsubscribe", module_unsubscribe, METH_VARARGS, "Queues the end of a subscription."},
 	{"watch_clients", module_watch_clients, METH_VARARGS, "Queues that a consumer watches clients."},
-	{"unwatch_clients", module_unwatch_clients, METH_O, "Queues that it no longer does."},
+	{"unwatch_clients", module_unwatch_clients, METH_VARARGS, "Queues that it no longer does."},
+	{"tells_connects", module_tells_connects, METH_NOARGS, "Whether those who watch hear of who connects."},
+	{"kick", module_kick, METH_VARARGS, "Queues that a client is to be disconnected."},
 	{"consumer", module_consumer, METH_VARARGS, "Queues that a consumer of this name is there."},
 	{"consumer_gone", module_consumer_gone, METH_VARARGS, "Queues that it is not any more."},
 	{"done", module_done, METH_O, "Queues that consumers have handled stored messages."},

@@ -5,6 +5,8 @@
 #ifndef MQTTASGI_PYMODULE_H
 #define MQTTASGI_PYMODULE_H
 
+#include <stdbool.h>
+
 struct heartbeat;
 struct options;
 struct queue;
@@ -17,7 +19,8 @@ struct pymodule_context {
 	struct queue *outbound; /* pushed here only */
 	struct statistics *statistics;
 	struct heartbeat *heartbeat;
-	int inbound_fd; /* a pipe's end, non-blocking: readable when inbound stopped being empty */
+	bool tells_connects; /* whether consumers that watch clients hear of those that connect */
+	int inbound_fd;      /* a pipe's end, non-blocking: readable when inbound stopped being empty */
 };
 
 /* Makes `import _mqttasgi` possible. Before Python is initialised. Borrows context for good. Returns 0 or

@@ -195,9 +195,15 @@ struct message *message_watch(uint64_t consumer, uint64_t sequence)
 			(union message_as){.request = {.consumer = consumer, .sequence = sequence}});
 }
 
-struct message *message_unwatch(uint64_t consumer)
+struct message *message_unwatch(uint64_t consumer, uint64_t sequence)
 {
-	return make_control(MESSAGE_UNWATCH, (union message_as){.request = {.consumer = consumer}});
+	return make_control(MESSAGE_UNWATCH,
+			(union message_as){.request = {.consumer = consumer, .sequence = sequence}});
+}
+
+struct message *message_kick(const char *client_id, size_t length, uint64_t sequence)
+{
+	return make_request(MESSAGE_KICK, &(struct message_request){.sequence = sequence}, client_id, length);
 }
 
 struct message *message_settled(const char *summary, size_t length)

@@ -53,7 +53,7 @@ enum message_kind {
 	MESSAGE_EVENTS_END,
 
 	/* to the loop thread: controls */
-	MESSAGE_ANSWER = MESSAGE_EVENTS_END, /* as.answer: what became of a SUBSCRIBE, UNSUBSCRIBE or WATCH */
+	MESSAGE_ANSWER = MESSAGE_EVENTS_END, /* as.answer: what became of a request */
 	MESSAGE_WRITABLE,                    /* the outbound queue was full and has room again */
 	MESSAGE_HOLD,          /* as.hold: every consumer keeps back what comes the direct lane; see session.h */
 	MESSAGE_RELEASE,       /* as.hold: they go on, with what came until that hold */
@@ -75,6 +75,7 @@ enum message_kind {
 	MESSAGE_FAILED,        /* as.failed: its handler has raised; topic: the traceback */
 	MESSAGE_WATCH,         /* as.request: the consumer wants MESSAGE_CONNECT and MESSAGE_DISCONNECT */
 	MESSAGE_UNWATCH,       /* as.request: no more */
+	MESSAGE_KICK,          /* topic (a client's id), as.request: disconnect that client */
 	MESSAGE_STARTED,       /* the master consumer's connect() returned */
 	MESSAGE_STOPPED,       /* Python has ended, or never began; nothing follows */
 
@@ -241,7 +242,8 @@ MESSAGE_MADE struct message *message_done(const struct message_handled *handled,
 MESSAGE_MADE struct message *message_failed(const struct message_of_failed *failed, const char *traceback,
 		size_t length);
 MESSAGE_MADE struct message *message_watch(uint64_t consumer, uint64_t sequence);
-MESSAGE_MADE struct message *message_unwatch(uint64_t consumer);
+MESSAGE_MADE struct message *message_unwatch(uint64_t consumer, uint64_t sequence);
+MESSAGE_MADE struct message *message_kick(const char *client_id, size_t length, uint64_t sequence);
 MESSAGE_MADE struct message *message_settled(const char *summary, size_t length);
 MESSAGE_MADE struct message *message_suspend(bool application_ends);
 MESSAGE_MADE struct message *message_started(void);

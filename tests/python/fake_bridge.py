@@ -97,6 +97,10 @@ class FakeBridge:
         #: Handles.
         self.watchers: list[int] = []
         self.lines: list[tuple[int, str]] = []
+        #: Whether Mosquitto would tell who connects; ids of clients that can be kicked; those that were asked for.
+        self.knows_connects = True
+        self.clients: set[str] = set()
+        self.kicked: list[str] = []
         self.has_started = False
         self.settled_calls = 0
         #: What the last of them said.
@@ -217,8 +221,19 @@ class FakeBridge:
             self.watchers.append(consumer)
         self._answer(sequence)
 
-    def unwatch_clients(self, consumer: int) -> None:
+    def unwatch_clients(self, consumer: int, sequence: int) -> None:
         self.watchers.remove(consumer)
+        self._answer(sequence)
+
+    def tells_connects(self) -> bool:
+        return self.knows_connects
+
+    def kick(self, client_id: str, sequence: int) -> None:
+        client_id.encode()
+        if "\0" in client_id:
+            raise ValueError("embedded null character")
+        self.kicked.append(client_id)
+        self.control("answer", sequence, 0 if client_id in self.clients else 6)
 
     def log(self, level: int, line: str) -> bool:
         self.lines.append((level, line))

@@ -110,6 +110,17 @@ int mosquitto_broker_publish(const char *client_id, const char *topic, int paylo
 	return MOSQ_ERR_SUCCESS;
 }
 
+int mosquitto_kick_client_by_clientid(const char *client_id, bool with_will)
+{
+	assert_non_null(client_id); /* that would be everybody */
+	assert_true(with_will);
+	stub.kick_count++;
+	if (stub.on_kick) {
+		stub.on_kick(client_id);
+	}
+	return stub.kick_rc;
+}
+
 static const struct stub_client *known(const struct mosquitto *client)
 {
 	const struct stub_client *stub_client = (const void *)client;

@@ -1898,9 +1898,95 @@ static void test_consumers_are_told_of_clients(void **state)
 	told(MESSAGE_CONNECT, "b");
 	client_goes(&a, MOSQ_EVT_DISCONNECT, 0);
 	told(MESSAGE_DISCONNECT, "a");
-	assert_true(queue_tell(f.outbound, message_unwatch(1)));
+	assert_true(queue_tell(f.outbound, message_unwatch(1, 0)));
 	tick();
 	client_goes(&b, MOSQ_EVT_DISCONNECT, 0);
+	receive_nothing();
+}
+
+static struct stub_client kicked;
+
+static void kick(const char *client_id)
+{
+	assert_string_equal(client_id, kicked.id);
+	client_goes(&kicked, MOSQ_EVT_DISCONNECT, MOSQ_ERR_CONN_LOST);
+}
+
+static void application_kicks(const char *client_id, uint64_t sequence)
+{
+	assert_true(queue_tell(f.outbound, message_kick(client_id, strlen(client_id), sequence)));
+}
+
+static void test_a_client_is_kicked(void **state)
+{
+	(void)state;
+	kicked = make_client("a", 5);
+	client_connects(&kicked);
+	watch_clients();
+	told(MESSAGE_CONNECT, "a");
+	stub.on_kick = kick;
+	application_kicks("a", 7);
+	/* The event may be about that very client: the broker goes on with it afterwards. */
+	client_publishes("nobody/hears", "x", 0);
+	assert_int_equal(stub.kick_count, 0);
+	tick();
+	assert_int_equal(stub.kick_count, 1);
+	told(MESSAGE_DISCONNECT, "a");
+	receive_answer(7, MOSQ_ERR_SUCCESS);
+	tick();
+	assert_int_equal(stub.kick_count, 1);
+	receive_nothing();
+}
+
+/* What a TICK finds in the queue it does not leave to an event that may be far away. */
+static void test_kicks_make_the_next_tick_come(void **state)
+{
+	(void)state;
+	stub.kick_rc = MOSQ_ERR_NOT_FOUND;
+	application_kicks("a", 7);
+	application_kicks("b", 0);
+	application_kicks("c", 9);
+	tick();
+	assert_int_equal(stub.kick_count, 0);
+	assert_true(atomic_load(&timer_runs));
+	tick();
+	assert_int_equal(stub.kick_count, 3);
+	receive_answer(7, MOSQ_ERR_NOT_FOUND);
+	receive_answer(9, MOSQ_ERR_NOT_FOUND);
+	/* And after that the list is as it was. */
+	application_kicks("a", 0);
+	tick();
+	tick();
+	assert_int_equal(stub.kick_count, 4);
+	receive_nothing();
+}
+
+static void test_the_session_is_not_kicked(void **state)
+{
+	(void)state;
+	application_kicks("the-session", 7);
+	tick();
+	tick();
+	receive_answer(7, MOSQ_ERR_INVAL);
+	assert_int_equal(stub.kick_count, 0);
+}
+
+static void test_no_memory_for_a_kick(void **state)
+{
+	(void)state;
+	application_kicks("a", 0);
+	scarce_memory(1, false);
+	tick();
+	assert_true(scarce_memory_end());
+	tick();
+	assert_int_equal(stub.kick_count, 0);
+	/* One that the broker's end overtakes, and one that comes after it. */
+	application_kicks("a", 7);
+	tick();
+	broker_end(f.broker);
+	application_kicks("b", 8);
+	client_publishes("nobody/hears", "x", 0);
+	receive_answer(8, MOSQ_ERR_SUCCESS);
 	receive_nothing();
 }
 
@@ -2251,6 +2337,10 @@ int main(void)
 		broker_test(test_no_memory_for_own_properties),
 		broker_test(test_own_publish_with_no_local),
 		broker_test(test_consumers_are_told_of_clients),
+		broker_test(test_a_client_is_kicked),
+		broker_test(test_kicks_make_the_next_tick_come),
+		broker_test(test_the_session_is_not_kicked),
+		broker_test(test_no_memory_for_a_kick),
 		broker_test(test_logins_settle_with_the_tick),
 		broker_test(test_why_and_what_becomes_of_the_session),
 		broker_test(test_what_becomes_of_a_session_that_is_taken_over),

@@ -308,8 +308,8 @@ static void test_each_control_says_what_it_is(void **state)
 			MESSAGE_OPTIONS, message->as.options.verbosity == 2 && message->as.options.log_lines == 7);
 	ASSERT_SAYS(message_watch(9, 7), MESSAGE_WATCH,
 			message->as.request.consumer == 9 && message->as.request.sequence == 7);
-	ASSERT_SAYS(message_unwatch(9), MESSAGE_UNWATCH,
-			message->as.request.consumer == 9 && message->as.request.sequence == 0);
+	ASSERT_SAYS(message_unwatch(9, 7), MESSAGE_UNWATCH,
+			message->as.request.consumer == 9 && message->as.request.sequence == 7);
 	ASSERT_SAYS(message_suspend(true), MESSAGE_SUSPEND, message->as.suspend.application_ends);
 	ASSERT_SAYS(message_suspend(false), MESSAGE_SUSPEND, !message->as.suspend.application_ends);
 	ASSERT_SAYS(message_copy(&(struct message){.kind = MESSAGE_SESSION, .as.session.is_up = true}),
@@ -346,7 +346,8 @@ static void test_those_with_text_say_it(void **state)
 {
 	const struct message_request request = {.consumer = 9, .sequence = 7, .identifier = 12, .options = 0x2d};
 	struct message *messages[] = {message_subscribe(&request, "a/b/c", 3),
-		message_unsubscribe(&request, "a/b/c", 3), message_log(4, "a/b/c", 3), message_settled("a/b/c", 3)};
+		message_unsubscribe(&request, "a/b/c", 3), message_log(4, "a/b/c", 3), message_settled("a/b/c", 3),
+		message_kick("a/b/c", 3, 7)};
 	size_t i;
 
 	(void)state;
@@ -360,6 +361,7 @@ static void test_those_with_text_say_it(void **state)
 	assert_int_equal(messages[2]->kind, MESSAGE_LOG);
 	assert_int_equal(messages[2]->as.log.level, 4);
 	assert_int_equal(messages[3]->kind, MESSAGE_SETTLED);
+	assert_request(messages[4], MESSAGE_KICK, &(struct message_request){.sequence = 7});
 	for (i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
 		message_free(messages[i]);
 	}

@@ -114,7 +114,7 @@ class Lifecycle:
     def _watch_no_more(self, consumer: HostedConsumer) -> None:
         if consumer.watches:
             consumer.watches = False
-            self._service.bridge.unwatch_clients(consumer.handle)
+            self._service.bridge.unwatch_clients(consumer.handle, 0)
 
     def end_subscriptions(self, consumer: HostedConsumer) -> None:
         """Let nothing new come for a consumer."""

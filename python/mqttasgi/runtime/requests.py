@@ -56,6 +56,22 @@ class Requests:
         if await future:
             raise MemoryError(f"the broker had no memory to tell {consumer} of its clients")
 
+    def unwatch_clients(self, handle: int) -> asyncio.Future[int]:
+        """End that. What is returned is done when nothing comes any more."""
+        sequence, future = self._question()
+        self._bridge.unwatch_clients(handle, sequence)
+        return future
+
+    async def kick(self, client_id: str) -> bool:
+        """Return whether the broker has disconnected a client. Raises `ValueError` for what is no id."""
+        sequence, future = self._question()
+        try:
+            self._bridge.kick(client_id, sequence)
+        except ValueError:
+            del self._answers[sequence]
+            raise
+        return not await future
+
     def _question(self) -> tuple[int, asyncio.Future[int]]:
         sequence = next(self._sequences)
         future: asyncio.Future[int] = self._loop.create_future()
