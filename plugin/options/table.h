@@ -46,7 +46,7 @@ OPTION(password, "MQTT_PASSWORD", secret, char *, password, UNSET(""), NONE, OF_
 	"secret",
 	"that user's password; never in the log")
 
-OPTION(cleansession, "MQTT_CLEAN", boolean, bool, cleansession, "true", NONE, OF_SESSION | IN_COMMAND, "0.1.0",
+OPTION(cleansession, "MQTT_CLEAN", boolean, bool, cleansession, "true", NONE, OF_SESSION | IN_COMMAND | FOR_PYTHON, "0.1.0",
 	"false",
 	"false: QoS 1 and 2 messages wait in the broker while the application is down; over a restart of the broker too where that "
 	"has `persistence true`")

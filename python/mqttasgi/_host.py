@@ -10,11 +10,29 @@ from typing import Callable, Optional, Protocol
 from ._mailbox import Mailbox
 from ._mqtt import Payload
 from ._properties import Properties
-from ._state import ConsumerView, LogLine
+from ._state import ClientView, ConsumerView, LogLine
 
 
 class OutsideBroker(RuntimeError):
     """No broker is here that could do what was asked, or it does not run yet, or no more."""
+
+
+class WatchedClients(Protocol):
+    """Who is connected, as far as it is known."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the broker tells who connects: Mosquitto 2.0 only with the option `connect_events`."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many there are, those included that `all` has no room for."""
+        ...
+
+    def all(self) -> list[ClientView]:
+        """Return the clients, the oldest connections first; at most 10,000, and 16 MiB of names."""
+        ...
 
 
 class Inside(Protocol):
@@ -22,9 +40,19 @@ class Inside(Protocol):
 
     def consumers(self) -> list[ConsumerView]: ...
 
+    def restart(self, handle: int) -> bool: ...
+
     def log_lines(self, after: int) -> list[LogLine]: ...
 
+    async def kick(self, client_id: str) -> bool: ...
+
     def watch(self, on_change: Callable[[str], None]) -> Callable[[], None]: ...
+
+    async def begin_clients(self) -> WatchedClients:
+        """Watch clients for one more, until as many calls of `end_clients`."""
+        ...
+
+    def end_clients(self) -> None: ...
 
 
 class Host(Protocol):

@@ -16,7 +16,7 @@ from running import Echo, Start, settle, until
 from mqttasgi import _host, broker
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime import farewell, processes
-from mqttasgi.runtime.guests import GUEST
+from mqttasgi.runtime.bridge import GUEST
 from mqttasgi.runtime.lines import of_log
 
 #: The first of the guests: the master has the handle 1.

@@ -10,6 +10,9 @@ from typing import Literal, Optional, Protocol, TypedDict, Union
 
 from .._types import Event
 
+#: In the handle of a guest (MESSAGE_GUEST in plugin/shared/message.h).
+GUEST = 1 << 63
+
 
 class Options(TypedDict):
     """The options that concern Python: those that plugin/options/table.h describes and says FOR_PYTHON of."""
@@ -21,6 +24,8 @@ class Options(TypedDict):
     verbosity: int
     #: `full` or `off`.
     session: str
+    #: False: the session outlives the broker's process, and an application that has failed.
+    cleansession: bool
     #: How often in a row a consumer that fails is started again; 0: for ever.
     retries: int
     #: Seconds that consumers have for their disconnect() when the broker stops.
@@ -197,8 +202,20 @@ class Bridge(Protocol):
         """Queue a consumer's wish to be told of clients that come and go, answered like subscribe()."""
         ...
 
-    def unwatch_clients(self, consumer: int) -> None:
-        """Queue the end of that, also for one that does not watch."""
+    def unwatch_clients(self, consumer: int, sequence: int) -> None:
+        """Queue the end of that, also for one that does not watch, answered like subscribe()."""
+        ...
+
+    def tells_connects(self) -> bool:
+        """Whether those who watch clients hear of those that connect, not only of those that go."""
+        ...
+
+    def kick(self, client_id: str, sequence: int) -> None:
+        """Queue that a client is to be disconnected, answered like subscribe().
+
+        The answer is not 0 where there is none with this id, or it is the session. `ValueError` for an id
+        with a NUL or a lone surrogate.
+        """
         ...
 
     def log(self, level: int, line: str) -> bool:

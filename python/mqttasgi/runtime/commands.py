@@ -49,7 +49,7 @@ async def _subscribe(service: Service, run: Run, mqtt: dict[str, Any]) -> None:
 
 async def _unsubscribe(service: Service, run: Run, topic_filter: str) -> None:
     if run.is_leaving and service.lifecycle.keeps_subscriptions(run.consumer):
-        return  # what clients publish until the broker has stopped is kept
+        return  # what clients publish until the broker has stopped, or its next run subscribes, is kept
     # The filters of a run that has ended are the next one's.
     if not run.ended and run.consumer.subscriptions.remove(topic_filter):
         await service.requests.unsubscribe(run.consumer.handle, topic_filter)

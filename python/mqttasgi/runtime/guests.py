@@ -17,7 +17,7 @@ from .._mailbox import Mailbox
 from .._mqtt import Payload
 from .._properties import Properties
 from . import processes
-from .bridge import Delivery
+from .bridge import GUEST, Delivery
 from .commands import check_can_share
 from .inbox import Holding
 from .inside import Inside
@@ -27,9 +27,6 @@ from .run import encode
 
 if TYPE_CHECKING:
     from .service import Service
-
-#: In the handle of a guest (MESSAGE_GUEST in plugin/shared/message.h).
-GUEST = 1 << 63
 
 
 class GuestInbox(Holding):

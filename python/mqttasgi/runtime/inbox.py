@@ -99,11 +99,26 @@ class Inbox(Holding):
                 return
             self.queue_bytes += item[1].size
         self.queue.append(item)
+        self._wake()
+
+    def _wake(self) -> None:
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def feed_first(self, event: Event) -> None:
+        """Put an event of the consumer's own life before everything that waits."""
+        self.queue.appendleft(event)
+        self._wake()
+
+    def take_out(self, event: Event) -> None:
+        """Remove such an event, if it still waits."""
+        for index, item in enumerate(self.queue):
+            if item is event:
+                del self.queue[index]
+                return
 
     def settle(self, delivery: Delivery) -> None:
         """Say that a delivery was handled in whose place the same message is received."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Callable, Optional
 from .. import _host
 from .._state import ConsumerView, LogLine
 from . import processes
+from .bridge import GUEST
+from .client_table import ClientTable
 
 if TYPE_CHECKING:
     from .consumer import HostedConsumer
@@ -35,6 +37,8 @@ class Inside:
         self._seen = 0
         #: Looks for new ones; None: nobody watches.
         self._look: Optional[asyncio.TimerHandle] = None
+        #: None: nobody wants to see clients.
+        self._clients: Optional[ClientWatch] = None
         bridge = service.bridge
         self._levels = {
             bridge.LOG_ERR: "error",
@@ -64,7 +68,47 @@ class Inside:
     def consumers(self) -> list[ConsumerView]:
         """Return those that there are, and those that were given up."""
         self._check_is_here("consumers()")
-        return [_view(consumer) for consumer in self._service.roster.by_handle.values()]
+        roster = self._service.roster
+        return [_view(consumer) for consumer in (*roster.by_handle.values(), *roster.given_up.values())]
+
+    def restart(self, handle: int) -> bool:
+        """Start a consumer again. False: that cannot be."""
+        self._check_is_here("restart()")
+        return self._service.encores.ask(handle)
+
+    # ---- clients ----
+
+    async def kick(self, client_id: str) -> bool:
+        """Disconnect a client. False: there is none with this id, or it is the session."""
+        self._check_is_here("kick()")
+        try:
+            return await self._service.requests.kick(client_id)
+        except ValueError:
+            return False
+
+    async def begin_clients(self) -> ClientTable:
+        """Watch clients for one more."""
+        self._check_is_here("clients()")
+        service = self._service
+        if service.farewell.has_begun or service.stopped:
+            raise _host.OutsideBroker("clients(): the broker stops, so nothing comes any more")
+        if self._clients is None:
+            self._clients = ClientWatch(service)
+        self._clients.viewers += 1
+        try:
+            # Several may wait for it; one that is cancelled must not take it from the others.
+            return await asyncio.shield(self._clients.ready)
+        except BaseException:
+            self.end_clients()
+            raise
+
+    def end_clients(self) -> None:
+        """Watch clients for one less, and not at all if that was the last."""
+        assert self._clients is not None
+        self._clients.viewers -= 1
+        if not self._clients.viewers:
+            self._clients.end()
+            self._clients = None
 
     # ---- the log ----
 
@@ -122,6 +166,38 @@ class Inside:
             for watcher in list(self._watchers):
                 # In a call of its own, so that what one raises concerns no other.
                 self._loop.call_soon(watcher, kind)
+
+
+class ClientWatch:
+    """The clients while somebody wants to see them; for the plugin a guest, with a handle of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._handle = GUEST | service.roster.new_handle()
+        self._table = ClientTable(service, service.inside.changed)
+        #: How many want to see them.
+        self.viewers = 0
+        service.roster.inboxes[self._handle] = self._table
+        #: Done when those who are there have come.
+        self.ready = asyncio.ensure_future(self._begin())
+
+    async def _begin(self) -> ClientTable:
+        requests = self._service.requests
+        await requests.watch_clients(self._handle, "a page")
+        # Those who are there come behind the answer, and before that to the same question asked again.
+        await requests.watch_clients(self._handle, "a page")
+        self._table.forget_times()
+        return self._table
+
+    def end(self) -> None:
+        """Watch no more."""
+        self.ready.cancel()
+        self._service.requests.unwatch_clients(self._handle).add_done_callback(self._forget)
+
+    def _forget(self, _: object) -> None:
+        del self._service.roster.inboxes[self._handle]
+        if self._service.general_hold is not None:
+            self._service.general_hold.take(self._handle)
 
 
 def _view(consumer: HostedConsumer) -> ConsumerView:

@@ -56,19 +56,29 @@ class Lifecycle:
     def ended(self, run: Run) -> None:
         """Forget the consumer of a run that has returned, or start it again where it has raised."""
         service, consumer = self._service, run.consumer
+        comes_again = service.encores.take(consumer)
         run.end()
         consumer.run = None
         consumer.history.handled += run.handled
         error = self._error_of(run)
-        service.durable.ended(run, error)
         if error is not None:
             consumer.history.fail(error)
+        service.durable.ended(run, error)
+        if comes_again and (error is None or run.task.cancelled()) and self.may_start(consumer):
+            self._keep_for_next_run(consumer)
+            consumer.start()
+            return
+        if error is not None:
             if self._is_started_again(run):
                 return
             if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
                 # Before its subscriptions end: the broker is to keep messages for them.
                 service.bridge.suspend()
+        is_given_up = (error is not None or consumer.is_master) and self.may_start(consumer)
         self.forget(consumer, has_failed=error is not None)
+        if is_given_up:
+            service.roster.give_up(consumer)
+            consumer.history.enter("ended" if error is None else "failed")
         if not service.beginning.has_started:
             self._ended_before_start(consumer, error)
         service.farewell.ended(consumer)
@@ -104,12 +114,32 @@ class Lifecycle:
         consumer = run.consumer
         if not self._restarts.allow(run):
             return False
+        self._keep_for_next_run(consumer)
+        self._restarts.plan(consumer)
+        return True
+
+    def _keep_for_next_run(self, consumer: HostedConsumer) -> None:
         # One that watches anew is told of all who are there.
         self._watch_no_more(consumer)
         consumer.subscriptions.doubt()
         self._service.beginning.wait_no_more(consumer)
-        self._restarts.plan(consumer)
-        return True
+
+    def may_start(self, consumer: HostedConsumer) -> bool:
+        """Whether one that is there may have another run: it was not killed, and the broker does not stop."""
+        service = self._service
+        if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
+            return False
+        # The broker does not start without it.
+        return not consumer.is_master or service.beginning.has_started
+
+    def revive(self, consumer: HostedConsumer) -> None:
+        """Start one that was given up, as another consumer in its place."""
+        other = self.add(
+            consumer.app_id, consumer.instance_type, consumer.name, consumer.application, consumer.parameters
+        )
+        # So its workers are still the master's, and nobody's else.
+        other.parent, other.runs, other.history = consumer.parent, consumer.runs, consumer.history
+        other.start()
 
     def _watch_no_more(self, consumer: HostedConsumer) -> None:
         if consumer.watches:
@@ -123,8 +153,10 @@ class Lifecycle:
         self._watch_no_more(consumer)
 
     def keeps_subscriptions(self, consumer: HostedConsumer, has_failed: bool = False) -> bool:
-        """Whether a consumer that ends now leaves them to whoever has its name next, after a restart."""
+        """Whether a consumer that ends now leaves them to its next run, or to who has its name then."""
         service = self._service
+        if service.encores.is_asked(consumer):
+            return True
         if not service.durable.is_on or not service.roster.has_app_id(consumer):
             return False
         return has_failed or service.farewell.has_begun or service.stopped

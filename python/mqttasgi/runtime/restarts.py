@@ -31,10 +31,8 @@ class Restarts:
     def allow(self, run: Run) -> bool:
         """Count a failure. Return False where the consumer is not to be started again."""
         service, consumer = self._service, run.consumer
-        if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
+        if not service.lifecycle.may_start(consumer):
             return False
-        if consumer.is_master and not service.beginning.has_started:
-            return False  # the broker does not start without it
         if run.connected_at is not None and service.loop.time() - run.connected_at >= HEALTHY_AFTER:
             consumer.failures = consumer.failed_starts = 0
         consumer.failures += 1

@@ -11,6 +11,9 @@ from .consumer import HostedConsumer
 from .inbox import Holding
 from .run import RUN_CODE
 
+#: Consumers that have ended and are remembered; the oldest are forgotten.
+GIVEN_UP = 100
+
 
 class Roster:
     """Every consumer that has not ended. Loop thread only, but for what says otherwise."""
@@ -24,6 +27,8 @@ class Roster:
         self.inboxes: dict[int, Holding] = {}
         #: Those that have an app_id, which is what can be killed.
         self.by_app_id: dict[Any, HostedConsumer] = {}
+        #: The last that ended for good and could be started again, by the handles that they had.
+        self.given_up: dict[int, HostedConsumer] = {}
         #: How many have failed and wait for their next start.
         self._restarting = 0
 
@@ -36,6 +41,9 @@ class Roster:
         self.by_handle[consumer.handle] = consumer
         self.inboxes[consumer.handle] = consumer.inbox
         self.by_app_id[consumer.app_id] = consumer
+        for handle, other in list(self.given_up.items()):
+            if other.app_id == consumer.app_id:
+                del self.given_up[handle]  # it has a successor
         self._tell_numbers()
 
     def free_app_id(self, consumer: HostedConsumer) -> None:
@@ -56,6 +64,12 @@ class Roster:
         del self.inboxes[consumer.handle]
         self._tell_numbers()
         self.free_app_id(consumer)
+
+    def give_up(self, consumer: HostedConsumer) -> None:
+        """Remember one that was removed, so that it can be started again."""
+        self.given_up[consumer.handle] = consumer
+        if len(self.given_up) > GIVEN_UP:
+            del self.given_up[next(iter(self.given_up))]
 
     def failed(self) -> None:
         """Count one that waits to be started again."""

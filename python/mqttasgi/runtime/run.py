@@ -127,6 +127,11 @@ class Run:
         return self._taken > 2 or bool(self._began) or self.topic is not None or self._got_event
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has got its mqtt.connect."""
+        return self._taken > 0
+
+    @property
     def handled(self) -> int:
         """How many events it has handled beside mqtt.connect."""
         return max(0, self._taken - 2)

@@ -17,6 +17,7 @@ from .application import ApplicationError, load_application
 from .beginning import Beginning
 from .bridge import Bridge, Control, Delivery, Options
 from .durable import Durable, is_stored
+from .encores import Encores
 from .farewell import Farewell
 from .guests import Guests
 from .holds import GeneralHold
@@ -49,6 +50,7 @@ class Service:
         overload: Optional[Overload] = None,
         lines: Optional[Lines] = None,
         durable_tries: int = 0,
+        keeps_session: bool = False,
     ) -> None:
         self.bridge = bridge
         self.loop = loop
@@ -68,6 +70,7 @@ class Service:
         self.durable = Durable(self, durable_tries)
         self.beginning = Beginning(bridge, self.roster, self.durable.is_on)
         self.lifecycle = Lifecycle(self, retries)
+        self.encores = Encores(self, keeps_session)
         self.workers = Workers(self)
         #: None: HTTP is not served.
         self.site: Optional[Site] = None
@@ -194,6 +197,7 @@ def _make(bridge: Bridge, options: Options, lines: Lines) -> Service:
         overload,
         lines,
         options["durable_tries"] if options["durable"] else 0,
+        options["session"] != "off" and not options["cleansession"],
     )
 
 

@@ -54,6 +54,7 @@ class Workers:
         if worker.restart is not None:
             self._service.lifecycle.forget(worker)
             return
+        self._service.encores.take(worker)
         self._service.roster.free_app_id(worker)
         self._service.lifecycle.end_subscriptions(worker)
         if self._service.general_hold is not None:
