@@ -65,7 +65,8 @@ def watch(on_change: Callable[[str], None]) -> Callable[[], None]:
     """Call something with "consumers", "log" or "clients" when what it names has changed.
 
     At most once for each turn of the event loop; of the log up to 0.2 s later; of clients only while somebody
-    is in a block of `clients`. Returns what ends it.
+    is in a block of `clients`; of consumers when their states change, not when they handle messages. Returns
+    what ends it.
     """
     return _host.find("watch()").inside.watch(on_change)
 

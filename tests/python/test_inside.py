@@ -269,6 +269,20 @@ async def test_workers_stay_with_a_master_that_is_started_again(bridge: FakeBrid
     await until(lambda: ("worked", b"x", 1, False) in bridge.published)
 
 
+async def test_what_waits_is_handled_if_the_broker_stops_first(
+    bridge: FakeBridge, start: Start, leaves: type[Leaves]
+) -> None:
+    service = await start(leaves.as_asgi())
+    for number in range(20):
+        bridge.deliver("in", str(number).encode())
+    await until(lambda: _inside.consumers()[0].handled > 3)
+    assert _inside.restart(1)
+    service.farewell.begin()
+    await until(lambda: service.stopped)
+    assert published(bridge) == [*(f"out {number}" for number in range(20)), "bye"]
+    assert leaves.connects == 1
+
+
 class Broken(MqttConsumer):
     is_broken = False
 

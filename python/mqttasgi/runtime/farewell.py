@@ -54,6 +54,7 @@ class Farewell:
         self._service.release(sys.maxsize)
         self._service.guests.end()
         for consumer in consumers:
+            self._service.encores.take(consumer)  # there is no next run for what waits
             if roster.has_app_id(consumer):  # the others have been told
                 consumer.disconnect()
         self._waits_for.update(consumers)
