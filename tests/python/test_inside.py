@@ -576,6 +576,7 @@ async def test_the_lines_of_the_log(bridge: FakeBridge, start: Start) -> None:
     assert [line.text for line in _inside.log_lines(4)] == ["a", "b"]
     assert _inside.log_lines(6) == []
     assert len(_inside.log_lines(-1)) == 6
+    assert _inside.log_lines(2**70) == []
 
 
 # ---- who watches ----

@@ -99,9 +99,7 @@ class Inbox(Holding):
                 return
             self.queue_bytes += item[1].size
         self.queue.append(item)
-        self._wake()
-
-    def _wake(self) -> None:
+        # Not by a function: this is done for every message.
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
@@ -111,7 +109,9 @@ class Inbox(Holding):
     def feed_first(self, event: Event) -> None:
         """Put an event of the consumer's own life before everything that waits."""
         self.queue.appendleft(event)
-        self._wake()
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def take_out(self, event: Event) -> None:
         """Remove such an event, if it still waits."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks for new lines of the log, while somebody watches.
 LOOK_AFTER = 0.2
 
+#: No line has a larger number.
+_LAST = 2**63
+
 
 class Inside:
     """The consumers, the log and the clients, as an `_host.Inside`. Loop thread only.
@@ -52,7 +55,7 @@ class Inside:
         """Answer from now on."""
         self._loop = asyncio.get_running_loop()
 
-    def _check_is_here(self, what: str) -> asyncio.AbstractEventLoop:
+    def _check_is_here(self, what: str) -> None:
         running = None
         with contextlib.suppress(RuntimeError):
             running = asyncio.get_running_loop()
@@ -61,7 +64,6 @@ class Inside:
                 f"{what} on another event loop than the consumers': use it in async code that the broker "
                 "runs, an async view or a WebSocket consumer for example"
             )
-        return running
 
     # ---- consumers ----
 
@@ -117,7 +119,7 @@ class Inside:
         self._check_is_here("log_lines()")
         return [
             LogLine(number, time, self._levels.get(level, "info"), text)
-            for number, time, level, text in self._service.bridge.log_lines(max(after, 0))
+            for number, time, level, text in self._service.bridge.log_lines(min(max(after, 0), _LAST))
         ]
 
     def _look_at_log(self) -> None:
