@@ -207,8 +207,13 @@ def test_a_master_that_asks_for_it_itself(started: tuple[Broker, Pages]) -> None
     assert (values["consumers/running"], values["consumers/failed"]) == (2, 0)
 
 
-def test_a_worker_that_was_given_up(broker: BrokerFactory) -> None:
-    started, pages = start(broker, options={"retries": 1}, expect_traceback="RuntimeError: as told")
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_worker_that_was_given_up(broker: BrokerFactory, durable: bool, tmp_path: Any) -> None:
+    """With a durable inbox it gets what came meanwhile, too."""
+    options: dict[str, Any] = {"durable": tmp_path / "inbox", "client_id": "hub"} if durable else {}
+    started, pages = start(
+        broker, options={"retries": 1, **options}, expect_traceback="RuntimeError: as told"
+    )
     pages.spawn(1)
     pages.call("refuse", app_id=1, times=2)
     pages.begin("fail", 1)
@@ -220,7 +225,7 @@ def test_a_worker_that_was_given_up(broker: BrokerFactory) -> None:
     assert pages.call("restart", handle=view["handle"])
     pages.wait_for_state("1", "running")
     client.publish("k/x", "2", qos=1)
-    assert pages.kept(1) == [2]
+    assert pages.kept(1) == ([1, 2] if durable else [2])
     assert not pages.call("restart", handle=view["handle"])
     assert pages.view("1")["restarts"] >= 2
 
