@@ -108,6 +108,13 @@ TABLE = (
         "durable/dead/dropped",
         "Dead letters that made room for newer ones.",
     ),
+    _gauge("mqttasgi_http_connections", "http/connections", "Connections for HTTP and WebSockets now."),
+    _counter("mqttasgi_http_requests", "http/requests", "Requests and WebSockets for the application."),
+    _counter(
+        "mqttasgi_http_refused",
+        "http/refused",
+        "Connections and requests that were turned away or broken off at a limit.",
+    ),
     _gauge("mqttasgi_consumers_running", "consumers/running", "Consumers that run now."),
     _gauge(
         "mqttasgi_consumers_restarting",
@@ -170,7 +177,7 @@ class Collector:
         return ()
 
     def collect(self) -> Iterator[Union[CounterMetricFamily, GaugeMetricFamily]]:
-        """Iterate over the metrics that there are, those of a durable inbox only with one."""
+        """Iterate over the metrics that there are, those of a durable inbox, or of HTTP, only with that."""
         try:
             values = _host.find("mqttasgi.metrics").statistics()
         except _host.OutsideBroker:

@@ -222,7 +222,12 @@ class Guests:
 
     def statistics(self) -> dict[str, int]:
         """Return the statistics that there are by their names. Any thread."""
-        values = self._service.bridge.values()
-        if self._service.durable.is_on:
-            return values
-        return {name: value for name, value in values.items() if not name.startswith("durable/")}
+        service = self._service
+        off = [
+            prefix
+            for prefix, is_on in (("durable/", service.durable.is_on), ("http/", service.site))
+            if not is_on
+        ]
+        return {
+            name: value for name, value in service.bridge.values().items() if not name.startswith(tuple(off))
+        }
