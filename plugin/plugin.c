@@ -235,7 +235,8 @@ static int make_broker_side(struct plugin *plugin)
 {
 	const struct options *options = plugin->options;
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, plugin->traits, options->message_expiry);
-	plugin->clients = clients_new(plugin->context.tells_connects, plugin->session ? options_session_id(options) : NULL);
+	plugin->clients =
+			clients_new(plugin->context.tells_connects, plugin->session ? options_session_id(options) : NULL);
 	if (plugin->lanes && plugin->clients && plugin->statistics) {
 		plugin->broker = broker_new(options, plugin->inbound, plugin->outbound, plugin->wakeup, plugin->lanes,
 				plugin->clients, plugin->statistics);

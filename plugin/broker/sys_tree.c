@@ -19,7 +19,8 @@
 
 /* How often at most a state that changes is published without waiting for the interval's end. */
 #define STATES_NS 100000000U
-/* Seconds after which states are looked at where none are published: who runs in this process may read them. */
+/* Seconds after which states are looked at where none are published: who runs in this process may read them.
+ */
 #define UNPUBLISHED_S 10
 
 struct sys_tree {

@@ -87,8 +87,8 @@ void subscriptions_assume(struct subscriptions *subscriptions);
 /* Rounds begin from here on. */
 void subscriptions_run(struct subscriptions *subscriptions);
 
-/* The connection is about to end, and the broker to keep the session: it ends the subscriptions that are nobody's
- * after a restart. */
+/* The connection is about to end, and the broker to keep the session: it ends the subscriptions that are
+ * nobody's after a restart. */
 void subscriptions_keep(struct subscriptions *subscriptions);
 
 /* The connection is gone, and nobody shall wait for the next. */

@@ -14,8 +14,8 @@
 
 struct client;
 
-/* In the handle of a guest: of code that subscribes and is no consumer. It is gone with the process, so nothing
- * is to be kept for it. */
+/* In the handle of a guest: of code that subscribes and is no consumer. It is gone with the process, so
+ * nothing is to be kept for it. */
 #define MESSAGE_GUEST ((uint64_t)1 << 63)
 
 /* What consumers receive, one row for each event: its kind, its type in Python, whether it may be lost where

@@ -52,8 +52,8 @@ struct stub_broker {
 	int kick_rc;              /* what mosquitto_kick_client_by_clientid() returns */
 	unsigned int kick_count;
 	void (*on_kick)(const char *client_id); /* called by it: the broker disconnects the client */
-	int register_rc;          /* what mosquitto_callback_register() returns, */
-	size_t register_rc_after; /* after so many that succeeded */
+	int register_rc;                        /* what mosquitto_callback_register() returns, */
+	size_t register_rc_after;               /* after so many that succeeded */
 	size_t callback_count;
 	struct {
 		int event;

@@ -296,7 +296,8 @@ static void test_the_interval_changes(void **state)
 	now += 1000;
 	signals = 78;
 	assert_int_equal(tick(), 0);
-	assert_int_equal(statistics_get(statistics, STATISTICS_WAKE_UPS), 78); /* for who reads them in the process */
+	assert_int_equal(statistics_get(statistics, STATISTICS_WAKE_UPS),
+			78); /* for who reads them in the process */
 	signals = 79;
 	now += 9;
 	assert_int_equal(tick(), 0);
