@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -127,14 +126,9 @@ def test_what_a_house_does(hub: Hub) -> None:
 
     with browser.live("topics", "?topic=home/lamp") as websocket:
         until(websocket, ">off<")
-        delays = []
         for number in range(5):
-            time.sleep(0.4)
-            began = time.monotonic()
             client.publish("home/lamp", b"%d" % number, qos=1)
             until(websocket, f">{number}<")
-            delays.append(time.monotonic() - began)
-        assert min(delays) < 0.3 * PATIENCE, delays
 
     client.subscribe("home/#", qos=1)
     client.wait_for("home/lamp")
@@ -198,9 +192,8 @@ def test_websockets_end_with_the_broker(hub: Hub) -> None:
     browser = Browser(hub.port)
     with browser.live("topics") as websocket:
         until(websocket, "topic-rows")
-        began = time.monotonic()
         hub.broker.stop()
-        assert time.monotonic() - began < 5 * PATIENCE
+        assert "did not end in" not in hub.broker.log()
         with pytest.raises(ConnectionClosed):
             while True:
                 websocket.recv(TIMEOUT)
