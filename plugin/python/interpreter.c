@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,21 +26,45 @@ __attribute__((used)) static const char identification[] =
 static pthread_t thread;
 static bool thread_runs;
 
-/* The folder beside this shared object that holds the Python package, so that the two are of one version
- * whatever else is installed. */
-static bool package_folder(char *ret_folder, size_t size)
+/* Whether a folder is the Python package itself. */
+static bool is_package(const char *folder)
+{
+	char path[PATH_MAX];
+	int length = snprintf(path, sizeof(path), "%s/runtime/service.py", folder);
+
+	return length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0;
+}
+
+/* The folder that holds the Python package which came with this shared object, so that the two are of one
+ * version whatever else is installed: `mqttasgi` beside the object. Pip puts that into the package; then it
+ * is the folder that the package is in, as are others (*ret_is_shared). */
+static bool package_folder(char ret_folder[static PATH_MAX], bool *ret_is_shared)
 {
 	Dl_info info;
+	char own[PATH_MAX];
 	const char *slash;
+	char *end;
 	int length;
 
 	if (!dladdr((const void *)interpreter_start, &info) || !info.dli_fname) {
 		return false;
 	}
 	slash = strrchr(info.dli_fname, '/');
-	length = snprintf(ret_folder, size, "%.*s/mqttasgi", slash ? (int)(slash - info.dli_fname) : 1,
+	length = snprintf(own, sizeof(own), "%.*s", slash ? (int)(slash - info.dli_fname) : 1,
 			slash ? info.dli_fname : ".");
-	return length > 0 && (size_t)length < size;
+	if (length < 0 || (size_t)length >= sizeof(own)) {
+		return false;
+	}
+	*ret_is_shared = is_package(own);
+	if (*ret_is_shared) {
+		end = realpath(own, ret_folder) ? strrchr(ret_folder, '/') : NULL;
+		if (end) {
+			*(end == ret_folder ? end + 1 : end) = '\0';
+		}
+		return end != NULL;
+	}
+	length = snprintf(ret_folder, PATH_MAX, "%s/mqttasgi", own);
+	return length > 0 && length < PATH_MAX;
 }
 
 /* Mosquitto 2.1 opens plugins with RTLD_LOCAL, under which Python's extension modules do not find
@@ -110,15 +135,31 @@ static PyStatus initialize(const struct options *options)
 	return status;
 }
 
-/* import mqttasgi.runtime.service; mqttasgi.runtime.service.run(), with our folder first in sys.path. */
+/* Imports the package from the folder, which comes first in sys.path. One that has other packages, too, does
+ * so for that moment only: they would hide what is not theirs, modules of the standard library for one. */
+static bool import_package(const char *folder, bool is_shared)
+{
+	PyObject *path = PySys_GetObject("path"); /* borrowed */
+	PyObject *entry = PyUnicode_DecodeFSDefault(folder), *package = NULL;
+	bool good = entry && path && PyList_Insert(path, 0, entry) == 0;
+
+	if (good && is_shared) {
+		package = PyImport_ImportModule("mqttasgi");
+		good = package && PySequence_DelItem(path, 0) == 0 && PyList_Append(path, entry) == 0;
+	}
+	Py_XDECREF(package);
+	Py_XDECREF(entry);
+	return good;
+}
+
+/* import mqttasgi.runtime.service; mqttasgi.runtime.service.run() */
 static void run(void)
 {
-	char folder[PATH_MAX];
-	PyObject *path = PySys_GetObject("path"); /* borrowed */
-	PyObject *entry = NULL, *runtime = NULL, *result = NULL;
+	char folder[PATH_MAX] = "";
+	bool is_shared;
+	PyObject *runtime = NULL, *result = NULL;
 
-	if (!package_folder(folder, sizeof(folder)) || !path || !(entry = PyUnicode_DecodeFSDefault(folder)) ||
-			PyList_Insert(path, 0, entry)) {
+	if (!package_folder(folder, &is_shared) || !import_package(folder, is_shared)) {
 		pymodule_log_exception("Cannot find the folder of the mqttasgi Python package.");
 		goto out;
 	}
@@ -140,7 +181,6 @@ static void run(void)
 out:
 	Py_XDECREF(result);
 	Py_XDECREF(runtime);
-	Py_XDECREF(entry);
 }
 
 /* SIGCHLD is the application's, on its own threads. libuv's handler writes to a descriptor, which is another

@@ -443,22 +443,24 @@ def test_what_runs_is_said_without_a_session(broker: BrokerFactory) -> None:
     assert down.log().index("No session with the listener") < down.log().index("session down")
 
 
-@pytest.mark.parametrize("theirs", ["2.0.0", "0.0.1"])
-def test_another_mqttasgi_in_the_environment(broker: BrokerFactory, tmp_path: Path, theirs: str) -> None:
-    """As after `pip install -U mqttasgi`, which takes what PyPI has of this name."""
+@pytest.mark.parametrize("name, theirs", [("mqttasgi", "2.0.0"), ("mqttasgi-broker", "0.0.1")])
+def test_another_mqttasgi_in_the_environment(
+    broker: BrokerFactory, tmp_path: Path, name: str, theirs: str
+) -> None:
+    """As after `pip install mqttasgi`, which takes what PyPI has of this name, or before an upgrade."""
     site = tmp_path / "site"
     (site / "mqttasgi").mkdir(parents=True)
     (site / "mqttasgi" / "__init__.py").write_text("raise ImportError('the wrong one')\n")
     (site / "mqttasgi" / ("server.py" if theirs == "2.0.0" else "_bridge.py")).write_text("")
-    information = site / f"mqttasgi-{theirs}.dist-info"
+    information = site / f"{name.replace('-', '_')}-{theirs}.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mqttasgi\nVersion: {theirs}\n")
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {theirs}\n")
     started = broker("apps.echo:application", python_path=[site, Path(__file__).parent])
     client = started.client()
     client.subscribe("out/#")
     client.publish("in/x", b"1")
     assert client.wait_for("out/x").payload == b"1"
-    assert started.log().count(f"{site} has mqttasgi {theirs}") == 1
+    assert started.log().count(f"{site} has {name} {theirs}") == 1
 
 
 def test_a_package_of_another_version(broker: BrokerFactory, public_folder: Path) -> None:

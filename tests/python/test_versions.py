@@ -6,6 +6,7 @@ import platform
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,14 +23,15 @@ class Running:
     subscriptions: dict[str, int] = field(default_factory=dict)
 
 
-def install(folder: Path, version: str, *files: str) -> None:
-    """Puts a package called mqttasgi into a folder, with these files."""
-    information = folder / f"mqttasgi-{version}.dist-info"
+OURS = "mqttasgi-broker"
+
+
+def install(folder: Path, name: str, version: str, *files: str) -> None:
+    """Writes down in a folder that a distribution is there, with these files of its module mqttasgi."""
+    information = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     information.mkdir(parents=True)
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mqttasgi\nVersion: {version}\n")
-    (folder / "mqttasgi").mkdir()
-    for name in files:
-        (folder / "mqttasgi" / name).write_text("")
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (information / "RECORD").write_text("".join(f"mqttasgi/{file},,\n" for file in files))
 
 
 @pytest.fixture
@@ -54,23 +56,47 @@ def test_a_plugin_of_another_version() -> None:
 
 def test_no_other_package(site: Path) -> None:
     assert _versions.stranger() is None
-    install(site, mqttasgi.__version__, "_types.py")
+    install(site, OURS, mqttasgi.__version__, "_types.py")
     assert _versions.stranger() is None
 
 
 def test_another_program_of_this_name(site: Path) -> None:
-    install(site, "2.0.0", "server.py")
+    install(site, "mqttasgi", "2.0.0", "server.py")
     complaint = _versions.stranger()
     assert complaint is not None
     assert complaint.startswith(f"{site} has mqttasgi 2.0.0, another program of this name")
-    assert "pip install --force-reinstall" in complaint
+    assert "pip uninstall mqttasgi" in complaint
 
 
 def test_this_package_in_another_version(site: Path) -> None:
-    install(site, "0.0.1", "_types.py")
+    install(site, OURS, "0.0.1", "_types.py")
     complaint = _versions.stranger()
     assert complaint is not None
-    assert complaint.startswith(f"{site} has mqttasgi 0.0.1, and the plugin brings {mqttasgi.__version__}")
+    assert complaint.startswith(
+        f"{site} has mqttasgi-broker 0.0.1, and the plugin brings {mqttasgi.__version__}"
+    )
+
+
+@pytest.mark.parametrize(
+    "version, file, what",
+    [
+        ("2.0.0", "server.py", "the program of that name on PyPI"),
+        ("0.0.1", "_types.py", "an earlier version"),
+    ],
+)
+def test_two_distributions_with_one_module(
+    site: Path, monkeypatch: pytest.MonkeyPatch, version: str, file: str, what: str
+) -> None:
+    """Of which one has overwritten the other's files; that this package's own is there says nothing."""
+    monkeypatch.setattr(_versions, "__file__", str(site / "mqttasgi" / "_versions.py"))
+    install(site, OURS, "0.0.2", "_types.py")
+    assert _versions.clash() is None
+    install(site, "mqttasgi", version, file)
+    complaint = _versions.clash()
+    assert complaint is not None
+    assert complaint.startswith(f"{site} has mqttasgi {version} and mqttasgi-broker 0.0.2, ")
+    assert f"the first is {what}" in complaint
+    assert "pip uninstall mqttasgi mqttasgi-broker" in complaint
 
 
 def test_packages_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +105,7 @@ def test_packages_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(_versions.metadata, "distributions", fails)
     assert _versions.stranger() is None
+    assert _versions.clash() is None
 
 
 def test_what_runs() -> None:
@@ -116,3 +143,20 @@ def test_the_command_beside_another_plugin(
         found = launch.Plugin("/usr/lib/mqttasgi_plugin.so", version, None)
         launch._warn_of_versions()
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_versions, "clash", lambda: "Two of one name.")
+    launch._warn_of_versions()
+    assert capsys.readouterr().err == "mqttasgi: Two of one name.\n"
+
+
+def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "\tlibssl.so.3 => /lib/libssl.so.3 (0x0)\n\tlibpython3.11.so.1.0 => not found\n"
+    monkeypatch.setattr(launch, "_run", lambda command: SimpleNamespace(stdout=said))
+    plugin = launch.Plugin("/usr/lib/mqttasgi_plugin.so", None, None)
+    with pytest.raises(launch.LaunchError) as raised:
+        launch._check_libraries(plugin)
+    assert str(raised.value) == (
+        "/usr/lib/mqttasgi_plugin.so needs libpython3.11.so.1.0, which this machine has not: apt-get install "
+        "libpython3.11"
+    )
+    said = said.replace("not found", "/lib/libpython3.11.so.1.0 (0x0)")
+    launch._check_libraries(plugin)

@@ -56,7 +56,7 @@ class Plugin:
 
 
 def find_plugin() -> Plugin:
-    """Return the plugin: `MQTTASGI_PLUGIN`, or the first beside this package or in the usual folders.
+    """Return the plugin: `MQTTASGI_PLUGIN`, or the first in this package, beside it, or in the usual folders.
 
     Raises:
         LaunchError: There is none.
@@ -65,9 +65,18 @@ def find_plugin() -> Plugin:
     if named:
         candidates = [Path(os.path.expanduser(named)).absolute()]
     else:
-        # As installed, the package is in <folder of the plugin>/mqttasgi/mqttasgi; in a checkout, in python/.
-        above = Path(__file__).absolute().parents[2]
-        folders = [above, above.parent, above.parent / "build", Path("/usr/lib"), Path("/usr/local/lib")]
+        # Pip puts it into the package. cmake --install puts that into <folder of the plugin>/mqttasgi; in a
+        # checkout, it is in python/.
+        package = Path(__file__).absolute().parents[1]
+        above = package.parent
+        folders = [
+            package,
+            above,
+            above.parent,
+            above.parent / "build",
+            Path("/usr/lib"),
+            Path("/usr/local/lib"),
+        ]
         multiarch = sysconfig.get_config_var("MULTIARCH")
         if multiarch:
             folders += [Path("/usr/lib") / multiarch, Path("/usr/local/lib") / multiarch]
@@ -81,6 +90,19 @@ def find_plugin() -> Plugin:
         f"{_PLUGIN} is in none of {', '.join(str(path.parent) for path in candidates)}; install it (cmake "
         "--install) or say where it is in the environment variable MQTTASGI_PLUGIN"
     )
+
+
+def _check_libraries(plugin: Plugin) -> None:
+    """Raise `LaunchError` where a library that the plugin needs is not installed, as libpython seldom is."""
+    with contextlib.suppress(OSError):
+        said = _run(["ldd", plugin.path]).stdout
+        missing = re.findall(r"^\s*(\S+) => not found", said, re.MULTILINE)
+        if missing:
+            cure = re.fullmatch(r"(libpython3\.\d+)\.so.*", missing[0])
+            raise LaunchError(
+                f"{plugin.path} needs {', '.join(missing)}, which this machine has not"
+                + (f": apt-get install {cure[1]}" if cure else "")
+            )
 
 
 def _identify(path: Path) -> Plugin:
@@ -325,6 +347,7 @@ def _become_the_user_of(settings: Settings) -> Plugin:
     """Return the plugin, which that user must be able to read."""
     plugin = find_plugin()
     _check_python(plugin)
+    _check_libraries(plugin)
     become(settings)
     if not os.access(plugin.path, os.R_OK):
         raise LaunchError(
@@ -345,7 +368,9 @@ def _warn(settings: Settings) -> None:
 
 def _warn_of_versions() -> None:
     plugin = find_plugin()
-    complaint = _versions.difference(plugin.version, plugin.path) if plugin.version else None
+    complaint = _versions.clash()
+    if not complaint and plugin.version:
+        complaint = _versions.difference(plugin.version, plugin.path)
     if complaint:
         print(f"mqttasgi: {complaint}", file=sys.stderr)
 

@@ -208,7 +208,7 @@ def run() -> None:
     bridge: Bridge = _mqttasgi
     options: Options = bridge.options()
     lines = interpreter.prepare(bridge, options)
-    complaint = _versions.difference(bridge.VERSION) or _versions.stranger()
+    complaint = _versions.clash() or _versions.difference(bridge.VERSION) or _versions.stranger()
     if complaint:
         bridge.log(bridge.LOG_WARNING, complaint)
     service = _make(bridge, options, lines)
