@@ -178,6 +178,19 @@ def test_from_a_folder_with_a_space_in_its_name(broker: BrokerFactory, tmp_path:
     assert client.wait_for("out/x").payload == b"1"
 
 
+def test_from_inside_the_package(broker: BrokerFactory, tmp_path: Path) -> None:
+    """Where pip puts it: what else is in the environment hides no module of Python's own."""
+    folder = copy_of_everything(tmp_path / "environment")
+    packages = folder / "mqttasgi"
+    plugin = shutil.move(folder / "mqttasgi_plugin.so", packages / "mqttasgi")
+    (packages / "asyncio.py").write_text("raise ImportError('not this one')\n")
+    started = broker("apps.echo:application", plugin=Path(plugin), python_path=[folder / "applications"])
+    client = started.client()
+    client.subscribe("out/#")
+    client.publish("in/x", b"1")
+    assert client.wait_for("out/x").payload == b"1"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_as_root_the_broker_runs_as_user_mosquitto(broker: BrokerFactory, public_folder: Path) -> None:
     folder = copy_of_everything(public_folder)
