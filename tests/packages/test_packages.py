@@ -25,8 +25,8 @@ serves() {
         sleep 0.1
     done
 }
-# Publishes as a sensor, and prints the average that a consumer publishes.
-asks() { mosquitto_rr -V 5 -t sensors/hall -m "$1" -e averages/hall -W 60; }
+# Publishes as a sensor of that name, and prints the average that a consumer publishes.
+asks() { mosquitto_rr -V 5 -t "sensors/$1" -m 20.5 -e "averages/$1" -W 60; }
 ends() { kill -TERM "$1"; wait "$1"; }
 """
 
@@ -43,7 +43,7 @@ def block(begins: str, *, without: str = "") -> str:
     return "".join(line for line in text.splitlines(True) if not without or not line.startswith(without))
 
 
-def run_service(fresh: Fresh, value: str) -> str:
+def run_service(fresh: Fresh, sensor: str) -> str:
     """Start the broker by Debian's unit, let a message through a consumer, and return what the broker logged."""
     unit = read_unit((fresh.root / "lib/systemd/system/mosquitto.service").read_text())
     user = unit.get("User", ["root"])[-1]
@@ -56,18 +56,18 @@ def run_service(fresh: Fresh, value: str) -> str:
         f"{start} & broker=$!\n"
         f"serves $broker || {{ cat /var/log/mosquitto/mosquitto.log || true; exit 1; }}\n"
         f"test $(stat -c %U /proc/$broker) = mosquitto\n"
-        f"echo the answer: $(asks {value})\n"
+        f"echo the answer: $(asks {sensor})\n"
         "ends $broker\n",
         alone=True,
     )  # fmt: skip
-    assert f"the answer: {float(value):.2f}\n" in printed, printed
+    assert "the answer: 20.50\n" in printed, printed
     return (fresh.root / "var/log/mosquitto/mosquitto.log").read_text()
 
 
-def run_command(fresh: Fresh, project: str, activate: str = "") -> str:
+def run_command(fresh: Fresh, sensor: str, activate: str = "") -> str:
     """Start the broker by the command as the visitor in his project, and let a message through a consumer."""
     printed = fresh.paste(
-        f"{BROKERS}\n{activate}cd {project}\nmqttasgi & broker=$!\nserves $broker\necho the answer: $(asks 20.5)\n"
+        f"{BROKERS}\n{activate}cd house\nmqttasgi & broker=$!\nserves $broker\necho the answer: $(asks {sensor})\n"
         "ends $broker\n",
         alone=True,
     )
@@ -168,10 +168,10 @@ class Packages:
         assert "/usr/lib/python3/dist-packages/mqttasgi/__pycache__" in installed
 
         make_project(fresh)
-        printed = run_command(fresh, "house")
+        printed = run_command(fresh, "hall")
         assert "house.asgi:application runs in Mosquitto" in printed
         move_project(fresh)
-        assert "house.asgi:application runs in Mosquitto" in run_service(fresh, "18")
+        assert "house.asgi:application runs in Mosquitto" in run_service(fresh, "cellar")
 
         fresh.paste(block("sudo rm /etc/mosquitto", without="sudo systemctl"))
         left = difference(before, fresh.files())
@@ -201,7 +201,7 @@ class Packages:
             r"needs libpython3\.\d+\.so\S*, which this machine has not: apt-get install libpython3", said
         ), said
         fresh.paste(libpython)
-        run_command(fresh, "house", activate)
+        run_command(fresh, "kitchen", activate)
         fresh.as_root(f"chmod o+x {HOME}")
         printed = fresh.paste(f"{activate}cd house\nmqttasgi --print-config")
         (plugin,) = re.findall(r"^plugin (.*)", printed, re.MULTILINE)
@@ -212,17 +212,17 @@ class Packages:
             fresh,
             ("plugin /usr/lib/mqttasgi_plugin.so", f"plugin {plugin}\nplugin_opt_virtualenv {HOME}/venv"),
         )
-        assert " has mqttasgi " not in run_service(fresh, "18")
+        assert " has mqttasgi " not in run_service(fresh, "garden")
 
         clash = (
             f"{plugin.removesuffix('/mqttasgi/mqttasgi_plugin.so')} has mqttasgi 2.0.0 and mqttasgi-broker "
         )
         fresh.paste(f"{activate}pip install --no-deps mqttasgi==2.0.0")
-        assert clash in run_service(fresh, "18")
+        assert clash in run_service(fresh, "porch")
         fresh.paste(f"{activate}pip install --force-reinstall --no-deps ./mqttasgi_broker-*.whl")
-        assert f"mqttasgi: {clash}" in run_command(fresh, "house", activate)
+        assert f"mqttasgi: {clash}" in run_command(fresh, "attic", activate)
         fresh.paste(activate + block("pip uninstall -y mqttasgi"))
-        assert clash not in run_command(fresh, "house", activate)
+        assert clash not in run_command(fresh, "garage", activate)
 
         fresh.paste(f"{activate}pip uninstall -y mqttasgi-broker")
         assert not list((fresh.root / HOME.lstrip("/") / "venv").rglob("*mqttasgi*"))
