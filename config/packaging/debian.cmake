@@ -86,8 +86,13 @@ string(JOIN ", " CPACK_DEBIAN_PACKAGE_DEPENDS
 	"python3-django-channels (>= 3.0)"
 	"python3-dotenv (>= 0.20)")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-uvloop")
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS
-	"mosquitto-clients, python3-argcomplete, python3-channels-redis, python3-paho-mqtt (>= 2.1), python3-watchfiles")
+string(JOIN ", " CPACK_DEBIAN_PACKAGE_SUGGESTS
+	"mosquitto-clients"
+	"python3-argcomplete"
+	"python3-channels-redis"
+	"python3-paho-mqtt (>= 2.1)"
+	"python3-prometheus-client"
+	"python3-watchfiles")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${debian}/preinst ${debian}/postinst ${debian}/prerm)
 include(CPack)

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise ImproperlyConfigured(
         f"mqttasgi.metrics needs the package prometheus_client ({error}); install it with "
-        "pip install 'mqttasgi[metrics]', or do not include mqttasgi.metrics_urls"
+        "pip install 'prometheus_client>=0.20', or do not include mqttasgi.metrics_urls"
     ) from error
 
 #: What `session/state` is while there is a session, and without one (plugin/shared/statistics.h).

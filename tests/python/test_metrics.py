@@ -147,5 +147,5 @@ def test_without_prometheus_client() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "ImproperlyConfigured: mqttasgi.metrics needs the package prometheus_client (" in result.stderr
     assert result.stderr.rstrip().endswith(
-        "; install it with pip install 'mqttasgi[metrics]', or do not include mqttasgi.metrics_urls"
+        "; install it with pip install 'prometheus_client>=0.20', or do not include mqttasgi.metrics_urls"
     )
