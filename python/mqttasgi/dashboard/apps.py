@@ -40,7 +40,7 @@ def check_packages(**_arguments: Any) -> list[Error]:
     return [
         Error(
             "mqttasgi.dashboard needs django-htmx 1.29 or later, for htmx 2 with its WebSocket extension.",
-            hint="pip install 'mqttasgi[dashboard]'; it needs Python 3.10 and Django 5.2, or later ones.",
+            hint="pip install 'django-htmx>=1.29'; it needs Python 3.10 and Django 5.2, or later ones.",
             id="mqttasgi.E002",
         )
     ]
