@@ -10,6 +10,7 @@
 #include "durable/database.h"
 #include "durable/files.h"
 #include "durable/journal.h"
+#include "durable/moves.h"
 #include "durable/row.h"
 #include "durable/schema.h"
 #include "shared/text.h"
@@ -20,9 +21,6 @@
 
 /* Where the newest id is written down, and so how many of them a start may leave out. */
 #define IDS_AT_ONCE 65536U
-
-/* Bytes of the journal that one transaction moves, and the last of its messages. */
-#define MOVED_AT_ONCE (256U << 10)
 
 /* Unused pages from which on, if they are also a quarter of the file, some are given back in each tick of a
  * store that nobody puts anything into. */
@@ -58,53 +56,6 @@ uint64_t store_message_size(const struct store_message *message, size_t recipien
 			content->payload_length + content->properties_length + message->publisher_length;
 }
 
-static enum store_result add_message(struct store *store, const struct store_message *message, uint64_t id,
-		uint64_t size)
-{
-	const struct message_content *content = &message->content;
-	sqlite3_stmt *statement = database_bind(&store->database, ADD_MESSAGE, id, size);
-	enum store_result result;
-
-	/* Nothing is copied. No memory shows as a column that must not be NULL, so ask. */
-	if (sqlite3_bind_int64(statement, 3, message->time) != SQLITE_OK ||
-			sqlite3_bind_int(statement, 4, message->qos) != SQLITE_OK ||
-			sqlite3_bind_int(statement, 5, message->retain) != SQLITE_OK ||
-			sqlite3_bind_text64(statement, 6, content->topic, content->topic_length, SQLITE_STATIC,
-					SQLITE_UTF8) != SQLITE_OK ||
-			sqlite3_bind_blob64(statement, 7, content->properties, content->properties_length,
-					SQLITE_STATIC) != SQLITE_OK ||
-			sqlite3_bind_blob64(statement, 8, message->publisher, message->publisher_length, SQLITE_STATIC) !=
-					SQLITE_OK ||
-			sqlite3_bind_blob64(statement, 9, content->payload, content->payload_length, SQLITE_STATIC) !=
-					SQLITE_OK) {
-		result = STORE_NO_MEMORY;
-	} else {
-		result = database_finish(&store->database, statement);
-	}
-	/* What it points to is the caller's. */
-	(void)sqlite3_clear_bindings(statement);
-	return result;
-}
-
-static enum store_result add_recipients(struct store *store, uint64_t id,
-		const struct store_recipient *recipients, size_t count)
-{
-	enum store_result result = STORE_OK;
-	size_t i;
-
-	for (i = 0; result == STORE_OK && i < count; i++) {
-		sqlite3_stmt *statement = database_bind(&store->database, ADD_RECIPIENT, id, recipients[i].consumer);
-
-		(void)sqlite3_bind_int(statement, 3, recipients[i].options);
-		(void)sqlite3_bind_int64(statement, 4, recipients[i].identifier);
-		result = database_finish(&store->database, statement);
-	}
-	if (result == STORE_OK && count > 1) {
-		result = database_run(&store->database, ADD_SEVERAL, id, count);
-	}
-	return result;
-}
-
 /* Within a transaction: writes down which ids have been used, when more are. */
 static enum store_result use_ids(struct store *store)
 {
@@ -113,103 +64,6 @@ static enum store_result use_ids(struct store *store)
 	}
 	store->change.last_id = store->next_id + IDS_AT_ONCE - 1;
 	return database_run(&store->database, USE, store->change.last_id, 0);
-}
-
-/* ---- from the journal into the database ---- */
-
-/* Within a transaction. It is there already if a process died, or the disk failed, before the journal said
- * so.
- */
-static enum store_result move_message(struct store *store, const struct journal_entry *entry)
-{
-	struct journal_message kept;
-	int64_t size;
-	size_t i, count = 0;
-	enum store_result result = journal_read(store->journal, entry, &kept);
-
-	if (result == STORE_OK) {
-		result = database_ask(&store->database, SIZE, entry->id, 0, &size);
-	}
-	if (result == STORE_OK) {
-		store->change.messages--;
-		store->change.bytes -= (int64_t)entry->size;
-	}
-	if (result != STORE_NOT_FOUND) {
-		return result;
-	}
-	for (i = 0; i < kept.recipient_count; i++) {
-		if (journal_awaits(entry, kept.recipients[i].consumer)) {
-			kept.recipients[count++] = kept.recipients[i];
-		}
-	}
-	store->change.of_oldest = true;
-	result = add_message(store, &kept.message, entry->id, entry->size);
-	return result == STORE_OK ? add_recipients(store, entry->id, kept.recipients, count) : result;
-}
-
-/* The oldest, at most so many, and no more than the log has room for on a disk that is full. Sets *ret_moved.
- */
-static enum store_result move_in_transaction(struct store *store, size_t at_most, size_t *ret_moved)
-{
-	struct journal_entry *entry = journal_first(store->journal);
-	enum store_result result = changes_begin(store), read = STORE_OK;
-	size_t moved = 0, bytes = 0;
-
-	*ret_moved = 0;
-	if (result != STORE_OK) {
-		return result;
-	}
-	while (read == STORE_OK && entry && moved < at_most && bytes < MOVED_AT_ONCE) {
-		read = move_message(store, entry);
-		moved += read == STORE_OK;
-		bytes += entry->length;
-		entry = journal_after(store->journal, entry);
-	}
-	/* What is before one that cannot be read goes. */
-	result = read == STORE_OK || (read == STORE_CORRUPT && moved > 0) ? database_reserve(&store->database)
-																	  : read;
-	result = changes_end(store, result);
-	*ret_moved = result == STORE_OK ? moved : 0;
-	return result == STORE_OK && moved == 0 ? read : result;
-}
-
-/* One portion, which is all if there are few. One that cannot be read any more is given up. */
-static enum store_result move(struct store *store, size_t at_most)
-{
-	struct journal_entry *entry = journal_first(store->journal);
-	struct journal_message kept;
-	enum store_result result = STORE_OK;
-	size_t moved = 0;
-
-	if (entry && at_most > 0) {
-		result = move_in_transaction(store, at_most, &moved);
-	}
-	if (result == STORE_CORRUPT && journal_read(store->journal, entry, &kept) == STORE_CORRUPT) {
-		store->messages--;
-		store->bytes -= entry->size;
-		store->given_up++;
-		moved = 1;
-	}
-	while (moved-- > 0) {
-		journal_done(store->journal, journal_first(store->journal), 0);
-	}
-	journal_restart(store->journal, false);
-	return result;
-}
-
-static enum store_result move_all(struct store *store)
-{
-	enum store_result result = STORE_OK;
-
-	while (journal_messages(store->journal) > 0 && (result == STORE_OK || result == STORE_CORRUPT)) {
-		size_t before = journal_messages(store->journal);
-
-		result = move(store, JOURNAL_PORTION);
-		if (journal_messages(store->journal) == before) {
-			return result;
-		}
-	}
-	return result;
 }
 
 /* Whether it is in the journal. If not, the database is to have it. */
@@ -225,7 +79,7 @@ static bool put_in_journal(struct store *store, const struct store_message *mess
 	surplus = journal_surplus(store->journal);
 	if (surplus > 0) {
 		/* If it cannot be, there is no room soon. */
-		(void)move(store, surplus);
+		(void)moves_portion(store, surplus);
 	}
 	if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
 		return false;
@@ -273,10 +127,7 @@ static enum store_result put_in_database(struct store *store, const struct store
 	}
 	result = use_ids(store);
 	if (result == STORE_OK) {
-		result = add_message(store, message, id, size);
-	}
-	if (result == STORE_OK) {
-		result = add_recipients(store, id, recipients, recipient_count);
+		result = moves_insert(store, message, id, size, recipients, recipient_count);
 	}
 	if (result == STORE_OK) {
 		result = database_reserve(&store->database);
@@ -417,7 +268,7 @@ enum store_result store_failed(struct store *store, uint64_t id, uint32_t consum
 	}
 	/* How often is only in the database. */
 	if (entry) {
-		result = move_message(store, entry);
+		result = moves_message(store, entry);
 	}
 	if (result == STORE_OK) {
 		result = database_run(&store->database, FAIL, id, consumer);
@@ -603,7 +454,7 @@ enum store_result store_tick(struct store *store)
 	bool was_idle = store->is_idle;
 
 	changes_end_last(store);
-	moved = move(store, journal_tick(store->journal));
+	moved = moves_portion(store, journal_tick(store->journal));
 	store->is_idle = store->removal_count == 0;
 	if (store->removal_count > 0) {
 		result = changes_carry_out_alone(store);
@@ -739,7 +590,7 @@ static bool recover(struct store *store, const char *path, int64_t number, bool 
 	if (found.newest >= store->next_id) {
 		store->next_id = found.newest + 1;
 	}
-	if (move_all(store) == STORE_OK && found.damaged_at == 0) {
+	if (moves_all(store) == STORE_OK && found.damaged_at == 0) {
 		journal_restart(store->journal, true);
 	}
 	if (found.damaged_at != 0) {
@@ -788,7 +639,7 @@ void store_close(struct store *store)
 		changes_end_last(store);
 		(void)changes_carry_out_all(store);
 		if (store->journal) {
-			(void)move_all(store);
+			(void)moves_all(store);
 			journal_close(store->journal);
 		}
 		database_close(&store->database);
