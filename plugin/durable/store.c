@@ -82,7 +82,11 @@ static bool put_in_journal(struct store *store, const struct store_message *mess
 		(void)moves_portion(store, surplus);
 	}
 	if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
-		return false;
+		/* On a disk that is full there is the room of what was handled. */
+		journal_restart(store->journal, true);
+		if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
+			return false;
+		}
 	}
 	store->messages++;
 	store->bytes += size;

@@ -1509,6 +1509,29 @@ static void test_log_and_file_stay_small(void **state)
 	forget_files();
 }
 
+/* Where the disk has no room for more of the journal, what it has serves again when everything in it is
+ * handled. */
+static void test_a_journal_that_cannot_grow(void **state)
+{
+	static char payload[1001];
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	off_t log;
+	int i;
+
+	(void)state;
+	memset(payload, 'x', sizeof payload - 1);
+	log = size_of(beside_path);
+	limit_files(size_of(newest_path));
+	for (i = 0; i < 5000; i++) {
+		assert_int_equal(store_done(store, put(store, payload, a), a), STORE_OK);
+	}
+	limit_files(-1);
+	assert_int_equal(size_of(beside_path), log);
+	store_close(store);
+	forget_files();
+}
+
 static void test_large(void **state)
 {
 	const size_t size = 20U << 20;
@@ -1644,6 +1667,7 @@ int main(void)
 		cmocka_unit_test(test_no_room_later),
 		cmocka_unit_test(test_a_full_disk_is_worked_off),
 		cmocka_unit_test(test_log_and_file_stay_small),
+		cmocka_unit_test(test_a_journal_that_cannot_grow),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_words),
