@@ -172,9 +172,29 @@ def test_out_of_order(behind: Behind) -> None:
     assert behind.payloads() == [str(number ^ 1) for number in range(100)]
 
 
-@pytest.mark.parametrize(
-    "nonsense", [b"\x36\x00", b"\x30\x03\x00\x01+", b"\xf0\x00", b"\x30\xff\xff\xff\xff"]
-)
+def test_a_message_that_cannot_be_read(behind: Behind) -> None:
+    """It is passed over: a broker that lets one through sends it again to each new connection."""
+    done = threading.Event()
+
+    def rule(packet: Packet) -> bytes:
+        if packet.kind == PUBLISH and packet.payload == b"5" and not done.is_set():
+            done.set()
+            return b"\x30\x03\x00\x01+" + packet.raw
+        return packet.raw
+
+    since = len(behind.broker.log())
+    behind.proxy.rule = rule
+    for number in range(10):
+        behind.client.publish("w/x", str(number), 2, wait=False)
+    behind.broker.wait_for_log(
+        "sent the session what MQTT 5 does not allow: a PUBLISH whose topic is none", since=since
+    )
+    behind.client.publish("w/y", b"", 2)
+    assert behind.payloads() == [str(number) for number in range(10)]
+    assert "is lost" not in behind.broker.log()[since:]
+
+
+@pytest.mark.parametrize("nonsense", [b"\x36\x00", b"\xf0\x00", b"\x30\xff\xff\xff\xff"])
 def test_what_is_not_mqtt(behind: Behind, nonsense: bytes) -> None:
     """The session says it, comes back, and nothing is lost."""
     done = threading.Event()
