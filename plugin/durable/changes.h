@@ -47,6 +47,8 @@ struct store {
 	uint64_t highest_removal; /* id */
 	uint64_t given_up;        /* removals */
 	bool is_idle;             /* nothing was put since the last tick */
+	enum store_result
+			stuck; /* what the disk has refused with, so that it is left alone until the next tick */
 };
 
 /* Ends what store_next() has begun. */

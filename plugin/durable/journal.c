@@ -56,6 +56,7 @@ struct done {
 struct journal {
 	int file;
 	bool is_for_power_loss, is_damaged;
+	bool is_refused; /* room on the disk, since the last tick */
 	uint32_t tick;
 	uint64_t inbox, salt, end, allocated;
 	struct journal_entry *entries; /* in order of put; those that are gone stay until there is no room */
@@ -350,6 +351,11 @@ static bool allocate(struct journal *journal, uint64_t end)
 	if (end <= journal->allocated) {
 		return true;
 	}
+	/* To ask a disk that is full takes long. */
+	if (journal->is_refused) {
+		return false;
+	}
+	journal->is_refused = true;
 	chunk = (end + CHUNK - 1) / CHUNK * CHUNK;
 	if (fallocate(journal->file, 0, 0, (off_t)chunk) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
 		return false;
@@ -358,6 +364,7 @@ static bool allocate(struct journal *journal, uint64_t end)
 		return false;
 	}
 	journal->allocated = chunk;
+	journal->is_refused = false;
 	return true;
 }
 
@@ -545,6 +552,7 @@ size_t journal_tick(struct journal *journal)
 	size_t count = 0, i;
 
 	(void)journal_write_done(journal);
+	journal->is_refused = false;
 	journal->tick++;
 	for (i = journal->first; i < journal->entry_count && count < JOURNAL_PORTION; i++) {
 		if (journal->tick - journal->entries[i].tick < TICKS_MAX) {

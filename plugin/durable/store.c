@@ -66,6 +66,17 @@ static enum store_result use_ids(struct store *store)
 	return database_run(&store->database, USE, store->change.last_id, 0);
 }
 
+/* On a disk that refuses, a try costs a millisecond: no more of them with each message. */
+static void note_refusal(struct store *store, enum store_result result)
+{
+	store->stuck = result == STORE_DISK_FULL || result == STORE_FAILED ? result : STORE_OK;
+}
+
+static void move(struct store *store, size_t at_most)
+{
+	note_refusal(store, moves_portion(store, at_most));
+}
+
 /* Whether it is in the journal. If not, the database is to have it. */
 static bool put_in_journal(struct store *store, const struct store_message *message, uint64_t id,
 		uint64_t size, const struct store_recipient *recipients, size_t recipient_count)
@@ -76,10 +87,9 @@ static bool put_in_journal(struct store *store, const struct store_message *mess
 	if (id > store->last_id || store->next_id > store->last_id || !journal_takes(message, recipient_count)) {
 		return false;
 	}
-	surplus = journal_surplus(store->journal);
+	surplus = store->stuck == STORE_OK ? journal_surplus(store->journal) : 0;
 	if (surplus > 0) {
-		/* If it cannot be, there is no room soon. */
-		(void)moves_portion(store, surplus);
+		move(store, surplus);
 	}
 	if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
 		/* On a disk that is full there is the room of what was handled. */
@@ -152,7 +162,12 @@ enum store_result store_put(struct store *store, const struct store_message *mes
 	store->is_idle = false;
 	result = find_room(store, size);
 	if (result == STORE_OK && !put_in_journal(store, message, id, size, recipients, recipient_count)) {
-		result = put_in_database(store, message, id, size, recipients, recipient_count);
+		if (store->stuck == STORE_OK) {
+			result = put_in_database(store, message, id, size, recipients, recipient_count);
+			note_refusal(store, result);
+		} else {
+			result = store->stuck;
+		}
 	}
 	if (result == STORE_OK) {
 		*ret_id = id;
@@ -454,11 +469,13 @@ static enum store_result shrink(struct store *store)
 
 enum store_result store_tick(struct store *store)
 {
-	enum store_result result = STORE_OK, moved;
+	enum store_result result = STORE_OK;
 	bool was_idle = store->is_idle;
+	size_t due;
 
 	changes_end_last(store);
-	moved = moves_portion(store, journal_tick(store->journal));
+	due = journal_tick(store->journal);
+	move(store, due == 0 && store->stuck != STORE_OK ? 1 : due);
 	store->is_idle = store->removal_count == 0;
 	if (store->removal_count > 0) {
 		result = changes_carry_out_alone(store);
@@ -470,7 +487,7 @@ enum store_result store_tick(struct store *store)
 	}
 	/* The file gets shorter only by this. */
 	result = database_checkpoint(&store->database, was_idle || store->database.of_checkpoint != STORE_OK);
-	return result == STORE_OK ? moved : result;
+	return result == STORE_OK ? store->stuck : result;
 }
 
 static void find_oldest(struct store *store)

@@ -1532,6 +1532,31 @@ static void test_a_journal_that_cannot_grow(void **state)
 	forget_files();
 }
 
+/* A disk that is full is asked once a tick, not with each message: that would take the broker's time. */
+static void test_a_full_disk_is_asked_now_and_then(void **state)
+{
+	static char payload[1001];
+	struct store *store = open_with(PLENTY);
+	const uint32_t a = consumer_named(store, "a");
+	uint64_t id;
+	int i;
+
+	(void)state;
+	memset(payload, 'x', sizeof payload - 1);
+	limit_files(size_of(newest_path));
+	for (i = 0; i < 5000 && try_put(store, "a/b", payload, a, &id) == STORE_OK; i++) {
+	}
+	assert_int_equal(try_put(store, "a/b", payload, a, &id), STORE_DISK_FULL);
+	limit_files(-1);
+	assert_int_equal(try_put(store, "a/b", payload, a, &id), STORE_DISK_FULL);
+	assert_int_equal(store_tick(store), STORE_OK);
+	assert_int_equal(try_put(store, "a/b", payload, a, &id), STORE_OK);
+	assert_int_equal(store_figures(store).messages, (uint64_t)i + 1);
+	store_close(store);
+	assert_file_is_whole();
+	forget_files();
+}
+
 static void test_large(void **state)
 {
 	const size_t size = 20U << 20;
@@ -1668,6 +1693,7 @@ int main(void)
 		cmocka_unit_test(test_a_full_disk_is_worked_off),
 		cmocka_unit_test(test_log_and_file_stay_small),
 		cmocka_unit_test(test_a_journal_that_cannot_grow),
+		cmocka_unit_test(test_a_full_disk_is_asked_now_and_then),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_words),
