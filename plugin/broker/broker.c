@@ -265,19 +265,21 @@ static void put_off_kick(struct broker *broker, const struct message *kick)
  * (lanes_tick()). */
 static void carry_out_kicks(struct broker *broker)
 {
-	struct message *kick;
+	struct message *kick = broker->kicks, *next;
 	int rc;
 
-	while ((kick = broker->kicks)) {
-		broker->kicks = kick->next;
-		/* Without its connection the application would miss messages. */
+	broker->kicks = NULL;
+	broker->last_kick = &broker->kicks;
+	for (; kick; kick = next) {
+		next = kick->next;
+		/* Without its connection the application would miss messages. With the will: without it,
+		 * Mosquitto 2.0.11 frees an MQTT 5 client that is offline and goes on to use it. */
 		rc = strcmp(kick->topic, options_session_id(broker->options)) == 0
 				? MOSQ_ERR_INVAL
 				: mosquitto_kick_client_by_clientid(kick->topic, true);
 		answer(broker, kick, rc);
 		message_free(kick);
 	}
-	broker->last_kick = &broker->kicks;
 }
 
 /* What needs no clients. */
