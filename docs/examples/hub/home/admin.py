@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import Device, EnergyReading, IrrigationSchedule, MotionEvent
+from .models import Command, Device, EnergyReading, IrrigationSchedule, MotionEvent
 
 
 @admin.register(MotionEvent)
@@ -26,3 +26,8 @@ class DeviceAdmin(admin.ModelAdmin):
 class IrrigationScheduleAdmin(admin.ModelAdmin):
     list_display = ["start_hour", "active"]
     list_editable = ["active"]
+
+
+@admin.register(Command)
+class CommandAdmin(admin.ModelAdmin):
+    list_display = ["topic", "state", "at"]

@@ -55,3 +55,17 @@ class IrrigationSchedule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.start_hour}:00" + ("" if self.active else " (off)")
+
+
+class Command(models.Model):
+    """What a light or the valve was told last, by whomever."""
+
+    topic = models.CharField(max_length=255, unique=True)
+    state = models.CharField(max_length=16)
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["topic"]
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.state} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+PRESENCE = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+
 
 def text(payload: bytes) -> str | None:
     """Return the payload as text without surrounding white space, None where it is not UTF-8."""
@@ -21,6 +23,11 @@ def number(payload: bytes) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def presence(payload: bytes) -> bool | None:
+    """Tell whether somebody is there; None for what says neither."""
+    return PRESENCE.get((text(payload) or "").lower())
 
 
 def online(payload: bytes) -> bool | None:

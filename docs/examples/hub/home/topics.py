@@ -10,6 +10,10 @@ A consumer hears what it publishes itself whenever its own filter matches. So:
 | rooms        | home/<room>/#              | home/<room>/status, home/<room>/announce       |
 | irrigation   | garden/sensor/moisture     | garden/valve/main                              |
 | availability | zigbee2mqtt/+/availability | home/alerts/offline                            |
+| commands     | home/lights/+/set,         | nothing                                        |
+|              | garden/valve/main          |                                                |
+
+The page (`home/live.py`) listens to `SHOWN`, and publishes what somebody clicks: `switch_states`.
 
 Only a room hears its own publishes, and passes them over: it reads the topics of inputs and no
 others. A room named `lights` would hear every lamp's command, one named `sensor` every sensor:
@@ -31,6 +35,18 @@ MOISTURE = "garden/sensor/moisture"
 VALVE = "garden/valve/main"
 AVAILABILITY = "zigbee2mqtt/+/availability"
 OFFLINE_ALERT = "home/alerts/offline"
+LIGHTS = "home/lights/+/set"
+
+# What the page shows.
+SHOWN = [
+    MOTION,
+    LIGHTS,
+    "home/+/temperature",
+    "home/+/presence",
+    CONSUMPTION,
+    MOISTURE,
+    VALVE,
+]
 
 # Second levels of `home/…` that are taken.
 RESERVED = frozenset({"alerts", "energy", "fan", "heating", "lights", "sensor"})
@@ -64,6 +80,20 @@ def room_names() -> list[str]:
         if rooms.count(room) > 1:
             raise ImproperlyConfigured(f"HUB_ROOMS: {room!r} is listed more than once.")
     return rooms
+
+
+def light(room: str) -> str:
+    """Return the topic that switches a room's light."""
+    return LIGHTS.replace("+", room)
+
+
+def switch_states(topic: str) -> tuple[str, ...]:
+    """Return what can be said to a thing that one can switch; nothing where `topic` is none."""
+    if topic == VALVE:
+        return ("open", "close")
+    if topic in [light(room) for room in room_names()]:
+        return ("on", "off")
+    return ()
 
 
 def device_name(topic: str) -> str | None:

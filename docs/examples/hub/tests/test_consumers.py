@@ -32,12 +32,13 @@ from home import topics
 from home.consumers import ai
 from home.consumers.ai import AIAutomationConsumer
 from home.consumers.availability import AvailabilityConsumer
+from home.consumers.commands import CommandsConsumer
 from home.consumers.energy import EnergyMonitorConsumer
 from home.consumers.irrigation import IrrigationConsumer
 from home.consumers.lights import LightAutomationConsumer
 from home.consumers.master import MasterConsumer
 from home.consumers.rooms import RoomConsumer
-from home.models import Device, EnergyReading, IrrigationSchedule, MotionEvent
+from home.models import Command, Device, EnergyReading, IrrigationSchedule, MotionEvent
 from home.payloads import online
 
 HUB = Path(__file__).resolve().parent.parent
@@ -563,6 +564,31 @@ def test_availability_payloads(payload: bytes, state: bool | None) -> None:
     assert online(payload) is state
 
 
+# --- Commands ------------------------------------------------------------------------------------
+
+
+async def test_what_was_said_last_is_remembered() -> None:
+    comm = MqttComunicator(CommandsConsumer.as_asgi(), app_id=1)
+    filters = [
+        (await comm.connect())["mqtt"]["topic"],
+        (await comm.receive_from())["mqtt"]["topic"],
+    ]
+    assert filters == ["home/lights/+/set", "garden/valve/main"]
+    await send_retained(comm, "home/lights/living/set", b"on")
+    for topic, payload in [
+        ("home/lights/kitchen/set", b"on"),
+        ("home/lights/kitchen/set", b"perhaps"),
+        ("home/lights/cellar/set", b"on"),  # no room of this house
+        ("home/lights/bedroom/set", b"\xff"),
+        ("garden/valve/main", b"open"),
+        ("home/lights/kitchen/set", b"off"),
+    ]:
+        await comm.publish(topic, payload, 1)
+    await comm.disconnect()
+    rows = {row.topic: row.state for row in await eventually(Command, 2)}
+    assert rows == {"garden/valve/main": "open", "home/lights/kitchen/set": "off"}
+
+
 # --- Master --------------------------------------------------------------------------------------
 
 
@@ -588,6 +614,7 @@ async def test_the_master_spawns_every_idea_and_every_room(settings: Any) -> Non
         ),
         ("home.consumers.irrigation.IrrigationConsumer", {"dry_percent": 30.0}),
         ("home.consumers.availability.AvailabilityConsumer", {}),
+        ("home.consumers.commands.CommandsConsumer", {}),
         ("home.consumers.rooms.RoomConsumer", {"room": "attic"}),
         ("home.consumers.rooms.RoomConsumer", {"room": "cellar"}),
     ]
@@ -604,7 +631,7 @@ async def test_the_master_spawns_every_idea_and_every_room(settings: Any) -> Non
 async def test_the_application_is_the_master() -> None:
     application = import_string("hub.asgi.application")
     comm = MqttComunicator(application, app_id=0, instance_type="master")
-    assert len(await spawned(comm)) == 5 + 3
+    assert len(await spawned(comm)) == 6 + 3
     await comm.disconnect()
 
 
@@ -624,7 +651,7 @@ def test_the_application_is_imported_into_a_fresh_interpreter() -> None:
         [sys.executable, "-c", code], cwd=HUB, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "['http', 'mqtt']"
+    assert result.stdout.strip() == "['http', 'mqtt', 'websocket']"
 
 
 def test_migrations_are_complete() -> None:
@@ -659,8 +686,10 @@ class House:
                 app_id=worker["app_id"],
                 consumer_parameters=worker["consumer_params"],
             )
-            first = await comm.connect(timeout=10)
-            self.consumers.append((comm, {first["mqtt"]["topic"]}))
+            subscribed = [await comm.connect(timeout=10)]
+            while not await comm.receive_nothing(0.05):
+                subscribed.append(await comm.receive_from())
+            self.consumers.append((comm, {message["mqtt"]["topic"] for message in subscribed}))
 
     async def publish(self, topic: str, payload: bytes) -> None:
         for comm, filters in self.consumers:

@@ -49,6 +49,11 @@ class MasterConsumer(MqttConsumer):
             consumer_path="home.consumers.availability.AvailabilityConsumer",
             consumer_params={},
         )
+        await self.spawn_worker(
+            app_id=6,
+            consumer_path="home.consumers.commands.CommandsConsumer",
+            consumer_params={},
+        )
         for app_id, room in enumerate(room_names(), start=FIRST_ROOM):
             await self.spawn_worker(
                 app_id=app_id,

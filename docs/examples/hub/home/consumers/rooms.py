@@ -9,12 +9,11 @@ from typing import Any
 
 from mqttasgi.consumers import MqttConsumer
 
-from home.payloads import number, text
+from home.payloads import number, presence
 
 logger = logging.getLogger(__name__)
 
 GROUP = "rooms"  # channel-layer group of all room workers
-PRESENCE = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
 
 class RoomConsumer(MqttConsumer):
@@ -34,8 +33,7 @@ class RoomConsumer(MqttConsumer):
         if topic == "temperature":
             self.temperature = self.reading(topic, payload, number(payload), self.temperature)
         elif topic == "presence":
-            value = PRESENCE.get((text(payload) or "").lower())
-            self.presence = self.reading(topic, payload, value, self.presence)
+            self.presence = self.reading(topic, payload, presence(payload), self.presence)
         elif topic == "status/get" and not mqtt_message.get("retain"):
             await self.publish(f"home/{self.room}/status", self.status(), qos=1)
 
