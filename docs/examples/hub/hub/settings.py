@@ -5,16 +5,22 @@
 | HUB_DATABASE  | db.sqlite3 beside manage.py | the SQLite file; broker and admin use the same  |
 | HUB_TIME_ZONE | UTC                         | irrigation hours are hours of this zone         |
 | HUB_DEBUG     | off                         | 1 for `manage.py runserver`, not in the broker  |
+| HUB_HOSTS     | none                        | names other than localhost, as in `pi.local,pi` |
+| HUB_STATIC    | static beside manage.py     | where `manage.py collectstatic` puts its files  |
 | HUB_AI_MODEL  | claude-opus-4-6             | which model `home/consumers/ai.py` asks         |
-| SECRET_KEY    | a development key           | signs the admin's sessions                      |
+| SECRET_KEY    | a development key           | signs what sessions keep                        |
 | REDIS_URL     | none                        | channel layer across processes (channels_redis) |
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import django
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -42,7 +48,12 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "development-only-set-SECRET_KEY-in-th
 # Off unless asked for: with DEBUG, Django keeps every SQL query in memory, and a consumer has no
 # end of request at which it would forget them.
 DEBUG = os.environ.get("HUB_DEBUG") == "1"
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = [
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    *filter(None, os.environ.get("HUB_HOSTS", "").split(",")),
+]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -54,6 +65,12 @@ INSTALLED_APPS = [
     "channels",
     "home.apps.HomeConfig",
 ]
+
+# The dashboard (docs/dashboard.md), where there is what it needs. The hub does without as well.
+HUB_DASHBOARD = sys.version_info >= (3, 10) and django.VERSION >= (5, 2)
+HUB_DASHBOARD = HUB_DASHBOARD and find_spec("django_htmx") is not None
+if HUB_DASHBOARD:
+    INSTALLED_APPS += ["django_htmx", "mqttasgi.dashboard"]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -79,6 +96,9 @@ TEMPLATES = [
 ]
 
 ROOT_URLCONF = "hub.urls"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "house"
+LOGOUT_REDIRECT_URL = "login"
 ASGI_APPLICATION = "hub.asgi.application"
 
 DATABASES = {
@@ -107,3 +127,4 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = os.environ.get("HUB_TIME_ZONE") or "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
+STATIC_ROOT = os.environ.get("HUB_STATIC") or str(BASE_DIR / "static")
