@@ -25,23 +25,19 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 django.setup()
 
 from django.conf import settings  # noqa: E402
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from home.live import Live  # noqa: E402
 
 
 def with_static_files(pages: Any) -> Any:
-    """Have style sheets and scripts served: by servestatic where `manage.py collectstatic` has run.
-
-    Django's own handler, which reads them where they are, is slower and was not made for strangers.
-    """
+    """Have servestatic serve style sheets and scripts, where `manage.py collectstatic` has run."""
     try:
         from servestatic import ServeStaticASGI
     except ImportError:
-        return ASGIStaticFilesHandler(pages)
+        return pages
     if not Path(settings.STATIC_ROOT).is_dir():
-        return ASGIStaticFilesHandler(pages)
+        return pages
     return ServeStaticASGI(pages, root=settings.STATIC_ROOT, prefix="static/")
 
 

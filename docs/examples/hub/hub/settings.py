@@ -101,7 +101,7 @@ LOGIN_REDIRECT_URL = "house"
 LOGOUT_REDIRECT_URL = "login"
 ASGI_APPLICATION = "hub.asgi.application"
 
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("HUB_DATABASE") or str(BASE_DIR / "db.sqlite3"),
@@ -109,6 +109,9 @@ DATABASES = {
         "OPTIONS": {"timeout": 20},
     }
 }
+if django.VERSION >= (5, 1):
+    # So they do also where a transaction reads before it writes, as the admin's do.
+    DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The in-memory layer reaches consumers of the same process only. Redis also carries what

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.utils import timezone
 from mqttasgi.consumers import MqttConsumer
 
 from home import topics
@@ -33,5 +34,10 @@ class CommandsConsumer(MqttConsumer):
 
 
 def remember(topic: str, state: str) -> None:
-    """Store what was said."""
-    Command.objects.update_or_create(topic=topic, defaults={"state": state})
+    """Store what was said.
+
+    Nothing is read first: for a transaction that has read, and then wants to write while another
+    one does, SQLite does not wait.
+    """
+    Command.objects.bulk_create([Command(topic=topic, state=state)], ignore_conflicts=True)
+    Command.objects.filter(topic=topic).update(state=state, at=timezone.now())
