@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,13 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from support.broker import virtualenv
 from support.client import Client
-from support.processes import wait_until
+from support.ports import free_port
+from support.processes import PATIENCE, wait_until
 from support.redis import RedisServer
+from support.web import Answer, ask
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = ROOT / "docs" / "examples" / "hub"
@@ -120,7 +126,9 @@ def start(broker: Callable[..., Any], migrated: Path, tmp_path: Path) -> Callabl
     database = tmp_path / "hub.sqlite3"
     shutil.copy(migrated, database)
 
-    def run(*, rows: str | None = None, redis_url: str = "", persistence: bool = False) -> Hub:
+    def run(
+        *, rows: str | None = None, redis_url: str = "", persistence: bool = False, http: int | None = None
+    ) -> Hub:
         if rows is not None:
             manage(database, "loaddata", rows, "--verbosity", "0")
         variables = {
@@ -134,6 +142,7 @@ def start(broker: Callable[..., Any], migrated: Path, tmp_path: Path) -> Callabl
             python_path=[HUB, PACKAGE],
             environment=variables,
             persistence=persistence,
+            options={} if http is None else {"http": f"127.0.0.1:{http}"},
         )
         return Hub(started, database)
 
@@ -289,3 +298,118 @@ def test_manage_py_announce_reaches_every_room(redis_server: RedisServer, start:
     heard = [hub.client.wait_for("home/+/announce") for _ in rooms]
     assert {message.topic for message in heard} == {f"home/{room}/announce" for room in rooms}
     assert {message.payload.decode() for message in heard} == {"Essen für alle"}
+
+
+# ---- the page ----
+
+TIMEOUT = 10 * PATIENCE
+USER = """
+from django.contrib.auth import get_user_model
+get_user_model().objects.create_superuser("ann", "", "secret")
+"""
+
+
+class Browser:
+    """Somebody in front of the page: keeps cookies, and fills in forms."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cookies: dict[str, str] = {}
+
+    def ask(self, path: str, method: str = "GET", **arguments: Any) -> Answer:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        headers = {"Cookie": cookie, **arguments.pop("headers", {})}
+        answer = ask(self.port, path, method, headers=headers, **arguments)
+        self.cookies.update(
+            re.findall(r"\b(sessionid|csrftoken)=(\w+)", answer.headers.get("set-cookie", ""))
+        )
+        return answer
+
+    def post(self, path: str, page: str, **form: str) -> Answer:
+        """Send a form of a page."""
+        token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', self.ask(page).body.decode())
+        assert token is not None, "the page has no form"
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode({**form, "csrfmiddlewaretoken": token[1]})
+        return self.ask(path, "POST", body=body, headers=kind)
+
+    def live(self) -> contextlib.AbstractContextManager[ClientConnection]:
+        """Return the WebSocket of the page."""
+        return connect(
+            f"ws://127.0.0.1:{self.port}/live/",
+            origin=f"http://127.0.0.1:{self.port}",  # type: ignore[arg-type]
+            additional_headers={"Cookie": "; ".join(f"{n}={v}" for n, v in self.cookies.items())},
+            open_timeout=TIMEOUT,
+            proxy=None,
+        )
+
+
+def shows(websocket: ClientConnection, part: str, name: str) -> str:
+    """Return the next text for a place of the page."""
+    for _ in range(60):
+        text = json.loads(websocket.recv(TIMEOUT)).get(part, {}).get(name)
+        if text is not None:
+            return str(text)
+    raise AssertionError(f"nothing new for {name} of {part}")
+
+
+@pytest.fixture
+def page(start: Callable[..., Hub], migrated: Path) -> tuple[Hub, Browser]:
+    """The hub with its page, somebody who is logged in, and all consumers at work."""
+    port = free_port()
+    hub = start(http=port)
+    manage(hub.database, "shell", "-c", USER)
+    browser = Browser(port)
+    assert browser.ask("/").headers["location"] == "/login/?next=/"
+    assert browser.post("/login/", "/login/", username="ann", password="secret").status == 302
+    hub.knock("home/sensor/motion", "bedroom", "home/lights/bedroom/set")
+    return hub, browser
+
+
+def test_a_light_that_is_clicked_hears_it(page: tuple[Hub, Browser]) -> None:
+    hub, browser = page
+    answer = browser.post("/switch/", "/", topic="home/lights/kitchen/set", state="on")
+    assert (answer.status, answer.headers["location"]) == (302, "/")
+    message = hub.client.wait_for("home/lights/kitchen/set")
+    assert (message.payload, message.qos, message.retain) == (b"on", 1, False)
+    assert 'aria-checked="true" aria-label="Light in kitchen"' in browser.ask("/").body.decode()
+    browser.post("/switch/", "/", topic="garden/valve/main", state="open")
+    assert hub.client.wait_for("garden/valve/main").payload == b"open"
+    assert browser.ask("/switch/", "POST", body="topic=garden/valve/main&state=open").status == 403
+    assert not hub.comes("garden/valve/main")
+
+
+def test_what_happens_in_the_house_changes_the_page(page: tuple[Hub, Browser]) -> None:
+    hub, browser = page
+    hub.client.publish("home/kitchen/temperature", "20", qos=1, retain=True)
+    with browser.live() as websocket:
+        # First what the tables know, then what the broker has kept.
+        wait_until(lambda: shows(websocket, "room-kitchen", "temperature") == "20 °C", 10, "what was kept")
+        hub.publish("home/sensor/motion", "<b>", "kitchen")
+        # The consumer of lights answers, so that both places change.
+        places = set()
+        while places < {"motion", "light"}:
+            places |= set(json.loads(websocket.recv(TIMEOUT)).get("room-kitchen", {}))
+        hub.publish("home/energy/consumption", "1234")
+        assert shows(websocket, "energy", "now") == "1234 W"
+        browser.post("/switch/", "/", topic="home/lights/kitchen/set", state="off")
+        assert shows(websocket, "room-kitchen", "light") == "off"
+        hub.broker.stop()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                websocket.recv(TIMEOUT)
+    assert "did not end in" not in hub.broker.log()
+
+
+def test_everything_is_served(page: tuple[Hub, Browser]) -> None:
+    hub, browser = page
+    home = browser.ask("/").body.decode()
+    for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', home):
+        assert browser.ask(path).status == 200, path
+    hub.broker.expect_traceback = "SuspiciousFileOperation"
+    for path in ("/static/../hub/settings.py", "/static/%2e%2e/%2e%2e/hub/settings.py"):
+        assert browser.ask(path).status in (400, 404)
+    assert browser.ask("/admin/home/command/").status == 200
+    has_dashboard = python("-c", "from hub.settings import HUB_DASHBOARD as it; assert it").returncode == 0
+    assert browser.ask("/dashboard/").status == (200 if has_dashboard else 404)
+    assert ('href="/dashboard/"' in home) == has_dashboard
