@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -98,9 +99,25 @@ def clone(reader: Reader, block: str) -> None:
     keep_open("broker", "The broker is running")(reader, "config/quickstart")
 
 
+LOG_IN = """/usr/bin/python3 - <<'END'
+import re, pathlib, urllib.parse, urllib.request
+from http.cookiejar import CookieJar
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+login = browser.open("http://localhost:8000/").read().decode()
+form = {"username": "hub", "password": pathlib.Path("build/quickstart/password").read_text().strip()}
+form["csrfmiddlewaretoken"] = re.search('csrfmiddlewaretoken" value="(.*?)"', login)[1]
+page = browser.open("http://localhost:8000/login/", urllib.parse.urlencode(form).encode()).read().decode()
+print(*re.findall(r'aria-checked="true" aria-label="(.*?)"', page))
+END
+"""
+
+
 def end_quickstart(reader: Reader, block: str) -> None:
-    """Press Ctrl-C there: its last words lead to a project of one's own."""
+    """Log in to its page, and press Ctrl-C: its last words lead to a project of one's own."""
     terminal = reader.terminals["broker"]
+    assert re.search(r"See it at http://localhost:8000/\s+user hub, password [\w-]{16}\s", terminal.printed)
+    command(f"cd /home/{USER}/mqttasgi\nstat -c %a build/quickstart/password", r"\b600\b")(reader, block)
+    command(LOG_IN, "Light in kitchen")(reader, block)
     close("broker")(reader, block)
     assert "venv/bin/mqttasgi startproject mysite" in terminal.printed, terminal.printed[-1000:]
 
