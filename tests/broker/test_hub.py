@@ -12,12 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 from support.broker import virtualenv
 from support.client import Client
@@ -25,6 +23,9 @@ from support.ports import free_port
 from support.processes import PATIENCE, wait_until
 from support.redis import RedisServer
 from support.web import Answer, ask
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = ROOT / "docs" / "examples" / "hub"
@@ -335,6 +336,9 @@ class Browser:
 
     def live(self) -> contextlib.AbstractContextManager[ClientConnection]:
         """Return the WebSocket of the page."""
+        # Only here: the tests of the consumers do without.
+        from websockets.sync.client import connect
+
         return connect(
             f"ws://127.0.0.1:{self.port}/live/",
             origin=f"http://127.0.0.1:{self.port}",  # type: ignore[arg-type]
@@ -356,6 +360,9 @@ def shows(websocket: ClientConnection, part: str, name: str) -> str:
 @pytest.fixture
 def page(start: Callable[..., Hub], migrated: Path) -> tuple[Hub, Browser]:
     """The hub with its page, somebody who is logged in, and all consumers at work."""
+    pytest.importorskip("websockets.sync.client")
+    if python("-c", "import uvicorn, websockets").returncode != 0:
+        pytest.skip("the applications' Python has no uvicorn and websockets")
     port = free_port()
     hub = start(http=port)
     manage(hub.database, "shell", "-c", USER)
@@ -380,6 +387,8 @@ def test_a_light_that_is_clicked_hears_it(page: tuple[Hub, Browser]) -> None:
 
 
 def test_what_happens_in_the_house_changes_the_page(page: tuple[Hub, Browser]) -> None:
+    from websockets.exceptions import ConnectionClosed
+
     hub, browser = page
     hub.client.publish("home/kitchen/temperature", "20", qos=1, retain=True)
     with browser.live() as websocket:
