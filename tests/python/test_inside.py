@@ -14,7 +14,7 @@ from running import Echo, Master, Start, master_of, settle, until
 from mqttasgi import _inside
 from mqttasgi._state import ClientView, ConsumerView, LogLine
 from mqttasgi.consumers import MqttConsumer
-from mqttasgi.runtime import client_table, inside, restarts, roster
+from mqttasgi.runtime import client_table, encores, inside, restarts, roster
 from mqttasgi.runtime.bridge import GUEST
 from mqttasgi.testing import PlayedBroker
 
@@ -233,6 +233,51 @@ async def test_one_that_does_not_end_is_cancelled(
     assert "its task was cancelled" in _inside.consumers()[0].error
     bridge.deliver("in", b"after")
     await until(lambda: "out after" in published(bridge))
+
+
+class Stays(MqttConsumer):
+    """Catches that it is cancelled, some times."""
+
+    swallows = 0
+
+    async def connect(self) -> None:
+        await self.subscribe("in", 1)
+
+    async def receive(self, mqtt_message: Any) -> None:
+        while True:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                type(self).swallows -= 1
+                if type(self).swallows < 0:
+                    raise
+
+
+@pytest.mark.parametrize("again", [0.01, 1000.0])
+async def test_one_that_catches_its_cancellation_is_cancelled_again(
+    bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch, again: float
+) -> None:
+    monkeypatch.setattr(encores, "AGAIN", again)
+    monkeypatch.setattr(Stays, "swallows", 2)
+    service = await start(Stays.as_asgi())
+    await until(lambda: states() == {"": "running"})
+    service.farewell.seconds = 0.01
+    bridge.deliver("in", b"wait")
+    await until(lambda: bridge.waiting == [] and _inside.consumers()[0].waiting == 0)
+    await settle()
+    assert _inside.restart(1)
+    await until(lambda: Stays.swallows < 2)
+    if again > 1:
+        # By whoever asks again.
+        await asyncio.sleep(0.05)
+        assert (Stays.swallows, _inside.consumers()[0].restarts) == (1, 0)
+        for _ in range(2):
+            assert _inside.restart(1)
+            await settle()
+    await until(lambda: _inside.consumers()[0].restarts == 1 and states() == {"": "running"})
+    assert "goes on, and is cancelled again" in bridge.text()
+    assert not service.encores._asked
+    assert not service.encores._cancelled
 
 
 @pytest.mark.usefixtures("later")

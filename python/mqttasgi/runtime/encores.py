@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .service import Service
 
 
+#: Seconds, at least, until what was cancelled and goes on is cancelled again.
+AGAIN = 5.0
+
+
 class Encores:
     """Consumers that are asked to end their run for another one. Loop thread only.
 
@@ -26,6 +30,8 @@ class Encores:
         #: The word to disconnect that a consumer was given, and what cancels one that does not. As many as
         #: there are consumers at most.
         self._asked: dict[HostedConsumer, tuple[Event, asyncio.TimerHandle]] = {}
+        #: Those of them that were cancelled and have not ended yet.
+        self._cancelled: set[HostedConsumer] = set()
 
     def ask(self, handle: int) -> bool:
         """Start a consumer again. False: there is none with this handle, or it cannot be started."""
@@ -36,6 +42,7 @@ class Encores:
         if not service.lifecycle.may_start(consumer):
             return False
         if self.is_asked(consumer):
+            self._ask_again(consumer)
             return True
         self._say(consumer)
         consumer.failures = consumer.failed_starts = 0
@@ -67,11 +74,30 @@ class Encores:
         self._asked[consumer] = word, timer
         consumer.inbox.feed_first(word)
 
+    def _ask_again(self, consumer: HostedConsumer) -> None:
+        """Cancel at once what has swallowed that it was cancelled."""
+        _, timer = self._asked[consumer]
+        if consumer in self._cancelled:
+            timer.cancel()
+            self._cancel(consumer)
+
     def _cancel(self, consumer: HostedConsumer) -> None:
-        self._service.log.error(
-            f"Consumer {consumer}, which is to be started again, did not finish what it is doing and its "
-            f"disconnect() within {self._service.farewell.seconds:g} seconds and is cancelled."
-        )
+        """Cancel a run until it ends: an application may catch CancelledError and go on."""
+        seconds = self._service.farewell.seconds
+        if consumer in self._cancelled:
+            self._service.log.error(
+                f"Consumer {consumer}, which is to be started again, was cancelled, "
+                "goes on, and is cancelled again."
+            )
+        else:
+            self._service.log.error(
+                f"Consumer {consumer}, which is to be started again, did not finish what it is doing and its "
+                f"disconnect() within {seconds:g} seconds and is cancelled."
+            )
+        self._cancelled.add(consumer)
+        word, _ = self._asked[consumer]
+        timer = self._service.loop.call_later(max(seconds, AGAIN), self._cancel, consumer)
+        self._asked[consumer] = word, timer
         if consumer.run is not None:
             consumer.run.task.cancel()
 
@@ -85,5 +111,6 @@ class Encores:
         if word is None or timer is None:
             return False
         timer.cancel()
+        self._cancelled.discard(consumer)
         consumer.inbox.take_out(word)
         return True
