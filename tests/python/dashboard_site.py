@@ -146,15 +146,23 @@ class Socket(ApplicationCommunicator):
 
 
 def opened(
-    client: AsyncClient | None, page: str = "overview", origin: str = "http://testserver", query: str = ""
+    client: AsyncClient | None,
+    page: str = "overview",
+    origin: str = "http://testserver",
+    query: str = "",
+    scheme: str = "ws",
+    forwarded: str = "",
 ) -> Socket:
     headers = [(b"host", b"testserver")]
+    if forwarded:
+        headers.append((b"x-forwarded-proto", forwarded.encode()))
     if origin:
         headers.append((b"origin", origin.encode()))
     if client is not None:
         headers.append((b"cookie", f"sessionid={client.cookies['sessionid'].value}".encode()))
     scope = {
         "type": "websocket",
+        "scheme": scheme,
         "path": f"/mqttasgi/dashboard/live/{page}/",
         "query_string": query.lstrip("?").encode(),
         "headers": headers,
@@ -318,6 +326,7 @@ async def test_only_pages_of_this_site_may(played: PlayedBroker, hosts: list[str
         *(
             "https://testserver:80",
             "http://evil.example:80",
+            "https://testserver",
             "ftp://testserver",
             "http://",
             "http://[",
@@ -327,10 +336,23 @@ async def test_only_pages_of_this_site_may(played: PlayedBroker, hosts: list[str
     with override_settings(ALLOWED_HOSTS=hosts):
         for origin in foreign:
             assert not await accepts(opened(client, origin=origin)), origin
-        for origin in ("http://testserver", "https://testserver", "http://testserver:80"):
+        for origin in ("http://testserver", "http://testserver:80"):
             assert await accepts(opened(client, origin=origin)), origin
-        with override_settings(CSRF_TRUSTED_ORIGINS=["https://hub.example"]):
-            assert await accepts(opened(client, origin="https://hub.example"))
+            assert not await accepts(opened(client, origin=origin, scheme="wss")), origin
+        for origin in ("https://testserver", "https://testserver:443"):
+            assert await accepts(opened(client, origin=origin, scheme="wss")), origin
+            assert not await accepts(opened(client, origin=origin, forwarded="https")), origin
+            with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https")):
+                assert await accepts(opened(client, origin=origin, forwarded="https")), origin
+                assert not await accepts(opened(client, origin=origin, scheme="wss", forwarded="http")), (
+                    origin
+                )
+        with override_settings(CSRF_TRUSTED_ORIGINS=["https://hub.example", "https://*.home.example"]):
+            for origin in ("https://hub.example", "https://a.home.example", "https://a.b.home.example"):
+                assert await accepts(opened(client, origin=origin)), origin
+                assert not await accepts(opened(client, origin=origin.replace("https", "http"))), origin
+            for origin in ("https://a.hub.example", "https://nothome.example", "https://a.home.example.evil"):
+                assert not await accepts(opened(client, origin=origin)), origin
     with override_settings(ALLOWED_HOSTS=["hub.local"]):
         assert not await accepts(opened(client))
 
