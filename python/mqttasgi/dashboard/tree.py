@@ -1,16 +1,25 @@
-"""Which part of the topics a page shows, as rows of a tree. Any thread: it works on copies."""
+"""Which part of the topics a page shows, as rows of a tree. Any thread: it works on copies.
+
+Whoever may publish chooses the topics, so the work is bounded by their number, however deep they are: they
+are sorted once, a branch is a part of the sorted list whose end is looked up, and no topic's levels are gone
+through.
+"""
 
 from __future__ import annotations
 
-import heapq
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .._mqtt import check_filter
 
 #: Rows of a page.
 ROWS = 200
+
+#: Instead of the slashes while sorting: no topic has it (MQTT 5, 1.5.4), and nothing is before it, so the
+#: topics of a branch are side by side; else "a-b" would be between "a" and "a/b". And what comes after them.
+_SLASH, _AFTER = "\0", "\1"
 
 
 class Row(NamedTuple):
@@ -68,22 +77,15 @@ def arrange(names: Iterable[str], wanted: str, most: int = ROWS) -> Tree:
     else:
         needle = wanted.lower()
         matching = [name for name in names if needle in name.lower()]
-    root = _Branch("", "", 0, matching)
-    root.open()
-    rows = root.size()
-    while rows < most:
+    root = _Branch(sorted(name.replace("/", _SLASH) for name in matching))
+    rows = root.open(len(matching))
+    level = root.branches
+    while level and rows < most:
         # The smallest first: that shows the most, and all of a level where there is room.
-        closed = sorted(root.closed(), key=lambda branch: (branch.depth, len(branch.names)))
-        opened = 0
-        for branch in closed:
-            branch.open()
-            if rows + branch.size() > most:
-                branch.close()
-                continue
-            rows += branch.size()
-            opened += 1
-        if not opened:
-            break
+        for branch in sorted(level, key=len):
+            # One that does not fit now is not tried again: there will never be more room.
+            rows += branch.open(most - rows)
+        level = [below for branch in level for below in branch.branches]
     shown = root.rows(most)
     return Tree(tuple(shown), len(matching), max(0, rows - len(shown)))
 
@@ -91,63 +93,44 @@ def arrange(names: Iterable[str], wanted: str, most: int = ROWS) -> Tree:
 class _Branch:
     """The topics that begin alike, and perhaps their branches."""
 
-    def __init__(self, path: str, label: str, depth: int, names: Sequence[str]) -> None:
-        self.path, self.label, self.depth = path, label, depth
-        self.names = names
+    def __init__(self, keys: list[str], low: int = 0, high: int = -1, begin: int = 0, depth: int = 0) -> None:
+        """Take all topics as they are sorted, which of them these are, and where the own levels begin."""
+        self._keys, self._low = keys, low
+        self._high = len(keys) if high < 0 else high
+        self._begin, self._depth = begin, depth
+        #: Where the path ends that all have: also that of an only branch below, one row instead of two.
+        self._end = _common(keys[low], keys[self._high - 1], begin) if depth else 0
         self.branches: list[_Branch] = []
-        self.is_open = False
 
-    def open(self) -> None:
-        """Find the branches of the next level."""
-        at = len(self.path) + 1 if self.depth else 0
-        found: dict[str, list[str]] = {}
-        for name in self.names:
-            if at and len(name) < at:
-                continue  # the topic of this branch itself
-            end = name.find("/", at)
-            found.setdefault(name if end < 0 else name[:end], []).append(name)
-        # Where there are more than can be shown, sorting all would be for nothing.
+    def __len__(self) -> int:
+        """Return how many topics these are."""
+        return self._high - self._low
+
+    def open(self, room: int) -> int:
+        """Find the branches of the next level if there is room; return how many rows they are."""
+        if len(self) < 2 and self._depth:
+            return 0  # nothing but the topic
+        begin = self._end + 1 if self._depth else 0
+        low = self._low + self._is_topic()
+        ends: list[int] = []
+        while low < self._high:
+            if len(ends) >= room:
+                return 0
+            slash = self._keys[low].find(_SLASH, begin)
+            path = self._keys[low] if slash < 0 else self._keys[low][:slash]
+            low = bisect_left(self._keys, path + _AFTER, low, self._high)
+            ends.append(low)
+        # Of the first level there may be more than can be shown.
+        shown = ends[:ROWS]
         self.branches = [
-            _Branch(path, path[at:], self.depth + 1, found[path]).joined()
-            for path in heapq.nsmallest(ROWS, found)
+            _Branch(self._keys, low, high, begin, self._depth + 1)
+            for low, high in zip([self._low + self._is_topic(), *shown], shown)
         ]
-        self._unseen = len(found) - len(self.branches)
-        self.is_open = True
+        return len(ends)
 
-    def close(self) -> None:
-        """Forget the branches."""
-        self.branches, self.is_open = [], False
-
-    def joined(self) -> _Branch:
-        """Return this, or the only branch that it would have: one row instead of two."""
-        branch = self
-        while not branch.is_topic() and not branch.is_leaf():
-            at = len(branch.path) + 1
-            end = branch.names[0].find("/", at)
-            path = branch.names[0] if end < 0 else branch.names[0][:end]
-            if not all(name == path or name.startswith(f"{path}/") for name in branch.names):
-                break
-            label = f"{branch.label}/{path[at:]}"
-            branch = _Branch(path, label, branch.depth, branch.names)
-        return branch
-
-    def is_topic(self) -> bool:
-        """Whether there is a topic of just this name."""
-        return self.path in self.names if len(self.names) < 2 else self.path == min(self.names, key=len)
-
-    def is_leaf(self) -> bool:
-        """Whether there is nothing but that topic."""
-        return len(self.names) == 1 and self.names[0] == self.path
-
-    def closed(self) -> list[_Branch]:
-        """Return all below that could be opened."""
-        if not self.is_open:
-            return [] if self.is_leaf() else [self]
-        return [found for branch in self.branches for found in branch.closed()]
-
-    def size(self) -> int:
-        """Return how many rows the next level has."""
-        return len(self.branches) + self._unseen
+    def _is_topic(self) -> bool:
+        """Whether there is a topic of just this name: it is the first then."""
+        return bool(self._depth) and len(self._keys[self._low]) == self._end
 
     def rows(self, most: int) -> list[Row]:
         """Return the rows of all that is open, at most so many."""
@@ -155,8 +138,27 @@ class _Branch:
         for branch in self.branches:
             if len(rows) >= most:
                 break
-            below = 0 if branch.is_open or branch.is_leaf() else len(branch.names) - branch.is_topic()
-            rows.append(Row(branch.path, branch.label, branch.depth - 1, below, branch.is_topic()))
-            if branch.is_open:
-                rows += branch.rows(most - len(rows))
+            rows.append(branch.row())
+            rows += branch.rows(most - len(rows))
         return rows
+
+    def row(self) -> Row:
+        """Return the row of this branch itself."""
+        path = self._keys[self._low][: self._end].replace(_SLASH, "/")
+        is_topic = self._is_topic()
+        below = 0 if self.branches else len(self) - is_topic
+        return Row(path, path[self._begin :], self._depth - 1, below, is_topic)
+
+
+def _common(first: str, last: str, begin: int) -> int:
+    """Return where the levels end that the first and last topic of a branch have in common, so all have."""
+    low, high = begin, min(len(first), len(last))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == last[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    if all(len(name) == low or name[low] == _SLASH for name in (first, last)):
+        return low
+    return first.rfind(_SLASH, begin, low)
