@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from bisect import bisect_left
 
 import pytest
 
 from mqttasgi._mqtt import topic_matches
-from mqttasgi.dashboard import plots, values
+from mqttasgi.dashboard import plots, tree, trees, values
 from mqttasgi.dashboard.parts import Block, Cell, Seen
 from mqttasgi.dashboard.topics import NUMBERS, PAYLOAD, Topics
 from mqttasgi.dashboard.tree import ROWS, Tree, arrange, is_filter, pattern_of
@@ -176,6 +179,103 @@ def test_many_levels_do_no_harm() -> None:
     tree = arrange(names, "")
     assert tree.matching == 301
     assert len(tree.rows) <= ROWS
+
+
+def deep(branches: int, levels: int, chain: int) -> list[str]:
+    """Return many branches that do not fit with long chains below, and a chain that opens level by level."""
+    tail = "/".join("1" * levels)
+    names = [f"b{branch}/x{number}/{tail}" for branch in range(branches) for number in range(200)]
+    for length in range(chain):
+        names.append("a" + "/1" * length + "/0")
+    return names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        deep(9, 180, 95),
+        deep(5, 150, 30),
+        deep(90, 195, 199),
+        [f"{number % 199}/{number}/{'/' * 150}" for number in range(20_000)],
+        [f"{'a/' * (number % 199)}{number}" for number in range(20_000)],
+        ["/".join(f"{number:015b}") for number in range(20_000)],
+        ["/" * 60_000 + f"a/{number}" for number in range(199)],
+        ["a" + "/" * number for number in range(2000)],
+    ],
+)
+def test_the_work_is_bounded_by_the_number_of_topics(
+    monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    """The steps are looks for the end of a branch; nothing else is done for each level."""
+    steps = 0
+
+    def counted(keys: list[str], key: str, low: int, high: int) -> int:
+        nonlocal steps
+        steps += 1
+        return bisect_left(keys, key, low, high)
+
+    monkeypatch.setattr(tree, "bisect_left", counted)
+    made = arrange(names, "")
+    assert len(made.rows) <= ROWS
+    assert made.matching == len(names)
+    assert steps <= 2 * len(names) + 2 * ROWS
+
+
+class Arranged:
+    """Counts who is at it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.may_go_on = threading.Event()
+
+    def __call__(self, names: list[str], wanted: str) -> Tree:
+        self.calls.append(wanted)
+        assert self.may_go_on.wait(20)
+        return arrange(names, wanted)
+
+
+@pytest.fixture
+def arranged(monkeypatch: pytest.MonkeyPatch) -> Arranged:
+    counting = Arranged()
+    monkeypatch.setattr(trees, "arrange", counting)
+    return counting
+
+
+async def test_one_tree_is_for_all_who_look(arranged: Arranged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "PAUSE", 0.2)
+    arranged.may_go_on.set()
+    topics = Topics()
+    topics.put("a", b"x", False, 0.0)
+    first = await topics.trees.get(topics, "")
+    topics.put("b", b"x", False, 0.0)
+    # Not for each new topic, but some time later.
+    assert await topics.trees.get(topics, "") is first
+    await asyncio.sleep(0.25)
+    assert (await topics.trees.get(topics, "")).matching == 2
+    await topics.trees.get(topics, "")
+    assert arranged.calls == ["", ""]
+    with pytest.raises(ValueError, match="#"):
+        await topics.trees.get(topics, "#/a")
+    for number in range(3 * trees.KEPT):
+        await topics.trees.get(topics, str(number))
+    assert len(topics.trees._made) == trees.KEPT
+
+
+async def test_one_tree_at_a_time_is_made_in_a_thread(arranged: Arranged) -> None:
+    topics = Topics()
+    for number in range(trees.FEW + 1):
+        topics.put(f"a/{number}", b"x", False, 0.0)
+    look = asyncio.get_running_loop().create_task
+    looks = [look(topics.trees.get(topics, wanted)) for wanted in ("", "7", "") * 5]
+    await asyncio.sleep(0.05)
+    # Who began it goes away: the others have what is made, and nothing else is begun meanwhile.
+    looks.pop(0).cancel()
+    await asyncio.sleep(0.05)
+    assert arranged.calls == [""]
+    arranged.may_go_on.set()
+    made = await asyncio.gather(*looks)
+    assert arranged.calls == ["", "7"]
+    assert len({id(each) for each in made}) == 2
 
 
 # ---- plots ----

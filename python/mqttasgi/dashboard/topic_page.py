@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Optional
 from urllib.parse import urlencode
@@ -14,10 +13,8 @@ from .pages import Page
 from .parts import Block, Cell, Part, Piece
 from .topics import BYTES, Topic, Topics
 from .topics import TOPICS as MOST_TOPICS
-from .tree import Row, Tree, arrange
+from .tree import Row, Tree
 
-#: With more topics, rows are looked for in a thread, and so many seconds apart.
-_MANY, _PAUSE = 2000, 1.0
 #: Characters of the levels that a row shows.
 LABEL = 120
 
@@ -37,9 +34,7 @@ class TopicPage(Page):
         if self.is_system:
             self.sources = (SYSTEM,)
         self._tree = Tree((), 0, 0)
-        #: What the tree was made of, and when; what is wrong with the filter.
-        self._made_of: Any = None
-        self._made = 0.0
+        #: What is wrong with the filter.
         self._mistake = ""
 
     async def blocks(self) -> list[Block]:
@@ -53,19 +48,8 @@ class TopicPage(Page):
 
     async def _arrange(self, topics: Topics) -> None:
         """Bring the rows up to date where there are other topics, or another filter."""
-        now = self.observer.loop.time()
-        made_of = (id(topics), topics.generation, self.wanted)
-        is_many = len(topics.by_name) > _MANY
-        is_early = is_many and now < self._made + _PAUSE and self._made_of[2] == self.wanted
-        if made_of == self._made_of or is_early:
-            return
-        self._made_of, self._made, self._mistake = made_of, now, ""
-        names = list(topics.by_name)
         try:
-            if is_many:
-                self._tree = await asyncio.to_thread(arrange, names, self.wanted)
-            else:
-                self._tree = arrange(names, self.wanted)
+            self._tree, self._mistake = await topics.trees.get(topics, self.wanted), ""
         except ValueError as error:
             self._tree, self._mistake = Tree((), 0, 0), values.name(str(error))
 

@@ -11,6 +11,7 @@ import math
 from array import array
 from typing import Optional
 
+from .trees import Trees
 from .values import number_of
 
 #: Topics; bytes of topics, payloads and numbers; bytes of one payload; numbers of one topic.
@@ -81,6 +82,8 @@ class Topics:
         self.bytes = 0
         #: Rises when there are other topics than before.
         self.generation = 0
+        #: What the pages show of them.
+        self.trees = Trees()
         self.messages = 0
         #: Messages of topics that found no room, and values that found none.
         self.unkept = 0
