@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_the_answer_413_comes_to_who_sends_all_first(broker: BrokerFactory) -> N
             for _ in range(4):
                 raw.sendall(b"x" * MEGABYTE)
             assert read_to_end(raw).startswith(b"HTTP/1.1 413 ")
+
+
+def test_chunks_of_one_byte(broker: BrokerFactory) -> None:
+    """They are much work for few bytes: others go on meanwhile, and that has an end."""
+    served = Served(broker)
+    with open_socket(served.port) as raw:
+        raw.sendall(b"POST /nothing/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sender = threading.Thread(target=send_all, args=(raw, (b"1\r\nx\r\n" * 1000 for _ in range(1000))))
+        sender.start()
+        while sender.is_alive():
+            assert served.is_alive()
+            assert ask(served.port).status == 200
+        sender.join()
+    served.broker.wait_for_log(
+        "connections were closed whose clients sent many chunks or frames with next to"
+    )
 
 
 def test_heads_that_are_too_large_or_nonsense(broker: BrokerFactory) -> None:

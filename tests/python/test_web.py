@@ -18,7 +18,7 @@ from running import LoopThatStays, settle, until
 from mqttasgi._web import Address, Proxies, parse_address
 from mqttasgi.consumers import MqttConsumer
 from mqttasgi.runtime.service import Service
-from mqttasgi.runtime.web import connections, front, listener, server, site
+from mqttasgi.runtime.web import connections, front, listener, server, site, turns
 from mqttasgi.runtime.web.connections import (
     BODY_RATE,
     BODY_TIME,
@@ -377,7 +377,8 @@ def tell_nobody(statistic: str, by: int, text: str) -> None:
 
 
 @pytest.fixture
-def made() -> Connection:
+def made(monkeypatch: pytest.MonkeyPatch) -> Connection:
+    monkeypatch.setattr(turns, "SHARE", 1000.0)
     connection = Connection(Connections(10, None, FakeProtocol, tell_nobody))
     connection.connection_made(FakeTransport())
     return connection
@@ -455,6 +456,107 @@ def test_a_body_that_nobody_wants_is_dropped_for_a_while(made: Connection) -> No
     made.buffer_updated(100)
     assert made.inner.received == b""
     assert seconds_until_the_end(made) == connections.LINGER_TIME
+
+
+class FakeTime:
+    """A clock, and what the processor has worked: so much for each part that comes to a protocol."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
+        self.now = 1000.0
+        self.worked = 0.0
+        monkeypatch.setattr(turns, "time", self)
+        monkeypatch.setattr(connections, "time", self)
+        monkeypatch.setattr(FakeProtocol, "data_received", self._work)
+        self.cost = cost
+        self.parsed: list[bytes] = []
+
+    def _work(self, data: bytes) -> None:
+        self.worked += self.cost
+        self.parsed.append(data)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return self.worked
+
+
+def receive(connection: Connection, data: bytes) -> None:
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
+async def test_all_connections_together_take_a_share_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = FakeTime(monkeypatch, turns.SHARE / 5)
+    all_of_them = Connections(10, None, FakeProtocol, tell_nobody)
+    each = [Connection(all_of_them) for _ in range(3)]
+    for number, connection in enumerate(each):
+        connection.connection_made(FakeTransport())
+        receive(connection, b"%d" % number * 5000)
+    # Something of the first one, then others have the loop; and nothing more is read.
+    assert [part[:1] for part in time.parsed] == [b"0"] * 5
+    assert [connection._transport.did for connection in each] == [["pause_reading"]] * 3
+    await settle()
+    assert len(time.parsed) == 5
+    time.now += turns.WINDOW
+    await until(lambda: len(time.parsed) == 10)
+    assert {part[:1] for part in time.parsed[5:]} == {b"0", b"1", b"2"}
+    each[0].connection_lost(None)
+    monkeypatch.setattr(turns, "SHARE", 1000.0)
+    time.now += turns.WINDOW
+    await until(lambda: each[2]._transport.did == ["pause_reading", "resume_reading"])
+    for number, connection in enumerate(each[1:], 1):
+        assert b"".join(part for part in time.parsed if part[:1] == b"%d" % number) == b"%d" % number * 5000
+        assert connection._transport.did == ["pause_reading", "resume_reading"]
+
+
+async def test_a_turn_that_was_too_long_is_missing_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = FakeTime(monkeypatch, turns.SHARE * 2.5)
+    connection = Connection(Connections(10, None, FakeProtocol, tell_nobody))
+    connection.connection_made(FakeTransport())
+    receive(connection, b"a" * 5000)
+    counts = []
+    for _ in range(6):
+        counts.append(len(time.parsed))
+        time.now += turns.WINDOW
+        assert connection._connections.turns._later is not None
+        connection._connections.turns._later.cancel()
+        connection._connections.turns._run_later()
+    assert counts == [1, 1, 2, 2, 2, 3]
+    connection.abort()
+
+
+def test_what_an_application_does_not_want_yet_waits(made: Connection) -> None:
+    made.inner.transport.pause_reading()
+    made.buffer_updated(3)
+    assert made.inner.received == b""
+    assert made._transport.did == ["pause_reading"]
+
+
+async def test_what_is_dear_for_its_bytes_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    time = FakeTime(monkeypatch, turns.SHARE / 2)
+    connection = Connection(Connections(10, None, FakeProtocol, lambda *told: said.append(told)))
+    connection.connection_made(FakeTransport())
+
+    def second() -> None:
+        time.now += 1.0
+        receive(connection, b"a" * 100)
+
+    # A request now and then, or messages that the application gets, are worth it.
+    for _ in range(300):
+        connection.inner.cycle = FakeRequest()
+        second()
+    for _ in range(300):
+        second()
+        connection.inner.transport.pause_reading()
+        connection.inner.transport.resume_reading()
+    assert "abort" not in connection._transport.did
+    for _ in range(int(connections.DEAR / time.cost) + 10):
+        second()
+    assert connection._transport.did[-1] == "abort"
+    connection._connections.look(1.0)
+    assert said[0][:2] == ("http/refused", 1)
 
 
 async def test_there_are_so_many_and_no_more() -> None:

@@ -1,7 +1,7 @@
 """The connections that HTTP and WebSockets come by, and what each of them may take.
 
 uvicorn's protocols speak HTTP and WebSocket. `Connection` stands between the transport and them, and bounds
-what they do not: how much is read in one turn of the loop, and how long a client may take for a request's
+what they do not: how much is parsed in one turn of the loop, and how long a client may take for a request's
 head, for its body, and for what it is sent. One look a second at all of them finds those who take too long.
 """
 
@@ -11,14 +11,20 @@ import asyncio
 import errno
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
+
+from .turns import SLICE, Turns
 
 #: The statistic of what is not served.
 REFUSED = "http/refused"
 
-#: Bytes of one connection that are read, and parsed, before the loop does anything else.
+#: Bytes of one connection that are read at a time.
 READ_SIZE = 8192
+#: Seconds of work that a byte may make. What is beyond may be so many seconds in all, until something of it
+#: has come to the application; and that of so many seconds is forgotten in each.
+BYTE_COST, DEAR, FORGOTTEN = 0.25e-6, 1.0, 0.01
 #: Connections that are accepted in one turn of the loop.
 ACCEPTED_AT_ONCE = 16
 #: Seconds without accepting after the descriptors have run out.
@@ -49,6 +55,14 @@ class Connection(asyncio.BufferedProtocol):
         self._phase: tuple[str, Any] = ("head", None)
         self._waited = 0.0
         self._received = 0
+        #: What was read and is not parsed; nothing more is read meanwhile.
+        self._unparsed = bytearray()
+        self._is_reading = True
+        #: The application does not take what has come (uvicorn says so).
+        self._application_is_behind = False
+        #: Seconds of work beyond what the bytes account for, and the request that they were spent for.
+        self._dear = 0.0
+        self._cycle: Any = None
         #: What waits to be sent, and for how many seconds nothing of it has gone.
         self._unsent = 0
         self._stalled = 0.0
@@ -66,7 +80,9 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._received += nbytes
         if not self.is_closing:
-            self.inner.data_received(bytes(self._connections.buffer[:nbytes]))
+            self._unparsed += self._connections.buffer[:nbytes]
+            self._connections.turns.add_and_run(self)
+            self._read_or_not()
 
     def eof_received(self) -> Optional[bool]:
         if self.is_closing:
@@ -76,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._connections.remove(self)
-        self.is_closing = True
+        self._drop()
         self.inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -85,13 +101,72 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self.inner.resume_writing()
 
+    # ---- what is parsed, and when ----
+
+    def take_turn(self) -> float:
+        """Parse a little of what was read. Return the seconds of the processor that it took."""
+        if self._application_is_behind:
+            return 0.0
+        part = bytes(self._unparsed[:SLICE])
+        del self._unparsed[:SLICE]
+        began = time.thread_time()
+        try:
+            self.inner.data_received(part)
+        except Exception as error:  # as the transport does it
+            what = {"message": "HTTP: a connection is closed after an error", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(what)
+            self.abort()
+        took = time.thread_time() - began
+        if not self.is_closing:
+            self._account(took - len(part) * BYTE_COST)
+            self.go_on()
+        return took
+
+    def _account(self, dear: float) -> None:
+        """Break it off if it makes much work, and the application gets nothing of it."""
+        cycle = getattr(self.inner, "cycle", None)
+        if cycle is not self._cycle:
+            self._cycle, self._dear = cycle, 0.0
+            return
+        self._dear = max(0.0, self._dear + dear)
+        if self._dear > DEAR:
+            self._connections.broke_off_dear()
+            self.abort()
+
+    def go_on(self) -> None:
+        """Have what was read parsed, then more read, unless the application is behind."""
+        if self._unparsed and not self.is_closing and not self._application_is_behind:
+            self._connections.turns.add(self)
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        wants_more = not self._unparsed and not self._application_is_behind
+        if wants_more != self._is_reading and not self.is_closing:
+            self._is_reading = wants_more
+            if wants_more:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def set_behind(self, is_behind: bool) -> None:
+        """Take it that the application does not take what comes, or does so again."""
+        self._application_is_behind = is_behind
+        self._dear = 0.0  # it has got something
+        self.go_on()
+
+    def _drop(self) -> None:
+        """Take nothing more to be parsed."""
+        self.is_closing = True
+        self._unparsed.clear()
+        self._connections.turns.remove(self)
+
     # ---- its end ----
 
     def close(self) -> None:
         """Close it when what waits has been sent."""
         if self.is_closing:
             return
-        self.is_closing = True
+        self._drop()
         self._waited = 0.0
         if self._find_phase()[0] == "body" and not self._connections.are_ending and self._can_half_close():
             # To close over bytes that nobody has read resets a connection, and the client loses its response.
@@ -106,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close it at once."""
-        self.is_closing = True
+        self._drop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -116,6 +191,7 @@ class Connection(asyncio.BufferedProtocol):
         """End what takes too long. `passed`: seconds since the last look."""
         if self._transport is None:
             return  # the handshake has a time-out of its own
+        self._dear = max(0.0, self._dear - passed * FORGOTTEN)
         unsent = self._transport.get_write_buffer_size()
         self._stalled = self._stalled + passed if unsent and unsent >= self._unsent else 0.0
         self._unsent = unsent
@@ -162,8 +238,6 @@ class Outlet:
     def __init__(self, connection: Connection, transport: Any) -> None:
         self._connection = connection
         self._transport = transport
-        self.pause_reading: Callable[[], None] = transport.pause_reading
-        self.resume_reading: Callable[[], None] = transport.resume_reading
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -172,6 +246,14 @@ class Outlet:
         """Send it, as long as this is open."""
         if not self._connection.is_closing:
             self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Let nothing more come."""
+        self._connection.set_behind(True)
+
+    def resume_reading(self) -> None:
+        """Let more come."""
+        self._connection.set_behind(False)
 
     def set_protocol(self, protocol: Any) -> None:
         """Let another of uvicorn's protocols have what comes from now on."""
@@ -210,6 +292,7 @@ class Connections:
         """
         self.new_protocol = new_protocol
         self.buffer = memoryview(bytearray(READ_SIZE))
+        self.turns = Turns()
         #: None is to be kept for any longer than it needs.
         self.are_ending = False
         self._most = most
@@ -219,6 +302,7 @@ class Connections:
         #: How many were turned away, and broken off, since the log said so.
         self._refused = 0
         self._broken_off = 0
+        self._broken_off_dear = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -256,6 +340,10 @@ class Connections:
         """Count one whose client is too slow."""
         self._broken_off += 1
 
+    def broke_off_dear(self) -> None:
+        """Count one whose client makes too much work."""
+        self._broken_off_dear += 1
+
     def look(self, passed: float) -> None:
         """End those that take too long, and say how many were, and were turned away. Once a second."""
         for connection in list(self._open):
@@ -274,7 +362,14 @@ class Connections:
                 f"HTTP: {self._broken_off} connections were closed whose clients sent a request, or took an "
                 "answer, too slowly.",
             )
-        self._refused = self._broken_off = 0
+        if self._broken_off_dear:
+            self._tell(
+                REFUSED,
+                self._broken_off_dear,
+                f"HTTP: {self._broken_off_dear} connections were closed whose clients sent many chunks or "
+                "frames with next to nothing in them.",
+            )
+        self._refused = self._broken_off = self._broken_off_dear = 0
 
     def end(self) -> None:
         """Close all of them at once."""
