@@ -21,6 +21,10 @@ from support.web import ask, open_socket, read_to_end, trusting
 
 MEGABYTE = 1 << 20
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n"
+HANDSHAKE = (
+    b"GET /ws/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 def send_all(raw: socket.socket, parts: Iterator[bytes]) -> None:
@@ -165,18 +169,40 @@ def test_clients_that_take_nothing(broker: BrokerFactory) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_pings_whose_answers_nobody_takes(broker: BrokerFactory, loop: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    served = Served(broker, options={"loop": loop})
+    before = served.broker.rss()
+    with open_socket(served.port) as raw:
+        raw.sendall(HANDSHAKE)
+        assert b" 101 " in raw.recv(4096)
+        raw.settimeout(3)
+        pings = (b"\x89\xfd" + bytes(4) + b"p" * 125) * 1000
+        # They would be taken without an end, were the answers kept in memory.
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 128 * MEGABYTE:
+                sent += raw.send(pings[sent % len(pings) :])
+        assert served.is_alive()
+        assert served.broker.rss() - before < 16 * MEGABYTE
+        # With the answers taken, it goes on.
+        got = 0
+        while got < sent // 2:
+            part = raw.recv(MEGABYTE)
+            assert part
+            got += len(part)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_floods_through_a_websocket(broker: BrokerFactory, loop: str) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     served = Served(broker, options={"loop": loop})
     before = served.broker.rss()
-    handshake = (
-        b"GET /ws/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
     raws = [open_socket(served.port) for _ in range(5)]
     for raw in raws:
-        raw.sendall(handshake)
+        raw.sendall(HANDSHAKE)
         assert b" 101 " in raw.recv(4096)
         raw.setblocking(False)
     # The smallest of messages, as many as there is room for; nobody reads what comes back.

@@ -533,6 +533,34 @@ def test_what_an_application_does_not_want_yet_waits(made: Connection) -> None:
     assert made._transport.did == ["pause_reading"]
 
 
+async def test_who_does_not_take_its_answers_is_not_heard(made: Connection) -> None:
+    def answer(data: bytes) -> None:
+        made.inner.transport.write(data)
+
+    made.inner.data_received = answer
+    made._transport.write = lambda data: None
+    made.inner.pause_writing = made.inner.resume_writing = lambda: None
+    made.buffer_updated(3)
+    assert made._transport.did == []
+    made.pause_writing()
+    made.buffer_updated(3)
+    assert made._transport.did == ["pause_reading"]
+    # The application has its own reasons, and both must be gone.
+    made.inner.transport.pause_reading()
+    made.inner.transport.resume_reading()
+    assert made._transport.did == ["pause_reading"]
+    made.inner.transport.pause_reading()
+    made.resume_writing()
+    assert made._transport.did == ["pause_reading"]
+    made.inner.transport.resume_reading()
+    assert made._transport.did == ["pause_reading", "resume_reading"]
+    # Who is merely slow to take what the application sends is heard.
+    made.inner.data_received = lambda data: None
+    made.pause_writing()
+    made.buffer_updated(3)
+    assert made._transport.did == ["pause_reading", "resume_reading"]
+
+
 async def test_what_is_dear_for_its_bytes_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Any] = []
     time = FakeTime(monkeypatch, turns.SHARE / 2)

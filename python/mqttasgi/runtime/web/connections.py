@@ -60,6 +60,12 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reading = True
         #: The application does not take what has come (uvicorn says so).
         self._application_is_behind = False
+        #: More waits to be sent than should (the transport says so).
+        self._is_full = False
+        #: What the client has sent made answers, such as those to pings, that it does not take.
+        self._client_is_behind = False
+        #: Bytes that uvicorn has written since the last part of what was read.
+        self.written = 0
         #: Seconds of work beyond what the bytes account for, and the request that they were spent for.
         self._dear = 0.0
         self._cycle: Any = None
@@ -96,17 +102,21 @@ class Connection(asyncio.BufferedProtocol):
         self.inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        self._is_full = True
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._is_full = self._client_is_behind = False
         self.inner.resume_writing()
+        self.go_on()
 
     # ---- what is parsed, and when ----
 
     def take_turn(self) -> float:
         """Parse a little of what was read. Return the seconds of the processor that it took."""
-        if self._application_is_behind:
+        if self._is_held():
             return 0.0
+        self.written = 0
         part = bytes(self._unparsed[:SLICE])
         del self._unparsed[:SLICE]
         began = time.thread_time()
@@ -117,6 +127,9 @@ class Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_exception_handler(what)
             self.abort()
         took = time.thread_time() - began
+        # The application waits before it sends more, but uvicorn does not. A client that merely takes its
+        # time is heard all the while: the answers to our own pings must come through.
+        self._client_is_behind = self._is_full and self.written > 0
         if not self.is_closing:
             self._account(took - len(part) * BYTE_COST)
             self.go_on()
@@ -133,14 +146,17 @@ class Connection(asyncio.BufferedProtocol):
             self._connections.broke_off_dear()
             self.abort()
 
+    def _is_held(self) -> bool:
+        return self._application_is_behind or self._client_is_behind
+
     def go_on(self) -> None:
-        """Have what was read parsed, then more read, unless the application is behind."""
-        if self._unparsed and not self.is_closing and not self._application_is_behind:
+        """Have what was read parsed, then more read, unless the application or the client is behind."""
+        if self._unparsed and not self.is_closing and not self._is_held():
             self._connections.turns.add(self)
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        wants_more = not self._unparsed and not self._application_is_behind
+        wants_more = not self._unparsed and not self._is_held()
         if wants_more != self._is_reading and not self.is_closing:
             self._is_reading = wants_more
             if wants_more:
@@ -245,6 +261,7 @@ class Outlet:
     def write(self, data: bytes) -> None:
         """Send it, as long as this is open."""
         if not self._connection.is_closing:
+            self._connection.written += len(data)
             self._transport.write(data)
 
     def pause_reading(self) -> None:
