@@ -233,6 +233,24 @@ def test_a_message_that_is_too_long(broker: BrokerFactory) -> None:
     assert served.is_alive()
 
 
+def test_a_message_of_too_many_frames(broker: BrokerFactory) -> None:
+    """They count nothing in its length, but each takes memory."""
+    served = Served(broker)
+    with served.websocket() as websocket:
+        websocket.send(["a"] * 1000)
+        assert websocket.recv(TIMEOUT) == "a" * 1000
+    with open_socket(served.port) as raw:
+        raw.sendall(HANDSHAKE)
+        assert b" 101 " in raw.recv(4096)
+        send_all(raw, iter([b"\x01\x80" + bytes(4)]))
+        send_all(raw, (b"\x00\x80" + bytes(4) for _ in range(2000)))
+        assert read_to_end(raw) == b""
+    served.broker.wait_for_log(
+        "connections were closed whose clients sent many chunks or frames with next to"
+    )
+    assert served.is_alive()
+
+
 def test_paths_of_websockets_that_are_not_there_leave_no_traceback(broker: BrokerFactory) -> None:
     served = Served(broker)
     for _ in range(3):

@@ -358,8 +358,6 @@ class FakeProtocol:
 
     def __init__(self) -> None:
         self.cycle: Any = None
-        self.flow = self
-        self.read_paused = False
         self.received = b""
 
     def connection_made(self, transport: Any) -> None:
@@ -423,8 +421,30 @@ def test_a_body_has_its_time_and_more_the_longer_it_is(made: Connection) -> None
 
 def test_nobody_is_blamed_for_an_application_that_does_not_read(made: Connection) -> None:
     made.inner.cycle = FakeRequest()
-    made.inner.read_paused = True
+    made.inner.transport.pause_reading()
     assert seconds_until_the_end(made) is None
+
+
+def test_the_message_of_a_websocket_has_its_time(made: Connection) -> None:
+    del made.inner.cycle
+    made.inner.frames = []
+    for _ in range(5):
+        assert seconds_until_the_end(made, 100) is None
+        made.inner.frames = [b""]
+        assert seconds_until_the_end(made, int(BODY_TIME)) is None
+        made.inner.frames = []
+    made.inner.frames = [b""]
+    assert seconds_until_the_end(made) == BODY_TIME + 1
+
+
+def test_the_message_of_a_websocket_has_so_many_frames(made: Connection) -> None:
+    del made.inner.cycle
+    made.inner.frames = [b""] * connections.FRAMES
+    made.buffer_updated(1)
+    assert "abort" not in made._transport.did
+    made.inner.frames.append(b"")
+    made.buffer_updated(1)
+    assert made._transport.did[-1] == "abort"
 
 
 def test_who_takes_nothing_is_given_up(made: Connection) -> None:

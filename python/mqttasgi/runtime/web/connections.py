@@ -31,8 +31,10 @@ ACCEPTED_AT_ONCE = 16
 PAUSE = 1.0
 #: Seconds for a TLS handshake, and for a request's head: from the connection's start or the last response on.
 HEAD_TIME = 10.0
-#: A body must have come in so many seconds, and one more for each so many bytes.
+#: A body, or a WebSocket's message, must have come in so many seconds, and one more for each so many bytes.
 BODY_TIME, BODY_RATE = 30.0, 500
+#: Frames that a WebSocket's message may come in: uvicorn keeps each, and an empty one counts nothing there.
+FRAMES = 1024
 #: Seconds in which a client has to take something of what waits for it.
 WRITE_TIME = 30.0
 #: Seconds for which what a client still sends is read and dropped after its response, so that it gets that.
@@ -50,8 +52,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_closing = False
         #: What the client still sends is dropped.
         self._lingers = False
-        #: What is waited for ("head", "body" or nothing) and of which request; for how many seconds; how many
-        #: bytes have come meanwhile.
+        #: What is waited for ("head", "body", "message" or nothing) and of which one; for how many seconds;
+        #: how many bytes have come meanwhile.
         self._phase: tuple[str, Any] = ("head", None)
         self._waited = 0.0
         self._received = 0
@@ -142,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
             self._cycle, self._dear = cycle, 0.0
             return
         self._dear = max(0.0, self._dear + dear)
-        if self._dear > DEAR:
+        if self._dear > DEAR or len(getattr(self.inner, "frames", ())) > FRAMES:
             self._connections.broke_off_dear()
             self.abort()
 
@@ -225,21 +227,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def _is_late(self, passed: float) -> bool:
         phase = self._find_phase()
-        if phase != self._phase:
+        if phase[0] != self._phase[0] or phase[1] is not self._phase[1]:
             self._phase, self._waited, self._received = phase, 0.0, 0
             return False
         if phase[0] == "head":
             self._waited += passed
             return self._waited > HEAD_TIME
-        if phase[0] == "body" and not self.inner.flow.read_paused:
+        if phase[0] in ("body", "message") and not self._application_is_behind:
             self._waited += passed
             return self._waited > BODY_TIME + self._received / BODY_RATE
         return False
 
     def _find_phase(self) -> tuple[str, Any]:
-        """Return what is waited for, and of which request. A WebSocket has its pings."""
+        """Return what is waited for, and of which request or message. A WebSocket has its pings besides."""
         if not hasattr(self.inner, "cycle"):
-            return ("", None)
+            frames = getattr(self.inner, "frames", None)  # a new list for each message
+            return ("message", frames) if frames else ("", None)
         cycle = self.inner.cycle
         if cycle is not None and cycle.more_body:
             return ("body", cycle)
