@@ -240,6 +240,8 @@ FORWARDED = [
     (b"forwarded", b"for=a"),
     (b"a", b"b"),
 ]
+#: To Django it is one of those.
+IN_DISGUISE = (b"x_forwarded_host", b"evil.example")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ async def test_whose_word_is_taken(proxies: str, client: Any, is_believed: bool)
     async def look(scope: Any, receive: Any, send: Any) -> None:
         seen.append((scope["client"], scope["scheme"], [name for name, _ in scope["headers"]]))
 
-    await Call(look, proxies=proxies).run(FORWARDED, client)
+    await Call(look, proxies=proxies).run([*FORWARDED, IN_DISGUISE], client)
     await Call(look, proxies=proxies).run([], client)
     if is_believed:
         assert (seen[0][0][0], seen[0][1], len(seen[0][2])) == ("198.51.100.9", "https", 4)

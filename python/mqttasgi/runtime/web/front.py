@@ -74,6 +74,7 @@ class Front:
         try:
             if scope["type"] == "http":
                 release = await self._turnstile.enter()
+            scope["headers"] = _without_underscores(scope["headers"])
             if (scope["client"][0] if scope.get("client") else None) in self._proxies:
                 scope["client"] = scope.get("client") or _THROUGH_SOCKET
                 await self._behind_proxy(scope, receive, send)
@@ -159,6 +160,11 @@ def _in_turns(send: Send) -> Send:
         await send(event)
 
     return send_in_turn
+
+
+def _without_underscores(headers: Headers) -> Headers:
+    """Return them without those that WSGI's names, which Django has, make others of: X_Forwarded_For, say."""
+    return [header for header in headers if b"_" not in header[0]]
 
 
 def _without_forwarded(headers: Headers) -> Headers:
