@@ -233,6 +233,16 @@ def test_a_message_that_is_too_long(broker: BrokerFactory) -> None:
     assert served.is_alive()
 
 
+def test_messages_are_not_compressed(broker: BrokerFactory) -> None:
+    """Few bytes of a client's would be many of the broker's memory."""
+    served = Served(broker)
+    with served.websocket() as websocket:  # which offers to compress
+        assert websocket.response is not None
+        assert "Sec-WebSocket-Extensions" not in websocket.response.headers
+        websocket.send("a" * 1000)
+        assert websocket.recv(TIMEOUT) == "a" * 1000
+
+
 def test_a_message_of_too_many_frames(broker: BrokerFactory) -> None:
     """They count nothing in its length, but each takes memory."""
     served = Served(broker)

@@ -80,6 +80,8 @@ class Server(uvicorn.Server):
                 http="h11",
                 h11_max_incomplete_event_size=HEAD_SIZE,
                 ws_max_size=MESSAGE_SIZE,
+                # What is 8 KiB on the wire would be 8 MiB in memory.
+                ws_per_message_deflate=False,
                 ws_ping_interval=PING_INTERVAL,
                 ws_ping_timeout=PING_TIMEOUT,
                 lifespan={True: "on", False: "off", None: "auto"}[has_lifespan],
