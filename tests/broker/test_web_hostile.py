@@ -245,6 +245,9 @@ def test_messages_are_not_compressed(broker: BrokerFactory) -> None:
 
 def test_a_message_of_too_many_frames(broker: BrokerFactory) -> None:
     """They count nothing in its length, but each takes memory."""
+    auto = pytest.importorskip("uvicorn.protocols.websockets.auto")
+    if not hasattr(auto, "WebSocketsSansIOProtocol"):
+        pytest.skip("an uvicorn before 0.50 keeps the frames where nobody can count them")
     served = Served(broker)
     with served.websocket() as websocket:
         websocket.send(["a"] * 1000)
