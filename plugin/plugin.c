@@ -457,6 +457,7 @@ static int on_tick(int event, void *event_data, void *userdata)
 
 	look_at_python(plugin);
 	announce(plugin);
+	interpreter_guard_child_signals();
 	sys_tree_tick(plugin->sys_tree);
 	stop_tick(&plugin->stop);
 	return rc;

@@ -3,10 +3,12 @@
 #include "python/interpreter.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +196,39 @@ static void take_child_signals(int how)
 	(void)pthread_sigmask(how, &set, NULL);
 }
 
+/* Mosquitto unblocks it while it waits for its clients, and it comes to this thread if the one that has
+ * started the child is gone. Zero: the loop thread is gone, too. */
+static _Atomic(pthread_t) child_signals_thread;
+static pthread_t guarded_thread;
+static void (*_Atomic child_signals_handler)(int signal);
+
+static void pass_child_signal(int signal)
+{
+	void (*handler)(int signal) = atomic_load(&child_signals_handler);
+	pthread_t loop_thread = atomic_load(&child_signals_thread);
+	int before = errno;
+
+	if (!pthread_equal(pthread_self(), guarded_thread)) {
+		handler(signal);
+	} else if (loop_thread) {
+		(void)pthread_kill(loop_thread, signal);
+	}
+	errno = before;
+}
+
+void interpreter_guard_child_signals(void)
+{
+	struct sigaction action;
+
+	if (sigaction(SIGCHLD, NULL, &action) || (action.sa_flags & SA_SIGINFO) || action.sa_handler == SIG_DFL ||
+			action.sa_handler == SIG_IGN || action.sa_handler == pass_child_signal) {
+		return;
+	}
+	atomic_store(&child_signals_handler, action.sa_handler);
+	action.sa_handler = pass_child_signal;
+	(void)sigaction(SIGCHLD, &action, NULL);
+}
+
 /* The broker thread keeps the locale that it has now, whatever the application sets for the process: it
  * writes numbers into $SYS topics. */
 static void keep_locale(void)
@@ -217,6 +252,7 @@ static void *loop_thread(void *argument)
 	thread_take_own_descriptors(&context->inbound_fd, 1);
 	thread_take_own_folder();
 	take_child_signals(SIG_UNBLOCK);
+	atomic_store(&child_signals_thread, pthread_self());
 	if (!context->options->virtualenv || check_virtualenv(context->options->virtualenv)) {
 		promote_libpython();
 		status = initialize(context->options);
@@ -232,6 +268,7 @@ static void *loop_thread(void *argument)
 			(void)PyEval_SaveThread();
 		}
 	}
+	atomic_store(&child_signals_thread, 0);
 	(void)queue_tell(context->outbound, stopped);
 	return NULL;
 }
@@ -253,6 +290,7 @@ int interpreter_start(const struct pymodule_context *context)
 	keep_locale();
 	thread_give_children_signals();
 	take_child_signals(SIG_BLOCK);
+	guarded_thread = pthread_self();
 	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {
 		log_line(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));

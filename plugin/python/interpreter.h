@@ -15,6 +15,10 @@
  * Returns MOSQ_ERR_SUCCESS, or another MOSQ_ERR_* after a line in the log. */
 int interpreter_start(const struct pymodule_context *context) __attribute__((warn_unused_result));
 
+/* Keeps handlers of SIGCHLD, which libuv has for its child processes, from running on this thread. To be
+ * called in each TICK, because they come and go. Broker thread. */
+void interpreter_guard_child_signals(void);
+
 /* After MESSAGE_STOPPED came: waits for the thread's last instructions, at most so long. False: it still
  * runs, and everything it uses must be left alone. Broker thread. */
 bool interpreter_join(unsigned int milliseconds);

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from conftest import BrokerFactory
-from support.broker import Broker, mosquitto_program
+from support.broker import Broker, mosquitto_program, plugin_path
 from support.ports import free_port
 from support.processes import SANITIZER, running, wait_until
 from support.system_log import SystemLog, reason_not
@@ -365,6 +365,17 @@ def test_programs_end_with_the_broker(broker: BrokerFactory, loop: str) -> None:
         assert running(goes_on)
     finally:
         os.kill(goes_on, signal.SIGKILL)
+
+
+@plain_only
+@pytest.mark.parametrize("loop", LOOPS)
+def test_programs_whose_threads_have_ended(broker: BrokerFactory, loop: str) -> None:
+    """Mosquitto's own thread hears of their end. libuv's handler would write to its pipe there, whose number is that
+    of one of the broker's descriptors."""
+    hostile = Hostile(broker, loop=loop)
+    found = hostile.ask("programs_of_ended_threads")
+    assert found == (plugin_path().name if loop == "uvloop" else "")
+    assert hostile.broker.stop() == 0
 
 
 @plain_only

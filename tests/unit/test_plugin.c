@@ -43,6 +43,10 @@ int interpreter_start(const struct pymodule_context *context)
 	return interpreter.rc;
 }
 
+void interpreter_guard_child_signals(void)
+{
+}
+
 bool interpreter_join(unsigned int milliseconds)
 {
 	(void)milliseconds;

@@ -739,6 +739,41 @@ def program(consumer: Hostile, name: str, session: bool = False) -> int:
     return child.pid
 
 
+def whose_is_the_handler(number: int) -> str:
+    """The file that the process' handler of a signal is in; empty: there is none."""
+    action = (ctypes.c_void_p * 32)()  # its first member is the handler
+    assert ctypes.CDLL(None).sigaction(number, None, action) == 0
+    address = action[0] or 0
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            first, last = (int(end, 16) for end in line.split()[0].split("-"))
+            if first <= address < last:
+                return os.path.basename(line.split()[-1])
+    return ""
+
+
+@action
+async def programs_of_ended_threads(consumer: Hostile) -> str:
+    """Their ends are told to the process' first thread; meanwhile the loop waits for one of its own. Returns whose
+    handler that thread calls."""
+    waited = await asyncio.create_subprocess_exec("sleep", "3600")
+
+    def start() -> None:
+        kept.append(subprocess.Popen(["sleep", "0.2"]))
+
+    for _ in range(20):
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join()
+        await asyncio.sleep(0.02)
+    found = whose_is_the_handler(signal.SIGCHLD)
+    for child in kept:
+        await asyncio.to_thread(child.wait)
+    waited.terminate()
+    await waited.wait()
+    return found
+
+
 @action
 def stubborn_program(consumer: Hostile) -> int:
     """One that SIGTERM does not end."""
