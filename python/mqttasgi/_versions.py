@@ -48,7 +48,9 @@ def clash() -> Optional[str]:
 
 
 def _about_clash(distribution: metadata.Distribution, where: str) -> str:
-    earlier = any(str(file) == "mqttasgi/_types.py" for file in distribution.files or ())
+    # Not `files`, which from Python 3.12 on has only those that are there.
+    record = distribution.read_text("RECORD") or ""
+    earlier = any(line.startswith("mqttasgi/_types.py,") for line in record.splitlines())
     return (
         f"{where} has mqttasgi {distribution.version} and mqttasgi-broker {_brought(where)}, which both "
         f"bring the Python module mqttasgi: the first is {_EARLIER if earlier else _ON_PYPI}. What was "
