@@ -196,22 +196,19 @@ static void take_child_signals(int how)
 	(void)pthread_sigmask(how, &set, NULL);
 }
 
-/* Mosquitto unblocks it while it waits for its clients, and it comes to this thread if the one that has
- * started the child is gone. Zero: the loop thread is gone, too. */
-static _Atomic(pthread_t) child_signals_thread;
-static pthread_t guarded_thread;
 static void (*_Atomic child_signals_handler)(int signal);
 
+/* Mosquitto unblocks it while it waits for its clients, and the broker thread gets it if the one that has
+ * started the child is gone. */
 static void pass_child_signal(int signal)
 {
 	void (*handler)(int signal) = atomic_load(&child_signals_handler);
-	pthread_t loop_thread = atomic_load(&child_signals_thread);
 	int before = errno;
 
-	if (!pthread_equal(pthread_self(), guarded_thread)) {
+	if (!thread_has_signals()) {
 		handler(signal);
-	} else if (loop_thread) {
-		(void)pthread_kill(loop_thread, signal);
+	} else if (thread_runs) {
+		(void)pthread_kill(thread, signal);
 	}
 	errno = before;
 }
@@ -252,7 +249,6 @@ static void *loop_thread(void *argument)
 	thread_take_own_descriptors(&context->inbound_fd, 1);
 	thread_take_own_folder();
 	take_child_signals(SIG_UNBLOCK);
-	atomic_store(&child_signals_thread, pthread_self());
 	if (!context->options->virtualenv || check_virtualenv(context->options->virtualenv)) {
 		promote_libpython();
 		status = initialize(context->options);
@@ -268,7 +264,6 @@ static void *loop_thread(void *argument)
 			(void)PyEval_SaveThread();
 		}
 	}
-	atomic_store(&child_signals_thread, 0);
 	(void)queue_tell(context->outbound, stopped);
 	return NULL;
 }
@@ -290,7 +285,6 @@ int interpreter_start(const struct pymodule_context *context)
 	keep_locale();
 	thread_give_children_signals();
 	take_child_signals(SIG_BLOCK);
-	guarded_thread = pthread_self();
 	rc = thread_start(&thread, "mqttasgi", loop_thread, (void *)(uintptr_t)context);
 	if (rc) {
 		log_line(MOSQ_LOG_ERR, "Cannot start the thread for Python: %s", strerror(rc));

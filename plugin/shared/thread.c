@@ -47,6 +47,11 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
 /* The thread that has the broker's signals. */
 static pthread_t signals_thread;
 
+bool thread_has_signals(void)
+{
+	return pthread_equal(pthread_self(), signals_thread) != 0;
+}
+
 /* In the child, which is about to become another program or is one of the application's own: only functions
  * that a signal handler may call. */
 static void after_fork(void)
@@ -57,7 +62,7 @@ static void after_fork(void)
 	sigset_t none;
 	size_t i;
 
-	if (pthread_equal(pthread_self(), signals_thread)) {
+	if (thread_has_signals()) {
 		return;
 	}
 	for (i = 0; i < sizeof(handled) / sizeof(handled[0]); i++) {

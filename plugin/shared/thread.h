@@ -18,6 +18,10 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
  * mask, as ever. */
 void thread_give_children_signals(void);
 
+/* Whether the calling thread is the one that called that: it has the broker's signals. In a signal's handler,
+ * too. */
+bool thread_has_signals(void);
+
 /* Waits for the end of a thread. False: it still runs when the time is over. */
 bool thread_join(pthread_t thread, unsigned int milliseconds);
 
