@@ -215,17 +215,15 @@ static const char *on_publish(struct connection *connection, const struct packet
 {
 	struct packets_publish publish;
 	const char *wrong = packets_read_publish(packet, &publish);
+	bool is_new;
 
 	if (wrong && (publish.qos > 2 || (publish.qos > 0) != (publish.packet > 0))) {
 		return wrong;
 	}
-	if (publish.qos == 2 && !receive_once(connection, publish.packet, publish.dup)) {
-		acknowledge(connection, publish.packet, publish.qos);
-		return NULL;
-	}
-	if (wrong) {
+	is_new = publish.qos < 2 || receive_once(connection, publish.packet, publish.dup);
+	if (is_new && wrong) {
 		connection->events->passed_over(connection->userdata, wrong);
-	} else {
+	} else if (is_new) {
 		const struct connection_message message = {
 			.topic = publish.topic,
 			.payload = publish.payload,
