@@ -92,6 +92,9 @@ static bool put_in_journal(struct store *store, const struct store_message *mess
 		move(store, surplus);
 	}
 	if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
+		if (journal_messages(store->journal) > 0) {
+			return false;
+		}
 		/* On a disk that is full there is the room of what was handled. */
 		journal_restart(store->journal, true);
 		if (!journal_put(store->journal, message, id, size, recipients, recipient_count)) {
