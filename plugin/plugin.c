@@ -234,6 +234,7 @@ static int open_keeper(struct plugin *plugin)
 static int make_broker_side(struct plugin *plugin)
 {
 	const struct options *options = plugin->options;
+
 	plugin->lanes = lanes_new(plugin->session, plugin->inbound, plugin->traits, options->message_expiry);
 	plugin->clients =
 			clients_new(plugin->context.tells_connects, plugin->session ? options_session_id(options) : NULL);
