@@ -193,8 +193,7 @@ class Guests:
 
     def _forget(self, handle: int) -> None:
         del self._service.roster.inboxes[handle]
-        if self._service.general_hold is not None:
-            self._service.general_hold.take(handle)
+        self._service.take_held(handle)
 
     def lost(self, mailbox: Mailbox, count: int) -> None:
         """Count what has found no room in a mailbox, and say so once a second."""

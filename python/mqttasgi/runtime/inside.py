@@ -198,8 +198,7 @@ class ClientWatch:
 
     def _forget(self, _: object) -> None:
         del self._service.roster.inboxes[self._handle]
-        if self._service.general_hold is not None:
-            self._service.general_hold.take(self._handle)
+        self._service.take_held(self._handle)
 
 
 def _view(consumer: HostedConsumer) -> ConsumerView:

@@ -173,9 +173,7 @@ class Lifecycle:
         service.inside.changed("consumers")
         service.durable.end(consumer, keeps)
         dropped = consumer.inbox.empty()
-        if service.general_hold is not None:
-            held = service.general_hold.take(consumer.handle)
-            dropped += sum(not is_stored(delivery) for delivery in held)
+        dropped += sum(not is_stored(delivery) for delivery in service.take_held(consumer.handle))
         service.bridge.add("messages/dropped/consumer_ended", dropped)
         if not service.stopped:
             service.beginning.wait_no_more(consumer)

@@ -149,6 +149,10 @@ class Service:
         elif not self.farewell.has_begun:
             self.farewell.begin()
 
+    def take_held(self, handle: int) -> list[Delivery]:
+        """Return what waits in the general hold for one that is about to end, or has ended."""
+        return self.general_hold.take(handle) if self.general_hold is not None else []
+
     def release(self, number: int) -> None:
         """Let go on what waits in the general hold, up to that number."""
         if self.general_hold is not None:

@@ -57,9 +57,8 @@ class Workers:
         self._service.encores.take(worker)
         self._service.roster.free_app_id(worker)
         self._service.lifecycle.end_subscriptions(worker)
-        if self._service.general_hold is not None:
-            for delivery in self._service.general_hold.take(worker.handle):
-                worker.inbox.go_on(delivery)
+        for delivery in self._service.take_held(worker.handle):
+            worker.inbox.go_on(delivery)
         worker.history.enter("ended")
         worker.disconnect()
 
