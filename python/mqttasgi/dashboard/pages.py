@@ -129,16 +129,17 @@ class Log(Page):
     search = "Line contains"
     #: From the gravest on.
     LEVELS = ("error", "warning", "notice", "info", "debug")
+    level = LEVELS[-1]
+    #: How often it has begun.
+    _beginnings = 0
 
     def ask(self, asked: Mapping[str, str]) -> None:
         """Take the filter and the level, and begin anew."""
         super().ask(asked)
         if asked.get("level") in self.LEVELS:
             self.level = asked["level"]
-        elif not hasattr(self, "level"):
-            self.level = self.LEVELS[-1]
-        #: How often it has begun, and whether the browser has what it began with.
-        self._beginnings = getattr(self, "_beginnings", 0) + 1
+        self._beginnings += 1
+        #: Whether the browser has what it began with.
         self._has_begun = False
         #: The number of the last line that it has.
         self._last = 0
