@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any, Callable, Union
 
+from .._words import duration as _duration
 from .configuration import check_certificate, loopback
 from .option_table import Settings
 
@@ -60,15 +61,6 @@ def _short(value: float) -> str:
     digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2 if value >= 0.9995 else 3
     text = f"{value:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _duration(seconds: int) -> str:
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        number, seconds = divmod(seconds, size)
-        if number or parts or unit == "s":
-            parts.append(f"{number} {unit}")
-    return " ".join(parts[:2])
 
 
 def _bytes_if_known(value: int) -> str:

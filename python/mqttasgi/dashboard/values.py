@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 from django.utils import timezone
 
+from .._words import duration as duration
 from ..dead import as_text, hexadecimal, printable
 
 #: Characters of a payload in a list, and of a topic or an id anywhere.
@@ -96,17 +97,6 @@ def age(seconds: float) -> str:
     if seconds < 60:
         return f"{int(seconds / 10) * 10} s"
     return duration(seconds, parts=1)
-
-
-def duration(seconds: float, parts: int = 2) -> str:
-    """Return a length of time in its largest units."""
-    left = max(0, int(seconds))
-    said: list[str] = []
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if left >= size or said:
-            said.append(f"{left // size} {unit}")
-        left %= size
-    return " ".join(said[:parts]) or "0 s"
 
 
 def moment(seconds: float) -> str:
