@@ -12,7 +12,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-USER = "visitor"
+from .machine import USER, copy_debian
+
 HOME = f"/home/{USER}"
 
 #: What is not the packages': states of apt and dpkg, caches, logs, and what was made by the visitor or a broker.
@@ -43,10 +44,7 @@ class Fresh:
         root: Where the copy is made. A copy that is there is of an earlier run and removed.
         """
         self.root = root
-        if root.exists():
-            shutil.rmtree(root)
-        root.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-a", "--reflink=auto", str(debian), str(root)], check=True)
+        copy_debian(debian, root)
         # Nobody is there to say yes.
         (root / "etc/apt/apt.conf.d/91yes").write_text('APT::Get::Assume-Yes "true";\nquiet "1";\n')
         self.as_root("apt-get update && apt-get install --no-install-recommends sudo")

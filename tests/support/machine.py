@@ -96,6 +96,14 @@ class Terminal:
         return not self._send(0)
 
 
+def copy_debian(debian: Path, root: Path) -> None:
+    """Copy what debootstrap made, in place of a copy of an earlier run."""
+    if root.exists():
+        shutil.rmtree(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", str(debian), str(root)], check=True)
+
+
 class Machine:
     """A copy of a Debian in a folder, booted. Its network is this machine's, its processes are its own.
 
@@ -111,10 +119,7 @@ class Machine:
         self.root = root
         self._terminals: list[Terminal] = []
         self._where = f"/home/{USER}"
-        if root.exists():
-            shutil.rmtree(root)
-        root.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-a", str(debian), str(root)], check=True)
+        copy_debian(debian, root)
         # The settings of a build machine: here services start as they do for everybody.
         (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
         # Nobody is there to say yes.
