@@ -80,8 +80,9 @@ class Live(AsyncJsonWebsocketConsumer):
                 if not await is_logged_in(self.scope):
                     return NOT_ALLOWED
             new = self.house.shown()
-            if changes(shown, new):
-                await self.send_json(changes(shown, new))
+            changed = changes(shown, new)
+            if changed:
+                await self.send_json(changed)
             shown = new
             await asyncio.sleep(PAUSE)
 
