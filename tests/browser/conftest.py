@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.broker import virtualenv
 from support.client import Client
 from support.ports import free_port

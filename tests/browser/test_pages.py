@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+
 from support.processes import wait_until
 
 sync_api = pytest.importorskip("playwright.sync_api")
