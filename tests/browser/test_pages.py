@@ -94,7 +94,7 @@ def test_a_light_is_clicked(hub: Any, window: Any) -> None:
     page = window.open("/")
     switch = page.get_by_role("switch", name="Light in kitchen")
     with subprocess.Popen(
-        ["mosquitto_sub", "-p", str(hub.broker.port), "-t", "home/lights/kitchen/set", "-C", "1", "-W", "60", "-v", "-i", "wall"],
+        ["mosquitto_sub", "-p", str(hub.broker.port), "-t", "home/lights/kitchen/set", "-v", "-C", "1", "-i", "wall"],
         stdout=subprocess.PIPE,
         text=True,
     ) as heard:  # fmt: skip
