@@ -62,6 +62,7 @@ struct broker {
 	struct pace pace;
 	struct log_complaint publish_refused;
 	struct message *kicks, **last_kick; /* see put_off_kick(); the end of their list */
+	const char *kicked_id;              /* while it is disconnected, until the broker tells that it is gone */
 	bool owes_writable;                 /* MESSAGE_WRITABLE, for which there was no memory yet */
 	struct application application;
 	struct known_session session;
@@ -260,24 +261,40 @@ static void put_off_kick(struct broker *broker, const struct message *kick)
 	broker->last_kick = &copy->next;
 }
 
+/* Mosquitto finds a client that is offline with a kept session, too, and does nothing. One by websockets it
+ * may end later; of such a one what is known of clients has to do. */
+static int carry_out_kick(struct broker *broker, const char *client_id)
+{
+	bool is_gone;
+	int rc;
+
+	if (strcmp(client_id, options_session_id(broker->options)) == 0) {
+		return MOSQ_ERR_INVAL; /* without its connection the application would miss messages */
+	}
+	broker->kicked_id = client_id;
+	/* With the will: without it, Mosquitto 2.0.11 frees an MQTT 5 client that is offline and goes on to use
+	 * it. */
+	rc = mosquitto_kick_client_by_clientid(client_id, true);
+	is_gone = !broker->kicked_id;
+	broker->kicked_id = NULL;
+	if (rc == MOSQ_ERR_SUCCESS && !is_gone && !clients_has(broker->clients, client_id)) {
+		return MOSQ_ERR_NOT_FOUND;
+	}
+	return rc;
+}
+
 /* The broker tells within each that the client is gone (broker_on_disconnect()), and sends its last will, for
  * which it asks about access. All that is as it is in a poll, if it is done before the turn ends
  * (lanes_tick()). */
 static void carry_out_kicks(struct broker *broker)
 {
 	struct message *kick = broker->kicks, *next;
-	int rc;
 
 	broker->kicks = NULL;
 	broker->last_kick = &broker->kicks;
 	for (; kick; kick = next) {
 		next = kick->next;
-		/* Without its connection the application would miss messages. With the will: without it,
-		 * Mosquitto 2.0.11 frees an MQTT 5 client that is offline and goes on to use it. */
-		rc = strcmp(kick->topic, options_session_id(broker->options)) == 0
-				? MOSQ_ERR_INVAL
-				: mosquitto_kick_client_by_clientid(kick->topic, true);
-		answer(broker, kick, rc);
+		answer(broker, kick, carry_out_kick(broker, kick->topic));
 		message_free(kick);
 	}
 }
@@ -488,6 +505,11 @@ int broker_on_disconnect(int event, void *event_data, void *userdata)
 	enum message_fate fate;
 
 	lanes_next_message(broker->lanes);
+	/* A session that the broker has read from its file has never had an address. */
+	if (broker->kicked_id && text_equal(broker->kicked_id, mosquitto_client_id(gone->client)) &&
+			mosquitto_client_address(gone->client)) {
+		broker->kicked_id = NULL;
+	}
 	if (!mosquitto_client_id(gone->client)) {
 		/* 2.0 tells also of connections without a CONNECT, or that were not let in. There is no will, and
 		 * nothing to wait for. */

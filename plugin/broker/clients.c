@@ -447,6 +447,24 @@ bool clients_began_clean(const struct clients *clients, const struct mosquitto *
 	return connection && !connection->offline_id && connection->began_clean;
 }
 
+bool clients_has(const struct clients *clients, const char *client_id)
+{
+	const struct table_entry *entry;
+	size_t i;
+
+	for (i = 0; i < clients->connections.bucket_count; i++) {
+		for (entry = clients->connections.buckets[i]; entry; entry = entry->next) {
+			const struct connection *connection = (const struct connection *)entry;
+
+			if (!connection->offline_id && !connection->asks &&
+					text_equal(client_id, mosquitto_client_id(connection->mosquitto))) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 /* ---- consumers ---- */
 
 int clients_watch(struct clients *clients, uint64_t consumer)

@@ -42,6 +42,9 @@ void clients_disconnected(struct clients *clients, const struct mosquitto *conne
  * that at its end is no longer so where another connection takes it over. */
 bool clients_began_clean(const struct clients *clients, const struct mosquitto *connection);
 
+/* Whether a client of this id is known to be connected. It looks at every connection. */
+bool clients_has(const struct clients *clients, const char *client_id);
+
 /* A consumer wants to be told, first of all who is connected now. MOSQ_ERR_NOMEM: it will not be. */
 int clients_watch(struct clients *clients, uint64_t consumer) __attribute__((warn_unused_result));
 void clients_unwatch(struct clients *clients, uint64_t consumer);

@@ -124,6 +124,32 @@ def test_who_is_not_disconnected(started: tuple[Broker, Pages]) -> None:
     assert "la" in pages.call("see")
 
 
+@pytest.mark.parametrize("connect_events", [True, False])
+@pytest.mark.parametrize("protocol", [V311, V5])
+def test_who_is_offline_is_not_disconnected(
+    broker: BrokerFactory, protocol: int, connect_events: bool
+) -> None:
+    """Mosquitto finds a client whose session it keeps, and says that it has disconnected it."""
+    started, pages = start(
+        broker, options={"connect_events": connect_events}, settings="persistence true\n"
+    )
+    lamp = broker.client(client_id="lamp", protocol=protocol, clean=False)
+    assert pages.call("kick", client_id="lamp")
+    wait_until(lambda: not lamp.connected, 5, "the end of the connection")
+    assert not pages.call("kick", client_id="lamp")
+    again = broker.client(client_id="lamp", protocol=protocol, clean=False)
+    again.subscribe("x", qos=1)
+    assert pages.call("kick", client_id="lamp")
+
+
+def test_a_client_by_websockets_is_disconnected(broker: BrokerFactory) -> None:
+    started, pages = start(broker, websockets=True)
+    page = broker.client(client_id="page", websockets=True)
+    assert pages.call("kick", client_id="page")
+    wait_until(lambda: not page.connected, 5, "the end of the connection")
+    wait_until(lambda: not pages.call("kick", client_id="page"), 5, "the end of the client")
+
+
 def test_the_session_is_not_disconnected(broker: BrokerFactory) -> None:
     started, pages = start(broker, options={"client_id": "the-session"})
     assert not pages.call("kick", client_id="the-session")

@@ -1921,6 +1921,7 @@ static void test_a_client_is_kicked(void **state)
 {
 	(void)state;
 	kicked = make_client("a", 5);
+	kicked.address = "192.0.2.1";
 	client_connects(&kicked);
 	watch_clients();
 	told(MESSAGE_CONNECT, "a");
@@ -1936,6 +1937,37 @@ static void test_a_client_is_kicked(void **state)
 	tick();
 	assert_int_equal(stub.kick_count, 1);
 	receive_nothing();
+}
+
+static void assert_kick_answers(int rc)
+{
+	application_kicks("a", 7);
+	tick();
+	tick();
+	receive_answer(7, rc);
+}
+
+/* The broker keeps sessions of clients that are not there. */
+static void test_a_client_that_is_offline_is_not_kicked(void **state)
+{
+	(void)state;
+	assert_kick_answers(MOSQ_ERR_NOT_FOUND);
+	/* What it tells of one whose session comes from its file. */
+	kicked = make_client("a", 5);
+	stub.on_kick = kick;
+	assert_kick_answers(MOSQ_ERR_NOT_FOUND);
+	assert_int_equal(stub.kick_count, 2);
+}
+
+/* One by websockets, on Mosquitto 2.0. */
+static void test_a_kick_that_takes_time(void **state)
+{
+	(void)state;
+	kicked = make_client("a", 5);
+	client_connects(&kicked);
+	assert_kick_answers(MOSQ_ERR_SUCCESS);
+	client_goes(&kicked, MOSQ_EVT_DISCONNECT, MOSQ_ERR_CONN_LOST);
+	assert_kick_answers(MOSQ_ERR_NOT_FOUND);
 }
 
 /* What a TICK finds in the queue it does not leave to an event that may be far away. */
@@ -2338,6 +2370,8 @@ int main(void)
 		broker_test(test_own_publish_with_no_local),
 		broker_test(test_consumers_are_told_of_clients),
 		broker_test(test_a_client_is_kicked),
+		broker_test(test_a_client_that_is_offline_is_not_kicked),
+		broker_test(test_a_kick_that_takes_time),
 		broker_test(test_kicks_make_the_next_tick_come),
 		broker_test(test_the_session_is_not_kicked),
 		broker_test(test_no_memory_for_a_kick),
