@@ -55,8 +55,9 @@ def log_lines(after: int = 0) -> list[LogLine]:
 async def kick(client_id: str) -> bool:
     """Disconnect a client; one that speaks MQTT 5 is told 0x98, "Administrative action". Its will is sent.
 
-    A client that connects again by itself is back soon. False: there is none with this id, or it is the
-    plugin's own connection.
+    A client that connects again by itself is back soon. False: none with this id is connected, although the
+    broker may keep its session, or it is the plugin's own connection. On Mosquitto 2.0 without the option
+    `connect_events`, one by websockets that has published nothing is disconnected and False is returned.
     """
     return await _host.find("kick()").inside.kick(client_id)
 
