@@ -13,7 +13,8 @@ from django.http import QueryDict
 from django.template.loader import render_to_string
 
 from ..broker import OutsideBroker
-from .access import comes_from_here, rights_now
+from ..origin import comes_from_here
+from .access import rights_now
 from .catalogue import PAGES
 from .observer import TooManyViewers, Viewer, observer
 from .pages import Page

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Coroutine, Mapping
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from mqttasgi import broker
+from mqttasgi.origin import comes_from_here
 
 from home import topics
 from home.house import House, Shown, changes
@@ -90,16 +90,6 @@ class Live(AsyncJsonWebsocketConsumer):
         self.is_over = True
         for task in self.tasks:
             task.cancel()
-
-
-def comes_from_here(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a page of this very host and port has opened the WebSocket.
-
-    `AllowedHostsOriginValidator`, in hub/asgi.py, looks at the host alone.
-    """
-    headers = dict(scope["headers"])
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    return bool(origin) and urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin-1")
 
 
 async def is_logged_in(scope: Mapping[str, Any]) -> bool:

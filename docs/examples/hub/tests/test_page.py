@@ -192,6 +192,7 @@ async def test_the_websocket_is_for_those_who_are_logged_in_here(browser: Client
         (browser, ""),
         (browser, "http://evil.example"),
         (browser, "http://localhost:9000"),
+        (browser, "https://localhost:8000"),
     ]:
         _, is_open = await opened(client, origin)
         assert not is_open
