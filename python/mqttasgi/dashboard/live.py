@@ -23,7 +23,7 @@ from .parts import Seen
 logger = logging.getLogger("mqttasgi.dashboard")
 
 #: Seconds between two updates of a page at least, and how much more for each who looks; and at most.
-PAUSE, PAUSE_EACH, TICK = 0.25, 0.02, 1.0
+PAUSE, PAUSE_EACH, TICK = 0.15, 0.02, 1.0
 #: Seconds between two looks at whether somebody may still look.
 RECHECK = 15.0
 #: Characters of what a browser asks for.
