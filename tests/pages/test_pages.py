@@ -378,6 +378,105 @@ def test_hub(reader: Reader) -> None:
     follow("docs/examples/hub/README.md", HUB, reader)
 
 
+# ---- docs/raspberry-pi.md ----
+
+KITCHEN_ON = r"home/lights/kitchen/set on"
+HOST = "$(hostname).local"
+
+
+def forget_all(reader: Reader) -> None:
+    """Make an empty card of the machine, as far as this page goes."""
+    reader.machine.run(
+        f"cd /home/{USER}\nsudo rm -rf mqttasgi /opt/hub /var/lib/hub /etc/mosquitto/conf.d/*.conf\n"
+        "sudo rm -rf /etc/systemd/system/mosquitto.service.d\n"
+        "sudo systemctl disable --now mosquitto || true"
+    )
+
+
+def asked_for(host: str) -> str:
+    """Return what prints the status of the hub's page under a name."""
+    return (
+        f"/usr/bin/python3 - {host} <<'END'\nimport http.client, sys\n"
+        "browser = http.client.HTTPConnection('127.0.0.1', 8000)\n"
+        "browser.request('GET', '/', headers={'Host': sys.argv[1] + ':8000'})\n"
+        "print(browser.getresponse().status)\nEND\n"
+    )
+
+
+def walk_in(reader: Reader, block: str) -> None:
+    """The light goes on, also on the page, for who has logged in."""
+    keep_open("lights")(reader, "mosquitto_sub -u me -P secret -v -t 'home/lights/#'")
+    replacing("PASSWORD", "secret", lambda reader, text: paste_and_see("lights", KITCHEN_ON)(reader, text))(
+        reader, block
+    )
+    close("lights")(reader, block)
+    password = 'pathlib.Path("build/quickstart/password").read_text().strip()'
+    assert password in LOG_IN
+    command(LOG_IN.replace(password, '"secret-of-me"').replace('"hub"', '"me"'), "Light in kitchen")(
+        reader, ""
+    )
+    command(asked_for(HOST), "302")(reader, "")
+    command(asked_for("evil.example"), "400")(reader, "")
+    command("mosquitto_pub -t x -m y 2>&1 || true", "not authori[sz]ed")(reader, "")
+
+
+def enter_password(old: str, new: str) -> Action:
+    """Paste a command that asks for something, with the answer in it."""
+    return replacing(old, new, paste())
+
+
+RASPBERRY_PI = [
+    Step("sudo apt-get update", replacing("URL mqttasgi", "/srv/git/mqttasgi mqttasgi", paste())),
+    Step("sudo cp -r docs/examples/hub", paste()),
+    Step(
+        "sudo -u mosquitto",
+        enter_password(
+            "venv/bin/python manage.py createsuperuser",
+            "DJANGO_SUPERUSER_PASSWORD=secret-of-me venv/bin/python manage.py createsuperuser --noinput "
+            "--username me --email me@localhost",
+        ),
+    ),
+    Step("secret()", paste()),
+    Step(
+        "sudo mosquitto_passwd",
+        enter_password(
+            "mosquitto_passwd /etc/mosquitto/passwd me", "mosquitto_passwd -b /etc/mosquitto/passwd me secret"
+        ),
+    ),
+    Step("sudo install -d", paste()),
+    Step("listener 1883", save("/etc/mosquitto/conf.d/hub.conf")),
+    Step("sudo systemctl enable", paste("mosquitto version .* running")),
+    Step("mosquitto_pub -u me", walk_in),
+    Step(
+        "sudo systemctl stop mosquitto",
+        then(
+            paste(),
+            command(
+                "tar -tzf ~/hub-*.tar.gz",
+                "var/lib/hub/db.sqlite3",
+                "etc/mosquitto/hub.env",
+                "opt/hub/home/live.py",
+            ),
+            command("! tar -tzf ~/hub-*.tar.gz | grep opt/hub/venv"),
+        ),
+    ),
+    Step("cd ~/mqttasgi", paste()),
+    Step(
+        "systemctl status",
+        then(
+            paste(r"active \(running\)", r"0\.0\.0\.0:8000"),
+            command("sudo systemctl disable --now mosquitto"),
+        ),
+    ),
+]
+
+
+def test_raspberry_pi(machine: Machine) -> None:
+    reader = Reader(machine)
+    forget_all(reader)
+    follow("docs/raspberry-pi.md", RASPBERRY_PI, reader)
+
+
 # ---- what `mqttasgi startproject` makes ----
 
 
