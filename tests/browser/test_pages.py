@@ -126,7 +126,7 @@ def test_the_log_is_live(hub: Any, window: Any) -> None:
 
 def test_what_others_write_is_text(hub: Any, window: Any) -> None:
     """Topics, payloads, client ids and lines of the log are shown, and not run."""
-    attack = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    attack = "<img src=x onerror=window.hacked=1><script>alert(2)</script>"
     topic = f"home/{attack.replace('/', '')}"
     other = hub.broker.client(client_id=attack)
     other.publish(topic, attack, qos=1, retain=True)
@@ -136,9 +136,15 @@ def test_what_others_write_is_text(hub: Any, window: Any) -> None:
     expect(page.locator("#topic-rows")).to_contain_text("onerror")
     page.locator("#topic-rows a", has_text="onerror").first.click()
     expect(page.locator("#topic-value pre")).to_have_text(attack)
-    expect(window.open("/dashboard/clients/").locator("#clients")).to_contain_text(attack)
-    expect(window.open("/dashboard/log/").get_by_role("log")).to_contain_text("onerror")
-    window.open("/")
+    assert not page.evaluate("window.hacked")
+    page = window.open("/dashboard/clients/")
+    expect(page.locator("#clients")).to_contain_text(attack)
+    assert not page.evaluate("window.hacked")
+    page = window.open("/dashboard/log/")
+    expect(page.get_by_role("log")).to_contain_text("onerror")
+    assert not page.evaluate("window.hacked")
+    page = window.open("/")
+    assert not page.evaluate("window.hacked")
     assert window.dialogs == []
 
 
