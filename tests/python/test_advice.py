@@ -90,6 +90,7 @@ def chained(outer: BaseException, inner: BaseException) -> BaseException:
             'cannot be used (connection to server at "127.0.0.1", port 5432 failed: Connection refused): is its server',
         ),
         (OperationalError('connection failed: FATAL:  database "shop" does not exist'), "HOST, PORT, NAME, USER and"),
+        (OperationalError("connection timeout expired"), "is its server there"),
         (OperationalError("[Errno -2] Name or service not known"), "is its server there, and are HOST, PORT"),
         (OperationalError(2002, "Can't connect to MySQL server on '127.0.0.1' (115)"), "is its server there"),
         (OperationalError(1045, "Access denied for user 'ann'@'localhost'"), "USER and PASSWORD"),

@@ -10,6 +10,7 @@ from typing import Any, Callable
 import pytest
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
+from django.db import OperationalError
 from fake_bridge import FakeBridge, FakeClientMessage, FakeMessage
 from running import Start, master_of, settle, until
 
@@ -29,6 +30,8 @@ class Keeps(MqttConsumer):
     says: list[str] = []  # noqa: RUF012
     #: How often its connect() is to fail.
     refusals = 0
+    #: How often its database has refused it.
+    refused = 0
 
     async def connect(self) -> None:
         await self.subscribe("in/#", 1)
@@ -44,6 +47,10 @@ class Keeps(MqttConsumer):
             raise LookupError("there is no lamp")
         if payload == "raise once" and not mqtt_message["redelivered"]:
             raise LookupError("there is no lamp")
+        if payload == "away":
+            Keeps.refused += 1
+            if Keeps.refused <= 2 * TRIES:
+                raise OperationalError("connection failed: Connection refused")
         if payload == "stop":
             raise StopConsumer
         if payload == "exit":
@@ -291,6 +298,20 @@ async def test_a_poisonous_message_becomes_a_dead_letter(
     assert "`mqttasgi dead list`" in line
     assert "is given up" not in bridge.text()
     await until(lambda: told(bridge, "done") == [(1, 2)])
+
+
+async def test_no_message_is_to_blame_for_a_database_that_is_away(
+    bridge: FakeBridge, begin: Any, consumer: Any
+) -> None:
+    Keeps.refused = 0
+    await begin(consumer.as_asgi(), retries=1)
+    feed(bridge, "away", "2")
+    await until(lambda: "2" in Keeps.says)
+    assert [word for word in consumer.says if word.startswith(("away", "2"))] == [
+        "away", *["away again"] * 2 * TRIES, "2"
+    ]  # fmt: skip
+    assert told(bridge, "failed") == []
+    assert "is given up" not in bridge.text()
 
 
 async def test_each_message_has_its_own_tries(bridge: FakeBridge, begin: Any) -> None:

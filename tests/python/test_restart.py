@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import pytest
 from channels.layers import get_channel_layer
+from django.db import OperationalError
 from fake_bridge import FakeBridge, FakeClientMessage
 from running import Start, master_of, settle, until
 
@@ -141,6 +142,23 @@ async def test_it_is_given_up_after_retries_in_a_row(bridge: FakeBridge, start: 
     assert bridge.subscriptions == {}
     assert bridge.suspend_calls == 1
     assert not service.stopped
+
+
+async def test_a_start_that_a_server_which_is_away_has_refused_is_no_failed_one(
+    bridge: FakeBridge, start: Start
+) -> None:
+    class Database(Fragile):
+        async def connect(self) -> None:
+            try:
+                await super().connect()
+            except Exception as error:
+                raise OperationalError("connection failed: Connection refused") from error
+
+    await start(Database.as_asgi(), retries=2)
+    Fragile.refusals = 10
+    feed(bridge, "raise", "alive")
+    await until(lambda: "alive" in Fragile.says)
+    assert "is given up" not in bridge.text()
 
 
 async def test_for_ever(bridge: FakeBridge, start: Start) -> None:

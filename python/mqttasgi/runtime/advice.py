@@ -17,24 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from .away import causes, is_no_database, names
+
 #: `--check` prints what it warns of.
 logger = logging.getLogger("mqttasgi.databases")
 
 #: Seconds for which a check waits for the databases to say what migrations they lack.
 CHECK_TIMEOUT = 10.0
-#: So many causes of an error are looked at.
-_CAUSES = 10
-#: In errors of PostgreSQL's and MySQL's drivers, in lower case: no connection could be made.
-_NOT_CONNECTED = (
-    "connection to server",
-    "connection failed",
-    "could not connect",
-    "can't connect to",
-    "access denied for user",
-    "failed to resolve host",
-    "could not translate host name",
-    "name or service not known",
-)
 
 
 # ---- about an error ----
@@ -46,7 +35,7 @@ def about(error: Optional[BaseException]) -> Optional[str]:
     Raises nothing: the error is what counts.
     """
     try:
-        for cause in _causes(error):
+        for cause in causes(error):
             sentence = _about_one(cause)
             if sentence:
                 return sentence
@@ -55,29 +44,21 @@ def about(error: Optional[BaseException]) -> Optional[str]:
     return None
 
 
-def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
-    for _ in range(_CAUSES):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _about_one(error: BaseException) -> Optional[str]:
-    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-    if "django.SynchronousOnlyOperation" in names:
+    kinds = names(error)
+    if "django.SynchronousOnlyOperation" in kinds:
         return (
             "The ORM was called from async code. Use the method whose name begins with a (acreate, aget, "
             "async for), or put the calls into a function and await database_sync_to_async(function)()."
         )
-    if "django.AppRegistryNotReady" in names:
+    if "django.AppRegistryNotReady" in kinds:
         return (
             "Models were imported before Django was set up: in asgi.py, django.setup() or "
             "get_asgi_application() comes before the imports of consumers."
         )
-    if "django.ImproperlyConfigured" in names:
+    if "django.ImproperlyConfigured" in kinds:
         return _about_settings(str(error))
-    if names & {"django.OperationalError", "django.ProgrammingError", "sqlite3.OperationalError"}:
+    if kinds & {"django.OperationalError", "django.ProgrammingError", "sqlite3.OperationalError"}:
         return _about_database(str(error))
     return None
 
@@ -96,7 +77,7 @@ def _about_settings(text: str) -> str:
 def _about_database(text: str) -> Optional[str]:
     first = text.partition("\n")[0].strip()
     lowered = first.lower()
-    if _is_not_connected(lowered):
+    if is_no_database(lowered):
         return (
             f"The database cannot be used ({first}): is its server there, and are HOST, PORT, NAME, USER and "
             "PASSWORD in DATABASES right?"
@@ -117,10 +98,6 @@ def _about_database(text: str) -> Optional[str]:
             'transactions short, or wait longer: "OPTIONS": {"timeout": 20} in DATABASES.'
         )
     return None
-
-
-def _is_not_connected(text: str) -> bool:
-    return any(words in text.lower() for words in _NOT_CONNECTED)
 
 
 # ---- the databases ----
@@ -252,7 +229,7 @@ def _warn_of_migrations() -> None:
             labels = _unapplied(alias)
         except BaseException as error:
             logger.debug("The migrations of database %r could not be looked at", alias, exc_info=True)
-            if _is_not_connected(str(error)):
+            if is_no_database(str(error)):
                 logger.warning("Database %r: %s", alias, about(error))
             continue
         if labels:

@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Optional
 
 from . import logs
+from .away import is_away
 from .bridge import Delivery
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ class Durable:
             self._failed(run.consumer, delivery, error)
 
     def _failed(self, consumer: HostedConsumer, delivery: Delivery, error: BaseException) -> None:
+        if is_away(error):
+            # However long that lasts, the message is not to blame.
+            consumer.inbox.give_back(_again(delivery))
+            return
         handle, message, _ = delivery
         stored, tries = self._tries.pop(handle, (0, 0))
         tries = (tries if stored == message.stored else message.tries) + 1

@@ -69,7 +69,7 @@ class Lifecycle:
             consumer.start()
             return
         if error is not None:
-            if self._is_started_again(run):
+            if self._is_started_again(run, error):
                 return
             if consumer.is_master and service.beginning.has_started and not service.farewell.has_begun:
                 # Before its subscriptions end: the broker is to keep messages for them.
@@ -110,9 +110,9 @@ class Lifecycle:
                 service.log.error(f"Consumer {consumer} returned before its connect() had been handled.")
             service.finish()
 
-    def _is_started_again(self, run: Run) -> bool:
+    def _is_started_again(self, run: Run, error: BaseException) -> bool:
         consumer = run.consumer
-        if not self._restarts.allow(run):
+        if not self._restarts.allow(run, error):
             return False
         self._keep_for_next_run(consumer)
         self._restarts.plan(consumer)

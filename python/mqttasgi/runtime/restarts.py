@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .away import is_away
+
 if TYPE_CHECKING:
     from .consumer import HostedConsumer
     from .run import Run
@@ -28,7 +30,7 @@ class Restarts:
         self._service = service
         self._retries = retries
 
-    def allow(self, run: Run) -> bool:
+    def allow(self, run: Run, error: BaseException) -> bool:
         """Count a failure. Return False where the consumer is not to be started again."""
         service, consumer = self._service, run.consumer
         if not service.lifecycle.may_start(consumer):
@@ -40,6 +42,8 @@ class Restarts:
             # A message costs itself, not the consumer.
             consumer.failed_starts = 0
             return True
+        if is_away(error):
+            return True  # it can start when its server is back
         consumer.failed_starts += 1
         if not self._retries or consumer.failed_starts <= self._retries:
             return True
