@@ -54,6 +54,7 @@ class ConsumerLayer:
         while True:
             try:
                 if failed:
+                    await _close_idle_connections(self._layer)
                     await self._renew()
                     logger.warning("The channel layer is back; its groups have been joined again.")
                     failed, delay = False, RETRY_FIRST
@@ -90,6 +91,19 @@ class ConsumerLayer:
             # receive() notices and reports when the server is away.
             with contextlib.suppress(Exception):
                 await self._renew()
+
+
+async def _close_idle_connections(layer: Any) -> None:
+    """Close what channels_redis has open to a server that has gone.
+
+    Otherwise each such connection fails once more whoever uses it next, when the server is back already.
+    """
+    connection = getattr(layer, "connection", None)
+    if connection is None:
+        return  # another layer
+    with contextlib.suppress(Exception):
+        for index in range(layer.ring_size):
+            await connection(index).connection_pool.disconnect(inuse_connections=False)
 
 
 def _has_server(layer: Any) -> bool:
