@@ -16,6 +16,7 @@ sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS.parent / "python"))
 
 from support.broker import Broker, finish_all  # noqa: E402
+from support.postgres import PostgresServer  # noqa: E402
 from support.redis import RedisServer  # noqa: E402
 
 
@@ -68,6 +69,16 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start a PostgreSQL server with an empty database; `.url()`, `.kill()`, `.start()`, `.hang()`, `.go_on()`."""
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
 
 
 @pytest.hookimpl(hookwrapper=True)

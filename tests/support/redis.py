@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -64,6 +65,7 @@ class RedisServer:
         """Stop it. A stopped one stays stopped."""
         if self._process is None:
             return
+        self.go_on()
         self._process.terminate()
         try:
             self._process.wait(10 * PATIENCE)
@@ -71,6 +73,25 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait for the end."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+
+    def hang(self) -> None:
+        """Stop it where it is: connections are taken by the kernel, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def log(self) -> str:
         """Return everything it has said."""
