@@ -3,6 +3,7 @@
 | variable      | default                     | what it is                                      |
 |---------------|-----------------------------|-------------------------------------------------|
 | HUB_DATABASE  | db.sqlite3 beside manage.py | the SQLite file; broker and admin use the same  |
+| DATABASE_URL  | none                        | postgresql://user:password@host/name instead    |
 | HUB_TIME_ZONE | UTC                         | irrigation hours are hours of this zone         |
 | HUB_DEBUG     | off                         | 1 for `manage.py runserver`, not in the broker  |
 | HUB_HOSTS     | none                        | names other than localhost, as in `pi.local,pi` |
@@ -19,6 +20,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import django
 
@@ -112,6 +114,18 @@ DATABASES: dict[str, dict[str, Any]] = {
 if django.VERSION >= (5, 1):
     # So they do also where a transaction reads before it writes, as the admin's do.
     DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"
+if os.environ.get("DATABASE_URL"):
+    server = urlsplit(os.environ["DATABASE_URL"])
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": server.hostname or "",
+        "PORT": str(server.port or ""),
+        "NAME": unquote(server.path[1:]),
+        "USER": unquote(server.username or ""),
+        "PASSWORD": unquote(server.password or ""),
+        # All consumers' queries wait for one that a machine does not answer which has gone.
+        "OPTIONS": {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000},
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The in-memory layer reaches consumers of the same process only. Redis also carries what
