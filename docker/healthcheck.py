@@ -5,6 +5,8 @@ It connects as the plugin's own session does, to the address in the configuratio
 broker was started with. That is always plain MQTT on this machine, by TCP or by a unix socket,
 whatever clients speak: TLS, websockets, or nothing where another broker is mirrored. So it
 needs no option of its own. The broker opens its listeners once the application has started.
+Where the broker serves HTTP, somebody has to listen there as well; no page is asked for, because
+only the application knows which one costs nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +51,16 @@ def options(path: str) -> dict[str, str]:
             f"the broker's configuration {path} cannot be read: {error}"
         ) from None
     return found
+
+
+def http_address(text: str) -> tuple[str, int]:
+    """Return where the option `http` has pages served: a path, or a host and its port."""
+    if text.startswith(("/", "unix:")):
+        return text.removeprefix("unix:"), 0
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    # What listens at all addresses of the container listens at this one, too.
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)
 
 
 def connect(host: str, port: int) -> socket.socket:
@@ -99,6 +111,8 @@ def receive(connection: socket.socket, count: int) -> bytes:
 def check() -> str:
     """Return what is to be said of a healthy broker."""
     named = options(configuration())
+    if named.get("http"):
+        connect(*http_address(named["http"])).close()
     with connect(
         named.get("host", "localhost"), int(named.get("port", 1883))
     ) as connection:

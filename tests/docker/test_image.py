@@ -14,14 +14,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
+from urllib.parse import urlencode
 
 import pytest
 import yaml
+from websockets.sync.client import ClientConnection, connect
 
 from support.certificates import Authority
 from support.client import Client
 from support.container import Container, Images
 from support.ports import free_port
+from support.postgres import PostgresServer
+from support.processes import PATIENCE
+from support.redis import RedisServer
+from support.web import ask
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = ROOT / "docs/examples/hub"
@@ -29,6 +35,7 @@ COMPOSE = ROOT / "docker/compose.yaml"
 DEBIAN = ROOT / "build/image/trixie"
 BASE = "docker.io/library/debian:trixie-slim"
 IMAGE = "localhost/mqttasgi"  # what `docker build -t mqttasgi` and `FROM mqttasgi` mean to buildah
+SERVERS = "localhost/mqttasgi-servers"
 SITE = "localhost/mysite"
 MAXIMUM_BYTES = 250_000_000
 STOP_SECONDS = 5.0  # promised to users
@@ -271,7 +278,7 @@ def test_tls_and_a_login(site: Images, container: Start, tmp_path: Path) -> None
 def service(name: str, data: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Return the arguments of `Container` for a service of the compose file. Nothing in there is passed over."""
     said = yaml.safe_load(COMPOSE.read_text())["services"][name]
-    for key in ("image", "build", "restart", "depends_on", "ports"):
+    for key in ("image", "build", "restart", "depends_on", "ports", "profiles"):
         said.pop(key, None)
     volumes = {}
     for text in said.pop("volumes"):
@@ -298,10 +305,11 @@ def test_the_compose_file(images: Images, container: Start, tmp_path: Path) -> N
     said = whole["services"]["mqttasgi"]
     assert {f"{text.rpartition(':')[2]}/tcp" for text in said["ports"]} <= set(image["ExposedPorts"])
     assert said["healthcheck"]["test"] == image["Healthcheck"]["Test"]
-    assert list(whole["volumes"]) == ["data"] and list(image["Volumes"]) == ["/data"]
+    assert list(whole["volumes"]) == ["data", "postgres"] and list(image["Volumes"]) == ["/data"]
 
     data = tmp_path / "data"
-    environment = {"MQTT_PORT": str(free_port())}
+    http = free_port()
+    environment = {"MQTT_PORT": str(free_port()), "MQTTASGI_HTTP": f"0.0.0.0:{http}"}
     container(IMAGE, **service("migrate", data, environment)).run()
     running = container(IMAGE, **service("mqttasgi", data, environment)).start()
     running.wait_until_healthy()
@@ -314,6 +322,7 @@ def test_the_compose_file(images: Images, container: Start, tmp_path: Path) -> N
         assert "Read-only file system" in running.execute(["touch", f"{folder}/written"]).stdout
     with Client(port_of(running)) as client:
         keep(client)
+        assert "Log in" in ask(http, "/login/").body.decode()
         stop(running)
 
     # docker compose down, and up again: another container
@@ -323,3 +332,134 @@ def test_the_compose_file(images: Images, container: Start, tmp_path: Path) -> N
         assert_kept(client)
     assert moved(data / "db.sqlite3") == ["kitchen", "bedroom"]
     stop(again)
+
+
+def test_a_page_and_its_websocket(images: Images, container: Start, tmp_path: Path) -> None:
+    """Somebody logs in to the hub, whose page and dashboard are served beside MQTT."""
+    data = tmp_path / "data"
+    environment = {"HUB_DATABASE": "/data/db.sqlite3", "MQTT_PORT": str(free_port())}
+    settings: dict[str, Any] = {"volumes": {"/data": data, "/app:ro": HUB}}
+    python = {**settings, "environment": environment}
+    container(IMAGE, entrypoint=["python", "manage.py", "migrate"], **python).run()
+    made = {**environment, "DJANGO_SUPERUSER_PASSWORD": "secret"}
+    words = [
+        "python",
+        "manage.py",
+        "createsuperuser",
+        "--no-input",
+        "--username=ann",
+        "--email=a@example.org",
+    ]
+    container(IMAGE, entrypoint=words, **{**settings, "environment": made}).run()
+
+    http = free_port()
+    command = ["--http", f"0.0.0.0:{http}", "hub.asgi:application"]
+    running = container(IMAGE, command=command, **python).start()
+    running.wait_until_healthy()
+    cookie = log_in(http, "ann", "secret")
+    assert "kitchen" in ask(http, headers={"Cookie": cookie}).body.decode()
+    assert ask(http, "/dashboard/", headers={"Cookie": cookie}).status == 200
+    with live(http, cookie) as page, Client(port_of(running)) as client:
+        move(client, "kitchen")
+        while "motion" not in json.loads(page.recv(10 * PATIENCE)).get("room-kitchen", {}):
+            pass
+    stop(running)
+
+
+def test_http_of_a_configuration_that_is_mounted(images: Images, container: Start, tmp_path: Path) -> None:
+    """Mosquitto itself, which is told all by a file; and health, where nobody serves HTTP any more."""
+    data = tmp_path / "data"
+    environment = {"HUB_DATABASE": "/data/db.sqlite3"}
+    volumes = {"/data": data, "/app:ro": HUB}
+    container(
+        IMAGE, entrypoint=["python", "manage.py", "migrate"], volumes=volumes, environment=environment
+    ).run()
+    mqtt, http = free_port(), free_port()
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    (folder / "mosquitto.conf").write_text(
+        f"listener {mqtt}\nallow_anonymous true\nplugin /usr/lib/mqttasgi_plugin.so\n"
+        "plugin_opt_application hub.asgi:application\nplugin_opt_python_path /app\n"
+        f"plugin_opt_virtualenv /opt/mqttasgi\nplugin_opt_http 0.0.0.0:{http}\n"
+    )
+    running = container(
+        IMAGE,
+        entrypoint=["mosquitto", "-c", "/etc/house/mosquitto.conf"],
+        volumes={**volumes, "/etc/house:ro": folder},
+        environment=environment,
+    ).start()
+    running.wait_until_healthy()
+    assert ask(http, "/login/").status == 200
+    # What the healthcheck reads now names another address.
+    conf = folder / "mosquitto.conf"
+    conf.write_text(conf.read_text().replace(f":{http}", f":{free_port()}"))
+    health = running.health()
+    assert health.returncode == 1 and "nobody listens at 127.0.0.1:" in health.stdout
+    stop(running)
+
+
+def test_the_compose_file_with_servers(
+    images: Images,
+    container: Start,
+    tmp_path: Path,
+    postgres_server: PostgresServer,
+    redis_server: RedisServer,
+) -> None:
+    dockerfile = ROOT / "docker/Dockerfile"
+    packages = yaml.safe_load(COMPOSE.read_text())["services"]["hub"]["build"]["args"]["PACKAGES"]
+    images.build(
+        SERVERS,
+        dockerfile,
+        ROOT,
+        "--ignorefile",
+        f"{dockerfile}.dockerignore",
+        f"--build-arg=PACKAGES={packages}",
+    )
+    data = tmp_path / "data"
+    http = free_port()
+    environment = {
+        "DATABASE_URL": postgres_server.url(),
+        "REDIS_URL": redis_server.url,
+        "MQTT_PORT": str(free_port()),
+        "MQTTASGI_HTTP": f"0.0.0.0:{http}",
+    }
+    container(SERVERS, **service("hub-migrate", data, environment)).run()
+    running = container(SERVERS, **service("hub", data, environment)).start()
+    running.wait_until_healthy()
+    with Client(port_of(running)) as client:
+        move(client, "kitchen")
+        assert postgres_server.ask("SELECT room FROM home_motionevent") == ["kitchen"]
+        client.subscribe("home/kitchen/announce", 1)
+        announced = container(SERVERS, **service("hub-migrate", data, environment) | {
+            "entrypoint": ["python", "manage.py", "announce", "Dinner"]
+        })  # fmt: skip
+        announced.run()
+        assert client.wait_for("home/kitchen/announce").payload == b"Dinner"
+    assert ask(http, "/login/").status == 200
+    assert not (data / "db.sqlite3").exists()
+    stop(running)
+
+
+def log_in(port: int, name: str, password: str) -> str:
+    """Log in to the hub, and return the cookies."""
+    first = ask(port, "/login/")
+    token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', first.body.decode())
+    crumb = re.search(r"csrftoken=\w+", first.headers["set-cookie"])
+    assert token and crumb
+    form = urlencode({"username": name, "password": password, "csrfmiddlewaretoken": token[1]})
+    kind = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": crumb[0]}
+    answer = ask(port, "/login/", "POST", body=form, headers=kind)
+    session = re.search(r"sessionid=\w+", answer.headers["set-cookie"])
+    assert answer.status == 302 and session
+    return session[0]
+
+
+def live(port: int, cookie: str) -> ClientConnection:
+    """Open the WebSocket of the hub's page."""
+    return connect(
+        f"ws://127.0.0.1:{port}/live/",
+        origin=f"http://127.0.0.1:{port}",  # type: ignore[arg-type]
+        additional_headers={"Cookie": cookie},
+        open_timeout=10 * PATIENCE,
+        proxy=None,
+    )
