@@ -389,7 +389,8 @@ def forget_all(reader: Reader) -> None:
     reader.machine.run(
         f"cd /home/{USER}\nsudo rm -rf mqttasgi /opt/hub /var/lib/hub /etc/mosquitto/conf.d/*.conf\n"
         "sudo rm -rf /etc/systemd/system/mosquitto.service.d\n"
-        "sudo systemctl disable --now mosquitto || true"
+        "sudo systemctl disable --now mosquitto || true\n"
+        "sudo apt-get install -qq iproute2"  # every Raspberry Pi has it
     )
 
 
@@ -445,7 +446,7 @@ RASPBERRY_PI = [
     ),
     Step("sudo install -d", paste()),
     Step("listener 1883", save("/etc/mosquitto/conf.d/hub.conf")),
-    Step("sudo systemctl enable", paste("mosquitto version .* running")),
+    Step("sudo systemctl enable", paste("hub.asgi:application runs in Mosquitto")),
     Step("mosquitto_pub -u me", walk_in),
     Step(
         "sudo systemctl stop mosquitto",
@@ -457,7 +458,9 @@ RASPBERRY_PI = [
                 "etc/mosquitto/hub.env",
                 "opt/hub/home/live.py",
             ),
-            command("! tar -tzf ~/hub-*.tar.gz | grep opt/hub/venv"),
+            command(
+                "! tar -tzf ~/hub-*.tar.gz | grep opt/hub/venv\nstat -c '%a %U' ~/hub-*.tar.gz", f"600 {USER}"
+            ),
         ),
     ),
     Step("cd ~/mqttasgi", paste()),
