@@ -446,7 +446,8 @@ RASPBERRY_PI = [
     ),
     Step("sudo install -d", paste()),
     Step("listener 1883", save("/etc/mosquitto/conf.d/hub.conf")),
-    Step("sudo systemctl enable", paste("hub.asgi:application runs in Mosquitto")),
+    Step("sudo systemctl enable", paste()),
+    Step("sudo tail -f", then(keep_open("log", "hub.asgi:application runs in Mosquitto"), close("log"))),
     Step("mosquitto_pub -u me", walk_in),
     Step(
         "sudo systemctl stop mosquitto",
@@ -477,7 +478,10 @@ RASPBERRY_PI = [
 def test_raspberry_pi(machine: Machine) -> None:
     reader = Reader(machine)
     forget_all(reader)
-    follow("docs/raspberry-pi.md", RASPBERRY_PI, reader)
+    try:
+        follow("docs/raspberry-pi.md", RASPBERRY_PI, reader)
+    finally:
+        reader.machine.run("sudo systemctl disable --now mosquitto")  # also where a step has failed
 
 
 # ---- what `mqttasgi startproject` makes ----
