@@ -380,7 +380,7 @@ def test_http_of_a_configuration_that_is_mounted(images: Images, container: Star
     (folder / "mosquitto.conf").write_text(
         f"listener {mqtt}\nallow_anonymous true\nplugin /usr/lib/mqttasgi_plugin.so\n"
         "plugin_opt_application hub.asgi:application\nplugin_opt_python_path /app\n"
-        f"plugin_opt_virtualenv /opt/mqttasgi\nplugin_opt_http 0.0.0.0:{http}\n"
+        f"plugin_opt_virtualenv /opt/mqttasgi\nplugin_opt_port {mqtt}\nplugin_opt_http 0.0.0.0:{http}\n"
     )
     running = container(
         IMAGE,
