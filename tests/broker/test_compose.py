@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import pytest
 import yaml
 
 from conftest import BrokerFactory
-from support.broker import virtualenv
+from support.hub import HUB, PACKAGE, manage
 from support.ports import free_port
 from support.postgres import PostgresServer
 from support.processes import wait_until
@@ -20,7 +17,6 @@ from support.redis import RedisServer
 from support.web import ask
 
 ROOT = Path(__file__).resolve().parents[2]
-HUB = ROOT / "docs/examples/hub"
 DOCKERFILE = ROOT / "docker/Dockerfile"
 
 
@@ -66,20 +62,13 @@ def test_the_hub_with_postgresql_and_redis(
     assert set(here) < set(services["hub"]["environment"])
     environment = {**services["hub"]["environment"], **here, "DJANGO_SETTINGS_MODULE": "hub.settings"}
 
-    def manage(*arguments: str) -> None:
-        prefix = virtualenv()
-        program = str(prefix / "bin/python3") if prefix else sys.executable
-        inherited = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            [program, "manage.py", *arguments],
-            cwd=HUB, env={**inherited, **environment}, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+    def run(*arguments: str) -> None:
+        manage(Path(here["HUB_DATABASE"]), *arguments, **environment)
 
-    manage(*services["hub-migrate"]["entrypoint"][2:])
+    run(*services["hub-migrate"]["entrypoint"][2:])
     started = broker(
         environment.pop("MQTTASGI_APPLICATION"),
-        python_path=[HUB, ROOT / "python"],
+        python_path=[HUB, PACKAGE],
         environment=environment,
         expect_traceback=True,  # of what fails while the servers are away
     )
@@ -96,7 +85,7 @@ def test_the_hub_with_postgresql_and_redis(
 
     started.wait_for_log("Session with the listener")
     move("kitchen")
-    manage("announce", "Dinner")
+    run("announce", "Dinner")
     assert client.wait_for("home/+/announce", timeout=20).payload == b"Dinner"
     assert ask(port, "/login/").status == 200
 
@@ -113,7 +102,7 @@ def test_the_hub_with_postgresql_and_redis(
     move("living")
     assert rooms() == ["kitchen", "bedroom", "living"]
     wait_until(lambda: started.log().count("The channel layer is back") >= 3, 20, "all rooms in their group")
-    manage("announce", "Tea")
+    run("announce", "Tea")
     wait_until(
         lambda: client.wait_for("home/+/announce", timeout=20).payload == b"Tea",
         20,

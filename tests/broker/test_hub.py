@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +14,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from support.broker import virtualenv
 from support.client import Client
+from support.hub import HUB, PACKAGE, manage, python
 from support.ports import free_port
 from support.processes import PATIENCE, wait_until
 from support.redis import RedisServer
@@ -26,31 +23,6 @@ from support.web import Answer, ask
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
-
-ROOT = Path(__file__).resolve().parents[2]
-HUB = ROOT / "docs" / "examples" / "hub"
-PACKAGE = ROOT / "python"
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the Python of the applications in the hub's folder."""
-    prefix = virtualenv()
-    program = str(prefix / "bin" / "python3") if prefix else sys.executable
-    inherited = {"PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [program, *arguments],
-        cwd=HUB,
-        env={**os.environ, **inherited, "DJANGO_SETTINGS_MODULE": "hub.settings", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def manage(database: Path, *arguments: str, **environment: str) -> None:
-    """Run `manage.py`, which must succeed."""
-    result = python("manage.py", *arguments, HUB_DATABASE=str(database), **environment)
-    assert result.returncode == 0, f"manage.py {arguments[0]}: {result.stdout}{result.stderr}"
 
 
 class Hub:

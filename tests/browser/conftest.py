@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.broker import virtualenv
 from support.client import Client
+from support.hub import HUB, PACKAGE, manage
 from support.ports import free_port
 from support.processes import PATIENCE
 
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-ROOT = Path(__file__).resolve().parents[2]
-HUB = ROOT / "docs" / "examples" / "hub"
-PACKAGE = ROOT / "python"
-SCREENSHOTS = ROOT / "build" / "tests" / "screenshots"
 TIMEOUT = 10_000 * PATIENCE  # milliseconds
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -75,15 +70,6 @@ class Hub:
         begun = time.time()
         subprocess.run([program, "-p", str(self.broker.port), *arguments], check=True, timeout=60)
         return begun
-
-
-def manage(database: Path, *arguments: str) -> None:
-    """Run the hub's `manage.py`."""
-    prefix = virtualenv()
-    python = str(prefix / "bin" / "python3") if prefix else sys.executable
-    variables = {"HUB_DATABASE": str(database), "DJANGO_SETTINGS_MODULE": "hub.settings"}
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    subprocess.run([python, "manage.py", *arguments], cwd=HUB, env=environment, check=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
