@@ -60,6 +60,11 @@ class House:
         for payload in payloads:
             assert self.client.wait_for(topic, timeout=timeout).payload.decode() == payload
 
+    def writes(self, text: str) -> None:
+        """See a row written, by a connection that is then open."""
+        self.publish("row", text)
+        self.comes("written", text)
+
     def hears(self, text: str) -> None:
         """Say something until it is heard: who joins a group does so in the background."""
 
@@ -107,8 +112,7 @@ def test_postgresql_is_killed_for_longer_than_a_message_is_tried(
     broker: BrokerFactory, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     house = House(broker, tmp_path, postgres=postgres)
-    house.publish("row", "a")
-    house.comes("written", "a")
+    house.writes("a")
     postgres.kill()
     house.publish("row", "b", "c", "d")
     house.fails_until(4, "Rows")
@@ -135,8 +139,7 @@ def test_without_durable_each_try_costs_its_message(
 def test_postgresql_hangs(broker: BrokerFactory, tmp_path: Path, postgres: PostgresServer) -> None:
     """A query that was asked already waits for its answer; new connections are given up after their time-out."""
     house = House(broker, tmp_path, postgres=postgres)
-    house.publish("row", "a")
-    house.comes("written", "a")
+    house.writes("a")
     postgres.hang()
     house.publish("row", "b")
     house.goes_on()
@@ -160,8 +163,7 @@ def test_the_broker_stops_while_postgresql_hangs(
 ) -> None:
     """What was not handled comes after the next start."""
     house = House(broker, tmp_path, postgres=postgres)
-    house.publish("row", "a")
-    house.comes("written", "a")
+    house.writes("a")
     postgres.hang()
     house.publish("row", "b")
     house.goes_on()
@@ -178,8 +180,7 @@ def test_a_password_that_is_not_right_any_more(
     broker: BrokerFactory, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     house = House(broker, tmp_path, postgres=postgres)
-    house.publish("row", "a")
-    house.comes("written", "a")
+    house.writes("a")
     postgres.ask(f"ALTER USER {USER} PASSWORD 'another'")
     time.sleep(1.1)  # the connection is closed before the next message
     house.publish("row", "b")
