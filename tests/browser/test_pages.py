@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import statistics
 import subprocess
 from pathlib import Path
@@ -192,9 +194,6 @@ def test_everybody_can_use_the_pages(hub: Any, visit: Callable[..., Any], size: 
 
 def test_a_consumer_fails_and_is_restarted(hub: Any, window: Any) -> None:
     """The table that a consumer writes to is gone: its error is in the page, and its button restarts it."""
-    import contextlib
-    import sqlite3
-
     hub.broker.expect_traceback = True
     (database,) = hub.broker.folder.parent.glob("hub.sqlite3")
     page = window.open("/dashboard/consumers/")
