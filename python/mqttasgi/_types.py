@@ -14,6 +14,9 @@ Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: What every consumer finds in its scope; mqttasgi has the same two versions there.
+#: What the scope says of a process that shares messages with no other. What is added to a scope may have the
+#: same names, and then counts.
+ALONE: dict[str, Any] = {"process": 0, "processes": 1, "is_leader": True}
 SCOPE = {"type": "mqtt", "version": "2.4", "spec_version": "0.1"}
 
 

@@ -24,6 +24,7 @@ from ._mqtt import Payload, encode_payload, topic_matches
 from ._played import PlayedInside
 from ._properties import Properties, received_properties
 from ._types import (
+    ALONE,
     SCOPE,
     Application,
     Client,
@@ -189,6 +190,7 @@ class MqttComunicator(ApplicationCommunicator):
         consumer_parameters: Optional[dict[str, Any]] = None,
     ) -> None:
         self.scope: Scope = {
+            **ALONE,
             **(consumer_parameters or {}),
             **SCOPE,
             "app_id": app_id,

@@ -16,7 +16,8 @@ bridge = FakeBridge()
 options = bridge.options()
 options["variables"] = [("FROM_FILE", "file"), ("FROM_BOTH", "file")]
 options["python_path"] = "/first:/second"
-interpreter.prepare(bridge, options)
+lines = interpreter.prepare(bridge, options)
+interpreter.leave_signals_to_broker(bridge, lines)
 before = signal.getsignal(signal.SIGTERM)
 print(sys.path[:2], os.environ["FROM_FILE"], os.environ["FROM_BOTH"])
 print(signal.signal(signal.SIGTERM, lambda *_: None) is before, signal.getsignal(signal.SIGTERM) is before)

@@ -12,6 +12,8 @@ from .._types import Event
 
 #: In the handle of a guest (MESSAGE_GUEST in plugin/shared/message.h).
 GUEST = 1 << 63
+#: In the options of a subscription, in one of the two bits that MQTT reserves: not shared, where filters are.
+NOT_SHARED = 0x40
 
 
 class Options(TypedDict):
@@ -125,7 +127,8 @@ class Message(Protocol):
 Delivery = tuple[int, Message, int]
 
 Control = Union[
-    #: The sequence of a question, and 0 or what the broker could not do (MOSQ_ERR_*).
+    #: The sequence of a question, and 0, what the broker could not do (MOSQ_ERR_*), or the reason code that
+    #: it has refused a subscription with (MQTT 5, 3.9.3).
     tuple[Literal["answer"], int, int],
     #: The outbound queue was full and has room again.
     tuple[Literal["writable"]],
@@ -190,7 +193,7 @@ class Bridge(Protocol):
         """Queue a subscription. An "answer" with the sequence comes when it is in force; none for 0.
 
         `options` is the byte of MQTT 5, 3.8.3.1: QoS in bits 0 and 1, no_local in bit 2, retain_as_published
-        in bit 3, retain_handling in bits 4 and 5; from bit 8 on the subscription identifier, 0 for none.
+        in bit 3, retain_handling in bits 4 and 5; NOT_SHARED; from bit 8 on the identifier, 0 for none.
         """
         ...
 

@@ -107,6 +107,7 @@ class HostedConsumer:
         run = Run(self._service, self)
         run.start(
             {
+                **self._service.scope,
                 **(self.parameters or {}),
                 **SCOPE,
                 "asgi": {"version": "3.0", "spec_version": "2.0"},
@@ -117,6 +118,9 @@ class HostedConsumer:
         self.run = run
         self.history.enter("starting")
 
-    def disconnect(self) -> None:
-        """Tell its run to end, after what waits."""
-        self.inbox.feed(dict(DISCONNECT))
+    def disconnect(self, before_what_waits: bool = False) -> None:
+        """Tell its run to end, after what waits, or after what it is handling."""
+        if before_what_waits:
+            self.inbox.feed_first(dict(DISCONNECT))
+        else:
+            self.inbox.feed(dict(DISCONNECT))

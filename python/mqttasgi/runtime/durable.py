@@ -122,7 +122,8 @@ class Durable:
         self._service.log.error(
             f"Consumer {consumer} has failed {tries} time{'' if tries == 1 else 's'} at the message on topic "
             f"{message.topic!r:.400}: it is a dead letter now, and the consumer goes on with the next. "
-            "`mqttasgi dead list` shows it; plugin_opt_durable_tries says how often a message is tried."
+            "`mqttasgi dead list` shows what is in the file named by durable; durable_tries says how often a "
+            "message is tried."
         )
 
 

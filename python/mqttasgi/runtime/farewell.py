@@ -56,7 +56,7 @@ class Farewell:
         for consumer in consumers:
             self._service.encores.take(consumer)  # there is no next run for what waits
             if roster.has_app_id(consumer):  # the others have been told
-                consumer.disconnect()
+                consumer.disconnect(self._service.leaves_what_waits)
         self._waits_for.update(consumers)
         if self._service.site is not None:
             self._service.site.stop(WEB * self._whole)

@@ -15,7 +15,7 @@ from .lines import Lines
 
 
 def prepare(bridge: Bridge, options: Options) -> Lines:
-    """Prepare environment, import path, logging and signals, before the application is imported.
+    """Prepare environment, import path and logging, before the application is imported.
 
     Returns:
         The way of the application's lines into the broker's log.
@@ -32,7 +32,6 @@ def prepare(bridge: Bridge, options: Options) -> Lines:
     # Before signals are refused: a child may have its own.
     processes.prepare()
     system_log.prepare()
-    _leave_signals_to_broker(bridge, lines)
     return lines
 
 
@@ -84,7 +83,7 @@ def _lasting(bridge: Bridge, stream: Any, name: str) -> Any:
     )
 
 
-def _leave_signals_to_broker(bridge: Bridge, lines: Lines) -> None:
+def leave_signals_to_broker(bridge: Bridge, lines: Lines) -> None:
     """Refuse the application's handlers: SIGTERM, SIGHUP and the rest are the broker's.
 
     A Python handler would take the signal from the broker, which then could not be stopped.

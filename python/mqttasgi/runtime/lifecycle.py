@@ -130,7 +130,7 @@ class Lifecycle:
         if service.farewell.has_begun or service.stopped or not service.roster.has_app_id(consumer):
             return False
         # The broker does not start without it.
-        return not consumer.is_master or service.beginning.has_started
+        return not consumer.is_master or service.beginning.has_started or service.master_may_fail
 
     def revive(self, consumer: HostedConsumer) -> None:
         """Start one that was given up, as another consumer in its place."""

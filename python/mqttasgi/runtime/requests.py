@@ -6,7 +6,11 @@ import asyncio
 import itertools
 from typing import Optional
 
+from .._reasons import about_code
 from .bridge import Bridge
+
+#: Reason codes of MQTT 5 from here on say that something failed.
+REFUSED = 0x80
 
 
 class Requests:
@@ -36,7 +40,10 @@ class Requests:
         """Return when the subscription is in force."""
         sequence, future = self._question()
         self._bridge.subscribe(handle, topic_filter, options, sequence)
-        if await future:
+        code = await future
+        if code >= REFUSED:
+            raise RuntimeError(f"no subscription to {topic_filter!r}: {about_code(code)}")
+        if code:
             raise MemoryError(f"the broker had no memory for a subscription to {topic_filter!r}")
 
     async def unsubscribe(self, handle: int, topic_filter: str) -> None:

@@ -49,7 +49,7 @@ class Restarts:
             return True
         service.log.error(
             f"Consumer {consumer} has failed {consumer.failed_starts} times in a row before it got a message "
-            "and is given up; restart the broker when it is mended. plugin_opt_retries says how often it is "
+            "and is given up; start all again when it is mended. The option retries says how often it is "
             "tried, 0 for ever."
         )
         service.bridge.add("consumers/failed", 1)

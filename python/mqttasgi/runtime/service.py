@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Optional
+import functools
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .. import _versions
-from .._types import Application
+from .._types import ALONE, Application
 from . import advice, interpreter, logs, loop
 from .application import ApplicationError, load_application
 from .beginning import Beginning
@@ -55,6 +56,12 @@ class Service:
         self.bridge = bridge
         self.loop = loop
         self.has_session = has_session
+        #: What the scope of every consumer says of this process.
+        self.scope: dict[str, Any] = ALONE
+        #: A master that fails in its first connect() is started again: no broker waits for it.
+        self.master_may_fail = False
+        #: At the end, what still waits for consumers is left to whoever has it kept.
+        self.leaves_what_waits = False
         self.lines = lines or Lines(bridge)
         self.log = logs.BrokerLog(bridge, self.lines)
         self.overload = overload or Overload(bridge)
@@ -205,13 +212,17 @@ def _make(bridge: Bridge, options: Options, lines: Lines) -> Service:
     )
 
 
-def run() -> None:
-    """Run the application until the broker stops. Called by the plugin on the loop thread."""
-    import _mqttasgi
+def host(
+    bridge: Bridge, options: Options, lines: Lines, begin: Callable[[Service, Callable[[], None]], object]
+) -> None:
+    """Run the application until the service ends.
 
-    bridge: Bridge = _mqttasgi
-    options: Options = bridge.options()
-    lines = interpreter.prepare(bridge, options)
+    Args:
+        bridge: To the broker.
+        options: The administrator's.
+        lines: The way of the application's lines into the log.
+        begin: Called before the loop runs, with the service and with what starts the consumers, on the loop.
+    """
     complaint = _versions.clash() or _versions.difference(bridge.VERSION) or _versions.stranger()
     if complaint:
         bridge.log(bridge.LOG_WARNING, complaint)
@@ -226,7 +237,18 @@ def run() -> None:
     if application is not None and options["check"]:
         bridge.started()
     elif application is not None:
-        service.loop.call_soon(service.start, options["application"], application)
+        begin(service, functools.partial(service.start, options["application"], application))
         with Watchdog(service, options["watchdog"]):
             loop.run_until_stopped(service)
     loop.close(service.loop, service.log, service.farewell.until)
+
+
+def run() -> None:
+    """Run the application until the broker stops. Called by the plugin on the loop thread."""
+    import _mqttasgi
+
+    bridge: Bridge = _mqttasgi
+    options: Options = bridge.options()
+    lines = interpreter.prepare(bridge, options)
+    interpreter.leave_signals_to_broker(bridge, lines)
+    host(bridge, options, lines, lambda service, start: service.loop.call_soon(start))
