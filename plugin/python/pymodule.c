@@ -15,6 +15,9 @@
 #include "shared/queue.h"
 #include "shared/statistics.h"
 
+/* MQTT 5, 3.8.3.1; the runtime uses a bit above it, which means nothing inside of a broker. */
+#define SUBSCRIPTION_OPTIONS 0x3fU
+
 /* Set before the interpreter starts and never changed: a built-in module cannot be handed an argument. */
 static const struct pymodule_context *context;
 
@@ -238,7 +241,7 @@ static PyObject *module_subscribe(PyObject *module, PyObject *arguments)
 	}
 	request = (struct message_request){.consumer = consumer,
 		.sequence = sequence,
-		.options = (uint8_t)options,
+		.options = (uint8_t)(options & SUBSCRIPTION_OPTIONS),
 		.identifier = (uint32_t)(options >> 8)};
 	return tell(message_subscribe(&request, filter, (size_t)length));
 }

@@ -90,6 +90,7 @@ def subscription_options(mqtt: Mapping[str, Any]) -> int:
             "(MQTT 5, 3.8.3.1)"
         )
     retain_as_published = _flag(mqtt, "retain_as_published")
+    _flag(mqtt, "shared", True)
     retain_handling = mqtt.get("retain_handling", 0)
     check_int("retain_handling", retain_handling, 0, 2)
     identifier = mqtt.get("subscription_identifier")
@@ -99,8 +100,8 @@ def subscription_options(mqtt: Mapping[str, Any]) -> int:
     return options
 
 
-def _flag(mqtt: Mapping[str, Any], name: str) -> bool:
-    value = mqtt.get(name, False)
+def _flag(mqtt: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    value = mqtt.get(name, default)
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return value

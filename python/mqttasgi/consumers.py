@@ -19,16 +19,7 @@ from channels.layers import get_channel_layer
 from . import database
 from ._mqtt import Payload
 from ._properties import Properties
-from ._types import (
-    Application,
-    Client,
-    DisconnectReason,
-    Event,
-    MqttMessage,
-    Receive,
-    Scope,
-    Send,
-)
+from ._types import Application, Client, DisconnectReason, Event, MqttMessage, Receive, Scope, Send
 from .layers import ConsumerLayer
 from .runtime import mistakes
 
@@ -49,6 +40,7 @@ _SUBSCRIPTION_DEFAULTS = {
     "retain_as_published": False,
     "retain_handling": 0,
     "subscription_identifier": None,
+    "shared": True,
 }
 
 
@@ -196,6 +188,7 @@ class MqttConsumer(AsyncConsumer):
         retain_as_published: bool = False,
         retain_handling: int = 0,
         subscription_identifier: Optional[int] = None,
+        shared: bool = True,
     ) -> None:
         """Subscribe to a topic filter; with a filter it has already, change QoS, options and identifier.
 
@@ -203,7 +196,8 @@ class MqttConsumer(AsyncConsumer):
         which shared subscriptions cannot; `retain_as_published` leaves `retain` of live messages as their
         publisher set it; `retain_handling` 0 brings the retained messages at each call, 1 only where the
         filter is new, 2 never. `subscription_identifier`, 1 to 268,435,455, is in the properties of the
-        messages that match the filter (MQTT 5, 3.8.2.1.2).
+        messages that match the filter (MQTT 5, 3.8.2.1.2). `shared=False` is for every process of a group,
+        where there is one (`--group`), with the retained messages.
 
         Returns once the subscription is in force: whatever is published from then on is received. Raises
         `ValueError` or `TypeError` for a filter, QoS, option or identifier that MQTT does not allow.
@@ -214,6 +208,7 @@ class MqttConsumer(AsyncConsumer):
             "retain_as_published": retain_as_published,
             "retain_handling": retain_handling,
             "subscription_identifier": subscription_identifier,
+            "shared": shared,
         }
         # By identity: 0 is equal to False, but the wrong type for it.
         mqtt.update(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._events import keep_identifier, matching_identifiers, subscription_options
-from .bridge import Delivery
+from .bridge import NOT_SHARED, Delivery
 
 
 class Subscriptions:
@@ -33,7 +33,8 @@ class Subscriptions:
         self.options[topic_filter] = options
         self.stale.discard(topic_filter)
         keep_identifier(self.identifiers, mqtt)
-        return options | self.identifiers.get(topic_filter, 0) << 8
+        shared = 0 if mqtt.get("shared", True) else NOT_SHARED
+        return options | shared | self.identifiers.get(topic_filter, 0) << 8
 
     def remove(self, topic_filter: str) -> bool:
         """Remove a filter. Return False where it is none of these."""
