@@ -1,0 +1,174 @@
+"""Messages that consumers could not handle, on their way into the file of dead letters and out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Callable, Optional
+
+from .dead_letters import FAILED, DeadLetters, DeadLettersError, Replay
+from .log import Log
+from .message import ReceivedMessage
+from .statistics import Statistics
+
+#: Bytes of a payload that the log shows where there is no file.
+SHOWN = 400
+#: Seconds between two looks whether something is to be handled again, or can be kept at last.
+LOOK = 1.0
+
+
+class Letters:
+    """The dead letters of a process's consumers. Loop thread only.
+
+    What cannot be written now waits here; it is not acknowledged as long, so Receive Maximum bounds it.
+    """
+
+    def __init__(
+        self,
+        inbox: str,
+        log: Log,
+        statistics: Statistics,
+        deliver: Callable[[int, Replay], int],
+    ) -> None:
+        """Open the file. Raises `DeadLettersError`.
+
+        Args:
+            inbox: The option `durable`; empty: there is no file, and the log is all.
+            log: Where it is said what was lost, and what cannot be written.
+            statistics: Of the process.
+            deliver: Gives a letter to the consumer with this handle once more, and returns the number of that
+                message.
+        """
+        self._log = log
+        self._statistics = statistics
+        self._deliver = deliver
+        self._file = DeadLetters(inbox) if inbox else None
+        #: Lasting name of a consumer -> its handle.
+        self._handles: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        #: Number of a message that is handled again -> the letter.
+        self._replays: dict[int, int] = {}
+        #: Writes that have failed.
+        self._owed: deque[Callable[[], None]] = deque()
+        self._has_new_consumers = False
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look from now on for what is to be handled again."""
+        if self._file is not None:
+            loop.call_later(LOOK, self._look, loop)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    # ---- who is there ----
+
+    def begin(self, handle: int, name: str) -> None:
+        """Note a consumer, by its lasting name."""
+        self._handles[name], self._names[handle] = handle, name
+        self._has_new_consumers = True
+
+    def end(self, handle: int) -> None:
+        """Forget a consumer."""
+        name = self._names.pop(handle, None)
+        if name is not None and self._handles.get(name) == handle:
+            del self._handles[name]
+
+    # ---- in ----
+
+    def add(
+        self, handle: int, message: ReceivedMessage, tries: int, traceback: str, kept: Callable[[], None]
+    ) -> None:
+        """Keep a message, and call `kept` when it is."""
+        name = self._names.get(handle, "")
+        letter = self._replays.pop(message.stored, None)
+        file = self._file
+        if file is None:
+            self._log.error(
+                f"No file of dead letters is named (-o durable=FILE), so this line is all that is left of "
+                f"the message on topic {message.topic!r:.400} for {name!r:.400}: {message.payload[:SHOWN]!r}"
+            )
+            kept()
+            return
+        received_ms = time.time_ns() // 1_000_000
+
+        def write() -> None:
+            if letter is not None:
+                dropped = file.failed_again(letter, tries, traceback)
+            else:
+                dropped = file.add(
+                    name,
+                    message.topic,
+                    message.payload,
+                    message.qos,
+                    message.retain,
+                    message.encoded_properties(),
+                    FAILED,
+                    tries,
+                    traceback,
+                    received_ms,
+                )
+            self._statistics.add("durable/dead/dropped", dropped)
+            kept()
+
+        self._owed.append(write)
+        if len(self._owed) == 1:
+            self._pay(
+                is_first=True
+            )  # behind others it waits for the next look, for each try may take a while
+
+    def _pay(self, is_first: bool) -> None:
+        """Write what is owed, in its order. Where that fails, say so the first time."""
+        while self._owed:
+            try:
+                self._owed[0]()
+            except DeadLettersError as error:
+                if is_first:
+                    self._log.error(f"{error} The message stays unacknowledged until it can be written.")
+                return
+            self._owed.popleft()
+
+    # ---- out ----
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(LOOK, self._look, loop)
+        file = self._file
+        if file is None:
+            return
+        if self._owed:
+            self._pay(is_first=False)
+            if not self._owed:
+                self._log.notice("Dead letters can be written again.")
+        if not (self._has_new_consumers or file.has_news()):
+            return
+        try:
+            self._has_new_consumers = False
+            for replay in file.take_replays(self._handles.keys()):
+                self._replays[self._deliver(self._handles[replay.consumer], replay)] = replay.id
+        except DeadLettersError as error:
+            if not error.is_busy:
+                self._log.error(f"{error}")
+
+    def handled(self, number: int) -> None:
+        """Remove the letter that a message was, which has been handled now."""
+        letter = self._replays.pop(number, None)
+        if letter is not None:
+            self._try(lambda file: file.replayed(letter))
+
+    def release(self, message: ReceivedMessage) -> bool:
+        """Leave a letter to another, whose consumer has ended. False: the message is none."""
+        letter = self._replays.pop(message.stored, None)
+        if letter is None:
+            return False
+        self._try(lambda file: file.release(letter))
+        return True
+
+    def _try(self, action: Callable[[DeadLetters], Optional[int]]) -> None:
+        assert self._file is not None
+        try:
+            action(self._file)
+        except DeadLettersError as error:
+            if not error.is_busy:
+                self._log.error(f"{error}")
