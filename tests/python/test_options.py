@@ -8,10 +8,20 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from mqttasgi.cluster.address import Address
 from mqttasgi.command import options, values
 from mqttasgi.command.command_line import parser
 from mqttasgi.command.configuration import Places, lines, python_path, text_of
-from mqttasgi.command.option_table import APPLICATION, EXTRAS, OPTIONS, PARAMETERS, WEB, Option, Settings
+from mqttasgi.command.option_table import (
+    APPLICATION,
+    CONNECT,
+    EXTRAS,
+    OPTIONS,
+    PARAMETERS,
+    WEB,
+    Option,
+    Settings,
+)
 from mqttasgi.command.values import UsageError
 from mqttasgi.runtime.bridge import Options as BridgeOptions
 from support import option_table
@@ -63,6 +73,21 @@ def examples(folder: Path) -> dict[str, tuple[str, Any]]:
         "use_ssl": ("YES", True),
         "transport": ("WebSockets", "websockets"),
         "retries": ("0", 0),
+        "connect": (
+            "mqtts://ann:x@host:1,mqtts://[::1]",
+            [
+                Address("host", 1, True, False, "/mqtt", "ann", "x"),
+                Address("::1", 0, True, False, "/mqtt", None, None),
+            ],
+        ),
+        "group": ("fleet", "fleet"),
+        "processes": ("4", 4),
+        "leader": ("database", "database"),
+        "keepalive": ("15", 15),
+        "will_topic": ("fleet/{id}/gone", "fleet/{id}/gone"),
+        "will_payload": ("gone", "gone"),
+        "will_qos": ("1", 1),
+        "will_retain": ("true", True),
         "bridge": ("on", True),
         "topic": ("home/+/#", "home/+/#"),
         "persistence": (str(folder / "kept"), str(folder / "kept")),
@@ -99,7 +124,7 @@ def test_no_two_options_have_the_same_name() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names) == len({option.variable for option in OPTIONS})
     assert names[0] == APPLICATION.name
-    assert {option.name for option in (*PARAMETERS, *WEB, *EXTRAS)} == set(names[1:])
+    assert {option.name for option in (*PARAMETERS, *WEB, *CONNECT, *EXTRAS)} == set(names[1:])
 
 
 @pytest.mark.parametrize("path", sorted(option_table.written()), ids=lambda path: path.name)

@@ -298,6 +298,12 @@ def sample() -> str:
 # ---- what the command knows ----
 
 
+#: Options that the plugin's C alone reads, and the processes of `--connect` have a use for.
+OF_PROCESSES = ("queue_size", "queue_bytes")
+#: Those that only make sense inside of a broker, though the runtime gets them.
+OF_BROKERS = ("session", "check")
+
+
 def command_module() -> str:
     """Return python/mqttasgi/command/plugin_options.py."""
     lines = [
@@ -320,21 +326,45 @@ def command_module() -> str:
         "    words: tuple[str, ...] = ()",
         "",
         "",
+        "class ProcessOption(NamedTuple):",
+        '    """One of them that the processes of `--connect` have too, by its `kind` there."""',
+        "",
+        "    variable: str",
+        "    kind: str",
+        "    default: Union[str, int, float, bool]",
+        "    least: int = 0",
+        "    most: int = 0",
+        "    words: tuple[str, ...] = ()",
+        "",
+        "",
         "PLUGIN_OPTIONS = {",
     ]
     for row in rows():
-        if "IN_COMMAND" not in row.flags:
-            continue
-        arguments = [_quoted(row.variable)]
-        default = row.value()
-        if default is not None:
-            arguments.append(_quoted(default) if isinstance(default, str) else repr(default))
-        if row.kind == "number":
-            arguments += [f"least={row.least}", f"most={row.most}"]
-        if row.words:
-            arguments.append(f"words=({', '.join(map(_quoted, row.words))})")
-        lines.append(f'    "{row.key}": PluginOption({", ".join(arguments)}),')
+        if "IN_COMMAND" in row.flags:
+            value = row.value()
+            default = [] if value is None else [value]
+            lines.append(_command_row("PluginOption", row, [row.variable, *default], row.kind == "number"))
+    lines += ["}", "", "PROCESS_OPTIONS = {"]
+    for row in rows():
+        is_theirs = ("FOR_PYTHON" in row.flags and "IN_COMMAND" not in row.flags) or row.key in OF_PROCESSES
+        if is_theirs and row.key not in OF_BROKERS:
+            has_limits = row.kind in ("number", "seconds", "bytes")
+            lines.append(
+                _command_row("ProcessOption", row, [row.variable, row.kind, row.for_python()], has_limits)
+            )
     return "\n".join([*lines, "}", ""])
+
+
+def _command_row(kind: str, row: Row, values: list[object], has_limits: bool) -> str:
+    arguments = [_quoted(value) if isinstance(value, str) else repr(value) for value in values]
+    if has_limits:
+        arguments += [f"least={row.least}", f"most={row.most}"]
+    if row.words:
+        arguments.append(f"words=({', '.join(map(_quoted, row.words))})")
+    line = f'    "{row.key}": {kind}({", ".join(arguments)}),'
+    if len(line) <= 110:
+        return line
+    return f'    "{row.key}": {kind}(\n        {", ".join(arguments)}\n    ),'
 
 
 def _quoted(text: str) -> str:

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import command_line, dead, dead_line, launch, options, reload, startproject, status
+from . import command_line, connect, dead, dead_line, launch, options, reload, startproject, status
 from .configuration import is_elsewhere, python_path
 from .dead_file import DeadLetterError
-from .option_table import ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH
+from .option_table import CONNECT, ENV_FILE, EXTRAS, PARAMETERS, PYTHON_PATH, Settings
 from .values import UsageError, check_text
 
 #: The command once more. Python looks for modules in the working directory first; a project's are not its.
@@ -107,6 +107,8 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
             print(f"{name:<12}{version}")
         return 0
     settings = options.resolve(found, os.environ, project, application)
+    if settings.connect is not None:
+        return _run_elsewhere(found.action, settings, project, words, prog)
     # Before anything else is said of a host that does not exist; and once, for a name server may be slow, or
     # say something else the next time.
     settings.bridge = is_elsewhere(settings)
@@ -116,17 +118,33 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
     if found.action == "check":
         return 0 if launch.check(settings, project) else 1
     if found.action == "reload":
-        again = [word for word in words if word != "--reload"]
-        command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[2]), prog, *again]
-        if not found.application and application:
-            command.append(application)
-        folders = python_path(settings, str(project))
-        if not settings.plugin_options.get("python_path"):
-            os.environ[PYTHON_PATH] = ":".join(folders)
-        if settings.env_file and not settings.plugin_options.get("env_file"):
-            os.environ[ENV_FILE] = settings.env_file
-        return reload.run(command, folders, settings.env_file)
+        return _reload(words, prog, settings, project)
     launch.start(settings, project)
+
+
+def _run_elsewhere(
+    action: Optional[str], settings: Settings, project: Path, words: list[str], prog: str
+) -> int:
+    """Do what the command line asks for where the broker is elsewhere."""
+    if action == "print-config":
+        raise UsageError("--print-config prints a broker's configuration, and --connect starts none")
+    if action == "reload":
+        connect.process_settings(settings, os.environ, project)
+        return _reload(words, prog, settings, project)
+    return connect.run(settings, os.environ, project, check=action == "check")
+
+
+def _reload(words: list[str], prog: str, settings: Settings, project: Path) -> int:
+    again = [word for word in words if word != "--reload"]
+    command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[2]), prog, *again]
+    if settings.application not in words:
+        command.append(settings.application)
+    folders = python_path(settings, str(project))
+    if not settings.plugin_options.get("python_path"):
+        os.environ[PYTHON_PATH] = ":".join(folders)
+    if settings.env_file and not settings.plugin_options.get("env_file"):
+        os.environ[ENV_FILE] = settings.env_file
+    return reload.run(command, folders, settings.env_file)
 
 
 def _is(command: str, words: list[str]) -> bool:
@@ -176,7 +194,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
     except ImportError:
         return
     choices = {"BOOL": ("true", "false"), "0-2": ("0", "1", "2"), "TRANSPORT": ("tcp", "websockets")}
-    kinds = {option.name: option.metavar for option in (*PARAMETERS, *EXTRAS)}
+    kinds = {option.name: option.metavar for option in (*PARAMETERS, *CONNECT, *EXTRAS)}
     kinds["file"] = "FILE"
     for action in parser._actions:
         completer: Any = None

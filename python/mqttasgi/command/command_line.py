@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
-from .option_table import APPLICATION, EXTRAS, PARAMETERS, STATUS, WEB, Option
+from .option_table import APPLICATION, CONNECT, EXTRAS, PARAMETERS, STATUS, WEB, Option
 from .values import UsageError
 
 
@@ -61,6 +61,14 @@ class Parser(argparse.ArgumentParser):
         return message
 
 
+class _Joined(argparse.Action):
+    """Several values of an argument that is repeated, with commas between them."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
+
+
 def parser(prog: str) -> Parser:
     """Return the parser of the command line; texts are checked later, with those from elsewhere."""
     made = Parser(
@@ -85,6 +93,12 @@ def parser(prog: str) -> Parser:
     group = made.add_argument_group("HTTP and WebSockets of the same application")
     for option in WEB:
         group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=_help(option))
+    group = made.add_argument_group("a broker elsewhere, in whose place none is started here")
+    for option in CONNECT:
+        action = _Joined if option.name == "connect" else "store"
+        group.add_argument(
+            *option.flags, dest=option.name, metavar=option.metavar, help=_help(option), action=action
+        )
     group = made.add_argument_group("more about the broker")
     for option in EXTRAS:
         group.add_argument(*option.flags, dest=option.name, metavar=option.metavar, help=_help(option))

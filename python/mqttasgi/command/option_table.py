@@ -17,16 +17,19 @@ from .plugin_options import PLUGIN_OPTIONS
 from .values import (
     UsageError,
     check_text,
+    take_addresses,
     take_application,
     take_choice,
     take_file,
     take_filter,
     take_folder,
+    take_group,
     take_http,
     take_login,
     take_number,
     take_port,
     take_proxies,
+    take_topic,
     take_truth,
     take_user_name,
 )
@@ -70,9 +73,21 @@ def _own(
     metavar: str,
     help: str,
     more: str = "",
+    secret: bool = False,
 ) -> Any:
     """Return the field of an option that only the command has."""
-    option = Option(name, (f"--{name}",), variable, default, take, metavar, help, more, is_ours=True)
+    option = Option(
+        name,
+        (f"--{name.replace('_', '-')}",),
+        variable,
+        default,
+        take,
+        metavar,
+        help,
+        more,
+        secret=secret,
+        is_ours=True,
+    )
     return field(default=default, metadata={"option": option})
 
 
@@ -234,6 +249,69 @@ class Settings:
         take_proxies,
         is_ours=True,
     )
+    #: A list of `Address`.
+    connect: Any = _own(  # noqa: RUF009
+        "connect",
+        "MQTTASGI_CONNECT",
+        None,
+        take_addresses,
+        "URL",
+        "start no broker, and connect to the one at `mqtt://`, `mqtts://`, `ws://` or `wss://host:port`, as "
+        "[one process or several](scaling.md)",
+        "Several URLs, separated by commas, are tried in turn. What a URL leaves out comes from `--host`, "
+        "`--port`, `--username`, `--password`, `--transport` and `--use-ssl`",
+        secret=True,
+    )
+    group: Optional[str] = _own(
+        "group",
+        "MQTTASGI_GROUP",
+        None,
+        take_group,
+        "NAME",
+        "with `--connect`: processes with the same group, on any machine, share the messages between them",
+    )
+    processes: int = _own(
+        "processes",
+        "MQTTASGI_PROCESSES",
+        1,
+        take_number(1, 1000),
+        "N",
+        "with `--connect`: how many processes run the application here",
+        "More than one needs a group",
+    )
+    leader: Optional[str] = _own(
+        "leader",
+        "MQTTASGI_LEADER",
+        None,
+        check_text,
+        "WHERE",
+        "with `--group`: where the processes agree on their leader, `database`, `database:ALIAS` or "
+        "`redis://host:6379/0`",
+    )
+    keepalive: int = _own(
+        "keepalive",
+        "MQTTASGI_KEEPALIVE",
+        60,
+        take_number(5, 65535),
+        "SECONDS",
+        "with `--connect`: after so many seconds without a packet the connection is tested",
+    )
+    will_topic: Optional[str] = _own(
+        "will_topic",
+        "MQTTASGI_WILL_TOPIC",
+        None,
+        take_topic,
+        "TOPIC",
+        "with `--connect`: what the broker publishes there when a process is gone without a word",
+        "`{id}` in it stands for the process's client id",
+    )
+    will_payload: Optional[str] = _own(
+        "will_payload", "MQTTASGI_WILL_PAYLOAD", None, check_text, "TEXT", "that message's payload"
+    )
+    will_qos: int = _own("will_qos", "MQTTASGI_WILL_QOS", 0, take_number(0, 2), "0-2", "its QoS")
+    will_retain: bool = _own(
+        "will_retain", "MQTTASGI_WILL_RETAIN", False, take_truth, "BOOL", "true: the broker keeps it"
+    )
     bridge: bool = _own(
         "bridge",
         "MQTTASGI_BRIDGE",
@@ -289,6 +367,18 @@ class Settings:
         return UsageError(f"{self.sources.get(name) or name}: {text}")
 
 
+_ELSEWHERE = (
+    "connect",
+    "group",
+    "processes",
+    "leader",
+    "keepalive",
+    "will_topic",
+    "will_payload",
+    "will_qos",
+    "will_retain",
+)
+
 OPTIONS: tuple[Option, ...] = tuple(
     each.metadata["option"] for each in fields(Settings) if "option" in each.metadata
 )
@@ -297,6 +387,10 @@ APPLICATION = OPTIONS[0]
 PARAMETERS = tuple(option for option in OPTIONS[1:] if not option.is_ours)
 #: Ours that the plugin has too, and those that only the command has.
 WEB = tuple(option for option in OPTIONS if option.is_ours and option.name in PLUGIN_OPTIONS)
-EXTRAS = tuple(option for option in OPTIONS if option.name not in PLUGIN_OPTIONS)
+EXTRAS = tuple(
+    option for option in OPTIONS if option.name not in PLUGIN_OPTIONS and option.name not in _ELSEWHERE
+)
+#: Those about a broker elsewhere, which `--connect` is the first of.
+CONNECT = tuple(option for option in OPTIONS if option.name in _ELSEWHERE)
 #: What `status` takes of them.
 STATUS = tuple(option for option in PARAMETERS if option.status)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Callable
 
 from .. import _web
+from .._mqtt import check_topic
+from ..cluster import address
 
 #: Spellings of a truth value, as the plugin takes them, in any case.
 TRUTHS = {
@@ -165,6 +167,38 @@ def take_filter(value: str) -> str:
     if not value or " " in value:
         raise ValueError("cannot stand in a topic line of mosquitto.conf")
     return value
+
+
+def take_topic(value: str) -> str:
+    """Return the value, if a message can be published there; else raise ValueError."""
+    try:
+        check_topic(check_text(value))
+    except ValueError as error:
+        raise ValueError(f"is no topic: {error}") from None
+    return value
+
+
+def take_group(value: str) -> str:
+    """Return the value, if shared subscriptions can have that name (MQTT 5, 4.8.2); else raise ValueError."""
+    if re.search(r"[/+#]", check_text(value)) or not value.strip():
+        raise ValueError("is no name of a group: it may have none of / + #")
+    return value
+
+
+def take_addresses(value: str) -> list[address.Address]:
+    """Return the brokers' addresses; else raise ValueError."""
+    found = []
+    for url in re.split(r",(?=\w+://)", check_text(value)):
+        try:
+            found.append(address.parse(url))
+        except ValueError as error:
+            # Without what may be a password.
+            raise ValueError(f"{quote(re.sub('//.*@', '//', url))} {error}") from None
+    if len({(each.tls, each.websockets, each.path) for each in found}) > 1:
+        raise ValueError("has addresses of several kinds; all must begin alike, and end with the same path")
+    if len({(each.username, each.password) for each in found if each.username is not None}) > 1:
+        raise ValueError("names several users; name one, or give it with --username and --password")
+    return found
 
 
 def quote(text: str) -> str:
