@@ -16,6 +16,7 @@ sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS.parent / "python"))
 
 from support.broker import Broker, finish_all  # noqa: E402
+from support.elsewhere import CONNECTS, DIFFERENCES, Elsewhere  # noqa: E402
 from support.postgres import PostgresServer  # noqa: E402
 from support.redis import RedisServer  # noqa: E402
 
@@ -33,10 +34,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in tests/broker as `broker`."""
+    """Mark everything in tests/broker as `broker`, and skip what is inside a broker only where nothing is."""
     for item in items:
         if TESTS / "broker" in item.path.parents:
             item.add_marker(pytest.mark.broker)
+        for mark in item.iter_markers("inside"):
+            reason = DIFFERENCES[mark.args[0]]
+            if CONNECTS:
+                item.add_marker(pytest.mark.skip(reason=f"--connect: {reason}"))
 
 
 @pytest.fixture
@@ -52,7 +57,8 @@ def broker(tmp_path: Path) -> Iterator[BrokerFactory]:
         folder = tmp_path / f"broker-{len(brokers)}"
         folder.mkdir()
         arguments.setdefault("python_path", (TESTS / "broker", TESTS.parent / "python"))
-        made = Broker(folder, application=application, **arguments)
+        kind = Elsewhere if CONNECTS else Broker
+        made = kind(folder, application=application, **arguments)
         brokers.append(made)
         return made.start() if start else made
 

@@ -25,12 +25,22 @@ from paho.mqtt.properties import Properties
 from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
+from support.elsewhere import CONNECTS, delivered
 from support.processes import wait_until
 
 TOPICS = ["c/a", "c/b", "c/a/a", "c/a/b", "c/b/b", "c/a/b/c", "c"]
 FILTERS = ["c/#", "c/+", "c/a", "c/a/+", "c/+/b", "c/a/#", "+/a/b", "c/b", "c/+/b/c"]
 
 Message = tuple[str, bytes, int, bool]
+
+
+def once(messages: list[Message]) -> list[Message]:
+    """Each message once, at the highest QoS that it came with."""
+    found: dict[tuple[str, bytes, bool], int] = {}
+    for topic, payload, qos, retain in messages:
+        key = (topic, payload, retain)
+        found[key] = max(found.get(key, 0), qos)
+    return [(topic, payload, qos, retain) for (topic, payload, retain), qos in found.items()]
 
 
 class Subscriber:
@@ -56,11 +66,11 @@ class Subscriber:
     def come_back(self) -> None:
         self._connect()
         for topic, qos in self.filters.items():
-            self.client.subscribe(topic, qos)
+            self.client.subscribe(topic, delivered(qos))
 
     def subscribe(self, topic: str, qos: int) -> None:
         self.filters[topic] = qos
-        self.client.subscribe(topic, qos)
+        self.client.subscribe(topic, delivered(qos))
 
     def unsubscribe(self, topic: str) -> None:
         self.filters.pop(topic, None)
@@ -79,12 +89,7 @@ class Subscriber:
         wait_until(reached, 10, "the barrier")
         new = self.client.messages[self._seen :]
         self._seen += len(new)
-        once: dict[tuple[str, bytes, bool], int] = {}
-        for message in new:
-            if message.topic != "barrier":
-                key = (message.topic, message.payload, bool(message.retain))
-                once[key] = max(once.get(key, 0), message.qos)
-        return [(topic, payload, qos, retain) for (topic, payload, retain), qos in once.items()]
+        return once([(m.topic, bytes(m.payload), m.qos, bool(m.retain)) for m in new if m.topic != "barrier"])
 
 
 class Mirror:
@@ -165,12 +170,17 @@ class Script:
         ordinary = self.subscriber.take(self.publisher)
         consumer = self.mirror.take()
         text = f"seed {self.seed}, step {len(self.log)}; the last steps:\n" + "\n".join(self.log[-12:])
-        assert by_topic(consumer) == by_topic(ordinary), text
         if self.one_by_one:
             assert in_order(consumer), f"{text}\nout of order: {consumer}"
+        if self.one_by_one and CONNECTS:
+            # What the session has kept comes for subscriptions that the new process does not know, and so for all; what
+            # was retained and not handled comes again.
+            assert {message[:2] for message in ordinary} <= {message[:2] for message in consumer}, text
+        else:
+            assert by_topic(consumer) == by_topic(ordinary), text
+            # Overlapping filters that are subscribed to at once bring a retained message once for each of them.
+            assert kept(once(consumer) if CONNECTS else consumer) == kept(ordinary), text
         self.one_by_one = False
-        # Overlapping filters that are subscribed to at once bring a retained message once for each of them.
-        assert kept(consumer) == kept(ordinary), text
 
     # ---- steps ----
 
@@ -240,7 +250,7 @@ class Script:
         self.note("fail, publish, restart")
         position = len(self.broker.log())
         self.publisher.publish("do/0/fail", json.dumps({"number": 0}), 1)
-        self.broker.wait_for_log("The application has failed", since=position, timeout=20)
+        self.broker.wait_for_failure(position)
         self.subscriber.go_away()
         self.broker.wait_for_log("Client ordinary", since=position)
         for _ in range(self.random.randrange(1, 8)):
@@ -285,5 +295,5 @@ def test_a_consumer_receives_what_an_ordinary_subscriber_does(
         persistence=True,
         expect_traceback="as told",
     )
-    started.wait_for_log("Session with the listener")
+    started.wait_for_session()
     Script(started, seed).run(steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conftest import BrokerFactory
 
 
@@ -17,6 +19,7 @@ def test_messages_that_nobody_handles(broker: BrokerFactory) -> None:
     assert started.log().count("has no method receive") == 1
 
 
+@pytest.mark.inside("unheard")
 def test_a_slash_too_many_in_a_filter(broker: BrokerFactory) -> None:
     started = broker("apps.mistakes:Good", options={"verbosity": 1})
     client = started.client()
@@ -30,6 +33,7 @@ def test_a_slash_too_many_in_a_filter(broker: BrokerFactory) -> None:
     assert started.log().count("No consumer hears") == 1
 
 
+@pytest.mark.inside("unheard")
 def test_a_slash_too_many_in_a_topic(broker: BrokerFactory) -> None:
     started = broker("apps.mistakes:Good", options={"verbosity": 1})
     client = started.client()

@@ -16,6 +16,7 @@ from conftest import BrokerFactory
 from support.broker import Broker
 from support.client import Client
 from support.consumers import CallFailed, Recorders
+from support.elsewhere import CONNECTS, delivered
 from support.packets import (
     DISCONNECT,
     PUBACK,
@@ -48,7 +49,7 @@ V311, V5 = 4, 5
 def start(broker: BrokerFactory, **arguments: Any) -> Broker:
     """Starts a broker with `apps.recorder` and waits for its session."""
     started = broker("apps.recorder:application", **arguments)
-    started.wait_for_log("Session with the listener")
+    started.wait_for_session()
     return started
 
 
@@ -104,9 +105,9 @@ def test_from_a_client(broker: BrokerFactory, qos: int, message_expiry: bool) ->
 
     messages = recorders.messages()
     assert payloads(messages) == expected
-    assert [message["qos"] for message in messages] == [qos] * 3
+    assert [message["qos"] for message in messages] == [delivered(qos)] * 3
     # Mosquitto takes the interval out before it asks the plugin, so it is known only of what the session brings.
-    check_properties(messages[0]["properties"], EVERY, expiry=message_expiry or qos == 2)
+    check_properties(messages[0]["properties"], EVERY, expiry=CONNECTS or message_expiry or qos == 2)
     assert messages[1]["properties"] == messages[2]["properties"] == {}
 
 
@@ -120,7 +121,7 @@ def test_each_property_alone(recorders: Recorders, client: Client, qos: int) -> 
     messages = recorders.messages()
     assert len(messages) == len(variants)
     for message, variant in zip(messages, variants):
-        check_properties(message["properties"], variant, expiry=qos == 2)
+        check_properties(message["properties"], variant, expiry=CONNECTS or qos == 2)
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -154,7 +155,7 @@ def test_in_a_last_will(
     check_properties(from_paho(client.wait_for("p/a")), EVERY)
     assert old.wait_for("p/a").payload == b"gone"
     (message,) = recorders.messages()
-    assert (message["payload"], message["qos"], message["retain"]) == (b"gone", qos, False)
+    assert (message["payload"], message["qos"], message["retain"]) == (b"gone", delivered(qos), False)
     check_properties(message["properties"], EVERY)
 
 
@@ -177,7 +178,7 @@ def test_without_a_session(broker: BrokerFactory, qos: int) -> None:
     client.publish("p/a", "", qos, properties=to_paho(EVERY))
     taken(client)
     (message,) = recorders.messages()
-    check_properties(message["properties"], EVERY, expiry=False)
+    check_properties(message["properties"], EVERY, expiry=CONNECTS)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -193,7 +194,7 @@ def test_in_what_waited_for_the_application(broker: BrokerFactory, tmp_path: Pat
     )
     client = started.client()
     client.publish("do/0/break", "{}", qos=1)
-    started.wait_for_log("The application has failed", timeout=20)
+    started.wait_for_failure()
     client.publish("p/a", "waited", qos, properties=to_paho(EVERY))
     started.restart()
     (message,) = Recorders(started).messages()
@@ -271,7 +272,7 @@ def test_properties_can_be_passed_on(recorders: Recorders, client: Client, qos: 
     taken(client)
     (message,) = recorders.messages()
     recorders.call("publish", topic="p/out", payload="", qos=qos, properties=message["properties"])
-    check_properties(from_paho(client.wait_for("p/out")), EVERY, expiry=qos == 2)
+    check_properties(from_paho(client.wait_for("p/out")), EVERY, expiry=CONNECTS or qos == 2)
 
 
 # ---- expiry ----
@@ -358,8 +359,8 @@ def test_limits_from_a_client(recorders: Recorders, client: Client, name: str) -
         client.publish("p/a", "x", qos, properties=to_paho(LIMITS[name]))
         taken(client)
         (message,) = recorders.messages()
-        assert (message["payload"], message["qos"]) == (b"x", qos)
-        check_properties(message["properties"], LIMITS[name], expiry=qos == 2)
+        assert (message["payload"], message["qos"]) == (b"x", delivered(qos))
+        check_properties(message["properties"], LIMITS[name], expiry=CONNECTS or qos == 2)
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -494,7 +495,7 @@ def test_what_a_client_may_not_publish(
         messages = recorders.messages()
         assert payloads(messages) == [b"before", b"after"], name
         assert messages[0]["properties"] == {}
-        check_properties(messages[1]["properties"], EVERY, expiry=False)
+        check_properties(messages[1]["properties"], EVERY, expiry=CONNECTS)
 
 
 def test_what_the_broker_lets_through(started: Broker, recorders: Recorders, client: Client) -> None:
@@ -545,7 +546,7 @@ def test_a_client_that_sends_a_subscription_identifier(started: Broker, recorder
 @pytest.fixture
 def responder(broker: BrokerFactory) -> Broker:
     started = broker("apps.responder:application")
-    started.wait_for_log("Session with the listener")
+    started.wait_for_session()
     return started
 
 
@@ -659,7 +660,7 @@ class Both:
         if identifier is not None:
             properties = Properties(PacketTypes.SUBSCRIBE)
             properties.SubscriptionIdentifier = identifier
-        theirs = SubscribeOptions(qos, **{names[name]: value for name, value in options.items()})
+        theirs = SubscribeOptions(delivered(qos), **{names[name]: value for name, value in options.items()})
         self.client.subscribe(topic, options=theirs, properties=properties)
         if identifier is not None:
             options["subscription_identifier"] = identifier
@@ -682,6 +683,10 @@ class Both:
 
     def take_each(self) -> tuple[Got, Got]:
         """Return what the client has got since the last time, and what the consumer has."""
+        if CONNECTS:
+            # Behind what consumers have published at QoS 2, which takes two more packets.
+            self.recorders.call("publish", topic="barrier", payload="", qos=2)
+            self.client.wait_for("barrier")
         self.client.publish("barrier", qos=2)
         self.client.wait_for("barrier")
         new = self.client.messages[self._seen :]
@@ -727,7 +732,9 @@ def test_no_local(both: Both, qos: int, no_local: bool) -> None:
         everything = {"the client's", "the consumer's", "another's", "a third's"}
         ordinary, consumer = both.take_each()
         assert names(ordinary) == everything - ({"the client's"} if no_local else set())
-        assert names(consumer) == everything - ({"the consumer's"} if no_local else set())
+        # Outside the broker, the process is one client.
+        own = {"the consumer's", "another's"} if CONNECTS else {"the consumer's"}
+        assert names(consumer) == everything - (own if no_local else set())
 
 
 def test_no_local_is_each_subscriptions_own(both: Both) -> None:
@@ -742,6 +749,8 @@ def test_no_local_is_each_subscriptions_own(both: Both) -> None:
         assert message["qos"] == min(qos, 1)
     both.recorders.call("publish", topic="o/b", payload="3", qos=1)
     assert both.recorders.messages() == []
+    if CONNECTS:
+        return  # Mosquitto 2.0 changes nothing but the QoS of a subscription that is there
     both.subscribe("o/#", 2)
     both.recorders.call("publish", topic="o/b", payload="4", qos=2)
     assert payloads(both.recorders.messages()) == [b"4"]
@@ -770,14 +779,20 @@ def test_retain_as_published(both: Both, subscribed_at: int, retain_as_published
         both.publish(f"o/{qos}", "retained", qos, retain=True)
         both.publish(f"o/{qos}", "not retained", qos)
         assert both.take() == {
-            (f"o/{qos}", b"retained", retain_as_published): (min(qos, subscribed_at), []),
-            (f"o/{qos}", b"not retained", False): (min(qos, subscribed_at), []),
+            (f"o/{qos}", b"retained", retain_as_published): (delivered(min(qos, subscribed_at)), []),
+            (f"o/{qos}", b"not retained", False): (delivered(min(qos, subscribed_at)), []),
         }
         both.recorders.call("publish", topic=f"o/{qos}", payload="own", qos=qos, retain=True)
-        assert both.take() == {(f"o/{qos}", b"own", retain_as_published): (min(qos, subscribed_at), [])}
+        assert both.take() == {
+            (f"o/{qos}", b"own", retain_as_published): (delivered(min(qos, subscribed_at)), [])
+        }
+    if CONNECTS and retain_as_published:
+        return  # what is retained cannot be told from what is published, and has come by the other filter
     # Whatever the option: what comes because one subscribes, comes as retained.
     both.subscribe("o/+", subscribed_at, retain_as_published=retain_as_published)
-    assert both.take() == {(f"o/{qos}", b"own", True): (min(qos, subscribed_at), []) for qos in (0, 1, 2)}
+    assert both.take() == {
+        (f"o/{qos}", b"own", True): (delivered(min(qos, subscribed_at)), []) for qos in (0, 1, 2)
+    }
 
 
 @pytest.mark.parametrize("retain_as_published", [False, True])
@@ -790,6 +805,7 @@ def test_retain_as_published_and_a_last_will(started: Broker, both: Both, retain
         assert both.take() == {("o/a", b"gone", retain and retain_as_published): (1, [])}
 
 
+@pytest.mark.inside("retain_as_published")
 def test_retain_as_published_is_each_consumers_own(recorders: Recorders, client: Client) -> None:
     recorders.spawn(1)
     recorders.subscribe("o/#", 2, retain_as_published=True)
@@ -867,9 +883,9 @@ def test_subscription_identifiers(both: Both, qos: int) -> None:
     both.subscribe("+/a", 2)
     for topic, identifiers in (("o/a", [1, 7, 268_435_455]), ("o/b", [7, 268_435_455]), ("o/b/c", [7])):
         both.publish(topic, "1", qos)
-        assert both.take() == {(topic, b"1", False): (qos, identifiers)}
+        assert both.take() == {(topic, b"1", False): (delivered(qos), identifiers)}
     both.publish("x/a", "1", qos)
-    assert both.take() == {("x/a", b"1", False): (qos, [])}
+    assert both.take() == {("x/a", b"1", False): (delivered(qos), [])}
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -880,10 +896,10 @@ def test_subscription_identifiers_after_subscribing_again(both: Both, qos: int) 
     for identifier, expected in ((8, [8, 9]), (None, [9]), (9, [9, 9]), (7, [7, 9])):
         both.subscribe("o/#", 2, identifier=identifier)
         both.publish("o/a", f"with {identifier}", qos)
-        assert both.take() == {("o/a", f"with {identifier}".encode(), False): (qos, expected)}
+        assert both.take() == {("o/a", f"with {identifier}".encode(), False): (delivered(qos), expected)}
     both.unsubscribe("o/+")
     both.publish("o/a", "2", qos)
-    assert both.take() == {("o/a", b"2", False): (qos, [7])}
+    assert both.take() == {("o/a", b"2", False): (delivered(qos), [7])}
 
 
 def test_the_identifier_of_retained_messages(both: Both) -> None:

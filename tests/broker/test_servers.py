@@ -124,6 +124,7 @@ def test_postgresql_is_killed_for_longer_than_a_message_is_tried(
     house.goes_on()
 
 
+@pytest.mark.inside("kept")
 def test_without_durable_each_try_costs_its_message(
     broker: BrokerFactory, tmp_path: Path, postgres: PostgresServer
 ) -> None:
@@ -158,6 +159,7 @@ def test_postgresql_hangs(broker: BrokerFactory, tmp_path: Path, postgres: Postg
     assert rows(postgres) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.inside("kept")
 def test_the_broker_stops_while_postgresql_hangs(
     broker: BrokerFactory, tmp_path: Path, postgres: PostgresServer
 ) -> None:

@@ -53,6 +53,7 @@ def test_last_words_reach_subscribers_and_persistence(broker: BrokerFactory, num
     assert client.wait_for("state").retain
 
 
+@pytest.mark.inside("broker")
 def test_the_broker_serves_on_while_consumers_disconnect(broker: BrokerFactory) -> None:
     started = broker(
         "apps.ending:application", environment={"TEST_END": "hangs"}, options={"shutdown_timeout": 3600}
@@ -82,6 +83,7 @@ def ending_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plugin
 
 
+@pytest.mark.inside("broker")
 def test_the_broker_ends_by_itself(broker: BrokerFactory, ending_plugin: Path) -> None:
     """Nobody has sent a signal: its clients are freed when consumers disconnect."""
     started = broker(
@@ -89,7 +91,7 @@ def test_the_broker_ends_by_itself(broker: BrokerFactory, ending_plugin: Path) -
         environment={"TEST_END": "asks for more"},
         lines=[f"plugin {ending_plugin}"],
     )
-    started.wait_for_log("Session with the listener")
+    started.wait_for_session()
     for number in range(20):
         started.client(client_id=f"client {number}").publish("hello", b"1", qos=1)
     # Sends it and no more: the broker may be gone before an ordinary client knows that it has sent it.
@@ -101,6 +103,7 @@ def test_the_broker_ends_by_itself(broker: BrokerFactory, ending_plugin: Path) -
     assert "The broker ended before the application did: 13 messages that consumers published" in log
 
 
+@pytest.mark.inside("broker")
 def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory) -> None:
     """Where cleansession is false: before the stop, or after the restart."""
     started = broker(
@@ -113,7 +116,7 @@ def test_what_comes_while_the_broker_stops_is_handled_once(broker: BrokerFactory
     numbers = itertools.count()
     since = 0
     for _ in range(4):
-        started.wait_for_log("Session with the listener", since=since)
+        started.wait_for_session(since=since)
         publish_until_the_end(started, numbers, taken)
         assert started.wait() == 0
         assert "The application ends: the broker keeps" in started.log()[since:]
@@ -174,6 +177,7 @@ def test_sys_exit_in_a_consumer_does_not_end_the_broker(broker: BrokerFactory) -
     assert json.loads(client.wait_for("did").payload)["method"] == "unsubscribe"
 
 
+@pytest.mark.inside("broker")
 @pytest.mark.skipif(SANITIZER == "thread", reason="ThreadSanitizer knows one table of descriptors only")
 def test_the_brokers_sockets_are_not_the_applications(broker: BrokerFactory) -> None:
     """What the application cannot see it cannot close, nor hand to a child process."""

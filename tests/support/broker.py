@@ -356,6 +356,18 @@ class Broker:
         assert found is not None
         return found
 
+    def wait_for_session(self, since: int = 0) -> None:
+        """Return when the plugin's session is there; `since` as for `wait_for_log()`."""
+        self.wait_for_log("Session with the listener", since=since)
+
+    def wait_for_failure(self, since: int = 0) -> None:
+        """Return when the application is given up; `since` as for `wait_for_log()`."""
+        self.wait_for_log("The application has failed", since=since, timeout=20)
+
+    def tag_processes(self, other: Any) -> None:
+        """Let processes of somebody else count as this broker's children."""
+        other.tag(TAG, self._tag)
+
     def check_log(self) -> None:
         """Fail when the log has a sanitizer's report, a traceback nobody expected, or a library's fatal error.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .broker import Broker
 from .client import Client
+from .elsewhere import CONNECTS
 from .processes import wait_until
 
 
@@ -170,8 +171,13 @@ def _client_id(entry: tuple[Any, ...]) -> str | None:
     return None if client is None else client["id"]
 
 
-def identity(client_id: str, protocol_version: int = 5, **other: Any) -> dict[str, Any]:
-    """Return what a consumer is told about a client: of the plain listener and without a name, where not said else."""
+def identity(client_id: str, protocol_version: int = 5, **other: Any) -> dict[str, Any] | None:
+    """Return what a consumer is told about a client: of the plain listener and without a name, where not said else.
+
+    Outside the broker it is told nothing.
+    """
+    if CONNECTS:
+        return None
     return {
         "id": client_id,
         "username": None,
