@@ -92,12 +92,19 @@ class Process:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, 0 once the process has ended."""
-        try:
-            fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time so far, with that of the processes that it has started; 0 once it has ended."""
+        return _cpu_seconds(self.child.pid)
+
+
+def _cpu_seconds(pid: int) -> float:
+    folder = Path(f"/proc/{pid}")
+    try:
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        children = (folder / "task" / str(pid) / "children").read_text().split()
+    except OSError:
+        return 0.0
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_cpu_seconds(int(child)) for child in children)
 
 
 class Broker(Process):

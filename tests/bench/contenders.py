@@ -11,14 +11,15 @@ from settings import NEWEST, Settings
 @dataclass(frozen=True)
 class Contender:
     """host: what runs the application: ``nobody``, ``libmosquitto``, ``collector`` (a client on libmosquitto as well),
-    ``client`` (a Python client, application is the script in peers/), ``mqttasgi`` (the server) or ``plugin``.
+    ``client`` (a Python client, application is the script in peers/), ``mqttasgi`` (the server), ``connect`` (our
+    processes beside the broker) or ``plugin``.
     """
 
     name: str
     host: str
     about: str
     application: str = ""
-    options: dict[str, str] = field(default_factory=dict)  # plugin_opt_…
+    options: dict[str, str] = field(default_factory=dict)  # plugin_opt_…; of connect: arguments
     uses_channels: bool = True
     version: str = NEWEST  # of Channels or of mqttasgi; set by expand()
     slower: int = 1  # gets this fraction of the messages
@@ -52,6 +53,17 @@ ALL = {
         Contender(
             "mqttasgi", "mqttasgi", "the original server from PyPI with the same consumer", ECHO, slower=20
         ),
+        Contender("connect", "connect", "the same consumer by --connect, in one process", ECHO),
+        *(
+            Contender(
+                f"connect-{number}",
+                "connect",
+                f"the same in {number} processes of one group",
+                ECHO,
+                {"group": "bench", "processes": str(number)},
+            )
+            for number in (2, 4)
+        ),
         Contender(
             "plugin-layer", "plugin", "with a channel layer and a group joined", "benchapp.layer:application"
         ),
@@ -68,6 +80,7 @@ ALL = {
     )
 }
 REFERENCE = "libmosquitto"
+ELSEWHERE = (REFERENCE, "connect", "connect-2", "connect-4", "mqttasgi")
 COMPARED = ("floor", REFERENCE, "plugin", "plugin-nosession", "paho", "gmqtt", "mqttasgi")
 
 

@@ -75,6 +75,11 @@ def for_channels(version: str) -> Environment:
     return Environment(version, ("django", _pinned("channels", version), "uvloop"))
 
 
+def for_connect() -> Environment:
+    """Return the one for our processes beside the broker, whose package is the checkout's."""
+    return Environment("connect", ("django", "channels", "paho-mqtt>=2.1", "python-dotenv", "uvloop"))
+
+
 def for_mqttasgi(version: str) -> Environment:
     """Return the one with the original server and what it brings along."""
     return Environment(f"mqttasgi-{version}", (_pinned("mqttasgi", version), "django", "channels"))
@@ -86,6 +91,8 @@ def for_host(host: str, version: str) -> Environment | None:
         return for_channels(version)
     if host == "mqttasgi":
         return for_mqttasgi(version)
+    if host == "connect":
+        return for_connect()
     return CLIENTS if host == "client" else None
 
 

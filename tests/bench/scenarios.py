@@ -14,7 +14,7 @@ import retained
 import session
 import traffic
 import wakeup
-from contenders import COMPARED
+from contenders import COMPARED, ELSEWHERE
 from machine import describe
 from settings import Settings
 
@@ -47,6 +47,13 @@ SCENARIOS = {
         echo.compare_tables,
         3000,
         COMPARED,
+    ),
+    "elsewhere": Scenario(
+        "the same for processes beside the broker (--connect), one and several, and mqttasgi",
+        echo.compare,
+        echo.compare_tables,
+        3000,
+        ELSEWHERE,
     ),
     "many": Scenario(
         "ten workers against 10,000: spawning, memory, round trip to one of them",

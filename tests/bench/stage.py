@@ -9,7 +9,7 @@ from typing import Any
 
 import environments
 from contenders import Contender
-from settings import APPS, BUILD, PEERS, Failure, Settings
+from settings import APPS, BUILD, PEERS, ROOT, Failure, Settings
 
 from broker import Broker, Process
 
@@ -49,6 +49,11 @@ def companion_command(settings: Settings, contender: Contender, port: int) -> li
     if contender.host == "mqttasgi":
         server = environments.for_mqttasgi(contender.version).folder / "bin" / "mqttasgi"
         return [str(server), "-H", "127.0.0.1", "-p", str(port), contender.application]
+    if contender.host == "connect":
+        python = environments.for_connect().folder / "bin" / "python"
+        options = [f"--{name}={value}" for name, value in contender.options.items()]
+        address = f"mqtt://127.0.0.1:{port}"
+        return [str(python), "-m", "mqttasgi", "--connect", address, *options, contender.application]
     return []
 
 
@@ -104,7 +109,7 @@ def staged(settings: Settings, contender: Contender, **variables: str | int) -> 
         processes: list[Process] = [broker]
         command = companion_command(settings, contender, broker.port)
         if command:
-            search = {"PYTHONPATH": str(APPS)}
+            search = {"PYTHONPATH": f"{APPS}:{ROOT / 'python'}" if contender.host == "connect" else str(APPS)}
             companion = Process(contender.host, command, broker.folder, {**environment, **search})
             processes.append(stack.enter_context(companion))
         stage = Stage(broker, processes)
