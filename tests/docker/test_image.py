@@ -25,7 +25,7 @@ from support.client import Client
 from support.container import Container, Images
 from support.ports import free_port
 from support.postgres import PostgresServer
-from support.processes import PATIENCE
+from support.processes import PATIENCE, wait_until
 from support.redis import RedisServer
 from support.web import ask
 
@@ -210,6 +210,66 @@ def test_an_application_in_an_image_of_its_own(site: Images, container: Start, t
         assert_kept(client)
     assert moved(data / "db.sqlite3") == ["kitchen", "bedroom"]
     stop(running)
+
+
+CONNECTED = """\
+from django.conf import settings
+
+settings.configure()
+
+from mqttasgi.consumers import MqttConsumer
+
+
+class Asked(MqttConsumer):
+    async def connect(self):
+        await self.subscribe("asked", qos=1)
+
+    async def receive(self, mqtt_message):
+        await self.publish("answered", mqtt_message["payload"], qos=1)
+
+
+application = Asked.as_asgi()
+"""
+
+
+def test_an_application_beside_a_broker(images: Images, container: Start, tmp_path: Path) -> None:
+    """Both of this image, as docker/compose.cluster.yaml has it: a broker without the plugin, and a worker."""
+    port = free_port()
+    configuration = tmp_path / "etc"
+    configuration.mkdir()
+    text = (ROOT / "docker/cluster.conf").read_text()
+    assert "\nlistener 1883\n" in text
+    text = text.replace("listener 1883", f"listener {port} 127.0.0.1")
+    (configuration / "cluster.conf").write_text(text)
+    program = tmp_path / "app"
+    program.mkdir()
+    (program / "asked.py").write_text(CONNECTED)
+
+    broker = container(
+        IMAGE,
+        entrypoint=["mosquitto", "-c", "/etc/mosquitto/cluster.conf"],
+        volumes={"/etc/mosquitto:ro": configuration, "/data": tmp_path / "data"},
+        read_only=True,
+        init=True,
+    ).start()
+    wait_until(lambda: " running" in broker.text(), 10, "the broker", broker.text)
+    worker = container(
+        IMAGE,
+        command=["--connect", f"mqtt://127.0.0.1:{port}", "--group", "fleet", "asked:application"],
+        volumes={"/app:ro": program},
+        read_only=True,
+        tmpfs=["/tmp"],
+        cap_drop=True,
+        no_new_privileges=True,
+        init=True,
+    ).start()
+    wait_until(lambda: "Running: 1 consumer" in worker.text(), 30, "the worker", worker.text)
+    with Client(port) as client:
+        client.subscribe("answered", 1)
+        client.publish("asked", "here", qos=1)
+        assert client.wait_for("answered").payload == b"here"
+    stop(worker)
+    stop(broker)
 
 
 def test_the_healthcheck_of_a_broker_that_does_not_answer(site: Images, container: Start) -> None:
