@@ -230,6 +230,20 @@ async def test_stop_delivers_what_waits_before_the_disconnect(
     assert heard == [*(["R0"] if 1 in holds else []), "1", "2", "bye"]
 
 
+@pytest.mark.parametrize("holds", [[], [1], [ALL]])
+async def test_stop_leaves_what_waits_where_others_keep_it(
+    bridge: FakeBridge, start: Start, heard: list[str], holds: list[int]
+) -> None:
+    service = await start(Hears.as_asgi())
+    service.leaves_what_waits = True
+    for handle in holds:
+        bridge.control("hold", handle, 1 if handle == ALL else 0)
+    say(bridge, "1", "2")
+    bridge.control("stop")
+    await until(lambda: service.stopped)
+    assert heard == ["bye"]
+
+
 @pytest.mark.parametrize("holds", [[], [2], [ALL], [ALL, 2]])
 async def test_a_worker_that_fails_while_held_keeps_no_message(
     bridge: FakeBridge, start: Start, monkeypatch: pytest.MonkeyPatch, holds: list[int]
