@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from .._backoff import pause
 from .._reasons import about_code
 from .address import Address
 from .client import Client
@@ -211,7 +212,7 @@ class Connection:
             self._log.warning(f"No connection to {why} It was tried {tried} (--retries; 0 is for ever).")
             self._receiver.given_up()
             return
-        delay = min(DELAY_MAX, DELAY * float(2 ** min(self._tries - 1, 10)))
+        delay = pause(self._tries, DELAY, DELAY_MAX)
         self._log.warning(f"No connection to {why} The next try is in {delay:g} s.")
         self._timer = self._loop.call_later(delay, self._connect)
 

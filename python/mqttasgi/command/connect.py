@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from .._backoff import pause
 from ..cluster.address import Address
 from ..cluster.log import Log
 from ..cluster.settings import FOR_EVER
@@ -395,7 +396,7 @@ class Processes:
 
     def _start_later(self, process: _Process, why: str, has_run: bool) -> None:
         process.ends = 1 if has_run else process.ends + 1
-        delay = min(DELAY_MAX, DELAY * float(2 ** min(process.ends - 1, 10)))
+        delay = pause(process.ends, DELAY, DELAY_MAX)
         process.starts_at = time.monotonic() + delay
         _say(f"process {process.settings.process} {why}; it is started again in {delay:g} s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._backoff import pause
 from .away import is_away
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ HEALTHY_AFTER = 60.0
 
 def restart_delay(failures: int) -> float:
     """Return the seconds before a consumer that has failed so often in a row is started again."""
-    return min(RESTART_DELAY_MAX, RESTART_DELAY * float(2 ** min(failures - 1, 30)))
+    return pause(failures, RESTART_DELAY, RESTART_DELAY_MAX)
 
 
 class Restarts:
