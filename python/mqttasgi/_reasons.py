@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+#: Reason codes from here on say that something failed (MQTT 5, 2.4).
+FAILURE = 0x80
+#: Shared Subscriptions not supported.
+NONE_SHARED = 0x9E
 #: Reason code (MQTT 5, 3.2.2.2, 3.9.3, 3.14.2.1) -> what it means, and what to do.
 _CODES = {
     0x80: "it does not say why; its log may",

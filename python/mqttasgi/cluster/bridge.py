@@ -17,8 +17,9 @@ from typing import Any, Callable, Optional, Union
 import paho.mqtt.client as paho
 
 from .. import __version__
-from .._reasons import about_code
+from .._reasons import NONE_SHARED, about_code
 from ..runtime.bridge import GUEST, Batch, Control, Delivery, Options
+from ..runtime.durable import REDELIVERED
 from ..runtime.overload import Complaint
 from . import log as levels
 from .address import Address
@@ -27,14 +28,12 @@ from .dead_letters import Replay
 from .filters import QOS
 from .letters import Letters
 from .log import Log
-from .message import REDELIVERED, ReceivedMessage, Room, encoded, identifiers, replayed
+from .message import ReceivedMessage, Room, encoded, identifiers, replayed
 from .settings import Settings
 from .statistics import Statistics
 from .subscribing import Subscribing
 from .unhandled import Unhandled
 
-#: Reason code: Shared Subscriptions not supported (MQTT 5, 3.9.3).
-NOT_SHARED = 0x9E
 #: MOSQ_ERR_NOT_SUPPORTED: only a broker can do it that consumers are inside of.
 NOT_SUPPORTED = 10
 #: With overload `drop_oldest`, new messages are taken until so many times as much waits as may; the runtime
@@ -199,7 +198,7 @@ class ClusterBridge:
         """Begin, or ask again for what the broker does not know any more."""
         self.set("session/state", _SESSION_UP)
         if self._settings.group and not self._connection.limits.has_shared:
-            self._log.error(f"The broker cannot be used with --group: {about_code(NOT_SHARED)}.")
+            self._log.error(f"The broker cannot be used with --group: {about_code(NONE_SHARED)}.")
             self.given_up()
             return
         if not session_present:

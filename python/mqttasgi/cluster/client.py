@@ -14,10 +14,10 @@ from typing import Any, Callable
 import paho.mqtt.client as paho
 from paho.mqtt.exception import MQTTException
 
+from .._reasons import FAILURE
+
 #: Packets that are read before the consumers run again.
 TURN = 64
-#: Reason codes from here on say that something failed.
-FAILURE = 0x80
 
 
 class Client(paho.Client):  # type: ignore[misc]

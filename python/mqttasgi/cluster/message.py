@@ -11,10 +11,9 @@ from paho.mqtt.properties import Properties
 
 from .._properties import decode_properties, encode_properties
 from .._types import Event
+from ..runtime.durable import REDELIVERED
 from .dead_letters import Replay
 
-#: In the options of a delivery: the consumer may have had it before (runtime/durable.py).
-REDELIVERED, RETAIN_AS_PUBLISHED = 0x10, 0x08
 #: Our name of a property -> paho's.
 NAMES = {
     "payload_format_indicator": "PayloadFormatIndicator",

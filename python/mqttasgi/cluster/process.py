@@ -14,10 +14,7 @@ from .bridge import ClusterBridge
 from .dead_letters import DeadLettersError
 from .lease import IsLeader, Leader, make
 from .log import Log
-from .settings import Settings
-
-#: Exit status where starting again would not help, and nothing has to be tried but what the log says.
-FAILED = 1
+from .settings import FAILED, Settings
 
 
 def run(settings: Settings, parent: int) -> int:

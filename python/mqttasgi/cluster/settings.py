@@ -8,6 +8,8 @@ from typing import Any, Optional
 
 from .address import Address
 
+#: The exit status of a process where starting it again would not help.
+FAILED = 1
 #: A session expiry interval (MQTT 5, 3.1.2.11.2).
 FOR_EVER = 0xFFFFFFFF
 

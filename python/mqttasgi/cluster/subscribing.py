@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from .._reasons import about_code
+from .._reasons import FAILURE, about_code
 from ..runtime.bridge import GUEST, NOT_SHARED
 from .connection import Connection
 from .filters import NEVER, Filters, Subscribed
@@ -129,13 +129,13 @@ class Subscribing:
             return
         self._questions.remove(question)
         code = max(codes, default=0)
-        if code >= 0x80:
+        if code >= FAILURE:
             self._statistics.add("session/refused", 1)
             self._log.error(f"No subscription to {question.subscribed.sent!r:.400}: {about_code(code)}.")
             self.filters.forget(question.subscribed, question.handle)
         else:
             question.subscribed.is_confirmed = True
-        self._answer(question.sequence, code if code >= 0x80 else 0)
+        self._answer(question.sequence, code if code >= FAILURE else 0)
 
     def _subscription(self, subscribed: Subscribed, handle: int, handling: int = 0) -> Callable[[], int]:
         def send() -> int:

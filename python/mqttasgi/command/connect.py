@@ -22,7 +22,7 @@ from typing import Any, Optional, Union
 from .._backoff import pause
 from ..cluster.address import Address
 from ..cluster.log import Log
-from ..cluster.settings import FOR_EVER
+from ..cluster.settings import FAILED, FOR_EVER
 from ..cluster.settings import Settings as ProcessSettings
 from .configuration import python_path
 from .option_table import Settings
@@ -40,8 +40,6 @@ GRACE = 5.0
 AGAIN_AFTER = 1.0
 #: Seconds that nothing is due for.
 LONG = 3600.0
-#: A process ends with it where starting it again would not help.
-FAILED = 1
 
 #: What of the command is about a broker of its own. So is `persistence`, which the container image sets.
 _OF_BROKER = ("bridge", "topic", "include", "user")

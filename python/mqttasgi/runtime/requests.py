@@ -6,11 +6,8 @@ import asyncio
 import itertools
 from typing import Optional
 
-from .._reasons import about_code
+from .._reasons import FAILURE, about_code
 from .bridge import Bridge
-
-#: Reason codes of MQTT 5 from here on say that something failed.
-REFUSED = 0x80
 
 
 class Requests:
@@ -41,7 +38,7 @@ class Requests:
         sequence, future = self._question()
         self._bridge.subscribe(handle, topic_filter, options, sequence)
         code = await future
-        if code >= REFUSED:
+        if code >= FAILURE:
             raise RuntimeError(f"no subscription to {topic_filter!r}: {about_code(code)}")
         if code:
             raise MemoryError(f"the broker had no memory for a subscription to {topic_filter!r}")
