@@ -28,7 +28,7 @@ from .dead_letters import Replay
 from .filters import QOS
 from .letters import Letters
 from .log import Log
-from .message import ReceivedMessage, Room, encoded, identifiers, replayed
+from .message import ReceivedMessage, Room, identifiers, replayed
 from .settings import Settings
 from .statistics import Statistics
 from .subscribing import Subscribing
@@ -324,8 +324,7 @@ class ClusterBridge:
         self, consumer: int, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes
     ) -> bool:
         """Send a PUBLISH. False: no room, or no connection for QoS 0; "writable" comes when that is over."""
-        given = encoded(properties) if properties else None
-        if not self._connection.publish(topic, payload, qos, retain, given):
+        if not self._connection.publish(topic, payload, qos, retain, properties):
             self._is_full = True
             return False
         self.add("messages/sent", 1)

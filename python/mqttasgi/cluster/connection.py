@@ -26,6 +26,7 @@ from .address import Address
 from .client import Client
 from .limits import Limits
 from .log import Log
+from .message import encoded
 from .refusals import about_error, about_silence
 from .settings import Settings
 
@@ -279,27 +280,26 @@ class Connection:
         """How many messages were published and have not left; QoS 1 and 2: have not been acknowledged."""
         return self._unwritten + len(self._unacknowledged)
 
-    def publish(
-        self, topic: str, payload: bytes, qos: int, retain: bool, properties: Optional[Properties]
-    ) -> bool:
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes) -> bool:
         """Send a PUBLISH, QoS 1 and 2 also when a connection is there again. False: there is no room.
 
-        Raises ValueError for what the broker does not take.
+        `properties` are as on the wire. Raises ValueError for what the broker does not take.
         """
-        size = len(payload) + (len(properties.pack()) if properties is not None else 0)
-        qos, retain = self.limits.allowed(topic, size, qos, retain)
+        qos, retain = self.limits.allowed(topic, len(payload) + len(properties), qos, retain)
         if qos:
             if len(self._unacknowledged) >= self._window:
                 return False
-            published = self._client.publish(topic, payload, qos, retain, properties)
+            given = encoded(properties) if properties else None
+            published = self._client.publish(topic, payload, qos, retain, given)
             while published.rc == paho.MQTT_ERR_QUEUE_SIZE:  # an old one still has this identifier
-                published = self._client.publish(topic, payload, qos, retain, properties)
+                published = self._client.publish(topic, payload, qos, retain, given)
             self._unacknowledged.add(published.mid)
         else:
             if not self._is_up or self._unwritten >= self._queue_size:
                 return False
+            given = encoded(properties) if properties else None
             self._unwritten += 1  # it may be written before publish() returns
-            if self._client.publish(topic, payload, 0, retain, properties).rc:
+            if self._client.publish(topic, payload, 0, retain, given).rc:
                 self._unwritten = max(0, self._unwritten - 1)
                 return False
         return True

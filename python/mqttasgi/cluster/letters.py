@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import Callable, Optional
+from typing import Callable
 
 from .dead_letters import FAILED, DeadLetters, DeadLettersError, Replay
 from .log import Log
@@ -115,9 +115,8 @@ class Letters:
 
         self._owed.append(write)
         if len(self._owed) == 1:
-            self._pay(
-                is_first=True
-            )  # behind others it waits for the next look, for each try may take a while
+            # Behind others it waits for the next look, for each try may take a while.
+            self._pay(is_first=True)
 
     def _pay(self, is_first: bool) -> None:
         """Write what is owed, in its order. Where that fails, say so the first time."""
@@ -143,13 +142,12 @@ class Letters:
                 self._log.notice("Dead letters can be written again.")
         if not (self._has_new_consumers or file.has_news()):
             return
-        try:
-            self._has_new_consumers = False
-            for replay in file.take_replays(self._handles.keys()):
-                self._replays[self._deliver(self._handles[replay.consumer], replay)] = replay.id
-        except DeadLettersError as error:
-            if not error.is_busy:
-                self._log.error(f"{error}")
+        self._has_new_consumers = False
+        self._try(self._take_replays)
+
+    def _take_replays(self, file: DeadLetters) -> None:
+        for replay in file.take_replays(self._handles.keys()):
+            self._replays[self._deliver(self._handles[replay.consumer], replay)] = replay.id
 
     def handled(self, number: int) -> None:
         """Remove the letter that a message was, which has been handled now."""
@@ -165,7 +163,7 @@ class Letters:
         self._try(lambda file: file.release(letter))
         return True
 
-    def _try(self, action: Callable[[DeadLetters], Optional[int]]) -> None:
+    def _try(self, action: Callable[[DeadLetters], None]) -> None:
         assert self._file is not None
         try:
             action(self._file)

@@ -31,10 +31,11 @@ class Limits:
         `size` is that of payload and properties. Raises ValueError for a message that is too large: it would
         be sent again over each connection, and end that.
         """
-        whole = size + len(topic.encode()) + HEADER
-        if self._maximum_packet and whole > self._maximum_packet:
-            raise ValueError(
-                f"the message on topic {topic!r:.400} has {whole} bytes, and the broker takes at most "
-                f"{self._maximum_packet} (Maximum Packet Size)"
-            )
+        if self._maximum_packet:
+            whole = size + len(topic.encode()) + HEADER
+            if whole > self._maximum_packet:
+                raise ValueError(
+                    f"the message on topic {topic!r:.400} has {whole} bytes, and the broker takes at most "
+                    f"{self._maximum_packet} (Maximum Packet Size)"
+                )
         return min(qos, self._maximum_qos), retain and self._has_retained

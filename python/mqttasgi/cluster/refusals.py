@@ -35,7 +35,7 @@ def about_error(error: BaseException, address: Address) -> str:
         return "nothing listens there; check the port, and that the broker runs"
     if isinstance(error, WebsocketConnectionError):
         return f"no WebSocket ({error}); is it a port for {scheme}://, and is the path {address.path} right?"
-    if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) and address.tls:
+    if isinstance(error, ConnectionResetError) and address.tls:
         return f"it ends the connection in the middle of TLS; is it a port for {scheme}://?"
     if isinstance(error, OSError):
         return f"{error.strerror or error}"
