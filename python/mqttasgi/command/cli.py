@@ -107,8 +107,9 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
             print(f"{name:<12}{version}")
         return 0
     settings = options.resolve(found, os.environ, project, application)
+    again = words if found.application or not application else [*words, application]
     if settings.connect is not None:
-        return _run_elsewhere(found.action, settings, project, words, prog)
+        return _run_elsewhere(found.action, settings, project, again, prog)
     # Before anything else is said of a host that does not exist; and once, for a name server may be slow, or
     # say something else the next time.
     settings.bridge = is_elsewhere(settings)
@@ -118,7 +119,7 @@ def _run(words: list[str], prog: str, application: Optional[str], project: Path)
     if found.action == "check":
         return 0 if launch.check(settings, project) else 1
     if found.action == "reload":
-        return _reload(words, prog, settings, project)
+        return _reload(again, prog, settings, project)
     launch.start(settings, project)
 
 
@@ -137,8 +138,6 @@ def _run_elsewhere(
 def _reload(words: list[str], prog: str, settings: Settings, project: Path) -> int:
     again = [word for word in words if word != "--reload"]
     command = [sys.executable, "-c", _AGAIN, str(Path(__file__).absolute().parents[2]), prog, *again]
-    if settings.application not in words:
-        command.append(settings.application)
     folders = python_path(settings, str(project))
     if not settings.plugin_options.get("python_path"):
         os.environ[PYTHON_PATH] = ":".join(folders)
