@@ -26,9 +26,8 @@ from ..cluster.settings import FAILED, FOR_EVER
 from ..cluster.settings import Settings as ProcessSettings
 from .configuration import python_path
 from .option_table import Settings
-from .options import look_up
 from .plugin_options import PROCESS_OPTIONS, ProcessOption
-from .values import TRUTHS, UsageError, quote, take_choice, take_number
+from .values import UsageError, quote, take_choice, take_number
 
 #: Seconds before a process that has ended is started again: at first, and at most after doubling with each
 #: time in a row that it has not got to run.
@@ -124,7 +123,7 @@ def process_settings(settings: Settings, environment: Mapping[str, str], project
         will_qos=settings.will_qos,
         will_retain=settings.will_retain,
         leader=settings.leader or "",
-        dead_letters=str(_take(settings, "durable", environment, project) or ""),
+        dead_letters=str(_take(settings, "durable", environment) or ""),
         options=_options(settings, environment, project),
     )
 
@@ -176,7 +175,7 @@ def _completed(address: Address, settings: Settings) -> Address:
 def _options(settings: Settings, environment: Mapping[str, str], project: Path) -> dict[str, Any]:
     """Return the runtime's options (runtime/bridge.py)."""
     found: dict[str, Any] = {
-        name: _take(settings, name, environment, project) for name in PROCESS_OPTIONS if name != "durable"
+        name: _take(settings, name, environment) for name in PROCESS_OPTIONS if name != "durable"
     }
     folders = [os.path.abspath(folder) for folder in python_path(settings, str(project))]
     return {
@@ -198,14 +197,13 @@ def _options(settings: Settings, environment: Mapping[str, str], project: Path) 
     }
 
 
-def _take(
-    settings: Settings, name: str, environment: Mapping[str, str], project: Path
-) -> Union[str, int, float, bool]:
+def _take(settings: Settings, name: str, environment: Mapping[str, str]) -> Union[str, int, float, bool]:
     """Return the value of an option that the plugin has too, by its rules."""
     option = PROCESS_OPTIONS[name]
     text, source = settings.plugin_options.get(name), f"argument -o/--option, {name}"
     if text is None:
-        text, source = look_up(option.variable, environment, project), f"{option.variable}"
+        text = environment.get(option.variable) or settings.variables.get(option.variable)
+        source = option.variable
     if not text:
         return option.default
     try:
@@ -219,10 +217,6 @@ def _value(option: ProcessOption, text: str) -> Union[str, int, float, bool]:
         return take_number(option.least, option.most)(text)
     if option.kind == "choice":
         return take_choice(option.words)(text)
-    if option.kind == "boolean":
-        if text.lower() not in TRUTHS:
-            raise ValueError("is neither true nor false")
-        return TRUTHS[text.lower()]
     if option.kind == "seconds":
         return _seconds(option, text)
     return _bytes(option, text) if option.kind == "bytes" else os.path.abspath(os.path.expanduser(text))

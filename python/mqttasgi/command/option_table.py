@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Callable, Optional
 
 from .plugin_options import PLUGIN_OPTIONS
@@ -47,6 +48,7 @@ class Option:
         take: Makes the value of a text, or raises ValueError with the end of a sentence.
         help: What it does, in Markdown.
         more: What the page says besides.
+        is_elsewhere: Whether it is about a broker elsewhere, in whose place none is started here.
         is_ours: Whether mqttasgi did not have it. Its own may be abbreviated, by nothing that is ours.
         status: What it means to `mqttasgi status`, which connects to the listener that it describes; empty
             where that has no use for it.
@@ -63,6 +65,7 @@ class Option:
     status: str = ""
     secret: bool = False
     is_ours: bool = False
+    is_elsewhere: bool = False
 
 
 def _own(
@@ -74,6 +77,7 @@ def _own(
     help: str,
     more: str = "",
     secret: bool = False,
+    is_elsewhere: bool = False,
 ) -> Any:
     """Return the field of an option that only the command has."""
     option = Option(
@@ -87,8 +91,13 @@ def _own(
         more,
         secret=secret,
         is_ours=True,
+        is_elsewhere=is_elsewhere,
     )
     return field(default=default, metadata={"option": option})
+
+
+#: The same for one about a broker elsewhere.
+_elsewhere = partial(_own, is_elsewhere=True)
 
 
 def _shared(
@@ -250,7 +259,7 @@ class Settings:
         is_ours=True,
     )
     #: A list of `Address`.
-    connect: Any = _own(  # noqa: RUF009
+    connect: Any = _elsewhere(  # noqa: RUF009
         "connect",
         "MQTTASGI_CONNECT",
         None,
@@ -262,7 +271,7 @@ class Settings:
         "`--port`, `--username`, `--password`, `--transport` and `--use-ssl`",
         secret=True,
     )
-    group: Optional[str] = _own(
+    group: Optional[str] = _elsewhere(
         "group",
         "MQTTASGI_GROUP",
         None,
@@ -270,7 +279,7 @@ class Settings:
         "NAME",
         "with `--connect`: processes with the same group, on any machine, share the messages between them",
     )
-    processes: int = _own(
+    processes: int = _elsewhere(
         "processes",
         "MQTTASGI_PROCESSES",
         1,
@@ -279,7 +288,7 @@ class Settings:
         "with `--connect`: how many processes run the application here",
         "More than one needs a group",
     )
-    leader: Optional[str] = _own(
+    leader: Optional[str] = _elsewhere(
         "leader",
         "MQTTASGI_LEADER",
         None,
@@ -288,7 +297,7 @@ class Settings:
         "with `--group`: where the processes agree on their leader, `database`, `database:ALIAS` or "
         "`redis://host:6379/0`",
     )
-    keepalive: int = _own(
+    keepalive: int = _elsewhere(
         "keepalive",
         "MQTTASGI_KEEPALIVE",
         60,
@@ -296,7 +305,7 @@ class Settings:
         "SECONDS",
         "with `--connect`: after so many seconds without a packet the connection is tested",
     )
-    will_topic: Optional[str] = _own(
+    will_topic: Optional[str] = _elsewhere(
         "will_topic",
         "MQTTASGI_WILL_TOPIC",
         None,
@@ -305,11 +314,11 @@ class Settings:
         "with `--connect`: what the broker publishes there when a process is gone without a word",
         "`{id}` in it stands for the process's client id",
     )
-    will_payload: Optional[str] = _own(
+    will_payload: Optional[str] = _elsewhere(
         "will_payload", "MQTTASGI_WILL_PAYLOAD", None, check_text, "TEXT", "that message's payload"
     )
-    will_qos: int = _own("will_qos", "MQTTASGI_WILL_QOS", 0, take_number(0, 2), "0-2", "its QoS")
-    will_retain: bool = _own(
+    will_qos: int = _elsewhere("will_qos", "MQTTASGI_WILL_QOS", 0, take_number(0, 2), "0-2", "its QoS")
+    will_retain: bool = _elsewhere(
         "will_retain", "MQTTASGI_WILL_RETAIN", False, take_truth, "BOOL", "true: the broker keeps it"
     )
     bridge: bool = _own(
@@ -367,18 +376,6 @@ class Settings:
         return UsageError(f"{self.sources.get(name) or name}: {text}")
 
 
-_ELSEWHERE = (
-    "connect",
-    "group",
-    "processes",
-    "leader",
-    "keepalive",
-    "will_topic",
-    "will_payload",
-    "will_qos",
-    "will_retain",
-)
-
 OPTIONS: tuple[Option, ...] = tuple(
     each.metadata["option"] for each in fields(Settings) if "option" in each.metadata
 )
@@ -387,10 +384,8 @@ APPLICATION = OPTIONS[0]
 PARAMETERS = tuple(option for option in OPTIONS[1:] if not option.is_ours)
 #: Ours that the plugin has too, and those that only the command has.
 WEB = tuple(option for option in OPTIONS if option.is_ours and option.name in PLUGIN_OPTIONS)
-EXTRAS = tuple(
-    option for option in OPTIONS if option.name not in PLUGIN_OPTIONS and option.name not in _ELSEWHERE
-)
+EXTRAS = tuple(option for option in OPTIONS if option.name not in PLUGIN_OPTIONS and not option.is_elsewhere)
 #: Those about a broker elsewhere, which `--connect` is the first of.
-CONNECT = tuple(option for option in OPTIONS if option.name in _ELSEWHERE)
+CONNECT = tuple(option for option in OPTIONS if option.is_elsewhere)
 #: What `status` takes of them.
 STATUS = tuple(option for option in PARAMETERS if option.status)
