@@ -376,6 +376,22 @@ def test_an_orderly_end_lets_another_lead(live: Live, world: World) -> None:
     wait_until(lambda: other.leads, 5, "the other one")
 
 
+def test_a_store_that_refuses_the_release_is_closed(
+    live: Live, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, holder: str) -> None:
+        raise StoreError("read-only")
+
+    closed: list[bool] = []
+    store = TimedStore(world, QUICK)
+    monkeypatch.setattr(store, "release", refuse)
+    monkeypatch.setattr(store, "close", lambda: closed.append(True))
+    leader = live.start(store)
+    wait_until(lambda: leader.leads, 5, "the leader")
+    leader.stop()
+    assert closed == [True]
+
+
 def test_who_is_told_of_a_change_may_fail(live: Live, world: World, caplog: pytest.LogCaptureFixture) -> None:
     def fails(leads: bool) -> None:
         raise RuntimeError("who is told")
@@ -453,7 +469,7 @@ def test_a_lease_in_a_database_runs_out_by_itself(sqlite: Path) -> None:
     other.close()
 
 
-def test_threads_share_a_lease_in_sqlite(live: Live, sqlite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_a_lease_in_sqlite(sqlite: Path, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_database, "TIMING", QUICK)
     one, other = (live.start(DatabaseStore("leases")) for _ in range(2))
     wait_until(lambda: one.leads or other.leads, 10, "a leader")

@@ -138,6 +138,7 @@ class Leader:
         with contextlib.suppress(Exception):  # it runs out by itself
             if self._span is not None:
                 self._store.release(self._group, self._holder)
+        with contextlib.suppress(Exception):
             self._store.close()
 
     # ---- what is said ----
