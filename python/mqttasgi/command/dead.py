@@ -260,8 +260,8 @@ def _replay(letters: DeadLetters, found: argparse.Namespace) -> int:
         print(f"No broker has {letters.place.inbox} open. The next one takes {waiting} when it starts.")
         return 0
     print(
-        f"The broker has not taken {waiting} within {found.wait:g} seconds. It will as soon as it can; its "
-        "log says why, if there is no room in the inbox. `mqttasgi dead list` shows what is left."
+        f"The broker has not taken {waiting} within {found.wait:g} seconds. It will as soon as it can; where "
+        "it cannot, its log says why. `mqttasgi dead list` shows what is left."
     )
     return 1
 
