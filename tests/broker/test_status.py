@@ -275,6 +275,12 @@ def test_no_broker(tmp_path: Path) -> None:
         ask(tmp_path, "-p", str(port)),
         f"no broker listens at localhost:{port}; start it, or say with -H and -p where it listens",
     )
+    assert_says(
+        ask(tmp_path, "-p", str(port), MQTTASGI_CONNECT="mqtts://broker.example"),
+        f"no broker listens at localhost:{port}; start it, or say with -H and -p where it listens. "
+        "MQTTASGI_CONNECT is set: what runs with --connect writes its numbers to its own log instead, when it "
+        "gets SIGUSR1",
+    )
 
 
 def test_no_plugin(broker: BrokerFactory, tmp_path: Path) -> None:

@@ -167,7 +167,15 @@ def _run_status(words: list[str], prog: str, project: Path) -> int:
         return 0
     settings = options.resolve_status(found, os.environ, project)
     settings.bridge = is_elsewhere(settings)
-    status.run(settings, as_json=found.json, watch=found.watch)
+    try:
+        status.run(settings, as_json=found.json, watch=found.watch)
+    except status.StatusError as error:
+        if not options.look_up("MQTTASGI_CONNECT", os.environ, project):
+            raise
+        raise status.StatusError(
+            f"{error}. MQTTASGI_CONNECT is set: what runs with --connect writes its numbers to its own log "
+            "instead, when it gets SIGUSR1"
+        ) from None
     return 0
 
 
