@@ -151,9 +151,12 @@ def test_queue_size_bounds_what_waits(broker: BrokerFactory, tmp_path: Path) -> 
     started = broker("apps.slow:application", options={"session": "off"}, environment={"TEST_GO": str(go)})
     client = started.client()
     client.subscribe("handled", qos=1)
+    client.subscribe("taken", qos=1)
     assert reload(started, {"queue_size": 5}) == "Options changed: queue_size is 5 now."
     for number in range(30):
         client.publish("slow/x", str(number), qos=1)
+        if number == 0:
+            client.wait_for("taken")
     started.wait_for_log(r"messages for consumers dropped.*queue_size \(5\)")
     assert reload(started, {"queue_size": 100}) == "Options changed: queue_size is 100 now."
     for number in range(30, 60):
