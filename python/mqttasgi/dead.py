@@ -24,11 +24,12 @@ INBOX_ID = 0x6D717469
 #: Seconds for which another program may keep the file to itself before that is an error.
 TIMEOUT = 5.0
 
-#: What the reasons that the plugin writes mean.
+#: What the reasons mean.
 REASONS = {
     "failed": "the consumer raised an error each time",
     "expired": "no consumer of this name has asked for it within durable_keep",
     "broker ended": "the broker's process died each time before it was handled",
+    "process ended": "the process of mqttasgi --connect died each time before it was handled",
 }
 
 

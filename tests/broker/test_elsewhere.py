@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from conftest import BrokerFactory
 from support.broker import Broker, passwords
 from support.certificates import Authority
 from support.client import Client
+from support.command import run_command
 from support.elsewhere import Command
 from support.listeners import FakeListener, Proxy
 from support.ports import free_port
@@ -278,6 +281,45 @@ def test_a_process_is_killed_while_it_handles(remote: Broker, command: CommandFa
     made.wait_for_log("was killed by signal 9; it is started again")
     wait_for_all(client, 50)
     assert made.log().count("connected as 0 of 1") == 2
+
+
+def test_a_message_that_crashes_its_process(remote: Broker, command: CommandFactory, tmp_path: Path) -> None:
+    """It becomes a dead letter, also when it is handled once more; the others go on."""
+    mended = tmp_path / "mended"
+    options = {"durable": tmp_path / "inbox.db", "durable_tries": 3}
+    made = command(
+        url(remote), group="fleet", processes=2, options=options, environment={"TEST_MENDED": str(mended)}
+    ).start()
+    client = witness(remote)
+    for number in range(20):
+        client.publish("number/crash" if number == 10 else "number/x", str(number), qos=1)
+    wait_until(lambda: len(set(numbers(client))) == 19, 60, "the others", made.log)
+    # What had been handled just before comes again, each time.
+    assert set(numbers(client)) == set(range(20)) - {10}
+    made.wait_for_log(
+        "Processes have died 3 times in a row while consumer 'master' was handling a message on topic "
+        "'number/crash': it is a dead letter now"
+    )
+    assert made.log().count("was killed by signal 11") == 3
+
+    def letters() -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(f"{options['durable']}.dead")) as file:
+            return file.execute("SELECT id, reason, tries, topic, payload FROM dead_letter").fetchall()
+
+    assert letters() == [(1, "process ended", 3, "number/crash", b"10")]
+    replay = ("dead", "replay", "--all", "--wait", "60", "--file", str(options["durable"]))
+    done = run_command(*replay, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_until(
+        lambda: letters() == [(2, "process ended", 3, "number/crash", b"10")], 60, "the letter", made.log
+    )
+    assert made.log().count("was killed by signal 11") == 6
+    mended.touch()
+    assert run_command(*replay, folder=tmp_path).returncode == 0
+    wait_for_all(client, 20)
+    wait_until(lambda: not letters(), 20, "no letter")
+    assert made.log().count("was killed by signal 11") == 6
+    assert len(made.pids()) == 2
 
 
 def test_a_group_shares_and_survives(remote: Broker, command: CommandFactory) -> None:

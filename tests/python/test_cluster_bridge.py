@@ -19,7 +19,13 @@ ME, YOU = 1, 2
 
 @pytest.fixture
 def bridge() -> ClusterBridge:
-    options = {"queue_size": 10, "queue_bytes": 1000, "overload": "drop_newest", "shutdown_timeout": 1}
+    options = {
+        "queue_size": 10,
+        "queue_bytes": 1000,
+        "overload": "drop_newest",
+        "shutdown_timeout": 1,
+        "durable_tries": 5,
+    }
     bridge = ClusterBridge(Settings("a:b", [parse("mqtt://host")], "id", options=options), Log(0, 1, 0))
     bridge._early = None
     return bridge

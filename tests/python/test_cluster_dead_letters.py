@@ -20,7 +20,7 @@ import pytest
 from mqttasgi import dead
 from mqttasgi._properties import encode_properties
 from mqttasgi.cluster import dead_letters
-from mqttasgi.cluster.dead_letters import DeadLetters, DeadLettersError, Replay
+from mqttasgi.cluster.dead_letters import FAILED, DeadLetters, DeadLettersError, Replay
 from mqttasgi.command import cli
 
 PLUGIN = Path(__file__).parents[2] / "plugin" / "durable" / "dead_file.c"
@@ -301,7 +301,7 @@ def test_one_that_fails_again_is_a_new_one(inbox: str, letters: DeadLetters) -> 
     add(letters)
     want(inbox)
     (replay,) = letters.take_replays(MASTER)
-    assert letters.failed_again(replay.id, 7, "KeyError") == 0
+    assert letters.failed_again(replay.id, FAILED, 7, "KeyError") == 0
     rows = sql(inbox, "SELECT id, tries, traceback, replay, topic, properties, time FROM dead_letter")
     assert rows == [(2, 7, "KeyError", 0, "home/boiler", PROPERTIES, 1_764_331_200_250)]
     want(inbox)
@@ -313,7 +313,7 @@ def test_one_that_was_dropped_meanwhile_stays_dropped(inbox: str, letters: DeadL
     want(inbox)
     letters.take_replays(MASTER)
     sql(inbox, "DELETE FROM dead_letter")
-    assert letters.failed_again(1, 7, "") == 0
+    assert letters.failed_again(1, FAILED, 7, "") == 0
     letters.replayed(1)
     assert sql(inbox, "SELECT id FROM dead_letter") == []
 
@@ -477,7 +477,7 @@ def test_one_that_fails_again_finds_room_though_it_is_the_oldest(inbox: str) -> 
         add(letters, payload=b"x" * 10_000)
     want(inbox)
     assert letters.take_replays(MASTER, 1)[0].id == 1
-    letters.failed_again(1, 7, "x" * 50_000)
+    letters.failed_again(1, FAILED, 7, "x" * 50_000)
     assert sql(inbox, "SELECT max(id), tries FROM dead_letter") == [(9, 7)]
     letters.close()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 
-from mqttasgi.cluster.dead_letters import DeadLettersError
+from mqttasgi.cluster.dead_letters import FAILED, DeadLettersError
 from mqttasgi.cluster.letters import Letters
 from mqttasgi.cluster.log import Log
 from mqttasgi.cluster.message import ReceivedMessage, Room
+from mqttasgi.cluster.settings import Settings
 from mqttasgi.cluster.statistics import Statistics
 
 
@@ -31,7 +33,8 @@ class Locked:
 
 def test_a_locked_file_is_tried_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each try waits for it, on the loop: not one for each of a consumer's messages."""
-    letters = Letters(str(tmp_path / "inbox.db"), Log(0, 1, 0), Statistics(), lambda *_: 0)
+    settings = Settings("a:b", [], "id", dead_letters=str(tmp_path / "inbox.db"))
+    letters = Letters(settings, Log(0, 1, 0), Statistics(), count(), lambda *_: None)
     letters.close()
     file: Any = Locked()
     monkeypatch.setattr(letters, "_file", file)
@@ -40,7 +43,7 @@ def test_a_locked_file_is_tried_once_for_all(tmp_path: Path, monkeypatch: pytest
     kept: list[int] = []
     for number in range(5):
         message = ReceivedMessage(published, number, room)
-        letters.add(1, message, 5, "", lambda number=number: kept.append(number))
+        letters.add(1, message, FAILED, 5, "", lambda number=number: kept.append(number))
     assert (file.tries, kept) == (1, [])
     file.is_free = True
     letters._pay(is_first=False)

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections import deque
+from functools import partial
 from typing import Any, Callable, Optional, Union
 
 import paho.mqtt.client as paho
@@ -24,7 +25,7 @@ from ..runtime.overload import Complaint
 from . import log as levels
 from .address import Address
 from .connection import Connection
-from .dead_letters import Replay
+from .dead_letters import ENDED, FAILED, Replay
 from .filters import QOS
 from .letters import Letters
 from .log import Log
@@ -74,7 +75,8 @@ class ClusterBridge:
         self._subscribing = Subscribing(settings.group, self._connection, self._answer, log, self._statistics)
         self._numbers = itertools.count(1)
         self._unhandled = Unhandled(self._connection.acknowledge)
-        self._letters = Letters(settings.dead_letters, log, self._statistics, self._replay)
+        self._letters = Letters(settings, log, self._statistics, self._numbers, self._replay)
+        self.at_work = self._letters.at_work
         #: What came before the consumers of the start had subscribed; None: they have.
         self._early: Optional[list[paho.MQTTMessage]] = []
         self._is_full = False
@@ -267,6 +269,8 @@ class ClusterBridge:
             self._deliver(ReceivedMessage(message, 0, self._room), recipients)
 
     def _deliver(self, message: ReceivedMessage, recipients: list[tuple[int, int]]) -> None:
+        if message.stored:
+            recipients = [each for each in recipients if not self._is_deadly(each[0], message)]
         if recipients:
             self._put([(handle, message, options) for handle, options in recipients])
 
@@ -403,7 +407,7 @@ class ClusterBridge:
             if self._letters.release(message):
                 self._unhandled.done(handle, message.stored)
             else:
-                self._bury(handle, message, 0, "")
+                self._bury(handle, message, FAILED, 0, "")
         self._letters.end(handle)
 
     def done(self, handled: list[tuple[int, int]]) -> None:
@@ -416,19 +420,25 @@ class ClusterBridge:
         """Make a message a dead letter that a consumer has failed at for the last time."""
         message = self._unhandled.message(stored)
         if dead and message is not None:
-            self._bury(handle, message, tries, traceback)
+            self._bury(handle, message, FAILED, tries, traceback)
 
-    def _replay(self, handle: int, replay: Replay) -> int:
-        """Deliver a dead letter once more, and return the number of that message."""
-        number = next(self._numbers)
+    def _replay(self, handle: int, replay: Replay, number: int) -> None:
+        """Deliver a dead letter once more, as the message with a number."""
         message = ReceivedMessage(replayed(replay), number, self._room)
         self._unhandled.add(message, {handle})
-        self._put([(handle, message, max(1, replay.qos) | REDELIVERED)])
-        return number
+        self._deliver(message, [(handle, max(1, replay.qos) | REDELIVERED)])
 
-    def _bury(self, handle: int, message: ReceivedMessage, tries: int, traceback: str) -> None:
-        number = message.stored
-        self._letters.add(handle, message, tries, traceback, lambda: self._unhandled.done(handle, number))
+    def _is_deadly(self, handle: int, message: ReceivedMessage) -> bool:
+        """Make a message a dead letter that so many processes have died at as may."""
+        times = self.at_work.times(handle, message)
+        if times < self._options["durable_tries"]:
+            return False
+        self._bury(handle, message, ENDED, times, "")
+        return True
+
+    def _bury(self, handle: int, message: ReceivedMessage, reason: str, tries: int, traceback: str) -> None:
+        kept = partial(self._unhandled.done, handle, message.stored)
+        self._letters.add(handle, message, reason, tries, traceback, kept)
 
     # ---- the runtime's life ----
 

@@ -27,7 +27,7 @@ DROPPED_MAX = 512
 #: So many are taken at once to be handled again, and no more after so many bytes.
 REPLAYS_MAX, REPLAYS_BYTES = 64, 16 * 1024 * 1024
 #: Why they died (`mqttasgi.dead.REASONS`).
-FAILED = "failed"
+FAILED, ENDED = "failed", "process ended"
 #: Pages of a row besides its content: those that it makes split.
 _ROW_PAGES = 4
 #: Nanoseconds: a file that has changed so recently may change again without its times telling.
@@ -257,7 +257,7 @@ class DeadLetters:
         while self._owed:
             self._claims.release(self._owed.pop())
 
-    def failed_again(self, letter: int, tries: int, traceback: str) -> int:
+    def failed_again(self, letter: int, reason: str, tries: int, traceback: str) -> int:
         """Put a new one in its place, with a new number, which nobody wants yet; return as `add` does.
 
         Where somebody has dropped it meanwhile, there is none. Where this fails, the caller tries again.
@@ -267,7 +267,7 @@ class DeadLetters:
         dropped = 0
         if rows:
             row = list(rows[0])
-            row[3:7] = [_now(), FAILED, tries, _clean(traceback)]
+            row[3:7] = [_now(), reason, tries, _clean(traceback)]
             self._file.execute(_REMOVE, (letter,))
             dropped = self._put(tuple(row))
         self._file.commit()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Callable
 
-from .dead_letters import FAILED, DeadLetters, DeadLettersError, Replay
+from .dead_letters import ENDED, DeadLetters, DeadLettersError, Replay
+from .deaths import AtWork
 from .log import Log
 from .message import ReceivedMessage
+from .settings import Settings
 from .statistics import Statistics
 
 #: Bytes of a payload that the log shows where there is no file.
@@ -26,23 +29,28 @@ class Letters:
 
     def __init__(
         self,
-        inbox: str,
+        settings: Settings,
         log: Log,
         statistics: Statistics,
-        deliver: Callable[[int, Replay], int],
+        numbers: Iterator[int],
+        deliver: Callable[[int, Replay, int], None],
     ) -> None:
         """Open the file. Raises `DeadLettersError`.
 
         Args:
-            inbox: The option `durable`; empty: there is no file, and the log is all.
+            settings: Of the process. Where they name no file, the log is all.
             log: Where it is said what was lost, and what cannot be written.
             statistics: Of the process.
-            deliver: Gives a letter to the consumer with this handle once more, and returns the number of that
-                message.
+            numbers: Where those of messages come from.
+            deliver: Gives a letter to the consumer with this handle once more, as the message with a number.
         """
+        inbox = settings.dead_letters
         self._log = log
         self._statistics = statistics
+        self._numbers = numbers
         self._deliver = deliver
+        #: What the consumers are handling.
+        self.at_work = AtWork(settings.memory, settings.process)
         self._file = DeadLetters(inbox) if inbox else None
         #: Lasting name of a consumer -> its handle.
         self._handles: dict[str, int] = {}
@@ -68,10 +76,12 @@ class Letters:
     def begin(self, handle: int, name: str) -> None:
         """Note a consumer, by its lasting name."""
         self._handles[name], self._names[handle] = handle, name
+        self.at_work.consumer(handle, name)
         self._has_new_consumers = True
 
     def end(self, handle: int) -> None:
         """Forget a consumer."""
+        self.at_work.consumer_gone(handle)
         name = self._names.pop(handle, None)
         if name is not None and self._handles.get(name) == handle:
             del self._handles[name]
@@ -79,12 +89,25 @@ class Letters:
     # ---- in ----
 
     def add(
-        self, handle: int, message: ReceivedMessage, tries: int, traceback: str, kept: Callable[[], None]
+        self,
+        handle: int,
+        message: ReceivedMessage,
+        reason: str,
+        tries: int,
+        traceback: str,
+        kept: Callable[[], None],
     ) -> None:
-        """Keep a message, and call `kept` when it is."""
+        """Keep a message for a reason of `mqttasgi.dead.REASONS`, and call `kept` when it is."""
+        self.at_work.over(handle, message)
         name = self._names.get(handle, "")
         letter = self._replays.pop(message.stored, None)
         file = self._file
+        if reason == ENDED:
+            self._log.error(
+                f"Processes have died {tries} times in a row while consumer {name!r:.400} was handling a "
+                f"message on topic {message.topic!r:.400}: it is a dead letter now. Somebody killed them, or "
+                "a C extension crashes them."
+            )
         if file is None:
             self._log.error(
                 f"No file of dead letters is named (-o durable=FILE), so this line is all that is left of "
@@ -96,7 +119,7 @@ class Letters:
 
         def write() -> None:
             if letter is not None:
-                dropped = file.failed_again(letter, tries, traceback)
+                dropped = file.failed_again(letter, reason, tries, traceback)
             else:
                 dropped = file.add(
                     name,
@@ -105,7 +128,7 @@ class Letters:
                     message.qos,
                     message.retain,
                     message.encoded_properties(),
-                    FAILED,
+                    reason,
                     tries,
                     traceback,
                     received_ms,
@@ -147,7 +170,9 @@ class Letters:
 
     def _take_replays(self, file: DeadLetters) -> None:
         for replay in file.take_replays(self._handles.keys()):
-            self._replays[self._deliver(self._handles[replay.consumer], replay)] = replay.id
+            number = next(self._numbers)
+            self._replays[number] = replay.id
+            self._deliver(self._handles[replay.consumer], replay, number)
 
     def handled(self, number: int) -> None:
         """Remove the letter that a message was, which has been handled now."""

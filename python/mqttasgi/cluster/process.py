@@ -52,6 +52,7 @@ def run(settings: Settings, parent: int) -> int:
             return
         made.master_may_fail = made.leaves_what_waits = True
         made.scope = _scope(settings, leader, log)
+        made.durable.witness = bridge.at_work
         loop = made.loop
         loop.add_signal_handler(signal.SIGTERM, bridge.stop)
         loop.add_signal_handler(signal.SIGUSR2, bridge.retire)

@@ -54,6 +54,8 @@ class Settings:
     receive_maximum: int = 1000
     #: A descriptor on which the parent is told that consumers run; -1: nobody wants to know.
     ready: int = -1
+    #: A descriptor of the memory that all processes share (deaths.py); -1: there is none.
+    memory: int = -1
     #: What `options()` of the process's bridge returns.
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from typing import Any, Optional, Union
 
 from .._backoff import pause
 from ..cluster.address import Address
+from ..cluster.deaths import Deaths
 from ..cluster.log import Log
 from ..cluster.settings import FAILED, FOR_EVER
 from ..cluster.settings import Settings as ProcessSettings
@@ -265,6 +266,8 @@ class Processes:
         """Take what the first is told, and where they work."""
         self._project = project
         self._several = settings.processes > 1
+        self._deaths = Deaths(settings.processes)
+        settings = replace(settings, memory=self._deaths.memory)
         self._processes = [_Process(_numbered(settings, number)) for number in range(settings.processes)]
         # First messages that have come, and then the consumers' disconnect().
         self._patience = 2 * settings.options["shutdown_timeout"] + GRACE
@@ -289,6 +292,7 @@ class Processes:
                 if process.popen is not None:
                     process.popen.kill()
                     process.popen.wait()
+            self._deaths.close()
         return self._status
 
     def _start_due(self) -> None:
@@ -315,7 +319,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 bufsize=0,
                 cwd=self._project,
-                pass_fds=(ready,),
+                pass_fds=(ready, process.settings.memory),
             )
         except OSError:
             os.close(readable)
@@ -367,6 +371,7 @@ class Processes:
         process.popen.stdin.close()
         process.popen = None
         has_run = _has_run(process.ready)
+        self._deaths.died(process.settings.process)
         # Whoever starts from now on goes on with the session of the one before.
         process.settings = replace(process.settings, clean_start=False)
         if self._status is not None:

@@ -8,11 +8,11 @@ newer, until it becomes a dead letter.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from . import logs
 from .away import is_away
-from .bridge import Delivery
+from .bridge import Delivery, Message
 
 if TYPE_CHECKING:
     from .consumer import HostedConsumer
@@ -33,6 +33,19 @@ def is_stored(delivery: Delivery) -> bool:
     return bool(delivery[2] & 3 and delivery[1].stored)
 
 
+class Witness(Protocol):
+    """Notes which stored messages are being handled, for when the process dies of it. Loop thread only."""
+
+    def begins(self, handle: int, message: Message) -> None:
+        """Note what a consumer is about to get."""
+
+    def ends(self, handle: int) -> None:
+        """Note that it handles nothing any more."""
+
+    def over(self, handle: int, message: Message) -> None:
+        """Note that it has handled a message."""
+
+
 class Durable:
     """Tells the broker what was handled, what failed and who is there. Loop thread only.
 
@@ -45,6 +58,8 @@ class Durable:
         self._service = service
         self._tries_max = tries
         self.is_on = tries > 0
+        #: None: nobody wants to know.
+        self.witness: Optional[Witness] = None
         self._handled: list[tuple[int, int]] = []
         #: Flushes them.
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -142,17 +157,22 @@ class Handling:
         """Note what the application is about to get."""
         if is_stored(delivery):
             self._delivery = delivery
+            if self._durable.witness is not None:
+                self._durable.witness.begins(delivery[0], delivery[1])
 
     def end(self) -> None:
         """Note that the application has handled what it got: it asks for the next."""
-        delivery = self._delivery
+        delivery = self.take()
         if delivery is not None:
-            self._delivery = None
+            if self._durable.witness is not None:
+                self._durable.witness.over(delivery[0], delivery[1])
             self._durable.done(delivery)
 
     def take(self) -> Optional[Delivery]:
         """Return the message that is being handled, and know nothing of it any more."""
         delivery, self._delivery = self._delivery, None
+        if delivery is not None and self._durable.witness is not None:
+            self._durable.witness.ends(delivery[0])
         return delivery
 
 

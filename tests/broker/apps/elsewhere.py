@@ -1,6 +1,10 @@
-"""Says which number has come, and who has handled it; TEST_GO names a file that each waits for."""
+"""Says which number has come, and who has handled it; TEST_GO names a file that each waits for.
+
+On number/crash its process crashes, unless the file named by TEST_MENDED is there.
+"""
 
 import asyncio
+import ctypes
 import logging
 import os
 from pathlib import Path
@@ -22,6 +26,8 @@ class Counting(MqttConsumer):
         log.warning("begins %s", number)
         while "TEST_GO" in os.environ and not Path(os.environ["TEST_GO"]).exists():
             await asyncio.sleep(0.01)
+        if mqtt_message["topic"] == "number/crash" and not Path(os.environ["TEST_MENDED"]).exists():
+            ctypes.string_at(0)
         await self.publish("handled", number, qos=1)
         log.warning("handled %s", number)
 
