@@ -33,6 +33,10 @@ _OF_PROCESS = _SLOTS * _KEY.size
 _Memory = Union[bytearray, mmap.mmap]
 
 
+def _crc(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogateescape"))
+
+
 def _times_at(entry: int) -> int:
     return _DEATHS_AT + entry * _DEATHS.size + _KEY.size
 
@@ -50,7 +54,8 @@ class AtWork:
         size = _SLOTS_AT + (process + 1) * _OF_PROCESS
         self._memory: _Memory = mmap.mmap(memory, size) if memory >= 0 else bytearray(size)
         self._slots_at = size - _OF_PROCESS
-        self._names: dict[int, str] = {}
+        #: CRC of its lasting name.
+        self._names: dict[int, int] = {}
         #: Handle of a consumer that handles a message -> where its key is noted.
         self._slots: dict[int, int] = {}
         self._free = list(range(_SLOTS))
@@ -60,7 +65,7 @@ class AtWork:
 
     def consumer(self, handle: int, name: str) -> None:
         """Note a consumer's lasting name."""
-        self._names[handle] = name
+        self._names[handle] = _crc(name)
 
     def consumer_gone(self, handle: int) -> None:
         """Forget it."""
@@ -101,8 +106,8 @@ class AtWork:
 
     def _key(self, handle: int, message: Message) -> bytes:
         return _KEY.pack(
-            zlib.crc32(self._names.get(handle, "").encode("utf-8", "surrogateescape")),
-            zlib.crc32(message.topic.encode("utf-8", "surrogateescape")),
+            self._names.get(handle, 0),
+            _crc(message.topic),
             zlib.crc32(message.payload),
             len(message.payload) & 0xFFFFFFFF,
         )
