@@ -425,6 +425,16 @@ def test_a_signal_ends_it(remote: Broker, command: CommandFactory, number: signa
     assert re.search("handled 1\n(.|\n)*disconnecting", made.log())
 
 
+def test_one_whose_consumer_blocks_ends_after_the_command(remote: Broker, command: CommandFactory) -> None:
+    made = command(url(remote), options={"shutdown_timeout": 0.1, "watchdog": 0}).start()
+    (pid,) = made.pids()
+    remote.client().publish("number/block", "1", qos=1)
+    made.wait_for_log("begins 1$")
+    os.kill(made.pid, signal.SIGKILL)
+    assert made.wait() == -signal.SIGKILL
+    wait_until(lambda: not running(pid), 20, "the end of the process")
+
+
 def test_one_retires_when_the_connection_is_back(remote: Broker, command: CommandFactory) -> None:
     """It handles what the broker has for it, although there was no connection as it was told to retire."""
     with Proxy(remote.port) as proxy:

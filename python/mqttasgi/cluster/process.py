@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import sys
+import threading
+import time
 from typing import Any, Callable, NoReturn, Optional
 
 from ..runtime import interpreter, service
@@ -116,6 +119,15 @@ def _parent_has_ended(loop: asyncio.AbstractEventLoop, parent: int, bridge: Clus
         bridge.stop()
 
 
+def _outlives(parent: int, seconds: float) -> None:
+    """End the process so long after its parent, if a consumer blocks the loop. A thread's."""
+    poll = select.poll()
+    poll.register(parent, 0)  # which tells its end, and nothing else
+    poll.poll()
+    time.sleep(seconds)
+    os._exit(FAILED)
+
+
 def main() -> NoReturn:
     """Read the settings from standard input, which stays open as long as the parent lives, run, and end."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the parent waits for signals, and blocks them
@@ -125,7 +137,9 @@ def main() -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    status = run(Settings.from_json(line.decode()), parent)
+    settings = Settings.from_json(line.decode())
+    threading.Thread(target=_outlives, args=(parent, settings.patience), daemon=True).start()
+    status = run(settings, parent)
     sys.stdout.flush()
     sys.stderr.flush()
     # A thread of the application that hangs, in a query for example, would keep the process from ending.

@@ -12,6 +12,8 @@ from .address import Address
 FAILED = 1
 #: A session expiry interval (MQTT 5, 3.1.2.11.2).
 FOR_EVER = 0xFFFFFFFF
+#: Seconds beyond twice `shutdown_timeout` that a process has to end.
+GRACE = 5.0
 
 
 @dataclass
@@ -58,6 +60,11 @@ class Settings:
     memory: int = -1
     #: What `options()` of the process's bridge returns.
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a process has to end: first for messages that have come, then for the consumers."""
+        return 2 * float(self.options["shutdown_timeout"]) + GRACE
 
     def as_json(self) -> str:
         """Return it for the process that `from_json` reads it in."""

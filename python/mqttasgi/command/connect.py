@@ -33,8 +33,6 @@ from .values import UsageError, quote, take_choice, take_number
 #: Seconds before a process that has ended is started again: at first, and at most after doubling with each
 #: time in a row that it has not got to run.
 DELAY, DELAY_MAX = 1.0, 30.0
-#: Seconds beyond `shutdown_timeout` that a process has to end.
-GRACE = 5.0
 #: Seconds after which a signal to end counts as another: Ctrl-C reaches whoever has started this, too, and is
 #: passed on.
 AGAIN_AFTER = 1.0
@@ -269,8 +267,7 @@ class Processes:
         self._deaths = Deaths(settings.processes)
         settings = replace(settings, memory=self._deaths.memory)
         self._processes = [_Process(_numbered(settings, number)) for number in range(settings.processes)]
-        # First messages that have come, and then the consumers' disconnect().
-        self._patience = 2 * settings.options["shutdown_timeout"] + GRACE
+        self._patience = settings.patience
         #: The exit status that this ends with; None: it goes on.
         self._status: Optional[int] = None
         #: When they were told to end.

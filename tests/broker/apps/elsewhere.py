@@ -1,12 +1,13 @@
 """Says which number has come, and who has handled it; TEST_GO names a file that each waits for.
 
-On number/crash its process crashes, unless the file named by TEST_MENDED is there.
+On number/crash its process crashes, unless the file named by TEST_MENDED is there; on number/block it blocks.
 """
 
 import asyncio
 import ctypes
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Counting(MqttConsumer):
             await asyncio.sleep(0.01)
         if mqtt_message["topic"] == "number/crash" and not Path(os.environ["TEST_MENDED"]).exists():
             ctypes.string_at(0)
+        if mqtt_message["topic"] == "number/block":
+            time.sleep(3600)
         await self.publish("handled", number, qos=1)
         log.warning("handled %s", number)
 
