@@ -306,6 +306,11 @@ def test_forked_children(broker: BrokerFactory, loop: str) -> None:
         hostile.client.wait_for("done/0")
         assert hostile.ask("status_of", pid=child) == 70
         hostile.broker.wait_for_log(f"child process {child}, which the application has forked, came back")
+    hostile.tell("fork_and_poll")
+    hostile.tell("ping")
+    child, parent = (json.loads(hostile.client.wait_for("done/0").payload) for _ in range(2))
+    assert child > 0 and parent == "pong"
+    assert hostile.ask("status_of", pid=child) == 70
     assert hostile.ask("process", method="fork") == -signal.SIGTERM
     hostile.serves()
     assert not [message for message in hostile.client.messages if message.topic == "child"]

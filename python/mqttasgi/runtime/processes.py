@@ -12,6 +12,7 @@ import _thread
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -179,11 +180,13 @@ def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
         if threading.get_ident() != thread:
             return
         # Before whatever else this turn of asyncio's loop has to run. uvloop's list is out of reach: what is
-        # ready at the moment of the fork runs there.
+        # ready at the moment of the fork runs there, and then it polls.
         ready = getattr(loop, "_ready", None)
         if ready is not None and hasattr(ready, "appendleft"):
             ready.appendleft(asyncio.Handle(end, (), loop))
         else:
+            with contextlib.suppress(AttributeError, OSError):
+                _poll_nothing(loop._get_backend_id())  # type: ignore[attr-defined]
             loop.call_soon(end)
         # From Python 3.14 on, a task that comes back finds that this is not the running loop.
         loop.set_exception_handler(came_back)
@@ -193,6 +196,16 @@ def stay_out_of(loop: asyncio.AbstractEventLoop) -> None:
             end()
 
     os.register_at_fork(after_in_child=after_fork)
+
+
+def _poll_nothing(descriptor: int) -> None:
+    """Put an empty epoll in the place of one that is shared with the parent.
+
+    The parent would never hear of a wakeup that was read here, and stand still.
+    """
+    nothing = select.epoll()
+    os.dup2(nothing.fileno(), descriptor, inheritable=False)
+    nothing.close()
 
 
 def end() -> NoReturn:

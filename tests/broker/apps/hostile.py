@@ -627,6 +627,18 @@ async def fork_and_await(consumer: Hostile) -> Any:
 
 
 @action
+async def fork_and_poll(consumer: Hostile) -> int:
+    """The child polls while something waits that is for its parent."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.3)
+        await asyncio.sleep(0)
+        os._exit(9)
+    time.sleep(0.6)
+    return pid
+
+
+@action
 async def status_of(consumer: Hostile, pid: int) -> int:
     return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1])
 
