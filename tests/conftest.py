@@ -99,18 +99,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             report.sections.append((f"{log.parent.name}: broker.log (its end)", text[-6000:]))
 
 
-_tried_again: set[str] = set()
+#: Test -> what its first try failed with.
+_tried_again: dict[str, str] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Write the names of tests that passed at the second try only to the file `MQTTASGI_SECOND_TRY`, one a line.
+    """Write which tests passed at the second try only, and why, to the file `MQTTASGI_SECOND_TRY`, one a line.
 
     pytest-rerunfailures makes the outcome `rerun`. With pytest-xdist each worker would write them as well.
     """
     if report.outcome == "rerun":  # type: ignore[comparison-overlap]
-        _tried_again.add(report.nodeid)
+        crash = getattr(report.longrepr, "reprcrash", None)
+        _tried_again[report.nodeid] = " ".join(str(getattr(crash, "message", report.longrepr)).split())[:300]
     file = os.environ.get("MQTTASGI_SECOND_TRY")
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if file and not is_worker and report.when == "call" and report.passed and report.nodeid in _tried_again:
         with open(file, "a") as names:
-            names.write(f"{report.nodeid}\n")
+            names.write(f"{report.nodeid} ({_tried_again[report.nodeid]})\n")
