@@ -147,15 +147,14 @@ class Deaths:
                 self._count(key)
 
     def _count(self, key: bytes) -> None:
-        found = list(_DEATHS.iter_unpack(self._memory[_DEATHS_AT:_SLOTS_AT]))
-        times = 0
-        entry = next((entry for entry, (other, _) in enumerate(found) if other == key), -1)
-        if entry >= 0:
-            times = found[entry][1]
+        keys, times = zip(*_DEATHS.iter_unpack(self._memory[_DEATHS_AT:_SLOTS_AT]))
+        if key in keys:
+            entry = keys.index(key)
+        elif 0 in times:
+            entry = times.index(0)
         else:
-            entry = next((entry for entry, (_, times) in enumerate(found) if not times), -1)
-        if entry < 0:
-            entry, self._oldest = self._oldest, (self._oldest + 1) % len(found)
-        _DEATHS.pack_into(self._memory, _DEATHS_AT + entry * _DEATHS.size, key, times + 1)
+            entry, self._oldest = self._oldest, (self._oldest + 1) % _MOST
+        again = times[entry] + 1 if keys[entry] == key else 1
+        _DEATHS.pack_into(self._memory, _DEATHS_AT + entry * _DEATHS.size, key, again)
         self._changes += 1
         _TIMES.pack_into(self._memory, 0, self._changes & 0xFFFFFFFF)
