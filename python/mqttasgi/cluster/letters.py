@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Callable
@@ -115,7 +114,7 @@ class Letters:
             )
             kept()
             return
-        received_ms = time.time_ns() // 1_000_000
+        received_ms = message.received_ms
 
         def write() -> None:
             if letter is not None:

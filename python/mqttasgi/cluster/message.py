@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any, Optional
 
 import paho.mqtt.client as paho
@@ -83,6 +84,12 @@ class ReceivedMessage:
     def packet_id(self) -> int:
         """The packet identifier that it came with."""
         return int(self._message.mid)
+
+    @property
+    def received_ms(self) -> int:
+        """When it came, in milliseconds since 1970."""
+        ago = time.monotonic() - self._message.timestamp
+        return int(1000 * (time.time() - ago))
 
     def is_same(self, message: paho.MQTTMessage) -> bool:
         """Whether what has come under the same packet identifier is this message."""
