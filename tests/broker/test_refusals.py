@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,8 +178,11 @@ def test_files_that_are_no_certificates(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def speaking(connack: bytes) -> Iterator[int]:
-    """Give the port of a server that accepts connections so, and refuses subscriptions with 0x9E (MQTT 5, 3.9.3)."""
+def speaking(connack: bytes, came: Callable[[bytes], None] = lambda packet: None) -> Iterator[int]:
+    """Give the port of a server that accepts connections so, and has no shared subscriptions (0x9E; MQTT 5, 3.9.3).
+
+    `came` is told each packet, by the server's thread.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -190,10 +194,12 @@ def speaking(connack: bytes) -> Iterator[int]:
 
         def answer(connection: socket.socket) -> None:
             while packet := connection.recv(4096):
+                came(packet)
                 if packet[0] == 0x10:
                     connection.sendall(connack)
                 elif packet[0] == 0x82:
-                    connection.sendall(b"\x90\x04" + packet[2:4] + b"\x00\x9e")
+                    code = b"\x9e" if b"$share/" in packet else b"\x01"
+                    connection.sendall(b"\x90\x04" + packet[2:4] + b"\x00" + code)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -233,3 +239,30 @@ def test_no_shared_subscriptions_as_suback_says() -> None:
     )
     assert "no subscription to 'in/#': the broker has no shared subscriptions; leave --group out" in text
     assert "has failed 3 times in a row before it got a message and is given up" in text
+
+
+def test_a_broker_that_wants_pings_more_often() -> None:
+    """Server Keep Alive of a second (MQTT 5, 3.2.2.3.14), and the client is silent for longer."""
+    pinged = threading.Event()
+
+    def came(packet: bytes) -> None:
+        if packet == b"\xc0\x00":
+            pinged.set()
+
+    with speaking(b"\x20\x06\x00\x00\x03\x13\x00\x01", came) as port:
+        command = [
+            sys.executable,
+            "-m",
+            "mqttasgi",
+            "--connect",
+            f"mqtt://127.0.0.1:{port}",
+            "--keepalive",
+            "3600",
+        ]
+        with subprocess.Popen([*command, APPLICATION], cwd=HERE, env=command_environment()) as process:
+            try:
+                assert pinged.wait(20 * PATIENCE)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20 * PATIENCE) == 0
+            finally:
+                process.kill()

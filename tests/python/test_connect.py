@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,24 @@ def test_the_port_of_another_host_is_not_meant(tmp_path: Path) -> None:
         (("--connect", "mqtts://"), 1884),
     ):
         assert settings(tmp_path, *words, environment=environment).addresses[0].port == port
+
+
+# ---- paho-mqtt ----
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("2.1.0", "is installed as 2.1.0"), ("2.3.0", "is installed as 2.3.0"), (None, "is not installed")],
+)
+def test_a_paho_of_another_version(
+    version: str | None, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "version", installed)
+    resolved = options.resolve(parser("mqttasgi").parse_args(["--connect", "mqtt://h", APP]), {}, tmp_path)
+    with pytest.raises(UsageError, match=rf"which {found}; run pip install 'paho-mqtt>=2\.2,<2\.3'"):
+        connect.run(resolved, {}, tmp_path, check=True)

@@ -1,6 +1,6 @@
 """paho's client on an asyncio loop, and where it does not do what MQTT 5 says.
 
-Methods whose names begin with _ are paho's of 2.1 and 2.2, which `pyproject.toml` asks for.
+Methods whose names begin with _ are paho's of 2.2, which `pyproject.toml` asks for.
 """
 
 from __future__ import annotations

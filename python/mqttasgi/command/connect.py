@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -75,14 +75,27 @@ def run(settings: Settings, environment: Mapping[str, str], project: Path, *, ch
         UsageError: An option makes no sense here, or something is not installed.
     """
     made = process_settings(settings, environment, project)
-    if find_spec("paho") is None or find_spec("paho.mqtt.enums") is None:
-        raise UsageError(
-            "--connect needs the Python package paho-mqtt, 2.1 or newer: pip install 'paho-mqtt>=2.1'"
-        )
+    _check_paho()
     if check:
         print(f"{'ok':<8}options", flush=True)
         made = replace(made, processes=1, retries=1, options={**made.options, "check": True, "http": ""})
     return Processes(made, project).run()
+
+
+def _check_paho() -> None:
+    """Raise `UsageError` without a paho-mqtt whose methods `Client` knows."""
+    try:
+        version = metadata.version("paho-mqtt")
+    except metadata.PackageNotFoundError:
+        found = "is not installed"
+    else:
+        if version.startswith("2.2."):
+            return
+        found = f"is installed as {version}"
+    raise UsageError(
+        f"--connect needs version 2.2 of the Python package paho-mqtt, which {found}; "
+        "run pip install 'paho-mqtt>=2.2,<2.3'"
+    )
 
 
 # ---- what the processes are told ----
