@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -15,7 +16,7 @@ from mqttasgi.cluster.address import parse
 from mqttasgi.cluster.filters import Filters
 from mqttasgi.cluster.limits import Limits
 from mqttasgi.cluster.message import NAMES, ReceivedMessage, Room, identifiers
-from mqttasgi.cluster.settings import Settings
+from mqttasgi.cluster.settings import FOR_EVER, Settings
 from mqttasgi.cluster.statistics import Statistics
 from mqttasgi.cluster.unhandled import Unhandled
 
@@ -268,6 +269,12 @@ def test_a_dead_letter_leaves_out_what_we_refuse() -> None:
     assert decode_properties(encoded) == {"payload_format_indicator": 1, "content_type": "text"}
 
 
+def test_when_a_message_came() -> None:
+    came = published()
+    came.timestamp = time.monotonic() - 60
+    assert abs(ReceivedMessage(came, 1, ROOM).received_ms - 1000 * (time.time() - 60)) < 10_000
+
+
 # ---- what a broker can do ----
 
 
@@ -286,6 +293,17 @@ def test_limits_of_a_broker() -> None:
         ValueError, match=r"the message on topic 'a' has 117 bytes, and the broker takes at most 100"
     ):
         small.allowed("a", 100, 0, False)
+
+
+def test_what_a_broker_lowers_is_told() -> None:
+    assert Limits().lowered(300) == Limits(connack(MaximumQoS=2, RetainAvailable=1)).lowered(300) == ""
+    assert Limits(connack(SessionExpiryInterval=300)).lowered(300) == ""
+    small = Limits(connack(MaximumQoS=1, RetainAvailable=0, SessionExpiryInterval=60))
+    assert small.lowered(300) == (
+        "what is published at a higher QoS than 1 goes out at that; nothing is retained that is published with "
+        "retain; messages for a process that is away are kept for 60 s instead of 300 s"
+    )
+    assert small.lowered(FOR_EVER).endswith("for 60 s instead of for ever")
 
 
 def test_statistics_have_the_plugins_names() -> None:

@@ -98,8 +98,9 @@ class Connection:
         self._is_up = False
         #: When it was up last, by the loop's clock.
         self._up_at = 0.0
-        #: The broker's, of the last connection.
+        #: The broker's, of the last connection, and what was said of them.
         self.limits = Limits()
+        self._lowered = ""
         self._ends = False
         #: Why the connection is not up, as the broker has said it.
         self._reason: Optional[str] = None
@@ -233,8 +234,15 @@ class Connection:
         if isinstance(sock, socket.socket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._log.notice(f"Connected to {self.address}.")
+        self._say_lowered()
         self._receiver.up(flags.session_present)
         self._receiver.room()
+
+    def _say_lowered(self) -> None:
+        lowered = self.limits.lowered(self._settings.session_expiry)
+        if lowered and lowered != self._lowered:
+            self._log.warning(f"This broker's settings allow less than is asked for: {lowered}.")
+        self._lowered = lowered
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         if message.qos == 2:
