@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Optional
@@ -27,12 +28,14 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
         The exit status of the last run; 0 where it was ended from here.
 
     Raises:
-        LaunchError: watchfiles is not installed.
+        LaunchError: watchfiles is not installed, or cannot watch so many folders.
     """
     try:
         from watchfiles import Change, DefaultFilter, watch
     except ImportError:
-        raise LaunchError("--reload needs the Python package watchfiles: pip install watchfiles") from None
+        raise LaunchError(
+            "--reload needs the Python package watchfiles: pip install 'watchfiles>=0.24'"
+        ) from None
 
     class Sources(DefaultFilter):
         """Python files outside of virtual environments, and the `.env` file."""
@@ -51,10 +54,9 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ask_to_stop)
     _say(f"watching {', '.join(folders)}")
-    process = subprocess.Popen(command)
-    told = False
     # It returns now and then with nothing, to let us see whether the broker has ended by itself.
-    for changes in watch(
+    watch_all = partial(
+        watch,
         *folders,
         *([env_file] if env_file and not _is_below(env_file, folders) else []),
         watch_filter=Sources(),
@@ -62,20 +64,40 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
         yield_on_timeout=True,
         rust_timeout=250,
         raise_interrupt=False,
-        ignore_permission_denied=True,
-    ):
-        if stop.is_set():
-            break
-        if changes:
-            _say(
-                f"{', '.join(sorted({os.path.relpath(path) for _, path in changes}))} changed, starting again"
-            )
-            _end(process)
-            process, told = subprocess.Popen(command), False
-        elif process.poll() is not None and not told:
-            told = True
-            _say(f"the broker has ended with status {process.returncode}; the next change starts it again")
-    return _end(process)
+    )
+
+    def watched() -> Iterator[set[tuple[Change, str]]]:
+        try:
+            yield from watch_all(ignore_permission_denied=False)
+        except PermissionError:
+            # Only now, for it passes over folders beyond the system's limits as well.
+            yield from watch_all(ignore_permission_denied=True)
+
+    process = subprocess.Popen(command)
+    told = False
+    try:
+        for changes in watched():
+            if stop.is_set():
+                break
+            if changes:
+                names = sorted({os.path.relpath(path) for _, path in changes})
+                _say(f"{', '.join(names)} changed, starting again")
+                _end(process)
+                process, told = subprocess.Popen(command), False
+            elif process.poll() is not None and not told:
+                told = True
+                _say(
+                    f"the broker has ended with status {process.returncode}; the next change starts it again"
+                )
+    except (OSError, RuntimeError) as error:
+        raise LaunchError(
+            f"--reload cannot watch {', '.join(folders)}: {error}. Keep virtual environments and other large "
+            "folders out of there, or raise the system's limits: see fs.inotify.max_user_watches and "
+            "fs.inotify.max_user_instances in sysctl --all"
+        ) from None
+    finally:
+        status = _end(process)
+    return status
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
