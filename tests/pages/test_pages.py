@@ -493,12 +493,14 @@ def test_startproject(reader: Reader) -> None:
     page = (machine.root / f"home/{USER}/house/README.md").read_text()
     lines = [line.strip().partition(" #")[0].strip() for line in page.splitlines() if line.startswith("    ")]
     activated = f". {SITE}/venv/bin/activate\n"
-    migrate, start, watch, publish, test = lines
+    migrate, start, watch, publish, test, install_paho, check_connection = lines
     machine.run(activated + migrate)
     broker = machine.open_terminal(activated + start)
     broker.wait_for(IS_UP, 60)
     reader.terminals = {"broker": broker}
     keep_open("averages")(reader, watch)
     paste_and_see("averages", "averages/hall 20.5")(reader, publish)
+    said = machine.run(f"{activated}{install_paho}\n{check_connection}", 300)
+    assert "ok      connection to mqtt://localhost" in said
     close("averages", "broker")(reader, "")
     assert "1 passed" in machine.run(activated + test, 300)
