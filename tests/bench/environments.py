@@ -77,7 +77,7 @@ def for_channels(version: str) -> Environment:
 
 def for_connect() -> Environment:
     """Return the one for our processes beside the broker, whose package is the checkout's."""
-    return Environment("connect", ("django", "channels", "paho-mqtt>=2.1", "python-dotenv", "uvloop"))
+    return Environment("connect", ("django", "channels", "paho-mqtt>=2.2,<2.3", "python-dotenv", "uvloop"))
 
 
 def for_mqttasgi(version: str) -> Environment:
