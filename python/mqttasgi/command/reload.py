@@ -30,6 +30,41 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
     Raises:
         LaunchError: watchfiles is not installed, or cannot watch so many folders.
     """
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: Optional[FrameType]) -> None:
+        stop.set()
+
+    changes_of_files = _changes(folders, env_file, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ask_to_stop)
+    _say(f"watching {', '.join(folders)}")
+    process = subprocess.Popen(command)
+    told = False
+    try:
+        for changes in changes_of_files:
+            if stop.is_set():
+                break
+            if changes:
+                _say(f"{', '.join(changes)} changed, starting again")
+                _end(process)
+                process, told = subprocess.Popen(command), False
+            elif process.poll() is not None and not told:
+                told = True
+                _say(
+                    f"the broker has ended with status {process.returncode}; the next change starts it again"
+                )
+    finally:
+        status = _end(process)
+    return status
+
+
+def _changes(folders: Sequence[str], env_file: Optional[str], stop: threading.Event) -> Iterator[list[str]]:
+    """Return what gives the names of files that have changed, until `stop` is set.
+
+    It gives none now and then, to let the caller see whether the broker has ended by itself. Raises
+    LaunchError, here without watchfiles, and from what is returned where it cannot watch so many folders.
+    """
     try:
         from watchfiles import Change, DefaultFilter, watch
     except ImportError:
@@ -46,15 +81,6 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
             code = path.endswith(".py") and "site-packages" not in Path(path).parts
             return code and super().__call__(change, path)
 
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: Optional[FrameType]) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ask_to_stop)
-    _say(f"watching {', '.join(folders)}")
-    # It returns now and then with nothing, to let us see whether the broker has ended by itself.
     watch_all = partial(
         watch,
         *folders,
@@ -73,31 +99,18 @@ def run(command: Sequence[str], folders: Sequence[str], env_file: Optional[str])
             # Only now, for it passes over folders beyond the system's limits as well.
             yield from watch_all(ignore_permission_denied=True)
 
-    process = subprocess.Popen(command)
-    told = False
-    try:
-        for changes in watched():
-            if stop.is_set():
-                break
-            if changes:
-                names = sorted({os.path.relpath(path) for _, path in changes})
-                _say(f"{', '.join(names)} changed, starting again")
-                _end(process)
-                process, told = subprocess.Popen(command), False
-            elif process.poll() is not None and not told:
-                told = True
-                _say(
-                    f"the broker has ended with status {process.returncode}; the next change starts it again"
-                )
-    except (OSError, RuntimeError) as error:
-        raise LaunchError(
-            f"--reload cannot watch {', '.join(folders)}: {error}. Keep virtual environments and other large "
-            "folders out of there, or raise the system's limits: see fs.inotify.max_user_watches and "
-            "fs.inotify.max_user_instances in sysctl --all"
-        ) from None
-    finally:
-        status = _end(process)
-    return status
+    def names() -> Iterator[list[str]]:
+        try:
+            for changes in watched():
+                yield sorted({os.path.relpath(path) for _, path in changes})
+        except (OSError, RuntimeError) as error:
+            raise LaunchError(
+                f"--reload cannot watch {', '.join(folders)}: {error}. Keep virtual environments and other "
+                "large folders out of there, or raise the system's limits: see fs.inotify.max_user_watches "
+                "and fs.inotify.max_user_instances in sysctl --all"
+            ) from None
+
+    return names()
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
