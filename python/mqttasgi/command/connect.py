@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -26,6 +25,7 @@ from ..cluster.log import Log
 from ..cluster.settings import FAILED, FOR_EVER
 from ..cluster.settings import Settings as ProcessSettings
 from .configuration import python_path
+from .launch import version_of
 from .option_table import Settings
 from .plugin_options import PROCESS_OPTIONS, ProcessOption
 from .values import UsageError, quote, take_choice, take_number
@@ -84,18 +84,13 @@ def run(settings: Settings, environment: Mapping[str, str], project: Path, *, ch
 
 def _check_paho() -> None:
     """Raise `UsageError` without a paho-mqtt whose methods `Client` knows."""
-    try:
-        version = metadata.version("paho-mqtt")
-    except metadata.PackageNotFoundError:
-        found = "is not installed"
-    else:
-        if version.startswith("2.2."):
-            return
-        found = f"is installed as {version}"
-    raise UsageError(
-        f"--connect needs version 2.2 of the Python package paho-mqtt, which {found}; "
-        "run pip install 'paho-mqtt>=2.2,<2.3'"
-    )
+    version = version_of("paho-mqtt")
+    if version is None or not version.startswith("2.2."):
+        found = "is not installed" if version is None else f"is installed as {version}"
+        raise UsageError(
+            f"--connect needs version 2.2 of the Python package paho-mqtt, which {found}; "
+            "run pip install 'paho-mqtt>=2.2,<2.3'"
+        )
 
 
 # ---- what the processes are told ----

@@ -147,11 +147,12 @@ def mosquitto_version(program: str) -> str:
     return found[1] if found else "unknown"
 
 
-def _version_of(distribution: str) -> str:
+def version_of(distribution: str) -> Optional[str]:
+    """Return the version of a Python package that is installed; None: it is not."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return None
 
 
 def versions() -> list[tuple[str, str]]:
@@ -173,8 +174,8 @@ def versions() -> list[tuple[str, str]]:
         ("plugin", about_plugin),
         ("Mosquitto", about_mosquitto),
         ("Python", f"{sys.version.split()[0]} ({sys.executable})"),
-        ("Django", _version_of("django")),
-        ("Channels", _version_of("channels")),
+        ("Django", version_of("django") or "not installed"),
+        ("Channels", version_of("channels") or "not installed"),
     ]
 
 
